@@ -1,0 +1,168 @@
+"""Dataset YAMLs: found, read and checked before anything is trained, with one line for each thing that is wrong.
+
+A file is read as Ultralytics reads it (``path``, ``train``, ``val``, ``test``, ``names``), with one optional key of
+our own: ``extras``, a JSON file for each split that holds what YOLO labels cannot (see ``yolo.py``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from pixelkeep.errors import DataError, choices, nearest
+
+SPLITS = ("train", "val", "test")
+IMAGE_ENDINGS = frozenset(".avif .bmp .dng .heic .heif .jp2 .jpeg .jpeg2000 .jpg .mpo .png .tif .tiff .webp".split())
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A checked dataset definition with absolute paths.
+
+    Attributes:
+        file: The YAML file.
+        root: The dataset's folder.
+        splits: For each split its image folders and image lists (.txt).
+        names: Class index to class name, indices 0 to n-1.
+        extras: For some splits the JSON file with what YOLO labels cannot hold.
+        others: Keys of the YAML that are passed on as they are.
+    """
+
+    file: Path
+    root: Path
+    splits: dict[str, list[Path]]
+    names: dict[int, str]
+    extras: dict[str, Path] = field(default_factory=dict)
+    others: dict = field(default_factory=dict)
+
+    def sources(self, split: str) -> list[Path]:
+        """Return the image folders and lists of ``split``.
+
+        Raises:
+            DataError: The YAML has no such split.
+        """
+        if split not in self.splits:
+            raise DataError(f"{self.file}: no split '{split}'; it has {choices(self.splits)}")
+        return self.splits[split]
+
+    def count_images(self, split: str) -> int:
+        """Return how many images ``split`` has, by names alone."""
+        return sum(1 for _ in self.images(split))
+
+    def images(self, split: str) -> Iterator[Path]:
+        """Yield the image files of ``split``."""
+        for source in self.sources(split):
+            if source.is_dir():
+                yield from (p for p in sorted(source.rglob("*")) if p.suffix.lower() in IMAGE_ENDINGS)
+            else:
+                for line in source.read_text(encoding="utf-8").splitlines():
+                    if line.strip():
+                        yield source.parent / line.strip()
+
+    def to_ultralytics(self) -> dict:
+        """Return the dictionary that Ultralytics reads, all paths absolute, nothing to download."""
+        d = {**self.others, "path": str(self.root), "names": self.names}
+        for split, sources in self.splits.items():
+            paths = [str(s) for s in sources]
+            d[split] = paths[0] if len(paths) == 1 else paths
+        if self.extras:
+            d["extras"] = {split: str(path) for split, path in self.extras.items()}
+        return d
+
+
+def load_spec(file: Path) -> DatasetSpec:
+    """Read and check a dataset YAML.
+
+    Raises:
+        DataError: It is no YAML mapping, or train, val or names are missing, or a split has no images.
+    """
+    d = read_mapping(file)
+    if "val" not in d and "validation" in d:
+        d["val"] = d.pop("validation")
+    for key in ("train", "val"):
+        if not d.get(key):
+            raise DataError(f"{file}: no '{key}:'; a dataset YAML needs train, val and names{_near(key, d)}")
+    names = _names(file, d)
+    root = _root(file, d)
+    splits = {split: _sources(file, root, split, d[split]) for split in SPLITS if d.get(split)}
+    extras = {split: root / path for split, path in (d.get("extras") or {}).items()}
+    for split, path in extras.items():
+        if not path.is_file():
+            raise DataError(f"{file}: extras of split '{split}' not found at {path}")
+    taken = {"path", "names", "nc", "extras", "download", *SPLITS}
+    return DatasetSpec(file, root, splits, names, extras, {k: v for k, v in d.items() if k not in taken})
+
+
+def read_mapping(file: Path) -> dict:
+    """Return the mapping in a YAML file.
+
+    Raises:
+        DataError: The file cannot be read, is no YAML, or holds something else than a mapping.
+    """
+    try:
+        d = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: cannot be read as text ({error})") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise DataError(f"{file}{line}: not valid YAML ({getattr(error, 'problem', error)})") from error
+    if not isinstance(d, dict):
+        raise DataError(f"{file}: a dataset YAML is a mapping with train, val and names, not {type(d).__name__}")
+    return d
+
+
+def _near(key: str, d: dict) -> str:
+    hint = nearest(key, [k for k in d if isinstance(k, str)])
+    return hint.replace("did you mean", "is it written as") if hint else ""
+
+
+def _names(file: Path, d: dict) -> dict[int, str]:
+    names, count = d.get("names"), d.get("nc")
+    if names is None and isinstance(count, int) and count > 0:
+        return {i: f"class_{i}" for i in range(count)}
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, dict) or not names:
+        raise DataError(f"{file}: no 'names:'; give the classes as a list or as 'index: name'{_near('names', d)}")
+    try:
+        names = {int(index): str(name) for index, name in names.items()}
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{file}: the keys of 'names:' must be class numbers, got {choices(names)}") from error
+    if sorted(names) != list(range(len(names))):
+        raise DataError(f"{file}: class numbers in 'names:' must run from 0 to {len(names) - 1}, got {choices(names)}")
+    if count is not None and count != len(names):
+        raise DataError(f"{file}: 'nc: {count}' but {len(names)} names; leave nc out or make them equal")
+    return dict(sorted(names.items()))
+
+
+def _root(file: Path, d: dict) -> Path:
+    """Resolve ``path:`` in Ultralytics' order (as given, then its datasets folder), then beside the YAML."""
+    given = Path(str(d.get("path") or file.parent)).expanduser()
+    datasets = os.environ.get("PIXELKEEP_DATASETS_DIR")
+    tried = [given, *([Path(datasets) / given] if datasets else []), file.parent / given]
+    for root in tried:
+        if root.is_dir():
+            return root.resolve()
+    raise DataError(f"{file}: 'path: {d.get('path')}' is not a folder; looked at {choices(dict.fromkeys(tried))}")
+
+
+def _sources(file: Path, root: Path, split: str, value: object) -> list[Path]:
+    sources = []
+    for item in value if isinstance(value, list) else [value]:
+        if not isinstance(item, str):
+            raise DataError(f"{file}: '{split}:' must be a folder, an image list or several of them, not {item!r}")
+        path = (root / item).resolve()
+        if not path.exists() and item.startswith("../"):
+            path = (root / item[3:]).resolve()  # as Ultralytics tolerates it
+        if not path.exists():
+            raise DataError(f"{file}: '{split}: {item}' not found at {path}")
+        sources.append(path)
+    spec = DatasetSpec(file, root, {split: sources}, {})
+    if next(spec.images(split), None) is None:
+        raise DataError(f"{file}: '{split}: {value}' holds no images (endings: {choices(sorted(IMAGE_ENDINGS), 20)})")
+    return sources

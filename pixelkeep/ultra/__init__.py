@@ -1,0 +1,1 @@
+"""Everything that touches Ultralytics. No other part of the package imports it."""

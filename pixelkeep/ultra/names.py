@@ -1,0 +1,133 @@
+"""Model names: ``<host>-<block>[-p2]-<scale>`` such as ``yolov5-spd-n``, and where their YAML lies.
+
+A name is a family (one YAML) and a scale letter. ``yolov5n-spd`` (Ultralytics' spelling), ``yolov5-spd-n.yaml`` and
+``yolov5-n`` (Ultralytics' own definition) are accepted too, from any working directory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, wraps
+from pathlib import Path
+from types import ModuleType
+
+import yaml
+
+from pixelkeep import assets
+from pixelkeep.errors import ModelError, choices, nearest
+
+YAML_ENDINGS = (".yaml", ".yml")
+STOCK_FAMILIES = ("yolov5", "yolov8", "yolo11", "yolo26")  # the hosts of our variants: their baselines
+_TRAILING_SCALE = re.compile(r"^(?P<family>.+)-(?P<scale>[a-z])$")
+_INNER_SCALE = re.compile(r"^(?P<host>yolov?\d+)(?P<scale>[a-z])(?P<rest>-.+)?$")
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """A family's YAML file and a scale letter."""
+
+    family: str
+    scale: str
+    path: Path
+
+    def __str__(self) -> str:
+        return f"{self.family}-{self.scale}"
+
+    def definition(self) -> dict:
+        """Return the model dictionary as Ultralytics' ``yaml_model_load`` would, scale included."""
+        return _load(self.path, self.scale, f"{self}.yaml")
+
+
+def our_families() -> list[str]:
+    """Return the names of the families that this project defines."""
+    return assets.names("models")
+
+
+@cache
+def stock_yaml(family: str) -> Path | None:
+    """Return Ultralytics' own YAML of a family such as ``yolov5`` or ``yolov8-p2``, or None."""
+    import ultralytics
+
+    folder = Path(ultralytics.__file__).parent / "cfg" / "models"
+    return next(iter(sorted(folder.rglob(f"{family}.yaml"))), None)
+
+
+def parse(name: str) -> ModelName | None:
+    """Return the model that ``name`` means, or None where its form or its family is unknown.
+
+    Raises:
+        ModelError: The family is known and the scale letter is not, or is missing.
+    """
+    stem = name
+    for ending in YAML_ENDINGS:
+        stem = stem.removesuffix(ending)
+    if path := _family_yaml(stem):
+        raise ModelError(f"model '{name}': which size? One of {choices(f'{stem}-{s}' for s in _scales(path))}")
+    for family, scale in _splits(stem):
+        if path := _family_yaml(family):
+            if scale not in _scales(path):
+                raise ModelError(f"model '{name}': {family} has no size '{scale}'; one of {choices(_scales(path))}")
+            return ModelName(family, scale, path)
+    return None
+
+
+def _splits(stem: str) -> list[tuple[str, str]]:
+    """Return the (family, scale) pairs that a name without ending may mean."""
+    pairs = []
+    if match := _TRAILING_SCALE.match(stem):
+        pairs.append((match["family"], match["scale"]))
+    if match := _INNER_SCALE.match(stem):
+        pairs.append((match["host"] + (match["rest"] or ""), match["scale"]))
+    return pairs
+
+
+def _family_yaml(family: str) -> Path | None:
+    path = assets.find("models", family) or (stock_yaml(family) if family.startswith("yolo") else None)
+    return path if path and _scales(path) else None
+
+
+@cache
+def _scales(path: Path) -> tuple[str, ...]:
+    return tuple(yaml.safe_load(path.read_text(encoding="utf-8")).get("scales") or ())
+
+
+def _load(path: Path, scale: str, shown: str) -> dict:
+    d = yaml.safe_load(path.read_text(encoding="utf-8"))
+    d["scale"], d["yaml_file"] = scale, shown
+    return d
+
+
+def suggest(name: str) -> str:
+    """Return a hint to the nearest model name."""
+    known = [f"{f}-{s}" for f in our_families() for s in _scales(assets.find("models", f))]
+    known += [f"{f}-{s}" for f in STOCK_FAMILIES if stock_yaml(f) for s in _scales(stock_yaml(f))]
+    return nearest(name, known)
+
+
+def extend_yaml_load(load: Callable[[str | Path], dict], tasks: ModuleType) -> Callable[[str | Path], dict]:
+    """Return ``yaml_model_load`` extended by our names. A file that exists is always read as it is."""
+
+    @wraps(load)
+    def yaml_model_load(path: str | Path) -> dict:
+        path = Path(path)
+        if path.is_file():
+            return _load_file(path, load)
+        for family, scale in _splits(path.stem):  # exp5s/yolov5s-mine.yaml means exp5s/yolov5-mine.yaml at scale s
+            if (sibling := path.with_name(family + path.suffix)).is_file():
+                return _load(sibling, scale, str(path))
+        model = parse(path.name) if path.name == str(path) else None
+        # Ultralytics' own files go Ultralytics' way unless the spelling is ours.
+        ours = model and (assets.find("models", model.family) or _TRAILING_SCALE.match(path.stem))
+        return model.definition() if ours else load(path)
+
+    return yaml_model_load
+
+
+def _load_file(path: Path, load: Callable[[str | Path], dict]) -> dict:
+    """Load an existing YAML file; its scale may also stand at the end of its name."""
+    d = load(path)
+    if not d["scale"] and (match := _TRAILING_SCALE.match(path.stem)) and match["scale"] in (d.get("scales") or {}):
+        d["scale"] = match["scale"]
+    return d

@@ -1,0 +1,177 @@
+"""Builds models whose YAML names registered blocks, with Ultralytics' own parser doing the arithmetic.
+
+Ultralytics has no registry: its parser looks names up in its module, and knows width and depth scaling, channel
+limits and repeats only for its own classes. So rows with a registered name are replaced by stand-ins of the same
+channel arithmetic, the stock parser runs, and the real blocks are put in the stand-ins' places:
+
+- a block with an output-channel argument is stood in for by ``Conv`` (scaled, limited and repeated as any Conv);
+- a block with a channel rule by ``Index``, which has no parameters and whose output channels are taken literally;
+  its input channels come from parsing the rows before it on the meta device;
+- the input channels of every replaced row are read off a probe: a ``Conv`` row appended after the head, which is
+  cut off again.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import wraps
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from pixelkeep.errors import ModelError, choices, nearest
+from pixelkeep.ultra.registry import REGISTRY, BlockSpec
+
+Parse = Callable[[dict, int, bool], tuple[nn.Sequential, list[int]]]
+
+
+@dataclass
+class _Row:
+    """One YAML row that names a registered block."""
+
+    index: int
+    source: int  # the row's "from": where its input comes from
+    repeats: int
+    name: str
+    spec: BlockSpec
+    args: list
+
+    @property
+    def absolute_source(self) -> int:
+        return self.index + self.source if self.source < 0 else self.source
+
+
+def extend_parser(parse: Parse, tasks: ModuleType) -> Parse:
+    """Return ``parse_model`` extended by the registered blocks.
+
+    Args:
+        parse: The stock ``parse_model(d, ch, verbose)``.
+        tasks: The module ``ultralytics.nn.tasks``.
+    """
+
+    @wraps(parse)
+    def parse_model(d: dict, ch: int, verbose: bool = True) -> tuple[nn.Sequential, list[int]]:
+        _check_names(d, tasks)
+        rows = _registered_rows(d)
+        return _build(parse, tasks, d, ch, verbose, rows) if rows else parse(d, ch, verbose)
+
+    return parse_model
+
+
+def _where(d: dict, index: int) -> str:
+    """Name the YAML file and the row, as errors show them."""
+    rows = d["backbone"] + d["head"]
+    return f"{d.get('yaml_file') or 'model YAML'}, row {index} {rows[index]}"
+
+
+def _check_names(d: dict, tasks: ModuleType) -> None:
+    for index, row in enumerate(d["backbone"] + d["head"]):
+        if len(row) != 4:
+            raise ModelError(f"{_where(d, index)}: a row is [from, repeats, module, arguments]")
+        name = row[2]
+        if not isinstance(name, str):
+            raise ModelError(f"{_where(d, index)}: the module must be a name, not {name!r}")
+        if name in REGISTRY or name.startswith(("nn.", "torchvision.ops.")) or hasattr(tasks, name):
+            continue
+        known = [key for key, value in vars(tasks).items() if isinstance(value, type) and issubclass(value, nn.Module)]
+        hint = nearest(name, [*REGISTRY, *known])
+        raise ModelError(f"{_where(d, index)}: unknown block '{name}'{hint} (registered: {choices(sorted(REGISTRY))})")
+
+
+def _registered_rows(d: dict) -> list[_Row]:
+    rows = []
+    for index, (source, repeats, name, args) in enumerate(d["backbone"] + d["head"]):
+        if name not in REGISTRY:
+            continue
+        if not isinstance(source, int):
+            raise ModelError(f"{_where(d, index)}: {name} takes one input, so 'from' must be one number")
+        spec, args = REGISTRY[name], [_resolve(arg, d) for arg in args]
+        if spec.out_channels is None and not (args and isinstance(args[0], (int, float))):
+            raise ModelError(f"{_where(d, index)}: {name} needs its output channels as first argument")
+        if spec.out_channels is not None and repeats != 1:
+            raise ModelError(f"{_where(d, index)}: {name} changes its channels by itself, so repeats must be 1")
+        rows.append(_Row(index, source, repeats, name, spec, args))
+    return rows
+
+
+def _resolve(arg: Any, d: dict) -> Any:
+    """Resolve a string argument as Ultralytics does: a key of the YAML, else a Python literal, else the string."""
+    if isinstance(arg, str):
+        if arg in d:
+            return d[arg]
+        with suppress(ValueError, SyntaxError):
+            return ast.literal_eval(arg)
+    return arg
+
+
+def _build(parse: Parse, tasks: ModuleType, d: dict, ch: int, verbose: bool, rows: list[_Row]):
+    """Parse with stand-ins, then put the real blocks in."""
+    total = len(d["backbone"]) + len(d["head"])
+    layers = deepcopy(d["backbone"] + d["head"])
+    for row in rows:
+        layers[row.index] = _stand_in(row, parse, d, ch, layers)
+    probes = [_probe(row) for row in rows]
+    model, _ = parse({**d, "backbone": layers, "head": probes}, ch, False)
+
+    parsed, probed = list(model)[:total], list(model)[total:]
+    for row, probe in zip(rows, probed, strict=True):
+        c1 = probe.conv.in_channels if row.index else ch
+        parsed[row.index] = _real_block(row, parsed[row.index], c1, probe.act, d)
+    if verbose:
+        _print_table(parsed, d, tasks)
+    return nn.Sequential(*parsed), _save_list(parsed)
+
+
+def _probe(row: _Row) -> list:
+    """Return a row whose Conv shows the input channels of ``row`` and the YAML's activation."""
+    return [max(row.absolute_source, 0), 1, "Conv", [8, 1, 1]]
+
+
+def _stand_in(row: _Row, parse: Parse, d: dict, ch: int, layers: list) -> list:
+    if row.spec.out_channels is None:
+        return [row.source, row.repeats, "Conv", [row.args[0], 1, 1]]
+    c1 = ch
+    if row.index:
+        with torch.device("meta"):
+            before, _ = parse({**d, "backbone": deepcopy(layers[: row.index]), "head": [_probe(row)]}, ch, False)
+        c1 = before[-1].conv.in_channels
+    return [row.source, 1, "Index", [row.spec.out_channels(c1)]]
+
+
+def _real_block(row: _Row, stand_in: nn.Module, c1: int, activation: nn.Module, d: dict) -> nn.Module:
+    """Build the block, once for each Conv of the stand-in: the stock parser has scaled repeats and channels."""
+    try:
+        if rule := row.spec.out_channels:
+            built = [row.spec.build(c1, rule(c1), row.args, activation)]
+        else:
+            convs = [m for m in stand_in.modules() if isinstance(m, nn.Conv2d)]
+            # Every repeat takes the same input channels, as in the stock parser.
+            built = [row.spec.build(c1, conv.out_channels, row.args[1:], activation) for conv in convs]
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{_where(d, row.index)}: {row.name}: {error}") from error
+    block = built[0] if len(built) == 1 else nn.Sequential(*built)
+    block.i, block.f = stand_in.i, stand_in.f
+    block.type = f"{row.spec.block.__module__}.{row.spec.block.__name__}"
+    block.np = sum(p.numel() for p in block.parameters())
+    return block
+
+
+def _save_list(layers: list[nn.Module]) -> list[int]:
+    """Return the indices of layers whose output a later layer reads, as the stock parser does."""
+    sources = ((m.i, [m.f] if isinstance(m.f, int) else m.f) for m in layers)
+    return sorted(x % i for i, froms in sources for x in froms if x != -1)
+
+
+def _print_table(layers: list[nn.Module], d: dict, tasks: ModuleType) -> None:
+    log = tasks.LOGGER.info
+    if d.get("activation"):
+        log(f"activation: {d['activation']}")
+    log(f"\n{'':>3}{'from':>20}{'n':>3}{'params':>10}  {'module':<45}{'arguments':<30}")
+    for m, (_, n, _, args) in zip(layers, d["backbone"] + d["head"], strict=True):
+        log(f"{m.i:>3}{m.f!s:>20}{n:>3}{m.np:10.0f}  {m.type:<45}{args!s:<30}")

@@ -1,0 +1,154 @@
+"""Write models/*.yaml from Ultralytics' own model definitions, by one stated rule for each block.
+
+    spd          the stem becomes Focus; every other strided Conv loses its stride and a SpaceToDepth follows it
+    spdconv      every strided Conv becomes an SPDConv with a 3x3 kernel
+    slicesamp    every strided Conv becomes a SliceSamp with a 3x3 kernel
+    slicesamp-up as slicesamp, and every nn.Upsample becomes a SliceUpsamp of the same width
+
+Row numbers in "from" are shifted where rows are inserted; the comments give each row's number and, where it changes,
+its stride. Run it after a change of a rule or of Ultralytics' definitions:
+
+    python scripts/derive_models.py            # writes the files
+    python scripts/derive_models.py --check    # exit status 1 if a file differs
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from pixelkeep.ultra.names import stock_yaml
+
+MODELS = Path(__file__).resolve().parent.parent / "models"
+FAMILIES = {
+    "yolov5": ("spd", "spdconv", "slicesamp", "slicesamp-up"),
+    "yolov8": ("spd", "spdconv"),
+    "yolo11": ("spd", "spdconv"),
+    "yolo26": ("spd", "spdconv"),
+}
+SUMMARY = {
+    "spd": "SPD-Conv as published: convolution at full resolution, then SpaceToDepth (Sunkara & Luo, 2022)",
+    "spdconv": "SPD-Conv as its paper words it: SpaceToDepth, then a stride-1 convolution (Sunkara & Luo, 2022)",
+    "slicesamp": "SliceSamp for every strided convolution (He & Wang, 2023)",
+    "slicesamp-up": "SliceSamp for every strided convolution, SliceUpsamp for every upsampling (He & Wang, 2023)",
+}
+Row = list  # [from, repeats, module, arguments]
+
+
+def is_strided(row: Row) -> bool:
+    """Whether a row is a convolution of stride 2."""
+    return row[2] == "Conv" and len(row[3]) > 2 and row[3][2] == 2
+
+
+def replace(row: Row, rule: str, number: int, width: int) -> list[Row]:
+    """Return the rows that stand for ``row`` (the ``number``-th; its input has ``width`` channels at scale 1)."""
+    source, repeats, module, args = row
+    if module == "nn.Upsample" and rule == "slicesamp-up":
+        return [[source, repeats, "SliceUpsamp", [width]]]
+    if not is_strided(row):
+        return [row]
+    channels, kernel = args[:2]
+    if rule == "spd":
+        if number == 0:
+            return [[source, repeats, "Focus", [channels, 3]]]
+        return [[source, repeats, "Conv", [channels, kernel, 1]], [-1, 1, "SpaceToDepth", []]]
+    return [[source, repeats, "SPDConv" if rule == "spdconv" else "SliceSamp", [channels, 3]]]
+
+
+def derive(stock: dict, rule: str) -> tuple[list[Row], list[Row]]:
+    """Return the backbone and the head of the variant."""
+    rows: list[Row] = []
+    last_of: list[int] = []  # stock row number -> number of the last row that stands for it
+    split = len(stock["backbone"])
+    widths: list[int] = []  # output channels at scale 1; right wherever an nn.Upsample follows
+    new_split = 0
+    for number, (source, *rest) in enumerate(stock["backbone"] + stock["head"]):
+        if number == split:
+            new_split = len(rows)
+        shifted = [_shift(x, last_of) for x in source] if isinstance(source, list) else _shift(source, last_of)
+        width = widths[-1] if widths else 3
+        rows += replace([shifted, *rest], rule, number, width)
+        last_of.append(len(rows) - 1)
+        module, args = rest[1:]
+        widths.append(width if module in {"nn.Upsample", "Concat", "Detect"} else args[0])
+    return rows[:new_split], rows[new_split:]
+
+
+def _shift(source: int, last_of: list[int]) -> int:
+    """Renumber an absolute "from"; a relative one other than -1 would need more, and no host has one."""
+    if source < -1:
+        raise ValueError(f"from={source}: only -1 and absolute row numbers are handled")
+    return source if source < 0 else last_of[source]
+
+
+def strides(rows: list[Row]) -> Iterator[int]:
+    """Yield each row's output stride."""
+    seen: list[int] = []
+    for source, _, module, _args in rows:
+        stride = seen[source[0] if isinstance(source, list) else source] if seen else 1
+        if is_strided([source, 1, module, _args]) or module in {"Focus", "SpaceToDepth", "SPDConv", "SliceSamp"}:
+            stride *= 2
+        elif module in {"nn.Upsample", "SliceUpsamp"}:
+            stride //= 2
+        seen.append(stride)
+        yield stride
+
+
+def render(stock: dict, host: str, rule: str) -> str:
+    """Return the variant's YAML text."""
+    backbone, head = derive(stock, rule)
+    lines = [
+        f"# {host}-{rule}: {SUMMARY[rule]}",
+        f"# Derived from Ultralytics' {host}.yaml (AGPL-3.0) by scripts/derive_models.py; scales as there.",
+        "",
+    ]
+    for key, value in stock.items():
+        if key not in {"backbone", "head", "scales"}:
+            lines.append(f"{key}: {_flow(value)}")
+    lines += ["scales: # [depth, width, max_channels]"]
+    lines += [f"  {scale}: {_flow(values)}" for scale, values in stock["scales"].items()]
+    stride = strides(backbone + head)
+    number, before = 0, 1
+    for part, rows in (("backbone", backbone), ("head", head)):
+        lines += ["", f"{part}: # [from, repeats, module, arguments]"]
+        for row in rows:
+            now = next(stride)
+            same = now == before or isinstance(row[0], list)  # heads and Concat do not resample
+            note = f"{number}" if same else f"{number}-P{now.bit_length() - 1}/{now}"
+            lines.append(f"  - {_flow(row)} # {note}")
+            number, before = number + 1, now
+    return "\n".join(lines) + "\n"
+
+
+def _flow(value: object) -> str:
+    """Return a value in YAML's one-line form, strings that need no quotes without them."""
+    if isinstance(value, list):
+        return "[" + ", ".join(_flow(v) for v in value) + "]"
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    return yaml.safe_dump(value, default_flow_style=True).replace("\n...", "").strip()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compare only; exit status 1 if a file differs")
+    check = parser.parse_args().check
+    stale = []
+    for host, rules in FAMILIES.items():
+        stock = yaml.safe_load(stock_yaml(host).read_text(encoding="utf-8"))
+        for rule in rules:
+            path, text = MODELS / f"{host}-{rule}.yaml", render(stock, host, rule)
+            if not path.exists() or path.read_text(encoding="utf-8") != text:
+                stale.append(path.name)
+                if not check:
+                    path.write_text(text, encoding="utf-8")
+    print(f"{'differ' if check else 'written'}: {', '.join(stale) or 'none'}")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
