@@ -1,0 +1,91 @@
+"""Proves what every block promises: a frozen module path, copies that work, tracing, bf16 and channels_last."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from pixelkeep import blocks
+
+torch.set_num_threads(1)
+BUILDERS = {
+    "DepthToSpace": lambda: blocks.DepthToSpace(),
+    "SPDConv": lambda: blocks.SPDConv(8, 6),
+    "SPDConv with PReLU": lambda: blocks.SPDConv(8, 6, 5, activation=nn.PReLU()),
+    "SliceSamp": lambda: blocks.SliceSamp(8, 6),
+    "SliceUpsamp": lambda: blocks.SliceUpsamp(8, 6),
+    "SpaceToDepth": lambda: blocks.SpaceToDepth(),
+}
+everywhere = pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS.keys())
+
+
+def image(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+@everywhere
+def test_blocks__module_path(build):
+    """Each class is found by its name in `pixelkeep.blocks`, the path that checkpoints hold."""
+    cls = type(build())
+    assert cls.__module__ == "pixelkeep.blocks"
+    assert getattr(blocks, cls.__name__) is cls
+    assert b"pixelkeep.blocks" in pickle.dumps(build()) and b"pixelkeep.blocks." not in pickle.dumps(build())
+
+
+@everywhere
+def test_blocks__pickle_and_deepcopy(build):
+    """A pickled, a deep-copied and a reloaded block give the same output and share no memory."""
+    block, x = build().eval(), image(2, 8, 6, 4)
+    reloaded = build().eval()
+    reloaded.load_state_dict(block.state_dict())
+    expected = block(x)
+    for twin in (pickle.loads(pickle.dumps(block)), copy.deepcopy(block), reloaded):
+        assert torch.equal(twin(x), expected)
+        assert not {p.data_ptr() for p in twin.parameters()} & {p.data_ptr() for p in block.parameters()}
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::FutureWarning")
+@everywhere
+def test_blocks__trace(build):
+    """A trace gives the output of the block, also on another size of the same parity."""
+    block = build().eval()
+    with torch.no_grad():
+        traced = torch.jit.trace(block, image(1, 8, 6, 4))
+        for x in (image(1, 8, 6, 4), image(2, 8, 10, 8)):
+            assert torch.equal(traced(x), block(x))
+
+
+@everywhere
+def test_blocks__channels_last(build):
+    """Memory format changes no value beyond rounding, and the output keeps it."""
+    block, x = build().eval(), image(2, 8, 6, 4)
+    y = block.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(y, block(x))
+    assert y.is_contiguous(memory_format=torch.channels_last)
+
+
+@everywhere
+def test_blocks__bfloat16(build):
+    """Autocast and bfloat16 weights give the float32 output to bfloat16's precision, and finite gradients."""
+    block, x = build().eval(), image(2, 8, 6, 4)
+    expected = block(x)
+    half = copy.deepcopy(block).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = block(x)
+    for y in (mixed, half(x.bfloat16())):
+        torch.testing.assert_close(y.float(), expected, rtol=0.05, atol=0.05)
+    x.requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        block.train()(x).float().square().sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in [x, *block.parameters()])
+
+
+def test_blocks__all_is_complete():
+    """Every public class of the package is listed in `__all__`, in order, and is tested above."""
+    classes = [name for name, value in vars(blocks).items() if isinstance(value, type) and not name.startswith("_")]
+    assert sorted(classes) == [name for name in blocks.__all__ if isinstance(getattr(blocks, name), type)]
+    assert set(classes) <= {name.split()[0] for name in BUILDERS}
