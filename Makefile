@@ -1,0 +1,31 @@
+# make demo   install into .venv, train and detect on generated data: a few minutes
+# make test   install into .venv and run the tests
+PYTHON ?= python3
+RUN = .venv/bin/python
+
+demo: .venv/installed
+	$(RUN) -m pixelkeep demo
+
+test: .venv/installed
+	$(RUN) -m pytest
+
+test-slow: .venv/installed
+	$(RUN) -m pytest -m slow
+
+lint: .venv/installed
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+check-demo: .venv/installed
+	$(RUN) scripts/check_demo.py
+
+# Paths stay relative and tools run as modules: the checkout's path may hold spaces, which scripts' first lines cannot.
+.venv/installed: setup.cfg pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "pixelkeep needs Python 3.10 or newer; try make PYTHON=python3.12")'
+	test -x $(RUN) || $(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet --upgrade pip
+	@echo "Installing torch, ultralytics and the rest into .venv: a few minutes, once"
+	$(RUN) -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+.PHONY: demo test test-slow lint check-demo

@@ -1,0 +1,89 @@
+"""pixelkeep detect"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pixelkeep.cli import options as o
+from pixelkeep.cli.session import session, show, show_json
+
+EPILOG = "Example: pixelkeep detect --source pictures/ --weights runs/train/exp/weights/best.pt --save-json"
+
+
+def detect(
+    source: Annotated[
+        list[str] | None,
+        o.option(
+            "--source",
+            "-s",
+            metavar="TEXT",
+            help="File, folder, 'glob', list (.txt), video, webcam index or URL; repeat for several.",
+        ),
+    ] = None,
+    weights: o.Weights = None,
+    conf: Annotated[
+        float | None, o.option("--conf", metavar="X", help="Lowest confidence shown.", min=0, max=1, default="0.25")
+    ] = None,
+    iou: o.Iou = None,
+    imgsz: o.ImgSz = None,
+    classes: Annotated[
+        str | None, o.option("--classes", metavar="TEXT", help="Keep only these, e.g. car,truck or 0,2.", default="all")
+    ] = None,
+    max_det: Annotated[
+        int | None, o.option("--max-det", metavar="N", help="Detections kept an image.", min=1, default="300")
+    ] = None,
+    device: o.Device = None,
+    save: Annotated[bool | None, o.option("--save/--no-save", help="Save annotated copies.", default="save")] = None,
+    save_txt: Annotated[bool | None, o.option("--save-txt", help="Save YOLO label files.")] = None,
+    save_crop: Annotated[bool | None, o.option("--save-crop", help="Save each detection as a picture.")] = None,
+    save_json: Annotated[bool, o.option("--save-json", help="Save predictions.json in COCO results form.")] = False,
+    save_video: Annotated[
+        bool | None,
+        o.option("--save-video/--no-save-video", help="Save annotated video.", default="for video files, not streams"),
+    ] = None,
+    show_: Annotated[bool | None, o.option("--show", "--view-img", help="Show the results in a window.")] = None,
+    vid_stride: Annotated[
+        int | None,
+        o.option("--vid-stride", metavar="N", help="Read every n-th frame.", min=1, default="1", panel=o.MORE),
+    ] = None,
+    line_width: Annotated[
+        int | None,
+        o.option(
+            "--line-width", metavar="N", help="Line width of boxes.", min=1, default="by image size", panel=o.MORE
+        ),
+    ] = None,
+    half: o.Half = False,
+    set_: o.Set = None,
+    project: o.Project = None,
+    name: o.Name = None,
+    exist_ok: o.ExistOk = None,
+    json: o.Json = False,
+) -> None:
+    """Find objects in images, videos and streams."""
+    flags = dict(conf=conf, iou=iou, imgsz=imgsz, max_det=max_det, device=device, save=True if save is None else save)
+    flags |= dict(save_txt=save_txt, save_crop=save_crop, show=show_, vid_stride=vid_stride, line_width=line_width)
+    flags |= dict(project=project, name=name, exist_ok=exist_ok)
+    with session():
+        from pixelkeep.report.tables import detection_lines
+        from pixelkeep.ultra import detection, settings
+
+        flags |= settings.half_precision() if half else {}
+        merged = settings.merge(flags, assignments=set_)
+        summary = detection.detect(
+            {**merged, "weights": weights},
+            sources=source or [],
+            classes=classes,
+            save_json=save_json,
+            save_video=save_video,
+        )
+    if json:
+        show_json(summary.to_dict())
+    else:
+        show(detection_lines(summary))
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("detect", epilog=EPILOG)(detect)

@@ -1,0 +1,53 @@
+"""The ``pixelkeep`` command, and how every command starts and ends.
+
+Standard output carries results only; progress and messages go to standard error. Exit status 0: done; 1: a bug, with
+its traceback; 2: something the user can mend, told in one line; 130: interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+
+import typer
+
+from pixelkeep.cli import demo, detect, models, train, val, yolo
+from pixelkeep.errors import PixelkeepError
+
+app = typer.Typer(
+    name="pixelkeep",
+    help="Train, validate and run detectors for small objects. Start with: pixelkeep demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+for module in (demo, train, val, detect, models, yolo):
+    module.add_to(app)
+
+
+def run(args: list[str] | None = None) -> None:
+    """Run the command line and exit."""
+    _guard(lambda: app(args=args, prog_name="pixelkeep"))
+
+
+def run_script(name: str) -> None:
+    """Run one command as a script of its own, such as ``python train.py``."""
+    run([name, *sys.argv[1:]])
+
+
+def _guard(call: Callable[[], None]) -> None:
+    try:
+        call()
+    except PixelkeepError as error:
+        print(f"pixelkeep: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("pixelkeep: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has gone, as in `pixelkeep models | head`
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

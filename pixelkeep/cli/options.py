@@ -1,0 +1,55 @@
+"""Options that several commands have in common, with Ultralytics' names for them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+RUN, MORE = "Run folder", "More"
+
+
+def option(*names: str, help: str, metavar: str = "", panel: str | None = None, default: str = "", **keywords):
+    """Return a typer option.
+
+    Args:
+        names: As on the command line.
+        help: One short sentence.
+        metavar: What stands for the value; empty for a flag.
+        panel: The part of the help it stands in.
+        default: What the help shows as default: the value itself is decided by settings, recipe and Ultralytics.
+        keywords: Further arguments of ``typer.Option``, e.g. limits.
+    """
+    shown = f"{help} (default: {default})" if default else help
+    return typer.Option(*names, help=shown, metavar=metavar, rich_help_panel=panel, show_default=False, **keywords)
+
+
+Data = Annotated[
+    str | None, option("--data", help="Dataset YAML, or the name of a bundled one, such as demo.", metavar="FILE|NAME")
+]
+Weights = Annotated[
+    str | None,
+    option("--weights", help="Checkpoint (.pt).", metavar="FILE", default="best.pt of the newest trained run"),
+]
+ImgSz = Annotated[
+    int | None, option("--imgsz", "--img", metavar="N", help="Image size in pixels.", min=32, default="as trained")
+]
+Device = Annotated[
+    str | None,
+    option("--device", metavar="TEXT", help="cpu, or GPU numbers such as 0.", default="GPU 0 if there is one"),
+]
+Iou = Annotated[
+    float | None, option("--iou", metavar="X", help="IoU above which NMS drops a box.", min=0, max=1, default="0.7")
+]
+Half = Annotated[bool, option("--half", help="Half precision (fp16), on a GPU.", panel=MORE)]
+Set = Annotated[
+    list[str] | None, option("--set", help="Any other Ultralytics setting; repeat it.", metavar="KEY=VALUE", panel=MORE)
+]
+Project = Annotated[
+    str | None, option("--project", metavar="TEXT", help="Folder for runs.", panel=RUN, default="runs/COMMAND")
+]
+Name = Annotated[
+    str | None, option("--name", metavar="TEXT", help="Name of this run.", panel=RUN, default="exp, exp2, ...")
+]
+ExistOk = Annotated[bool | None, option("--exist-ok", help="Reuse the folder if it is there.", panel=RUN)]
+Json = Annotated[bool, option("--json", help="Print one JSON document on standard output.", panel=RUN)]

@@ -1,0 +1,94 @@
+"""pixelkeep train"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pixelkeep.cli import options as o
+from pixelkeep.cli.session import session, show, show_json
+
+EPILOG = "Example: pixelkeep train --model yolov5-spd-n --data my.yaml --epochs 100 --imgsz 640"
+
+
+def train(
+    model: Annotated[
+        str | None,
+        o.option("--model", "-m", metavar="TEXT", help="Model name, YAML or checkpoint (.pt).", default="yolov5-spd-n"),
+    ] = None,
+    data: o.Data = None,
+    epochs: Annotated[
+        int | None, o.option("--epochs", metavar="N", help="Epochs to train.", min=1, default="100")
+    ] = None,
+    imgsz: Annotated[
+        int | None, o.option("--imgsz", "--img", metavar="N", help="Image size in pixels.", min=32, default="640")
+    ] = None,
+    batch: Annotated[
+        int | None,
+        o.option("--batch", "--batch-size", metavar="N", help="Images a batch; -1: what fits a GPU.", default="16"),
+    ] = None,
+    device: o.Device = None,
+    weights: Annotated[
+        str | None, o.option("--weights", "--pretrained", help="Start from this checkpoint's weights.", metavar="FILE")
+    ] = None,
+    best: Annotated[
+        str | None, o.option("--best", metavar="TEXT", help="Keep the best epoch by AP or AP_S.", default="AP")
+    ] = None,
+    patience: Annotated[
+        int | None,
+        o.option(
+            "--patience", metavar="N", help="Stop after so many epochs without a better one.", min=0, default="100"
+        ),
+    ] = None,
+    resume: Annotated[bool, o.option("--resume", help="Go on with RUN, or the newest unfinished run.")] = False,
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="With --resume: a run folder or last.pt.")] = None,
+    optimizer: Annotated[
+        str | None,
+        o.option("--optimizer", metavar="TEXT", help="SGD, AdamW, MuSGD ... or auto.", panel=o.MORE, default="auto"),
+    ] = None,
+    lr0: Annotated[
+        float | None, o.option("--lr0", metavar="X", help="Initial learning rate.", min=0, panel=o.MORE, default="0.01")
+    ] = None,
+    seed: Annotated[int | None, o.option("--seed", metavar="N", help="Random seed.", panel=o.MORE, default="0")] = None,
+    workers: Annotated[
+        int | None,
+        o.option("--workers", metavar="N", help="Data loading processes, on a GPU.", min=0, panel=o.MORE, default="8"),
+    ] = None,
+    freeze: Annotated[
+        int | None,
+        o.option("--freeze", metavar="N", help="Freeze the first so many layers.", min=0, panel=o.MORE, default="none"),
+    ] = None,
+    cache: Annotated[
+        str | None, o.option("--cache", metavar="TEXT", help="Cache images: ram or disk.", panel=o.MORE, default="off")
+    ] = None,
+    config: Annotated[
+        str | None, o.option("--config", metavar="TEXT", help="Recipe: a name in configs/ or a YAML.", panel=o.MORE)
+    ] = None,
+    set_: o.Set = None,
+    project: o.Project = None,
+    name: o.Name = None,
+    exist_ok: o.ExistOk = None,
+    json: o.Json = False,
+) -> None:
+    """Train a detector and end with its table of AP by object size."""
+    flags = dict(model=model, data=data, epochs=epochs, imgsz=imgsz, batch=batch, device=device, pretrained=weights)
+    flags |= dict(best=best, patience=patience, optimizer=optimizer, lr0=lr0, seed=seed, workers=workers)
+    flags |= dict(freeze=freeze, cache=cache, project=project, name=name, exist_ok=exist_ok)
+    with session():
+        from pixelkeep.report.tables import result_table
+        from pixelkeep.ultra import settings, training
+
+        if resume or run:
+            result, folder = training.resume(run, flags, requested=resume, assignments=set_)
+        else:
+            result, folder = training.train(settings.merge(flags, recipe=config, assignments=set_))
+    if json:
+        show_json(result.to_dict())
+    else:
+        show(f"\n{result_table(result)}\n\nweights   {folder / 'weights' / 'best.pt'}\nresults   {folder}")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("train", epilog=EPILOG)(train)

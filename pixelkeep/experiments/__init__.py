@@ -1,0 +1,1 @@
+"""Runs several commands as one."""

@@ -1,0 +1,74 @@
+"""The demo: data, training, validation and detection, one after the other."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ultralytics.utils import LOGGER
+
+from pixelkeep.evaluation import Result
+from pixelkeep.ultra import detection, runs, settings, training
+from pixelkeep.ultra.data import resolve_data
+
+
+@dataclass
+class Outcome:
+    """Where the demo's results lie.
+
+    Attributes:
+        result: The validation's result.
+        run: The training run.
+        pictures: The folder with annotated pictures and the annotated video.
+        data: The demo dataset's folder.
+        seconds: How long all of it took.
+    """
+
+    result: Result
+    run: Path
+    pictures: Path
+    data: Path
+    seconds: float
+
+    def paths(self) -> str:
+        """Return the closing lines."""
+        return (
+            f"dataset   {self.data}\n"
+            f"weights   {self.run / 'weights' / 'best.pt'}\n"
+            f"pictures  {self.pictures}\n"
+            f"video     {self.pictures / 'demo.mp4'}\n"
+            f"Done in {self.seconds:.0f} s. Next: pixelkeep train --data YOUR.yaml"
+        )
+
+    def to_dict(self) -> dict:
+        return {
+            **self.result.to_dict(),
+            "demo": {"run": str(self.run), "pictures": str(self.pictures), "seconds": round(self.seconds, 1)},
+        }
+
+
+def run_demo(project: str | None = None, name: str | None = None) -> Outcome:
+    """Run the demo.
+
+    Args:
+        project: Folder of the runs; ``runs/demo`` by default.
+        name: The run's name; ``exp`` by default.
+    """
+    start = time.monotonic()
+    LOGGER.info("1/3  Writing the demo dataset")
+    spec = resolve_data("demo")
+    folder = runs.new_run(project, name, kind="demo")
+    LOGGER.info("2/3  Training, then validating the best epoch")
+    recipe = settings.merge({"project": str(folder), "name": "train"}, recipe="demo")
+    result, run = training.train(recipe)
+    LOGGER.info("3/3  Detecting in held-out pictures and in a video")
+    summary = detection.detect(
+        settings.merge({"save": True, "verbose": False, "project": str(folder), "name": "detect"})
+        | {"weights": str(run / "weights" / "best.pt")},
+        sources=[str(spec.root / "images" / "test"), str(spec.root / "demo.mp4")],
+        classes=None,
+        save_json=True,
+        save_video=True,
+    )
+    return Outcome(result, run, summary.folder, spec.root, time.monotonic() - start)

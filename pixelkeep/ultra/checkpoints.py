@@ -1,0 +1,87 @@
+"""Weights files: checked before use, and refused with one line, without ever executing what they carry."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from pixelkeep.errors import WeightsError, nearest
+
+_YOLOV5_MODULES = ("models.", "utils.")  # top-level packages of the original YOLOv5 repository
+
+
+def check_weights(name: str | Path) -> Path:
+    """Return the path of a weights file that loads without executing code.
+
+    Raises:
+        WeightsError: It is missing, empty, damaged, no checkpoint of Ultralytics or ours, made by the original
+            YOLOv5, or it carries code.
+    """
+    path = Path(name).expanduser()
+    if not path.is_file():
+        folder = path.parent if path.parent.is_dir() else Path()
+        hint = nearest(path.name, [p.name for p in folder.glob("*.pt")])
+        raise WeightsError(f"weights '{name}' not found{hint}; give a .pt file such as runs/train/exp/weights/best.pt")
+    if path.suffix.lower() != ".pt":
+        raise WeightsError(f"weights '{name}': a '{path.suffix}' file; give a PyTorch checkpoint (.pt)")
+    load(path)
+    return path.resolve()
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Load a checkpoint without executing code.
+
+    Raises:
+        WeightsError: As in :func:`check_weights`.
+    """
+    import torch
+    from ultralytics.nn.tasks import torch_safe_load
+
+    if path.stat().st_size == 0:
+        raise WeightsError(f"weights '{path}': the file is empty")
+    try:
+        checkpoint, _ = torch_safe_load(path, safe_only=True)
+    except Exception as error:  # a damaged or hostile file can fail in any way
+        raise WeightsError(f"weights '{path}': {_reason(path, error)}") from error
+    model = (checkpoint.get("ema") or checkpoint.get("model")) if isinstance(checkpoint, dict) else None
+    if not isinstance(model, torch.nn.Module):
+        raise WeightsError(f"weights '{path}': no model inside; not a checkpoint of Ultralytics or pixelkeep")
+    return checkpoint
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Say why a file does not load."""
+    foreign = _foreign_names(path, error)
+    if any(name.startswith(_YOLOV5_MODULES) for name in foreign):
+        return (
+            "made by the original YOLOv5 repository, whose networks differ from Ultralytics' (anchors); train again, "
+            "or start from an Ultralytics checkpoint such as yolov5su.pt"
+        )
+    if foreign:
+        return (
+            f"refused without executing it: it refers to {', '.join(sorted(foreign)[:3])}, which is no part of a "
+            "model; if it is a block of yours, import and pixelkeep.register it first"
+        )
+    if not zipfile.is_zipfile(path):
+        return "truncated or not a PyTorch checkpoint at all"
+    return f"damaged or not a checkpoint ({str(error).strip().splitlines()[0][:120]})"
+
+
+def _foreign_names(path: Path, error: Exception) -> set[str]:
+    """Return the classes and functions that a file refers to and that no model consists of, by reading alone."""
+    import torch
+
+    names: set[str] = set()
+    try:
+        names.update(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
+    except Exception:  # not an archive, or a damaged one: the loader's own message may still name it
+        pass
+    cause: BaseException | None = error
+    while cause is not None:
+        names.update(re.findall(r"GLOBAL ([\w.]+)", str(cause)))
+        if isinstance(cause, ModuleNotFoundError) and cause.name:
+            names.add(f"{cause.name}.")
+        cause = cause.__cause__ or cause.__context__
+    return names

@@ -1,0 +1,54 @@
+"""``--data``: a dataset YAML of one's own, the name of a bundled one, or ``demo``, made into a file for Ultralytics."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from pixelkeep import assets
+from pixelkeep.datasets.demo import write_demo
+from pixelkeep.datasets.spec import DatasetSpec, load_spec, read_mapping
+from pixelkeep.errors import DataError, choices, nearest
+from pixelkeep.ultra.runs import write_text
+
+GENERATED: dict[str, Callable[[Path], Path]] = {"demo": write_demo}  # name -> writes it into a folder, gives its YAML
+
+
+def resolve_data(name: str | None) -> DatasetSpec:
+    """Find and check a dataset.
+
+    Args:
+        name: A path of a YAML file, or the name of one in data/.
+
+    Raises:
+        DataError: It is missing or not usable.
+    """
+    if not name:
+        raise DataError("no data given: pass --data YOUR.yaml, or --data demo for the generated demo dataset")
+    file = Path(name).expanduser()
+    if not file.is_file():
+        file = assets.find("data", name)
+    if file is None:
+        known = assets.names("data")
+        raise DataError(f"data '{name}' not found{nearest(name, known)}; give a YAML file or one of {choices(known)}")
+    generator = read_mapping(file).get("generate")
+    if generator is None:
+        return load_spec(file.resolve())
+    if generator not in GENERATED:
+        raise DataError(f"{file}: 'generate: {generator}' is unknown; one of {choices(GENERATED)}")
+    return load_spec(GENERATED[generator](assets.home() / "datasets" / generator))
+
+
+def write_resolved(spec: DatasetSpec) -> Path:
+    """Write the dataset with absolute paths where Ultralytics can read it, and return that file.
+
+    It lies in the cache folder under a name made of its content, so a run can be resumed from any working directory.
+    """
+    text = yaml.safe_dump(spec.to_ultralytics(), sort_keys=False, allow_unicode=True)
+    path = assets.home() / "data" / f"{spec.file.stem}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.yaml"
+    if not path.is_file():
+        write_text(path, text)
+    return path

@@ -1,0 +1,63 @@
+"""Images and labels for training and validation, read by Ultralytics, cached outside the user's folders."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from ultralytics.data.dataset import YOLODataset
+from ultralytics.utils import colorstr
+
+from pixelkeep import assets
+
+
+class Dataset(YOLODataset):
+    """A YOLO-format dataset whose label cache lives in pixelkeep's own cache folder.
+
+    Ultralytics keeps a pickle beside the labels: it would be written into the user's data, and reading one that came
+    with downloaded data would execute whatever it carries.
+    """
+
+    def _load_or_scan_cache(self, cache_path: Path, cache_hash: str) -> tuple[dict, bool]:
+        folder = assets.home() / "cache" / "labels"
+        folder.mkdir(parents=True, exist_ok=True)
+        key = hashlib.sha256(f"{cache_hash} {self._newest_change()}".encode()).hexdigest()[:24]
+        return super()._load_or_scan_cache(folder / f"{key}.cache", cache_hash)
+
+    def _newest_change(self) -> int:
+        """Return the time of the newest change of a label file: Ultralytics' hash sees only names and sizes."""
+        return max((os.stat(f).st_mtime_ns for f in self.label_files if os.path.exists(f)), default=0)
+
+
+def build_dataset(args: Any, images: str | list[str], batch: int, data: dict, *, train: bool, stride: int) -> Dataset:
+    """Build the dataset of one split.
+
+    Args:
+        args: Ultralytics' settings.
+        images: Image folders or lists.
+        batch: Batch size, for rectangular batches.
+        data: The dataset dictionary (names, channels).
+        train: Whether to augment; validation uses rectangular batches with half a stride of padding.
+        stride: Largest stride of the model in pixels.
+    """
+    from ultralytics.data.build import get_split_fraction
+
+    return Dataset(
+        img_path=images,
+        imgsz=args.imgsz,
+        batch_size=batch,
+        augment=train,
+        hyp=args,
+        rect=args.rect or not train,
+        cache=args.cache or None,
+        single_cls=args.single_cls or False,
+        stride=stride,
+        pad=0.0 if train else 0.5,
+        prefix=colorstr("train: " if train else "val: "),
+        task=args.task,
+        classes=args.classes,
+        data=data,
+        fraction=get_split_fraction(args.fraction, "train" if train else args.split),
+    )

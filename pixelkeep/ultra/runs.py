@@ -1,0 +1,146 @@
+"""Run folders: made, found again, and described so that a run can be repeated.
+
+``runs/train/exp``, ``exp2``, ... as YOLOv5 users know them. Next to what Ultralytics writes (args.yaml, results.csv,
+weights/), a run holds settings.yaml, environment.json, data.yaml, model.yaml, metrics.json and predictions.json.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+
+import yaml
+
+from pixelkeep.errors import OptionError, WeightsError
+
+RUNS = Path("runs")
+PACKAGES = (
+    "pixelkeep",
+    "ultralytics",
+    "torch",
+    "torchvision",
+    "numpy",
+    "opencv-python",
+    "pycocotools",
+    "albumentations",
+)
+
+
+def new_run(project: str | None, name: str | None, *, kind: str, exist_ok: bool = False) -> Path:
+    """Create and return the folder of a new run.
+
+    Args:
+        project: The folder of runs; ``runs/<kind>`` by default.
+        name: The run's name; ``exp`` by default, numbered when it is taken.
+        kind: train, val or detect.
+        exist_ok: Use the folder even if it is there.
+    """
+    base = (Path(project) if project else RUNS / kind) / (name or "exp")
+    for number in range(1, 100_000):
+        folder = base if number == 1 else base.with_name(f"{base.name}{number}")
+        try:
+            folder.mkdir(parents=True, exist_ok=exist_ok)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise OptionError(f"cannot create the run folder {folder}: {error.strerror}") from error
+        return folder.resolve()
+    raise OptionError(f"cannot create a run folder {base}: all numbers up to 100000 are taken")
+
+
+def newest_weights(project: str | None = None) -> Path:
+    """Return best.pt of the run trained last.
+
+    Raises:
+        WeightsError: Nothing has been trained here.
+    """
+    folder = Path(project) if project else RUNS / "train"
+    found = sorted(folder.glob("*/weights/best.pt"), key=lambda p: p.stat().st_mtime)
+    if not found:
+        raise WeightsError(
+            f"no weights given and no trained run in {folder}: pass --weights FILE, or train first with "
+            "'pixelkeep train --data YOUR.yaml' ('pixelkeep demo' makes one in minutes)"
+        )
+    return found[-1]
+
+
+def run_to_resume(run: str | None, project: str | None = None, name: str | None = None) -> Path:
+    """Return the folder of the run to go on with: the one named, else the newest unfinished one.
+
+    Args:
+        run: A run folder or its last.pt.
+        project: Where to look if ``run`` is None; ``runs/train`` by default.
+        name: Look at this run of ``project`` only.
+
+    Raises:
+        WeightsError: There is no such run, or nothing of it to resume.
+    """
+    if run is not None:
+        path = Path(run)
+        folder = path.parent.parent if path.suffix == ".pt" else path
+        if not folder.is_dir():
+            raise WeightsError(f"--resume {run}: no such run; give a run folder or its weights/last.pt")
+        if not (folder / "weights" / "last.pt").is_file():
+            raise WeightsError(
+                f"--resume {run}: {folder / 'weights' / 'last.pt'} is missing, so nothing can be resumed"
+            )
+        if is_finished(folder):
+            raise WeightsError(f"--resume {run}: this run is finished (metrics.json is there); start a new one")
+        return folder.resolve()
+    base = Path(project) if project else RUNS / "train"
+    runs = [p.parent.parent for p in base.glob(f"{name or '*'}/weights/last.pt")]
+    unfinished = [r for r in runs if not is_finished(r)]
+    if not unfinished:
+        raise WeightsError(f"--resume: no unfinished run in {base / (name or '')}; name it: --resume RUN_FOLDER")
+    return max(unfinished, key=lambda r: (r / "weights" / "last.pt").stat().st_mtime).resolve()
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a training run has gone through to its final validation."""
+    return (folder / "metrics.json").is_file()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it is either whole under its name or not there."""
+    partial = path.with_name(f".{path.name}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def write_yaml(path: Path, value: dict) -> None:
+    """Write a mapping as YAML, keys in their order."""
+    write_text(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a value as JSON."""
+    write_text(path, json.dumps(value, indent=None if isinstance(value, list) else 2, allow_nan=False) + "\n")
+
+
+def write_environment(folder: Path) -> None:
+    """Write the versions that a run depends on into environment.json."""
+    import torch
+
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None  # a checkout that runs without being installed
+    write_json(
+        folder / "environment.json",
+        {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "cpus": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+            "packages": versions,
+            "command": sys.argv,
+        },
+    )

@@ -1,0 +1,141 @@
+"""Training from a dictionary of settings to a run folder with its result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from ultralytics.utils import LOGGER
+
+from pixelkeep.datasets.spec import DatasetSpec, read_mapping
+from pixelkeep.errors import ModelError, OptionError
+from pixelkeep.evaluation import Result
+from pixelkeep.ultra import names, runs
+from pixelkeep.ultra.checkpoints import check_weights, load
+from pixelkeep.ultra.data import resolve_data, write_resolved
+from pixelkeep.ultra.settings import for_ultralytics
+from pixelkeep.ultra.trainer import Trainer, nominal_batch, strip_whole
+from pixelkeep.ultra.validation import validate
+
+DEFAULT_MODEL = "yolov5-spd-n"
+MACHINE = ("device", "workers")  # settings that belong to the machine, not to the run
+
+
+def train(settings: dict) -> tuple[Result, Path]:
+    """Train a model and validate its best epoch.
+
+    Args:
+        settings: As :func:`pixelkeep.ultra.settings.merge` gives them; ``data`` is required.
+
+    Returns:
+        The result of the final validation, and the run folder.
+
+    Raises:
+        PixelkeepError: Anything in the settings that cannot be used; nothing has been written then.
+    """
+    settings = dict(settings)
+    model = resolve_model(settings.get("model") or DEFAULT_MODEL)
+    spec = resolve_data(settings.get("data"))
+    if isinstance(settings.get("pretrained"), str):
+        settings["pretrained"] = str(check_weights(settings["pretrained"]))
+    settings.setdefault("nbs", nominal_batch(spec.count_images("train"), settings.get("batch", 16)))
+    if settings.get("best") == "AP_S":
+        _require_small_objects(spec)
+    folder = runs.new_run(
+        settings.pop("project", None),
+        settings.pop("name", None),
+        kind="train",
+        exist_ok=settings.pop("exist_ok", False),
+    )
+    data = write_resolved(spec)
+    settings.update(model=str(model), data=str(data), save_dir=str(folder))
+    (folder / "metrics.json").unlink(missing_ok=True)  # of an earlier run, with --exist-ok
+    _describe(folder, settings, spec, model)
+    Trainer(for_ultralytics(settings), best=settings.get("best", "AP"), limit=settings.get("max_det")).train()
+    return _finish(folder, settings)
+
+
+def resume(run: str | None, flags: dict, *, requested: bool, assignments: list[str] | None) -> tuple[Result, Path]:
+    """Go on with a run that was interrupted, after its last whole epoch.
+
+    Args:
+        run: A run folder or its last.pt; None for the newest unfinished run.
+        flags: What was given on the command line. ``project`` and ``name`` say where to look, ``model`` may name
+            last.pt, ``device`` and ``workers`` may differ from before; anything else would make it another run.
+        requested: Whether --resume was given.
+        assignments: What was given as --set.
+
+    Raises:
+        PixelkeepError: There is no such run, or a setting cannot be changed on the way.
+    """
+    given = {key: value for key, value in flags.items() if value is not None}
+    if not requested:
+        raise OptionError(f"unexpected argument '{run}'; to go on with a run, write --resume {run}")
+    fixed = [key for key in given if key not in {"model", "project", "name", *MACHINE}] + (assignments or [])
+    if fixed:
+        raise OptionError(f"--resume goes on with the run's own settings; leave out {', '.join(fixed)}")
+    folder = runs.run_to_resume(run or given.get("model"), given.get("project"), given.get("name"))
+    last = folder / "weights" / "last.pt"
+    epoch = load(last)["epoch"]  # the last whole epoch, from 0; -1 once training is over and the file is stripped
+    settings = read_mapping(folder / "settings.yaml") | {key: given[key] for key in MACHINE if key in given}
+    LOGGER.info(f"Resuming {folder}")
+    if 0 <= epoch < settings.get("epochs", 100) - 1:
+        overrides = {key: settings[key] for key in ("data", *MACHINE) if key in settings}
+        overrides |= {"model": str(last), "resume": str(last), "save_dir": str(folder)}
+        Trainer(overrides, best=settings.get("best", "AP"), limit=settings.get("max_det")).train()
+    elif epoch >= 0:  # interrupted between the last epoch and the end
+        for path in (last, folder / "weights" / "best.pt"):
+            strip_whole(path)
+    return _finish(folder, settings)
+
+
+def resolve_model(name: str) -> str | Path:
+    """Return what Ultralytics is to build: a name of ours, a YAML file or a checkpoint.
+
+    Raises:
+        PixelkeepError: There is no such model, or the file cannot be used.
+    """
+    path = Path(name).expanduser()
+    if path.suffix == ".pt":
+        return check_weights(path)
+    if path.is_file():
+        return path.resolve()
+    model = names.parse(path.name) if path.name == name else None
+    if model is None:
+        raise ModelError(f"model '{name}' not found{names.suggest(name)}; 'pixelkeep models' lists the names")
+    return f"{model}.yaml"
+
+
+def _finish(folder: Path, settings: dict) -> tuple[Result, Path]:
+    """Validate the best epoch, as ``pixelkeep val`` would, into the run folder."""
+    best = folder / "weights" / "best.pt"
+    keys = ("imgsz", "batch", "device", "workers", "iou", "max_det", "single_cls", "seed")
+    chosen = {key: settings[key] for key in keys if key in settings}
+    result, _ = validate({**chosen, "weights": str(best), "data": settings["data"], "plots": False}, folder=folder)
+    return result, folder
+
+
+def _describe(folder: Path, settings: dict, spec: DatasetSpec, model: str | Path) -> None:
+    """Write what is needed to understand and repeat the run."""
+    runs.write_yaml(folder / "settings.yaml", settings)
+    runs.write_yaml(folder / "data.yaml", spec.to_ultralytics())
+    runs.write_environment(folder)
+    if isinstance(model, Path) and model.suffix == ".pt":
+        definition = load(model)
+        definition = (definition.get("ema") or definition["model"]).yaml
+    elif isinstance(model, Path):
+        definition = yaml.safe_load(model.read_text(encoding="utf-8"))
+    else:
+        definition = names.parse(model).definition()
+    runs.write_yaml(folder / "model.yaml", definition)
+
+
+def _require_small_objects(spec: DatasetSpec) -> None:
+    """Refuse to choose the best epoch by AP_S where no validation object is small."""
+    from pixelkeep.ultra.validation import ground_truth
+
+    annotations = ground_truth(spec, "val")["annotations"]
+    if not any(a["area"] <= 32**2 and not a["ignore"] for a in annotations):
+        raise OptionError(
+            f"best: AP_S needs validation objects smaller than 32x32 pixels, and {spec.file} has none; use --best AP"
+        )

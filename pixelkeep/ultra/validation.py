@@ -1,0 +1,109 @@
+"""Validation of a weights file: the table, metrics.json and predictions.json."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from ultralytics.cfg import get_cfg
+from ultralytics.utils import LOGGER
+
+from pixelkeep.datasets.spec import DatasetSpec
+from pixelkeep.errors import OptionError, choices
+from pixelkeep.evaluation import Result, sha256
+from pixelkeep.ultra import runs
+from pixelkeep.ultra.checkpoints import check_weights, load
+from pixelkeep.ultra.data import resolve_data, write_resolved
+from pixelkeep.ultra.dataset import build_dataset
+from pixelkeep.ultra.measure import count_gflops, count_parameters
+from pixelkeep.ultra.settings import for_ultralytics
+from pixelkeep.ultra.truth import build_truth
+from pixelkeep.ultra.validator import Validator
+
+
+def validate(settings: dict, *, folder: Path | None = None) -> tuple[Result, Path]:
+    """Validate weights on a split of a dataset; pycocotools is the judge.
+
+    Args:
+        settings: As :func:`pixelkeep.ultra.settings.merge` gives them, with ``weights`` and ``data``.
+        folder: The run folder; a new one in ``runs/val`` by default.
+
+    Returns:
+        The result, and the run folder with metrics.json and predictions.json.
+
+    Raises:
+        PixelkeepError: Anything in the settings that cannot be used; nothing has been written then.
+    """
+    settings = dict(settings)
+    weights = check_weights(settings.pop("weights", None) or runs.newest_weights())
+    spec = resolve_data(settings.get("data") or _trained_on(weights))
+    settings.setdefault("split", "val")
+    spec.sources(settings["split"])
+    checkpoint = load(weights)
+    _check_classes(checkpoint, spec, weights, settings.get("single_cls", False))
+    settings.setdefault("imgsz", checkpoint.get("train_args", {}).get("imgsz", 640))
+    project, name, exist_ok = (settings.pop(key, None) for key in ("project", "name", "exist_ok"))
+    folder = folder or runs.new_run(project, name, kind="val", exist_ok=bool(exist_ok))
+    settings.update(model=str(weights), data=str(write_resolved(spec)), save_dir=str(folder), mode="val")
+    settings.setdefault("rect", True)
+    validator = Validator(args=for_ultralytics(settings), save_dir=folder, limit=settings.get("max_det"))
+    validator()
+    result = _describe(validator, checkpoint, weights, spec)
+    runs.write_json(folder / "predictions.json", validator.detections().to_json())
+    runs.write_json(folder / "metrics.json", result.to_dict())
+    return result, folder
+
+
+def ground_truth(spec: DatasetSpec, split: str) -> dict:
+    """Return the evaluator's ground truth of a split without a model."""
+    data = spec.to_ultralytics()
+    args = get_cfg(overrides={"split": split, "task": "detect", "imgsz": 640})
+    data = {**data, "nc": len(spec.names), "channels": data.get("channels", 3)}
+    dataset = build_dataset(args, data[split], 1, data, train=False, stride=32)
+    return build_truth(dataset.labels, data, split)[0]
+
+
+def _trained_on(weights: Path) -> str | None:
+    """Return the data that weights were trained on, where it still is there."""
+    data = load(weights).get("train_args", {}).get("data")
+    if data and Path(data).is_file():
+        LOGGER.info(f"no data given: validating on {data}, which {weights.name} was trained on")
+        return data
+    return None
+
+
+def _check_classes(checkpoint: dict, spec: DatasetSpec, weights: Path, single_cls: bool) -> None:
+    model = checkpoint.get("ema") or checkpoint["model"]
+    task = getattr(model, "task", "detect")
+    if task != "detect":
+        raise OptionError(f"weights '{weights}' are for task '{task}'; this command validates detection models")
+    if len(model.names) != len(spec.names) and not single_cls:
+        raise OptionError(
+            f"weights '{weights}' know {len(model.names)} classes ({choices(model.names.values(), 5)}), but "
+            f"{spec.file} has {len(spec.names)} ({choices(spec.names.values(), 5)}); give the data they were trained on"
+        )
+
+
+def _describe(validator: Validator, checkpoint: dict, weights: Path, spec: DatasetSpec) -> Result:
+    """Complete the judge's figures to the full schema."""
+    result, args = validator.judge(), validator.args
+    model = checkpoint.get("ema") or checkpoint["model"]
+    train_args = checkpoint.get("train_args", {})
+    half = getattr(args, "quantize", None) == 16 or getattr(args, "half", False)
+    result.model = Path(str(train_args.get("model") or weights)).stem
+    result.weights, result.data, result.split = str(weights), str(spec.file), args.split
+    result.gt_sha256 = sha256(validator.truth)
+    result.params, result.gflops = count_parameters(model), round(count_gflops(model, args.imgsz), 3)
+    result.speed_ms = {k: round(validator.speed[k], 3) for k in ("preprocess", "inference", "postprocess")}
+    facts = Namespace(
+        imgsz=args.imgsz,
+        conf=args.conf,
+        nms_iou=args.iou,
+        precision="fp16" if half else "fp32",
+        folded=False,
+        device=str(validator.device),
+        seed=train_args.get("seed"),
+    )
+    for key, value in vars(facts).items():
+        setattr(result.protocol, key, value)
+    return result

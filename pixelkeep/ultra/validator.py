@@ -1,0 +1,121 @@
+"""Ultralytics' validator with COCO's AP by object size, always on, on boxes in original-image pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import distributed
+from ultralytics.models.yolo.detect import DetectionValidator
+from ultralytics.utils import LOGGER, RANK, nms
+
+from pixelkeep.evaluation import CocoEvaluator, Detections, Result, detection_limit, evaluate
+from pixelkeep.ultra.environment import use_all_cores
+from pixelkeep.ultra.truth import build_truth
+
+COLUMNS = ("AP", "AP50", "AP_S", "AP_M", "AP_L")
+UNLIMITED = 1e9  # seconds: how much NMS finishes must not depend on how busy the machine is
+
+
+class Validator(DetectionValidator):
+    """Collects detections while Ultralytics' validation runs, and scores them by the project's own evaluator.
+
+    Attributes:
+        best: AP or AP_S, the figure that decides which epoch is the best.
+        limit: Detections kept per image; None for three times the densest image, at least 300.
+        result: The last result by our evaluator.
+        truth: The ground truth in COCO form, built at the first validation.
+    """
+
+    def __init__(self, *args: Any, best: str = "AP", limit: int | None = None, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.best = best
+        self.limit = limit
+        self.truth: dict | None = None
+        self.result: Result | None = None
+        self._evaluator: CocoEvaluator | None = None
+        self._collected: list[np.ndarray] = []
+
+    def build_dataset(self, img_path: str, mode: str = "val", batch: int | None = None):
+        """Build the dataset of a standalone validation."""
+        from pixelkeep.ultra.dataset import build_dataset
+
+        return build_dataset(self.args, img_path, batch, self.data, train=False, stride=self.stride)
+
+    def init_metrics(self, model: torch.nn.Module) -> None:
+        """Prepare the ground truth and the limit of detections, which NMS and evaluator share."""
+        if self.device.type == "cpu":
+            use_all_cores()
+        if self.truth is None:
+            self.truth, self._image_ids = build_truth(self.dataloader.dataset.labels, self.data, self.args.split)
+            self.args.max_det = self.limit or detection_limit(self.truth)
+            self._evaluator = CocoEvaluator(self.truth, max_dets=self.args.max_det)
+        self._collected = []
+        super().init_metrics(model)
+
+    def postprocess(self, preds: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+        """Apply NMS without a time limit."""
+        outputs = nms.non_max_suppression(
+            preds,
+            self.args.conf,
+            self.args.iou,
+            multi_label=True,
+            agnostic=self.args.single_cls or self.args.agnostic_nms,
+            max_det=self.args.max_det,
+            max_time_img=UNLIMITED,
+            end2end=self.end2end,
+        )
+        return [{"bboxes": x[:, :4], "conf": x[:, 4], "cls": x[:, 5], "extra": x[:, 6:]} for x in outputs]
+
+    def update_metrics(self, preds: list[dict[str, torch.Tensor]], batch: dict[str, Any]) -> None:
+        """Collect the detections in original-image pixels besides Ultralytics' own metrics."""
+        super().update_metrics(preds, batch)
+        for index, pred in enumerate(preds):
+            prepared = self._prepare_batch(index, batch)
+            boxes = self.scale_preds(pred, prepared)["bboxes"]
+            image = torch.full_like(pred["conf"], self._image_ids[prepared["im_file"]])[:, None]
+            rows = torch.cat([image, pred["cls"][:, None] + 1, boxes, pred["conf"][:, None]], 1)
+            self._collected.append(rows.double().cpu().numpy())  # (n, 7): image, category, x1, y1, x2, y2, score
+
+    def gather_stats(self) -> None:
+        """Bring the detections of all processes together on the first."""
+        super().gather_stats()
+        if RANK == 0:
+            gathered: list = [None] * distributed.get_world_size()
+            distributed.gather_object(self._collected, gathered, dst=0)
+            self._collected = [rows for part in gathered for rows in part]
+        elif RANK > 0:
+            distributed.gather_object(self._collected, None, dst=0)
+
+    def get_stats(self) -> dict[str, Any]:
+        """Add COCO's figures to Ultralytics' statistics; ``fitness`` decides which epoch is the best."""
+        stats = super().get_stats()
+        self.result = self._evaluator.evaluate(self.detections())
+        figures = {key: getattr(self.result, key) for key in COLUMNS}
+        stats.update({key: float("nan") if value is None else value for key, value in figures.items()})
+        # AP breaks ties, so that an AP_S that stays 0 for a while does not make the last epoch the best.
+        stats["fitness"] = (figures[self.best] or 0.0) + 1e-3 * (figures["AP"] or 0.0)
+        return stats
+
+    def detections(self) -> Detections:
+        """Return what has been collected, ordered by image."""
+        rows = np.concatenate(self._collected) if self._collected else np.zeros((0, 7))
+        rows = rows[np.argsort(rows[:, 0], kind="stable")]
+        x1, y1, x2, y2 = np.round(rows[:, 2:6], 3).T
+        boxes = np.round(np.stack([x1, y1, x2 - x1, y2 - y1], 1), 3)  # (n, 4) xywh
+        return Detections(rows[:, 0].astype(int), rows[:, 1].astype(int), boxes, np.round(rows[:, 6], 6))
+
+    def judge(self) -> Result:
+        """Score what has been collected by pycocotools."""
+        return evaluate(self.truth, self.detections(), max_dets=self.args.max_det, evaluator="pycocotools")
+
+    def get_desc(self) -> str:
+        """Return the header of the line that each validation prints."""
+        return ("%11s" * 7) % ("", "Images", *COLUMNS)
+
+    def print_results(self) -> None:
+        """Print one line; the table by class belongs to the end."""
+        figures = (getattr(self.result, key) for key in COLUMNS)
+        shown = ["n/a" if value is None else f"{value:.3f}" for value in figures]
+        LOGGER.info(("%11s" * 7) % ("all", self.seen, *shown))
