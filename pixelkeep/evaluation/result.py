@@ -1,0 +1,159 @@
+"""The schema of results: what ``--json`` prints, ``metrics.json`` holds and ``evaluate`` returns.
+
+Fractions run from 0 to 1. A figure that is undefined, for want of ground truth, is None (null in JSON), never -1 or 0.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from pixelkeep.errors import DataError, choices
+
+SCHEMA = 1
+
+
+@dataclass(kw_only=True)
+class Protocol:
+    """How the figures were measured; None where unknown.
+
+    evaluator: "pixelkeep" or "pycocotools"; the figures are equal.
+    imgsz: side in pixels of the images given to the model.
+    conf: lowest score of a detection.
+    nms_iou: IoU above which non-maximum suppression drops the lower score.
+    max_dets: cap on the detections of one image, and in the evaluator of one class in one image.
+    area: what decides about S, M and L: "annotation" if an area in the ground truth differs from its box, else "box".
+    ignored: regions to ignore, each once however many classes it stands in, plus objects to ignore.
+    tile: tiling of large images.
+    precision: number format of the model, such as "fp32".
+    folded: whether the model ran with its layers folded.
+    device, seed: what it ran on, and from which seed it was trained.
+    """
+
+    evaluator: str | None = None
+    imgsz: int | None = None
+    conf: float | None = None
+    nms_iou: float | None = None
+    max_dets: int | None = None
+    area: str | None = None
+    ignored: int | None = None
+    tile: Any = None
+    precision: str | None = None
+    folded: bool | None = None
+    device: str | None = None
+    seed: int | None = None
+
+
+@dataclass(kw_only=True)
+class BinFigures:
+    """One bin of sizes: ``gt`` counted boxes with sqrt(area) in [low, high] pixels; AP, AP50 and AR as in `Result`."""
+
+    name: str
+    low: float
+    high: float
+    gt: int
+    AP: float | None
+    AP50: float | None
+    AR: float | None
+
+
+@dataclass(kw_only=True)
+class ClassFigures:
+    """One class: ``gt`` counted boxes; AP, AP50 and AP_S as in `Result`, of this class alone."""
+
+    AP: float | None
+    AP50: float | None
+    AP_S: float | None
+    gt: int
+
+
+@dataclass(kw_only=True)
+class Result:
+    """Figures of one evaluation.
+
+    schema: 1. task: "detect". model, weights, data, split: what was evaluated on what.
+    gt_sha256: hash of the ground truth (`sha256`). images: number of images in it.
+    protocol: how it was measured.
+    AP: mean precision over 10 IoU thresholds (0.50, 0.55 ... 0.95), 101 recalls (0, 0.01 ... 1) and the classes that
+        have ground truth; precision at recall r is the greatest TP / (TP + FP) at any recall >= r, 0 if none.
+    AP50, AP75: the same at IoU 0.50, 0.75 alone.
+    AP_S, AP_M, AP_L: AP with ground truth of area 0 to 32**2, 32**2 to 96**2, 96**2 and more, in square pixels of the
+        original image; other ground truth is ignored, and so are unmatched detections of other area.
+    AP50_S: AP_S at IoU 0.50 alone. AP_100: AP with the best 100 detections of each class in each image.
+    AR: mean over thresholds and classes of TP / ground truth, with all detections. AR_S, AR_M, AR_L: AR by area.
+    counts: ground-truth boxes by "S", "M", "L", ignored ones left out; 32**2 and 96**2 exactly count on both sides.
+    bins: figures of finer size bins. per_class: figures by class name, with the id appended to names that repeat.
+    voc: Pascal VOC's AP at IoU 0.50, "AP50_11" at 11 recalls and "AP50_area" under the curve, or None.
+    params: parameters of the model. gflops: 1e9 floating point operations per image.
+    speed_ms: milliseconds per image, "preprocess", "inference", "postprocess".
+    """
+
+    schema: int = SCHEMA
+    task: str = "detect"
+    model: str | None = None
+    weights: str | None = None
+    data: str | None = None
+    gt_sha256: str | None = None
+    split: str | None = None
+    images: int | None = None
+    protocol: Protocol = field(default_factory=Protocol)
+    AP: float | None = None
+    AP50: float | None = None
+    AP75: float | None = None
+    AP_S: float | None = None
+    AP_M: float | None = None
+    AP_L: float | None = None
+    AP50_S: float | None = None
+    AP_100: float | None = None
+    AR: float | None = None
+    AR_S: float | None = None
+    AR_M: float | None = None
+    AR_L: float | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    bins: list[BinFigures] = field(default_factory=list)
+    per_class: dict[str, ClassFigures] = field(default_factory=dict)
+    voc: dict[str, float | None] | None = None
+    params: int | None = None
+    gflops: float | None = None
+    speed_ms: dict[str, float] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the document as plain dictionaries and lists, keys in the order of the schema."""
+        return asdict(self)
+
+    def to_json(self) -> str:
+        """Return the document as JSON text; a figure that is NaN or infinite raises ValueError."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Result:
+        """Read back what `to_dict` returned.
+
+        Errors: DataError for another schema and for missing or unknown keys.
+        """
+        if not isinstance(document, Mapping) or document.get("schema") != SCHEMA:
+            found = document.get("schema") if isinstance(document, Mapping) else document
+            raise DataError(f"result has schema {found!r}; expected {SCHEMA}")
+        result = _build(cls, document, "result")
+        for key, kind, expected in (("bins", list, "a list"), ("per_class", Mapping, "an object")):
+            if not isinstance(document[key], kind):
+                raise DataError(f"result has {key} {document[key]!r}; expected {expected}")
+        result.protocol = _build(Protocol, result.protocol, "protocol")
+        result.bins = [_build(BinFigures, values, f"bins[{index}]") for index, values in enumerate(result.bins)]
+        result.per_class = {
+            name: _build(ClassFigures, values, f"per_class['{name}']") for name, values in result.per_class.items()
+        }
+        return result
+
+
+def _build(kind: type, values: Any, where: str) -> Any:
+    """Return an instance of the dataclass whose fields are exactly the keys of ``values``."""
+    expected = [f.name for f in fields(kind)]
+    if not isinstance(values, Mapping):
+        raise DataError(f"{where} is {values!r}; expected an object with {choices(expected)}")
+    for problem, keys in (("lacks", set(expected) - set(values)), ("has unknown", set(values) - set(expected))):
+        if keys:
+            raise DataError(f"{where} {problem} {choices(sorted(keys))}; expected {choices(expected, len(expected))}")
+    return kind(**values)

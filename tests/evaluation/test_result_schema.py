@@ -1,0 +1,82 @@
+"""Proves that a result is the documented schema, survives a round trip through JSON, and cannot hold NaN."""
+
+import json
+
+import pytest
+
+from pixelkeep.errors import DataError
+from pixelkeep.evaluation import Result, evaluate
+
+KEYS = (
+    "schema task model weights data gt_sha256 split images protocol AP AP50 AP75 AP_S AP_M AP_L AP50_S AP_100 "
+    "AR AR_S AR_M AR_L counts bins per_class voc params gflops speed_ms"
+).split()
+PROTOCOL = "evaluator imgsz conf nms_iou max_dets area ignored tile precision folded device seed".split()
+
+
+@pytest.fixture
+def result(load_scene):
+    """A result with figures, None among them, filled in as a validation would."""
+    result = evaluate(*load_scene("regions"))
+    result.model, result.split, result.speed_ms = "yolov5-spd-n", "val", {"inference": 1.5}
+    result.protocol.imgsz = 640
+    return result
+
+
+def test_schema__keys_are_frozen(result):
+    """The document has exactly the documented keys, in their order."""
+    document = json.loads(result.to_json())
+    assert list(document) == KEYS
+    assert list(document["protocol"]) == PROTOCOL
+    assert list(document["bins"][0]) == ["name", "low", "high", "gt", "AP", "AP50", "AR"]
+    assert list(document["per_class"]["class 1"]) == ["AP", "AP50", "AP_S", "gt"]
+    assert list(document["counts"]) == ["S", "M", "L"]
+    assert (document["schema"], document["task"], document["images"]) == (1, "detect", 2)
+
+
+def test_round_trip__gives_an_equal_result(result):
+    """Written and read back, a result is equal to itself, nested figures included."""
+    assert Result.from_dict(json.loads(result.to_json())) == result
+    assert Result.from_dict(result.to_dict()) == result
+
+
+def test_undefined__is_null(result):
+    """A figure without ground truth is null in JSON."""
+    assert json.loads(result.to_json())["AP_L"] is None
+
+
+def test_nan__cannot_be_written(result):
+    """NaN in a figure is a bug and is never written."""
+    result.AP = float("nan")
+    with pytest.raises(ValueError):
+        result.to_json()
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda d: d.update(schema=2), "result has schema 2; expected 1"),
+        (lambda d: d.pop("schema"), "result has schema None; expected 1"),
+        (lambda d: d.pop("AP_S"), "result lacks AP_S; expected schema, task"),
+        (lambda d: d.update(mAP=1), "result has unknown mAP; expected schema, task"),
+        (lambda d: d["protocol"].pop("seed"), "protocol lacks seed; expected evaluator"),
+        (lambda d: d.update(protocol=None), "protocol is None; expected an object with evaluator"),
+        (lambda d: d["bins"][1].pop("gt"), "bins[1] lacks gt; expected name"),
+        (lambda d: d["per_class"]["class 2"].pop("AP"), "per_class['class 2'] lacks AP; expected AP"),
+        (lambda d: d.update(bins=None), "result has bins None; expected a list"),
+        (lambda d: d.update(per_class=[]), "result has per_class []; expected an object"),
+    ],
+)
+def test_from_dict__names_the_fault(change, text, result):
+    """Another schema and missing, unknown or misshapen keys are refused."""
+    document = result.to_dict()
+    change(document)
+    with pytest.raises(DataError) as error:
+        Result.from_dict(document)
+    assert str(error.value).startswith(text)
+
+
+def test_from_dict__refuses_what_is_no_object():
+    """A document that is not an object is refused."""
+    with pytest.raises(DataError, match="result has schema 3; expected 1"):
+        Result.from_dict(3)
