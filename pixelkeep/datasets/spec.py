@@ -64,8 +64,8 @@ class DatasetSpec:
                         yield source.parent / line.strip()
 
     def to_ultralytics(self) -> dict:
-        """Return the dictionary that Ultralytics reads, all paths absolute, nothing to download."""
-        d = {**self.others, "path": str(self.root), "names": self.names}
+        """Return the dictionary that Ultralytics reads: paths absolute, nothing to download, its ``source`` named."""
+        d = {**self.others, "source": str(self.file), "path": str(self.root), "names": self.names}
         for split, sources in self.splits.items():
             paths = [str(s) for s in sources]
             d[split] = paths[0] if len(paths) == 1 else paths
@@ -93,8 +93,9 @@ def load_spec(file: Path) -> DatasetSpec:
     for split, path in extras.items():
         if not path.is_file():
             raise DataError(f"{file}: extras of split '{split}' not found at {path}")
-    taken = {"path", "names", "nc", "extras", "download", *SPLITS}
-    return DatasetSpec(file, root, splits, names, extras, {k: v for k, v in d.items() if k not in taken})
+    taken = {"path", "names", "nc", "extras", "download", "source", *SPLITS}
+    others = {key: value for key, value in d.items() if key not in taken}
+    return DatasetSpec(Path(d.get("source", file)), root, splits, names, extras, others)
 
 
 def read_mapping(file: Path) -> dict:

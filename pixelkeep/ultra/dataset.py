@@ -18,7 +18,16 @@ class Dataset(YOLODataset):
 
     Ultralytics keeps a pickle beside the labels: it would be written into the user's data, and reading one that came
     with downloaded data would execute whatever it carries.
+
+    Attributes:
+        shapes: Height and width of each image file; rectangular batches take them out of the labels.
     """
+
+    def get_labels(self) -> list[dict]:
+        """Read the labels and keep the images' sizes."""
+        labels = super().get_labels()
+        self.shapes = {label["im_file"]: tuple(label["shape"]) for label in labels}
+        return labels
 
     def _load_or_scan_cache(self, cache_path: Path, cache_hash: str) -> tuple[dict, bool]:
         folder = assets.home() / "cache" / "labels"

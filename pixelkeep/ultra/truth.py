@@ -6,19 +6,20 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelkeep.datasets.yolo import load_extras
+from pixelkeep.datasets.extras import load_extras
 from pixelkeep.evaluation import GroundTruthBuilder
+from pixelkeep.ultra.dataset import Dataset
 
 _DECIMALS = 3  # of a pixel: undoes the rounding of normalised float32 labels, so that 32 px are 32 px
 
 
-def build_truth(labels: list[dict], data: dict, split: str) -> tuple[dict, dict[str, int]]:
+def build_truth(dataset: Dataset, data: dict, split: str) -> tuple[dict, dict[str, int]]:
     """Build the ground truth.
 
     Args:
-        labels: Ultralytics' labels: im_file, shape (h, w), cls (n, 1), bboxes (n, 4) normalised xywh.
+        dataset: The split's dataset, whose labels are the ones that training and validation see.
         data: The dataset dictionary; ``extras`` names what YOLO labels cannot hold.
-        split: The split that the labels are of.
+        split: The split's name.
 
     Returns:
         The ground truth in COCO form, and the image id of each image file.
@@ -28,10 +29,10 @@ def build_truth(labels: list[dict], data: dict, split: str) -> tuple[dict, dict[
     builder = GroundTruthBuilder([data["names"][i] for i in range(len(data["names"]))])
     image_ids = {}
     # Sorted by name: the loader's order depends on the batch shapes, ids must not.
-    for image_id, label in enumerate(sorted(labels, key=lambda label: label["im_file"]), start=1):
+    for image_id, label in enumerate(sorted(dataset.labels, key=lambda label: label["im_file"]), start=1):
         name = _relative(label["im_file"], root)
         extra = extras.get(name, {})
-        height, width = label["shape"]
+        height, width = dataset.shapes[label["im_file"]]
         boxes = _pixel_boxes(label["bboxes"], width, height)
         ignore = np.zeros(len(boxes), bool)
         ignore[extra.get("difficult", [])] = True

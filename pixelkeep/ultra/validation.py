@@ -49,7 +49,7 @@ def validate(settings: dict, *, folder: Path | None = None) -> tuple[Result, Pat
     validator = Validator(args=for_ultralytics(settings), save_dir=folder, limit=settings.get("max_det"))
     validator()
     result = _describe(validator, checkpoint, weights, spec)
-    runs.write_json(folder / "predictions.json", validator.detections().to_json())
+    runs.write_json(folder / "predictions.json", validator.detections().records())
     runs.write_json(folder / "metrics.json", result.to_dict())
     return result, folder
 
@@ -60,7 +60,7 @@ def ground_truth(spec: DatasetSpec, split: str) -> dict:
     args = get_cfg(overrides={"split": split, "task": "detect", "imgsz": 640})
     data = {**data, "nc": len(spec.names), "channels": data.get("channels", 3)}
     dataset = build_dataset(args, data[split], 1, data, train=False, stride=32)
-    return build_truth(dataset.labels, data, split)[0]
+    return build_truth(dataset, data, split)[0]
 
 
 def _trained_on(weights: Path) -> str | None:

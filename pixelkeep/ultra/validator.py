@@ -48,7 +48,7 @@ class Validator(DetectionValidator):
         if self.device.type == "cpu":
             use_all_cores()
         if self.truth is None:
-            self.truth, self._image_ids = build_truth(self.dataloader.dataset.labels, self.data, self.args.split)
+            self.truth, self._image_ids = build_truth(self.dataloader.dataset, self.data, self.args.split)
             self.args.max_det = self.limit or detection_limit(self.truth)
             self._evaluator = CocoEvaluator(self.truth, max_dets=self.args.max_det)
         self._collected = []

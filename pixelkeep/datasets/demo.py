@@ -1,0 +1,114 @@
+"""The demo dataset: aerial scenes of small objects, generated in seconds, the same for the same seed.
+
+`write_demo` writes it in YOLO, COCO and VOC form with the same boxes, and a short video to detect in. What makes it
+easier or harder is in the constants here, in `scene` (light, noise, counts, hard negatives) and in `objects` (sizes).
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from pixelkeep.datasets.coco import save_coco
+from pixelkeep.datasets.demo_video import write_video
+from pixelkeep.datasets.files import read_json, write_image, write_json
+from pixelkeep.datasets.objects import CLASSES
+from pixelkeep.datasets.record import ImageRecord
+from pixelkeep.datasets.scene import THEMES, Scene, render_scene
+from pixelkeep.datasets.voc import save_voc
+from pixelkeep.datasets.yolo import save_yaml, save_yolo
+from pixelkeep.errors import DataError
+
+VERSION = 5  # raise it whenever the same seed gives something else
+SIZE = (256, 256)  # height and width of every image
+SPLITS = {"train": 80, "val": 40, "test": 12}
+NAMES = dict(enumerate(CLASSES))
+REGION_SHARE = 0.22  # share of the images that have a region to ignore
+EMPTY_EVERY = 19  # one image of so many has no objects
+CROWDED = ("train", 7)  # the one image with more than 150 objects
+MARKER = "demo.json"  # names version, seed and splits of a complete dataset
+
+Progress = Callable[[int, int], None]
+
+
+def write_demo(
+    root: Path, seed: int = 0, progress: Progress | None = None, splits: dict[str, int] | None = None
+) -> Path:
+    """Write the demo dataset to the folder ``root``, unless it is there already, and return its YAML.
+
+    It is made in a temporary folder beside ``root`` and renamed at the end: an interruption leaves nothing behind that
+    looks like a dataset. A demo of another version, seed or size is replaced; any other folder is left alone.
+
+    Args:
+        root: The folder to write, new or a demo's.
+        seed: A whole number from 0; other seeds give other scenes.
+        progress: Called with (images done, images in all) after each image.
+        splits: Number of images by split; None for `SPLITS`.
+
+    Raises:
+        DataError: The seed is negative, or ``root`` holds something that is not a demo.
+    """
+    splits = SPLITS if splits is None else splits
+    if seed < 0:
+        raise DataError(f"seed {seed}; it must be a whole number from 0")
+    root = Path(root).resolve()
+    marker = {"version": VERSION, "seed": seed, "splits": splits}
+    if root.exists() and any(root.iterdir()):
+        if not (root / MARKER).is_file():
+            raise DataError(f"{root}: is not empty and holds no demo dataset; choose another folder")
+        if read_json(root / MARKER) == {**marker, "root": root.as_posix()}:
+            return root / "demo.yaml"
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent, ignore_cleanup_errors=True) as folder:
+        made = Path(folder) / root.name
+        _write(made, seed, splits, progress or (lambda done, total: None))
+        save_yaml(made / "demo.yaml", root, tuple(splits), NAMES)
+        write_json(made / MARKER, {**marker, "root": root.as_posix()})
+        if root.exists():
+            shutil.rmtree(root)
+        made.rename(root)
+    return root / "demo.yaml"
+
+
+def demo_scene(split: str, index: int, seed: int = 0) -> Scene:
+    """Render image ``index`` of ``split``; each image has a seed of its own and depends on no other."""
+    theme = "crowd" if (split, index) == CROWDED else tuple(THEMES)[index % len(THEMES)]
+    entropy = np.random.SeedSequence([seed, tuple(SPLITS).index(split), index])
+    empty = index % EMPTY_EVERY == EMPTY_EVERY // 2
+    return render_scene(theme, entropy, SIZE, region=_has_region(index), empty=empty)
+
+
+def _has_region(index: int) -> bool:
+    """Spread the images with a region evenly over themes and splits."""
+    turn = index // len(THEMES) + index % len(THEMES) * 3
+    return int((turn + 1) * REGION_SHARE) > int(turn * REGION_SHARE)
+
+
+def _write(root: Path, seed: int, splits: dict[str, int], progress: Progress) -> None:
+    done, total = 0, sum(splits.values())
+    for split, count in splits.items():
+        records = []
+        for record in _records(root, split, count, seed):
+            records.append(record)
+            done += 1
+            progress(done, total)
+        save_yolo(root, split, records, NAMES)
+        save_coco(root / "annotations" / f"{split}.json", records, NAMES)
+        save_voc(root / "voc", split, records, NAMES)
+    write_video(root / "demo.mp4", np.random.SeedSequence([seed, len(SPLITS)]), SIZE)
+
+
+def _records(root: Path, split: str, count: int, seed: int) -> Iterator[ImageRecord]:
+    """Render ``count`` images of ``split``, write them and yield their records."""
+    for index in range(count):
+        scene = demo_scene(split, index, seed)
+        path = root / "images" / split / f"{split}_{index:03d}.jpg"
+        write_image(path, scene.picture)
+        height, width = SIZE
+        yield ImageRecord(
+            path, width, height, scene.boxes, scene.classes, difficult=scene.difficult, regions=scene.regions
+        )

@@ -1,0 +1,100 @@
+"""What YOLO labels and VOC files cannot hold, in one JSON file for each split.
+
+``{"schema": 1, "images": {"<image path>": {"difficult": [row, ...], "areas": {"<row>": area, ...},
+"regions": [[x1, y1, x2, y2], ...]}}}``. Paths are relative to the dataset's folder, with forward slashes; rows count the
+image's annotations from 0 in the order of its label file; areas are listed where they differ from the box's; keys
+and images with nothing to say are left out. Boxes are in pixels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pixelkeep.datasets.files import read_json, write_json
+from pixelkeep.datasets.record import ImageRecord, box_areas
+from pixelkeep.errors import DataError, choices
+
+SCHEMA = 1
+KEYS = ("difficult", "areas", "regions")
+SLACK = 1e-6  # relative difference from which an area is not the box's
+
+
+def save_extras(path: Path, images: Iterable[tuple[str, ImageRecord]]) -> None:
+    """Write the extras of ``images``, pairs of a relative path and a record."""
+    write_json(path, {"schema": SCHEMA, "images": {name: d for name, record in images if (d := _entry(record))}})
+
+
+def load_extras(path: Path) -> dict[str, dict]:
+    """Return for each relative image path what its labels cannot hold: some of difficult, areas and regions.
+
+    Rows are ints, and areas map row to area.
+
+    Raises:
+        DataError: The file is no such JSON, or of another schema.
+    """
+    document = read_json(path)
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        found = document.get("schema") if isinstance(document, dict) else type(document).__name__
+        raise DataError(f"{path}: schema {found!r}; this version reads extras of schema {SCHEMA}")
+    images = document.get("images")
+    if not isinstance(images, dict):
+        raise DataError(f"{path}: no 'images' mapping from image path to extras")
+    return {name: _checked(f"{path}: images['{name}']", entry) for name, entry in images.items()}
+
+
+def apply_extras(records: Sequence[ImageRecord], root: Path, path: Path) -> list[ImageRecord]:
+    """Return ``records``, images under ``root``, with the areas, flags and regions that ``path`` holds for them.
+
+    Raises:
+        DataError: An image or a row of the extras is not among the records.
+    """
+    extras = load_extras(path)
+    complete = []
+    for record in records:
+        name = os.path.relpath(record.path, root).replace(os.sep, "/")
+        complete.append(_merge(record, extras.pop(name, {}), f"{path}: images['{name}']"))
+    if extras:
+        raise DataError(f"{path}: '{next(iter(extras))}' is not one of the {len(records)} images of its split")
+    return complete
+
+
+def _merge(record: ImageRecord, entry: dict, where: str) -> ImageRecord:
+    n = len(record.boxes)
+    areas, difficult = record.areas.copy(), record.difficult.copy()
+    for row in (*entry.get("difficult", ()), *entry.get("areas", ())):
+        if not 0 <= row < n:
+            raise DataError(f"{where}: row {row}, but the image has {n} annotations, counted from 0")
+    difficult[entry.get("difficult", [])] = True
+    for row, area in entry.get("areas", {}).items():
+        areas[row] = area
+    return replace(record, areas=areas, difficult=difficult, regions=entry.get("regions", record.regions))
+
+
+def _entry(record: ImageRecord) -> dict:
+    odd = ~np.isclose(record.areas, box_areas(record.boxes), rtol=SLACK, atol=SLACK)
+    entry = {
+        "difficult": np.flatnonzero(record.difficult).tolist(),
+        "areas": {str(row): float(record.areas[row]) for row in np.flatnonzero(odd)},
+        "regions": record.regions.tolist(),
+    }
+    return {key: value for key, value in entry.items() if value}
+
+
+def _checked(where: str, entry: object) -> dict:
+    if not isinstance(entry, dict) or not set(entry) <= set(KEYS):
+        found = choices(entry) if isinstance(entry, dict) else repr(entry)
+        raise DataError(f"{where}: has {found}; allowed are {choices(KEYS)}")
+    try:
+        read = {
+            "difficult": [int(row) for row in entry.get("difficult", [])],
+            "areas": {int(row): float(area) for row, area in entry.get("areas", {}).items()},
+            "regions": np.array(entry.get("regions", []), float).reshape(-1, 4),
+        }
+    except (TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{where}: needs rows, row: area and [x1, y1, x2, y2] ({error})") from error
+    return {key: read[key] for key in entry}

@@ -1,0 +1,89 @@
+"""Images and JSON on disk, with one clear error for what cannot be read."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pixelkeep.errors import DataError
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Return an image as uint8 (H, W, 3), BGR, turned as its EXIF orientation says.
+
+    Raises:
+        DataError: The file is missing, empty or no image.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if image is None:
+        raise DataError(f"{path}: not an image that OpenCV can read ({data.size} bytes)")
+    return image
+
+
+def write_image(path: Path, image: np.ndarray, quality: int = 95) -> None:
+    """Write uint8 (H, W, 3), BGR, in the format that the ending of ``path`` names; ``quality`` is JPEG's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _, data = cv2.imencode(path.suffix, image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    path.write_bytes(data.tobytes())
+
+
+def copy_image(source: Path, folder: Path) -> Path:
+    """Copy an image into ``folder``, unless it is there already, and return where it now is.
+
+    Raises:
+        DataError: The image is missing, or another image of that name is there.
+    """
+    target = folder / source.name
+    if source.resolve() == target.resolve():
+        return target
+    if not source.is_file():
+        raise DataError(f"{source}: image not found")
+    if target.exists() and not filecmp.cmp(source, target, shallow=False):
+        raise DataError(f"{source}: {target} is there already and is another image; rename one of them")
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    return target
+
+
+def check_stems(paths: Iterable[Path]) -> None:
+    """Refuse two images whose annotation files would have the same name.
+
+    Raises:
+        DataError: Two paths have the same stem.
+    """
+    seen: dict[str, Path] = {}
+    for path in paths:
+        other = seen.setdefault(path.stem.casefold(), path)
+        if other is not path:
+            raise DataError(f"{path} and {other} would share one annotation file '{path.stem}'; rename one of them")
+
+
+def read_json(path: Path) -> Any:
+    """Return the document in a JSON file.
+
+    Raises:
+        DataError: The file cannot be read or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as text ({error})") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from error
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write ``document`` as JSON, on one line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8")

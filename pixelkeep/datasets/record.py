@@ -1,0 +1,80 @@
+"""One labelled image, whatever format it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pixelkeep.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class ImageRecord:
+    """One image and its annotations, in pixels of the image as it is stored.
+
+    Attributes:
+        path: The image file.
+        width: Its width.
+        height: Its height.
+        boxes: Float64 (n, 4), x1 y1 x2 y2; x2 and y2 are exclusive, so that a box of one pixel has sides of 1.
+        classes: Int64 (n,), from 0.
+        areas: Float64 (n,), the objects' areas as annotated; None for those of the boxes.
+        difficult: Bool (n,), objects that an evaluation leaves out; None for none.
+        regions: Float64 (m, 4), x1 y1 x2 y2, rectangles in which nothing is judged, for all classes; None for none.
+
+    Raises:
+        DataError: Lengths do not agree, a box is inverted or not finite, or a class is negative.
+    """
+
+    path: Path
+    width: int
+    height: int
+    boxes: np.ndarray
+    classes: np.ndarray
+    areas: np.ndarray | None = None
+    difficult: np.ndarray | None = None
+    regions: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Bring the arrays to their types and check them."""
+        boxes = self._corners("boxes", self.boxes)
+        n = len(boxes)
+        areas = box_areas(boxes) if self.areas is None else self.areas
+        difficult = np.zeros(n, bool) if self.difficult is None else self.difficult
+        regions = np.zeros((0, 4)) if self.regions is None else self.regions
+        for name, values, dtype in (
+            ("classes", self.classes, np.int64),
+            ("areas", areas, np.float64),
+            ("difficult", difficult, bool),
+        ):
+            values = np.array(values, dtype)
+            if values.shape != (n,):
+                raise DataError(f"{self.path}: {name} of shape {values.shape} for {n} boxes; it must be ({n},)")
+            object.__setattr__(self, name, values)
+        object.__setattr__(self, "path", Path(self.path))
+        object.__setattr__(self, "boxes", boxes)
+        object.__setattr__(self, "regions", self._corners("regions", regions))
+        if n and self.classes.min() < 0:
+            raise DataError(f"{self.path}: class {self.classes.min()}; classes count from 0")
+
+    def _corners(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Return ``values`` as float64 (n, 4) with x1 <= x2 and y1 <= y2."""
+        corners = np.array(values, np.float64)
+        if corners.size == 0:
+            return np.zeros((0, 4))
+        if corners.ndim != 2 or corners.shape[1] != 4:
+            raise DataError(f"{self.path}: {name} of shape {corners.shape}; it must be (n, 4): x1 y1 x2 y2")
+        wrong = ~np.isfinite(corners).all(1) | (corners[:, 2] < corners[:, 0]) | (corners[:, 3] < corners[:, 1])
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            raise DataError(
+                f"{self.path}: {name}[{row}] = {corners[row].tolist()}; x1 <= x2 and y1 <= y2 are needed, all finite"
+            )
+        return corners
+
+
+def box_areas(boxes: np.ndarray) -> np.ndarray:
+    """Return the areas (n,) of boxes (n, 4) given as x1 y1 x2 y2."""
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])

@@ -1,0 +1,247 @@
+"""Proves for each format that saving and loading gives back any record, and that damage is named, never skipped.
+
+Run: python -m pytest tests/datasets/test_format_roundtrip.py
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pixelkeep.datasets.coco import load_coco, save_coco
+from pixelkeep.datasets.extras import load_extras
+from pixelkeep.datasets.files import write_image
+from pixelkeep.datasets.record import ImageRecord
+from pixelkeep.datasets.voc import load_voc, read_xml, save_voc
+from pixelkeep.datasets.yolo import label_path, load_yolo, save_yaml, save_yolo
+from pixelkeep.errors import DataError
+
+NAMES = {0: "person", 1: "bicycle & car", 2: "straße", 3: "<boat>"}
+
+
+def random_records(folder: Path, seed: int, count: int = 4) -> list[ImageRecord]:
+    """Records with fractional boxes, odd image sizes, areas of their own, difficult objects and regions."""
+    rng = np.random.default_rng(seed)
+    records = []
+    for index in range(count):
+        width, height = (int(side) for side in rng.integers(33, 700, 2))
+        path = folder / f"image {index}.png"
+        write_image(path, np.zeros((height, width, 3), np.uint8))
+        n, m = (int(rng.integers(0, 9)), int(rng.integers(0, 3))) if index else (0, 0)
+        boxes, regions = (_random_boxes(rng, k, width, height) for k in (n, m))
+        areas = np.where(rng.random(n) < 0.5, 0.7, 1) * (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        labels = rng.integers(0, len(NAMES), n)
+        records.append(ImageRecord(path, width, height, boxes, labels, areas, rng.random(n) < 0.3, regions))
+    return records
+
+
+def _random_boxes(rng: np.random.Generator, count: int, width: int, height: int) -> np.ndarray:
+    corners = np.sort(rng.uniform(0, 1, (count, 2, 2)), 1) * [width, height]  # (count, corner, axis)
+    return corners.reshape(count, 4).round(2)
+
+
+def assert_close(found: list[ImageRecord], expected: list[ImageRecord], tolerance: float) -> None:
+    """Assert equal names, sizes, classes and flags, and boxes, regions and areas within ``tolerance`` pixels."""
+    assert [record.path.name for record in found] == [record.path.name for record in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert (one.width, one.height) == (other.width, other.height)
+        np.testing.assert_array_equal(one.classes, other.classes)
+        np.testing.assert_array_equal(one.difficult, other.difficult)
+        np.testing.assert_allclose(one.boxes, other.boxes, rtol=0, atol=tolerance)
+        np.testing.assert_allclose(one.regions, other.regions, rtol=0, atol=tolerance)
+        np.testing.assert_allclose(one.areas, other.areas, rtol=1e-6, atol=tolerance)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_yolo__roundtrip(tmp_path: Path, seed: int) -> None:
+    """Records come back from the folder and from its YAML, areas, flags and regions included."""
+    root = tmp_path / "set"
+    records = random_records(tmp_path / "source", seed)
+    save_yolo(root, "train", records, NAMES)
+    save_yolo(root, "val", records[:1], NAMES)
+    save_yaml(tmp_path / "set.yaml", root, ("train", "val"), NAMES)
+    for source in (root, tmp_path / "set.yaml"):
+        assert_close(load_yolo(source, "train"), records, 1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_coco__roundtrip(tmp_path: Path, seed: int) -> None:
+    """Records and names come back; ids count from 1 and are unique."""
+    records = random_records(tmp_path, seed)
+    save_coco(tmp_path / "coco.json", records, NAMES)
+    found, names = load_coco(tmp_path / "coco.json", tmp_path)
+    assert names == NAMES
+    assert_close(found, records, 1e-9)
+    ids = [annotation["id"] for annotation in json.loads((tmp_path / "coco.json").read_text())["annotations"]]
+    assert ids == list(range(1, len(ids) + 1))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_voc__roundtrip(tmp_path: Path, seed: int) -> None:
+    """Records come back, and without given names those of the split, sorted."""
+    records = random_records(tmp_path / "source", seed)
+    save_voc(tmp_path / "voc", "val", records, NAMES)
+    assert_close(load_voc(tmp_path / "voc", "val", NAMES)[0], records, 1e-9)
+    used = {NAMES[int(label)] for record in records for label in record.classes}
+    assert list(load_voc(tmp_path / "voc", "val")[1].values()) == sorted(used)
+
+
+def test_voc__pixels_count_from_one(tmp_path: Path) -> None:
+    """The box of the first two columns and three rows is xmin 1, ymin 1, xmax 2, ymax 3, as in the VOC devkit."""
+    write_image(tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8))
+    save_voc(tmp_path / "voc", "val", [ImageRecord(tmp_path / "a.png", 8, 8, [[0, 0, 2, 3]], [0])], {0: "x"})
+    bounds = read_xml(tmp_path / "voc" / "Annotations" / "a.xml").find("object/bndbox")
+    assert {child.tag: child.text for child in bounds} == {"xmin": "1", "ymin": "1", "xmax": "2", "ymax": "3"}
+
+
+def test_coco__foreign_category_ids_and_missing_area(tmp_path: Path) -> None:
+    """Categories are renumbered by their ids' order, a missing area is the box's, and a crowd becomes a region."""
+    document = {
+        "images": [{"id": 139, "file_name": "a.jpg", "width": 50, "height": 40}],
+        "categories": [{"id": 90, "name": "late"}, {"id": 3, "name": "early"}],
+        "annotations": [
+            {"id": 7, "image_id": 139, "category_id": 90, "bbox": [1, 2, 3, 4]},
+            {"id": 8, "image_id": 139, "category_id": 3, "bbox": [5, 5, 10, 10], "area": 1, "iscrowd": 1},
+        ],
+    }
+    (tmp_path / "c.json").write_text(json.dumps(document))
+    (record,), names = load_coco(tmp_path / "c.json", tmp_path)
+    assert names == {0: "early", 1: "late"}
+    assert record.classes.tolist() == [1] and record.areas.tolist() == [12]
+    assert record.boxes.tolist() == [[1, 2, 4, 6]] and record.regions.tolist() == [[5, 5, 15, 15]]
+
+
+def test_yolo__polygon_becomes_its_box(tmp_path: Path) -> None:
+    """A row with more than five columns is a polygon; its bounding box is kept, as Ultralytics does."""
+    write_image(tmp_path / "images" / "val" / "a.png", np.zeros((100, 200, 3), np.uint8))
+    label = tmp_path / "labels" / "val" / "a.txt"
+    label.parent.mkdir(parents=True)
+    label.write_text("1 0.1 0.2 0.5 0.3 0.4 0.9\n")
+    (record,) = load_yolo(tmp_path, "val")
+    assert record.boxes.tolist() == [[20, 20, 100, 90]]
+
+
+def test_yolo__label_path_replaces_the_last_images() -> None:
+    """Only the last folder called images becomes labels, as in Ultralytics."""
+    image = Path("/images/my images/images/val/sub/x.y.jpg")
+    assert label_path(image) == Path("/images/my images/labels/val/sub/x.y.txt")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("0 0.5 0.5 0.1", "4 columns"),
+        ("zero 0.5 0.5 0.1 0.1", "not numbers"),
+        ("-1 0.5 0.5 0.1 0.1", "class -1"),
+        ("0.5 0.5 0.5 0.1 0.1", "class 0.5"),
+        ("0 0.5 0.5 nan 0.1", "all finite"),
+        ("0 0.5 0.5 -0.1 0.1", "x1 <= x2"),
+    ],
+)
+def test_yolo__damaged_row_named(tmp_path: Path, line: str, message: str) -> None:
+    """A malformed row is an error that says what is wrong."""
+    write_image(tmp_path / "images" / "val" / "a.png", np.zeros((10, 10, 3), np.uint8))
+    label = tmp_path / "labels" / "val" / "a.txt"
+    label.parent.mkdir(parents=True)
+    label.write_text(f"{line}\n")
+    with pytest.raises(DataError, match=message):
+        load_yolo(tmp_path, "val")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d["annotations"][0].update(image_id=99), "unknown image_id 99"),
+        (lambda d: d["annotations"][0].update(category_id=99), "unknown category_id 99"),
+        (lambda d: d["annotations"][0].update(bbox=[1, 2, 3]), "must be"),
+        (lambda d: d["annotations"][0].pop("bbox"), "bbox None"),
+        (lambda d: d.pop("categories"), "no list 'categories'"),
+        (lambda d: d["images"][0].pop("width"), "no 'width'"),
+    ],
+)
+def test_coco__damage_named(tmp_path: Path, change: callable, message: str) -> None:
+    """A COCO file with a dangling reference or a missing key is an error that names it."""
+    record = ImageRecord(tmp_path / "a.jpg", 20, 20, [[1, 2, 3, 4]], [0])
+    save_coco(tmp_path / "c.json", [record], NAMES)
+    document = json.loads((tmp_path / "c.json").read_text())
+    change(document)
+    (tmp_path / "c.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match=message):
+        load_coco(tmp_path / "c.json", tmp_path)
+
+
+@pytest.mark.parametrize("head", ['<!DOCTYPE a [<!ENTITY e "boom">]>', '<!DOCTYPE a SYSTEM "file:///etc/passwd">'])
+def test_voc__doctype_refused(tmp_path: Path, head: str) -> None:
+    """An XML file that declares a document type is refused before anything in it is expanded."""
+    (tmp_path / "a.xml").write_text(f"<?xml version='1.0'?>{head}<annotation><filename>&e;</filename></annotation>")
+    with pytest.raises(DataError, match="DOCTYPE"):
+        read_xml(tmp_path / "a.xml")
+
+
+def test_voc__unknown_class_named_with_nearest(tmp_path: Path) -> None:
+    """A class that is not in the given names is an error with the nearest name."""
+    write_image(tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8))
+    save_voc(tmp_path / "voc", "val", [ImageRecord(tmp_path / "a.png", 8, 8, [[0, 0, 2, 3]], [0])], {0: "persn"})
+    with pytest.raises(DataError, match="did you mean 'person'"):
+        load_voc(tmp_path / "voc", "val", NAMES)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "schema 'list'"),
+        ('{"schema": 2, "images": {}}', "schema 2"),
+        ('{"schema": 1, "images": {"a.jpg": {"hard": [0]}}}', "has hard; allowed"),
+        ('{"schema": 1, "images": {"a.jpg": {"areas": {"x": 1}}}}', "row: area"),
+        ("{", "line 1: not valid JSON"),
+    ],
+)
+def test_extras__damage_named(tmp_path: Path, text: str, message: str) -> None:
+    """Extras that cannot be understood are an error, never passed over."""
+    (tmp_path / "e.json").write_text(text)
+    with pytest.raises(DataError, match=message):
+        load_extras(tmp_path / "e.json")
+
+
+def test_extras__dangling_image_or_row_named(tmp_path: Path) -> None:
+    """Extras for an image or a row that is not there are an error."""
+    write_image(tmp_path / "images" / "val" / "a.png", np.zeros((10, 10, 3), np.uint8))
+    extras = tmp_path / "extras" / "val.json"
+    extras.parent.mkdir()
+    for name, message in (("images/val/b.png", "not one of the 1 images"), ("images/val/a.png", "row 3")):
+        extras.write_text(json.dumps({"schema": 1, "images": {name: {"difficult": [3]}}}))
+        with pytest.raises(DataError, match=message):
+            load_yolo(tmp_path, "val")
+
+
+@pytest.mark.parametrize("save", [save_yolo, save_voc])
+def test_save__name_clash_and_missing_name_refused(tmp_path: Path, save: callable) -> None:
+    """Two images that would share an annotation file, and a class without a name, are refused."""
+    for name, level in (("one/a.png", 0), ("two/a.png", 255)):
+        write_image(tmp_path / name, np.full((8, 8, 3), level, np.uint8))
+    one, two = (ImageRecord(tmp_path / part / "a.png", 8, 8, [[0, 0, 2, 3]], [0]) for part in ("one", "two"))
+    with pytest.raises(DataError, match="share one annotation file"):
+        save(tmp_path / "set", "val", [one, two], NAMES)
+    save(tmp_path / "set", "val", [one], NAMES)
+    with pytest.raises(DataError, match="is another image"):
+        save(tmp_path / "set", "val", [two], NAMES)
+    with pytest.raises(DataError, match="class 0 has no name"):
+        save(tmp_path / "new", "val", [one], {1: "x"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"boxes": [[3, 0, 1, 2]], "classes": [0]}, r"boxes\[0\]"),
+        ({"boxes": [[0, 0, 1]], "classes": [0]}, "x1 y1 x2 y2"),
+        ({"boxes": [[0, 0, 1, 1]], "classes": []}, "classes of shape"),
+        ({"boxes": [[0, 0, 1, 1]], "classes": [-1]}, "count from 0"),
+        ({"boxes": [[0, 0, 1, 1]], "classes": [0], "areas": [1, 2]}, "areas of shape"),
+        ({"boxes": [], "classes": [], "regions": [[0, 5, 1, 1]]}, r"regions\[0\]"),
+    ],
+)
+def test_record__inconsistent_refused(arguments: dict, message: str) -> None:
+    """A record whose arrays do not agree, or with an inverted box, cannot be made."""
+    with pytest.raises(DataError, match=message):
+        ImageRecord(Path("a.jpg"), 10, 10, **arguments)

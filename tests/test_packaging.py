@@ -1,0 +1,59 @@
+"""Names resolve wherever the package comes from: a wheel, an editable install or a checkout, from any folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CODE = (
+    "import sys; sys.path.insert(0, sys.argv[1]); import pixelkeep; from pixelkeep import assets;"
+    "from ultralytics import YOLO; m = YOLO('yolov5-spd-n.yaml', verbose=False);"
+    "print(pixelkeep.__file__); print(assets.folder('models'));"
+    "print(sum(p.numel() for p in m.model.model[:-1].parameters()))"
+)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The wheel, built without isolation and without a network."""
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    return next(out.glob("*.whl"))
+
+
+def build_model(root: Path, cwd: Path) -> list[str]:
+    command = [sys.executable, "-c", CODE, str(root)]
+    return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+def test_wheel__holds_the_assets_and_nothing_else_at_the_top(wheel):
+    """The wheel carries the YAML folders inside the package, and no top-level module called models or data."""
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {n.split("/")[0].split("-")[0] for n in names} == {"pixelkeep"}
+    for kind in ("models", "configs", "data", "weights"):
+        expected = {p.name for p in (ROOT / kind).iterdir() if p.suffix in {".yaml", ".md"}}
+        assert expected <= {Path(n).name for n in names if n.startswith(f"pixelkeep/_assets/{kind}/")}
+    python = {str(p.relative_to(ROOT)) for p in (ROOT / "pixelkeep").rglob("*.py")}
+    assert python <= set(names)
+
+
+def test_names__resolve_from_an_unpacked_wheel(wheel, tmp_path):
+    """A model name works from another working directory when only the wheel is there."""
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    (tmp_path / "exp5s of mine").mkdir()
+    file, folder, count = build_model(tmp_path / "site", tmp_path / "exp5s of mine")
+    assert Path(file).is_relative_to(tmp_path) and Path(folder).is_relative_to(tmp_path)
+    assert count == "2141152"
+
+
+def test_names__resolve_from_a_checkout(tmp_path):
+    """A model name works from another working directory with a checkout, or an editable install of it, on the path."""
+    file, folder, count = build_model(ROOT, tmp_path)
+    assert Path(file).is_relative_to(ROOT) and Path(folder) == ROOT / "models"
+    assert count == "2141152"

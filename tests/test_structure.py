@@ -1,0 +1,130 @@
+"""The promised structure: imports point one way, names stay, and the README's file tree is true."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pixelkeep
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "pixelkeep"
+# Each layer may import those after it; members of one layer do not import each other.
+LAYERS = (
+    {"cli"},
+    {"experiments"},
+    {"ultra"},
+    {"datasets", "evaluation", "tiling", "deploy", "report"},
+    {"blocks", "assets", "errors"},
+)
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """Return the full names of everything that a module imports, at any depth."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def rank(part: str) -> int:
+    return next(i for i, layer in enumerate(LAYERS) if part in layer)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports__point_one_way(path):
+    """A module imports its own folder and the layers below, and only ultra/ and what stands on it know Ultralytics."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    own = parts[0]
+    names = imports(path)
+    if own not in {"ultra", "cli", "experiments"}:
+        assert not {n for n in names if n.split(".")[0] == "ultralytics"}
+    if own in {"__init__", "__main__"}:
+        assert {n.split(".")[1] for n in names if n.startswith("pixelkeep.")} <= {"ultra", "cli"}
+        return
+    for name in names:
+        if name.startswith("pixelkeep.") and name.split(".")[1] in set().union(*LAYERS):
+            other = name.split(".")[1]
+            assert other == own or rank(other) > rank(own), f"{path.name} imports {name}"
+
+
+def run_python(code: str, cwd: Path) -> str:
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"]
+    return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.mark.parametrize("module", ["pixelkeep", "pixelkeep.evaluation", "pixelkeep.datasets", "pixelkeep.cli.main"])
+def test_import__loads_neither_torch_nor_ultralytics(module, tmp_path):
+    """The package, its evaluation and its command line start without torch and Ultralytics."""
+    heavy = "sorted({m.split('.')[0] for m in sys.modules} & {'torch', 'ultralytics', 'matplotlib', 'cv2'})"
+    loaded = run_python(f"import {module}; print({heavy})", tmp_path)
+    assert loaded in ("[]", "['cv2']" if module == "pixelkeep.datasets" else "[]")
+
+
+def test_api__frozen():
+    """The public Python names are those that users were promised."""
+    assert pixelkeep.__all__ == ["__version__", "evaluate", "register"]
+    assert all(hasattr(pixelkeep, name) for name in pixelkeep.__all__)
+    with pytest.raises(AttributeError):
+        _ = pixelkeep.nothing
+
+
+def options() -> dict[str, list[str]]:
+    import typer.main
+
+    from pixelkeep.cli.main import app
+
+    group = typer.main.get_command(app)
+    return {
+        name: sorted(o for p in command.params for o in (*p.opts, *p.secondary_opts))
+        for name, command in sorted(group.commands.items())
+    }
+
+
+def test_options__frozen():
+    """Options change deliberately: with this file."""
+    expected = json.loads((Path(__file__).parent / "frozen_options.json").read_text(encoding="utf-8"))
+    assert options() == expected
+
+
+def test_readme__file_tree_is_true():
+    """Every path of the README's tree exists, and every file that git tracks is in it, itself or by its folder."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = re.search(r"<!-- tree -->\n```\n(.*?)```", text, re.S)
+    assert block, "README.md has no <!-- tree --> block"
+    listed, folders = set(), []
+    for line in block[1].splitlines():
+        name = line.strip().split("  ")[0]
+        depth = (len(line) - len(line.lstrip())) // 2
+        folders[depth:] = [name.rstrip("/")]
+        for part in name.split():
+            path = "/".join([*folders[:depth], part])
+            assert (ROOT / path).exists(), path
+            listed.add(path.rstrip("/"))
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split(
+        "\n"
+    )
+    for file in filter(None, tracked):
+        ancestors = {file, *(str(p) for p in Path(file).parents)}
+        assert ancestors & listed, f"{file} is missing in the README's tree"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_module__opens_with_what_it_is_for(path):
+    """Every module opens with a docstring, and none is so long that nobody reads it."""
+    text = path.read_text(encoding="utf-8")
+    assert ast.get_docstring(ast.parse(text))
+    assert len(text.splitlines()) <= 300

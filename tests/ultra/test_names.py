@@ -1,0 +1,143 @@
+"""Model names: every promised spelling finds its YAML and scale, from any folder; a wrong one gets its nearest name."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from ultralytics import YOLO
+from ultralytics.nn import tasks
+
+from pixelkeep import assets
+from pixelkeep.errors import ModelError
+from pixelkeep.ultra import catalogue, names
+
+# Backbone and neck of the published networks, without the head.
+PUBLISHED = {"n": 2_141_152, "s": 8_542_144, "m": 24_303_072, "l": 52_249_984}
+
+
+@pytest.mark.parametrize(
+    "spelling", ["yolov5-spd-s", "yolov5-spd-s.yaml", "yolov5s-spd", "yolov5s-spd.yaml", "yolov5s-spd.yml"]
+)
+def test_spellings__mean_the_same_model(spelling):
+    """Our spelling and Ultralytics', with and without ending, name one family and scale."""
+    model = names.parse(spelling)
+    assert (model.family, model.scale) == ("yolov5-spd", "s")
+    assert str(model) == "yolov5-spd-s"
+
+
+@pytest.mark.parametrize("spelling", ["yolov5-n", "yolov5n", "yolo26-n", "yolo11n.yaml", "yolov8-p2-n"])
+def test_stock__names_are_ultralytics_definitions(spelling):
+    """Baselines are Ultralytics' own YAML, in our spelling as well."""
+    model = names.parse(spelling)
+    assert model.scale == "n" and "ultralytics" in model.path.parts
+
+
+def test_plain_ultralytics__builds_by_name_from_any_folder(tmp_path, monkeypatch):
+    """``YOLO("yolov5-spd-n.yaml")`` works from a folder whose path holds a space and a piece like exp5s."""
+    folder = tmp_path / "exp5s of mine"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    model = YOLO("yolov5-spd-n.yaml", verbose=False)
+    assert model.task == "detect" and model.model.yaml["scale"] == "n"
+
+
+@pytest.mark.parametrize("spelling", ["mine5s-spd.yaml", "yolov5s-mine.yaml", "yolov5-mine-s.yaml"])
+def test_own_yaml__scale_from_its_name_only(spelling, tmp_path):
+    """A YAML of one's own takes its scale from its file name; letters in its folders are left alone."""
+    folder = tmp_path / "exp5n"
+    folder.mkdir()
+    target = folder / ("yolov5-mine.yaml" if spelling == "yolov5s-mine.yaml" else spelling)
+    shutil.copy(assets.find("models", "yolov5-spd"), target)
+    d = tasks.yaml_model_load(folder / spelling)
+    assert d["scale"] == ("" if spelling == "mine5s-spd.yaml" else "s")
+    assert d["backbone"][0][2] == "Focus"
+
+
+@pytest.mark.parametrize(
+    ("spelling", "message"),
+    [
+        ("yolov5-spd-q", "no size 'q'; one of n, s, m, l, x"),
+        ("yolov5-spd", "which size. One of yolov5-spd-n"),
+        ("yolov5q-spd", "no size 'q'"),
+    ],
+)
+def test_wrong_size__names_the_sizes(spelling, message):
+    """A known family with an unknown or missing size is answered with the sizes there are."""
+    with pytest.raises(ModelError, match=message):
+        names.parse(spelling)
+
+
+def test_misspelt__nearest_name():
+    """An unknown name is not resolved, and the suggestion is the nearest one."""
+    assert names.parse("yolov5-spdd-n") is None
+    assert names.suggest("yolov5-spdd-n") == "; did you mean 'yolov5-spd-n'?"
+
+
+@pytest.mark.parametrize("scale", PUBLISHED)
+def test_yolov5_spd__published_parameter_counts(scale):
+    """Backbone and neck count exactly the parameters of the published networks."""
+    with torch.device("meta"):
+        layers, _ = tasks.parse_model(names.parse(f"yolov5-spd-{scale}").definition(), 3, False)
+    assert sum(p.numel() for p in layers[:-1].parameters()) == PUBLISHED[scale]
+
+
+def strided_channels(definition) -> list[tuple[int, int]]:
+    """Return (in, out) channels of each strided convolution of a stock network."""
+    with torch.device("meta"):
+        layers, _ = tasks.parse_model(definition, 3, False)
+    return [
+        (m.conv.in_channels, m.conv.out_channels)
+        for m in layers
+        if getattr(m, "conv", None) and m.conv.stride == (2, 2)
+    ]
+
+
+@pytest.mark.parametrize("scale", "nsmlx")
+def test_variants__parameters_follow_from_the_stock_network(scale):
+    """spdconv and slicesamp have the stock count, less the strided convolutions, plus the blocks' own formulas."""
+    count = {
+        name: catalogue._count(names.parse(f"{name}-{scale}").definition())[0]
+        for name in ("yolov5", "yolov5-spdconv", "yolov5-slicesamp")
+    }
+    pairs = strided_channels(names.parse(f"yolov5-{scale}").definition())
+    assert len(pairs) == 7 and pairs[0][0] == 3
+    strided = sum((36 if i == 0 else 9) * a * b + 2 * b for i, (a, b) in enumerate(pairs))  # the stem is 6x6
+    spdconv = sum(36 * a * b + 2 * b for a, b in pairs)
+    slicesamp = sum(44 * a + 4 * a * b + 2 * b for a, b in pairs)
+    assert count["yolov5-spdconv"] == count["yolov5"] - strided + spdconv
+    assert count["yolov5-slicesamp"] == count["yolov5"] - strided + slicesamp
+
+
+@pytest.mark.parametrize("family", assets.names("models"))
+def test_families__nano_runs_with_the_hosts_strides(family):
+    """Each family's nano builds and gives the host's output strides 8, 16, 32, also for odd feature maps."""
+    model = YOLO(f"{family}-n.yaml", verbose=False).model
+    assert model.stride.tolist() == [8, 16, 32]
+    with torch.no_grad():
+        out = model.train()(torch.zeros(2, 3, 96, 160))
+    shapes = [f.shape[-2:] for f in out.get("one2many", out)["feats"]]  # end-to-end heads have two branches
+    assert shapes == [(12, 20), (6, 10), (3, 5)]
+
+
+def test_definitions__equal_their_derivation():
+    """The files in models/ are what scripts/derive_models.py derives from the installed Ultralytics."""
+    import runpy
+    from pathlib import Path
+
+    script = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "derive_models.py"))
+    import yaml
+
+    for host, rules in script["FAMILIES"].items():
+        stock = yaml.safe_load(names.stock_yaml(host).read_text(encoding="utf-8"))
+        for rule in rules:
+            text = assets.find("models", f"{host}-{rule}").read_text(encoding="utf-8")
+            assert text == script["render"](stock, host, rule), f"{host}-{rule}: run scripts/derive_models.py"
+
+
+def test_catalogue__lists_baselines_beside_variants():
+    """The list has every family at every size, the host first."""
+    listed = catalogue.model_names()
+    assert len(listed) == len(set(listed)) == 5 * (len(assets.names("models")) + len(names.STOCK_FAMILIES))
+    assert listed.index("yolov5-n") < listed.index("yolov5-spd-n") < listed.index("yolov8-n")
