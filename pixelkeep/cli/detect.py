@@ -60,12 +60,13 @@ def detect(
     name: o.Name = None,
     exist_ok: o.ExistOk = None,
     json: o.Json = False,
+    verbose: o.Verbose = False,
 ) -> None:
     """Find objects in images, videos and streams."""
     flags = dict(conf=conf, iou=iou, imgsz=imgsz, max_det=max_det, device=device, save=True if save is None else save)
     flags |= dict(save_txt=save_txt, save_crop=save_crop, show=show_, vid_stride=vid_stride, line_width=line_width)
     flags |= dict(project=project, name=name, exist_ok=exist_ok)
-    with session():
+    with session(verbose):
         from pixelkeep.report.tables import detection_lines
         from pixelkeep.ultra import detection, settings
 

@@ -53,3 +53,4 @@ Name = Annotated[
 ]
 ExistOk = Annotated[bool | None, option("--exist-ok", help="Reuse the folder if it is there.", panel=RUN)]
 Json = Annotated[bool, option("--json", help="Print one JSON document on standard output.", panel=RUN)]
+Verbose = Annotated[bool, option("--verbose", "-v", help="Show everything that Ultralytics prints.", panel=RUN)]

@@ -12,14 +12,18 @@ from pixelkeep.ultra import environment
 
 
 @contextlib.contextmanager
-def session() -> Iterator[None]:
+def session(verbose: bool = False) -> Iterator[None]:
     """Prepare the process and send whatever is printed inside to standard error.
 
-    Ultralytics is imported inside, so that its messages go there too.
+    Ultralytics is imported inside, so that its messages go there too; ``verbose`` lets all of them through.
     """
     environment.prepare()
     with contextlib.redirect_stdout(sys.stderr):
         _import_ultralytics()
+        if not verbose:
+            from pixelkeep.ultra import console
+
+            console.quiet()
         yield
 
 

@@ -70,12 +70,13 @@ def train(
     name: o.Name = None,
     exist_ok: o.ExistOk = None,
     json: o.Json = False,
+    verbose: o.Verbose = False,
 ) -> None:
     """Train a detector and end with its table of AP by object size."""
     flags = dict(model=model, data=data, epochs=epochs, imgsz=imgsz, batch=batch, device=device, pretrained=weights)
     flags |= dict(best=best, patience=patience, optimizer=optimizer, lr0=lr0, seed=seed, workers=workers)
     flags |= dict(freeze=freeze, cache=cache, project=project, name=name, exist_ok=exist_ok)
-    with session():
+    with session(verbose):
         from pixelkeep.report.tables import result_table
         from pixelkeep.ultra import settings, training
 

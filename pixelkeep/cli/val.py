@@ -46,11 +46,12 @@ def val(
     name: o.Name = None,
     exist_ok: o.ExistOk = None,
     json: o.Json = False,
+    verbose: o.Verbose = False,
 ) -> None:
     """Measure AP, AP_S, AP_M and AP_L of weights on a dataset."""
     flags = dict(data=data, imgsz=imgsz, batch=batch, device=device, split=split, conf=conf, iou=iou, max_det=max_det)
     flags |= dict(workers=workers, project=project, name=name, exist_ok=exist_ok)
-    with session():
+    with session(verbose):
         from pixelkeep.report.tables import result_table
         from pixelkeep.ultra import settings, validation
 

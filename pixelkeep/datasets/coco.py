@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pixelkeep.datasets.files import read_json, write_json
-from pixelkeep.datasets.record import ImageRecord
+from pixelkeep.datasets.record import ImageRecord, box_areas
 from pixelkeep.errors import DataError
 
 
@@ -50,13 +50,15 @@ def load_coco(path: Path, images_dir: Path) -> tuple[list[ImageRecord], dict[int
         DataError: The file is no COCO JSON, or an annotation names an unknown image or category or has no bbox.
     """
     document = read_json(path)
-    categories = sorted(_section(path, document, "categories"), key=lambda c: _value(path, "categories", c, "id"))
+    categories = sorted(_section(path, document, "categories"), key=lambda c: _order(path, c))
     index = {category["id"]: number for number, category in enumerate(categories)}
     names = {n: str(_value(path, "categories", c, "name")) for n, c in enumerate(categories)}
-    found: dict[Any, list[dict]] = {_value(path, "images", i, "id"): [] for i in _section(path, document, "images")}
+    found: dict[Any, list[dict]] = {_id(path, "images", i, "id"): [] for i in _section(path, document, "images")}
+    if len(found) < len(document["images"]):
+        raise DataError(f"{path}: {len(document['images'])} images have only {len(found)} different ids")
     for annotation in _section(path, document, "annotations"):
         for key, known in (("image_id", found), ("category_id", index)):
-            if _value(path, "annotations", annotation, key) not in known:
+            if _id(path, "annotations", annotation, key) not in known:
                 raise DataError(f"{path}: annotation {annotation.get('id')} has unknown {key} {annotation[key]!r}")
         found[annotation["image_id"]].append(annotation)
     return [_record(path, images_dir, image, found[image["id"]], index) for image in document["images"]], names
@@ -91,16 +93,39 @@ def _value(path: Path, section: str, entry: dict, key: str) -> Any:
     return entry[key]
 
 
+def _id(path: Path, section: str, entry: dict, key: str) -> int | str:
+    value = _value(path, section, entry, key)
+    if not isinstance(value, int | str):
+        raise DataError(f"{path}: an entry of '{section}' has {key} {value!r}; it must be a number or a text")
+    return value
+
+
+def _order(path: Path, category: dict) -> tuple[bool, int | str]:
+    """Sort categories by their ids, numbers before texts."""
+    value = _id(path, "categories", category, "id")
+    return isinstance(value, str), value
+
+
+def _number(path: Path, section: str, entry: dict, key: str) -> float:
+    value = _value(path, section, entry, key)
+    if not isinstance(value, int | float) or not np.isfinite(value):
+        raise DataError(f"{path}: '{section}' id {entry.get('id')} has {key} {value!r}; it must be a number")
+    return value
+
+
 def _record(path: Path, images_dir: Path, image: dict, annotations: list[dict], index: dict[Any, int]) -> ImageRecord:
-    file_name, width, height = (_value(path, "images", image, key) for key in ("file_name", "width", "height"))
+    width, height = (int(_number(path, "images", image, key)) for key in ("width", "height"))
     boxes = np.array([_corners(path, annotation) for annotation in annotations]).reshape(-1, 4)
     crowd = np.array([bool(annotation.get("iscrowd")) for annotation in annotations], bool)
     objects = [annotation for annotation in annotations if not annotation.get("iscrowd")]
-    areas = [a.get("area", a["bbox"][2] * a["bbox"][3]) for a in objects]
+    areas = box_areas(boxes[~crowd])
+    for row, annotation in enumerate(objects):
+        if "area" in annotation:
+            areas[row] = _number(path, "annotations", annotation, "area")
     return ImageRecord(
-        images_dir / file_name,
-        int(width),
-        int(height),
+        images_dir / str(_value(path, "images", image, "file_name")),
+        width,
+        height,
         boxes[~crowd],
         [index[annotation["category_id"]] for annotation in objects],
         areas,

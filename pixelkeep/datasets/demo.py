@@ -30,7 +30,7 @@ NAMES = dict(enumerate(CLASSES))
 REGION_SHARE = 0.22  # share of the images that have a region to ignore
 EMPTY_EVERY = 19  # one image of so many has no objects
 CROWDED = ("train", 7)  # the one image with more than 150 objects
-MARKER = "demo.json"  # names version, seed and splits of a complete dataset
+MARKER = "demo.json"  # names version, seed, splits and folder of a complete dataset
 
 Progress = Callable[[int, int], None]
 
@@ -47,7 +47,7 @@ def write_demo(
         root: The folder to write, new or a demo's.
         seed: A whole number from 0; other seeds give other scenes.
         progress: Called with (images done, images in all) after each image.
-        splits: Number of images by split; None for `SPLITS`.
+        splits: Number of images of train, val and test, or of some of them; None for `SPLITS`.
 
     Raises:
         DataError: The seed is negative, or ``root`` holds something that is not a demo.
@@ -56,22 +56,29 @@ def write_demo(
     if seed < 0:
         raise DataError(f"seed {seed}; it must be a whole number from 0")
     root = Path(root).resolve()
-    marker = {"version": VERSION, "seed": seed, "splits": splits}
-    if root.exists() and any(root.iterdir()):
-        if not (root / MARKER).is_file():
-            raise DataError(f"{root}: is not empty and holds no demo dataset; choose another folder")
-        if read_json(root / MARKER) == {**marker, "root": root.as_posix()}:
-            return root / "demo.yaml"
+    marker = {"version": VERSION, "seed": seed, "splits": splits, "root": root.as_posix()}
+    if _is_there(root, marker):
+        return root / "demo.yaml"
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent, ignore_cleanup_errors=True) as folder:
         made = Path(folder) / root.name
         _write(made, seed, splits, progress or (lambda done, total: None))
         save_yaml(made / "demo.yaml", root, tuple(splits), NAMES)
-        write_json(made / MARKER, {**marker, "root": root.as_posix()})
-        if root.exists():
-            shutil.rmtree(root)
-        made.rename(root)
+        write_json(made / MARKER, marker)
+        if not _is_there(root, marker):  # another process may have been faster
+            if root.exists():
+                shutil.rmtree(root)
+            made.rename(root)
     return root / "demo.yaml"
+
+
+def _is_there(root: Path, marker: dict) -> bool:
+    """Tell whether ``root`` is the dataset that ``marker`` describes; a folder that is not ours raises DataError."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return False
+    if not (root / MARKER).is_file():
+        raise DataError(f"{root}: is there already and is not a demo dataset; choose another folder")
+    return read_json(root / MARKER) == marker
 
 
 def demo_scene(split: str, index: int, seed: int = 0) -> Scene:

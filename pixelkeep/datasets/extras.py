@@ -1,9 +1,9 @@
 """What YOLO labels and VOC files cannot hold, in one JSON file for each split.
 
 ``{"schema": 1, "images": {"<image path>": {"difficult": [row, ...], "areas": {"<row>": area, ...},
-"regions": [[x1, y1, x2, y2], ...]}}}``. Paths are relative to the dataset's folder, with forward slashes; rows count the
-image's annotations from 0 in the order of its label file; areas are listed where they differ from the box's; keys
-and images with nothing to say are left out. Boxes are in pixels.
+"regions": [[x1, y1, x2, y2], ...]}}}``. Paths are relative to the dataset's folder, with forward slashes; rows count
+the image's annotations from 0 in the order of its label file; areas are listed where they differ from the box's;
+keys and images with nothing to say are left out. Areas and regions are in pixels.
 """
 
 from __future__ import annotations

@@ -34,7 +34,8 @@ def read_image(path: Path) -> np.ndarray:
 def write_image(path: Path, image: np.ndarray, quality: int = 95) -> None:
     """Write uint8 (H, W, 3), BGR, in the format that the ending of ``path`` names; ``quality`` is JPEG's."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _, data = cv2.imencode(path.suffix, image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix.lower() in (".jpg", ".jpeg") else []
+    _, data = cv2.imencode(path.suffix, image, options)
     path.write_bytes(data.tobytes())
 
 

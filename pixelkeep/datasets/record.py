@@ -25,7 +25,7 @@ class ImageRecord:
         regions: Float64 (m, 4), x1 y1 x2 y2, rectangles in which nothing is judged, for all classes; None for none.
 
     Raises:
-        DataError: Lengths do not agree, a box is inverted or not finite, or a class is negative.
+        DataError: Lengths do not agree, a box is inverted or not finite, or a class or an area is negative.
     """
 
     path: Path
@@ -58,6 +58,8 @@ class ImageRecord:
         object.__setattr__(self, "regions", self._corners("regions", regions))
         if n and self.classes.min() < 0:
             raise DataError(f"{self.path}: class {self.classes.min()}; classes count from 0")
+        if not (np.isfinite(self.areas) & (self.areas >= 0)).all():
+            raise DataError(f"{self.path}: areas {self.areas.tolist()}; they must be finite and not negative")
 
     def _corners(self, name: str, values: np.ndarray) -> np.ndarray:
         """Return ``values`` as float64 (n, 4) with x1 <= x2 and y1 <= y2."""

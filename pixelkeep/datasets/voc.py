@@ -6,6 +6,7 @@ neither areas nor regions to ignore; those lie in ``extras/<split>.json``, see `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
@@ -54,7 +55,7 @@ def load_voc(root: Path, split: str, names: dict[int, str] | None = None) -> tup
     if not listing.is_file():
         splits = sorted(path.stem for path in listing.parent.glob("*.txt"))
         raise DataError(f"{listing}: not found; lists of this dataset: {choices(splits) or 'none'}")
-    stems = [line.split()[0] for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
+    stems = [line.strip() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
     roots = {stem: read_xml(root / "Annotations" / f"{stem}.xml") for stem in stems}
     if names is None:
         found = {(name.text or "").strip() for tree in roots.values() for name in tree.iterfind("object/name")}
@@ -120,9 +121,12 @@ def _text(where: Path, element: ElementTree.Element, tag: str) -> str:
 def _number(where: Path, element: ElementTree.Element, tag: str) -> float:
     text = _text(where, element, tag)
     try:
-        return float(text)
-    except ValueError as error:
-        raise DataError(f"{where}: <{tag}> of <{element.tag}> is '{text}', not a number") from error
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(f"{where}: <{tag}> of <{element.tag}> is '{text}', not a number")
+    return value
 
 
 def _to_xml(record: ImageRecord, names: dict[int, str]) -> ElementTree.Element:

@@ -112,7 +112,7 @@ def _read_row(where: str, line: str, classes: int) -> tuple:
         raise DataError(f"{where}: '{line.strip()}' is not numbers separated by spaces") from error
     if len(values) != 4 and (len(values) < 6 or len(values) % 2):
         raise DataError(f"{where}: {len(values) + 1} columns; a box has 5 (class x y w h), a polygon 7, 9, 11, ...")
-    if label < 0 or label != int(label) or (classes and label >= classes):
+    if label < 0 or not label.is_integer() or (classes and label >= classes):
         allowed = f"a whole number from 0 to {classes - 1}" if classes else "a whole number from 0"
         raise DataError(f"{where}: class {label:g}; it must be {allowed}")
     if len(values) == 4:

@@ -59,7 +59,7 @@ def result_table(result) -> str:
     classes = text_table(
         ["class", "count", "AP", "AP50", "AP_S"],
         [
-            [name, f"{entry['gt']:,}", figure(entry.AP), figure(entry.AP50), figure(entry.AP_S)]
+            [name, f"{entry.gt:,}", figure(entry.AP), figure(entry.AP50), figure(entry.AP_S)]
             for name, entry in result.per_class.items()
         ],
     )

@@ -72,11 +72,14 @@ def detect(
     folder = runs.new_run(project, name, kind="detect", exist_ok=bool(exist_ok))
     settings.update(model=str(weights), mode="predict", save_dir=str(folder))
     live = isinstance(source, str) and is_live(source)
+    if isinstance(source, list):  # Ultralytics takes images in a list, but images and videos in a list file
+        runs.write_text(folder / "sources.txt", "".join(f"{file}\n" for file in source))
+        source = str(folder / "sources.txt")
     predictor = Predictor(for_ultralytics(settings), save_video=not live if save_video is None else save_video)
     return _run(predictor, source, Summary(folder, weights), save_json)
 
 
-def _run(predictor: Predictor, source: str | list[str], summary: Summary, save_json: bool) -> Summary:
+def _run(predictor: Predictor, source: str, summary: Summary, save_json: bool) -> Summary:
     records: list[dict] = []
     frames: Counter = Counter()
     try:

@@ -35,6 +35,8 @@ def prepare() -> None:
     config = assets.home() / "ultralytics"
     os.environ["YOLO_CONFIG_DIR"] = str(config)
     os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS") or str(cpu_count())
+    # Waiting threads spin briefly: the default is long enough to halve the speed on a busy machine.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     _provide_fonts(config / "Ultralytics")
     keep_large_buffers()
 

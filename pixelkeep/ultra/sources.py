@@ -24,7 +24,7 @@ def is_live(source: str) -> bool:
 
 
 def resolve_sources(sources: list[str]) -> str | list[str]:
-    """Check sources and return them as Ultralytics takes them: one string, or a list of files.
+    """Check sources and return what they stand for: one source as it was given, or a list of files.
 
     Raises:
         SourceError: Nothing given, something is missing, or of a kind that cannot be read.
@@ -68,4 +68,4 @@ def _files(source: str) -> list[str]:
     """Return the images and videos that a file, folder or glob stands for."""
     path = Path(source)
     found = [path] if path.is_file() else path.iterdir() if path.is_dir() else map(Path, glob.glob(source))
-    return sorted(str(p) for p in found if p.suffix.lower().lstrip(".") in IMG_FORMATS | VID_FORMATS)
+    return sorted(str(p.resolve()) for p in found if p.suffix.lower().lstrip(".") in IMG_FORMATS | VID_FORMATS)

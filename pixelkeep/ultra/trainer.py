@@ -57,6 +57,10 @@ class Trainer(DetectionTrainer):
         if RANK in {-1, 0}:  # the same columns in every row of results.csv, also where an epoch is not validated
             self.metrics.update(dict.fromkeys(COLUMNS, float("nan")))
 
+    def progress_string(self) -> str:
+        """Return no header: the bar names what it shows."""
+        return ""
+
     def resume_training(self, ckpt: dict | None) -> None:
         """Go on after the last whole epoch, and drop what results.csv holds of later ones."""
         super().resume_training(ckpt)

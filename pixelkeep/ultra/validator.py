@@ -111,11 +111,10 @@ class Validator(DetectionValidator):
         return evaluate(self.truth, self.detections(), max_dets=self.args.max_det, evaluator="pycocotools")
 
     def get_desc(self) -> str:
-        """Return the header of the line that each validation prints."""
-        return ("%11s" * 7) % ("", "Images", *COLUMNS)
+        """Return the description of the progress bar."""
+        return f"{'':14}validating"
 
     def print_results(self) -> None:
         """Print one line; the table by class belongs to the end."""
-        figures = (getattr(self.result, key) for key in COLUMNS)
-        shown = ["n/a" if value is None else f"{value:.3f}" for value in figures]
-        LOGGER.info(("%11s" * 7) % ("all", self.seen, *shown))
+        figures = ((key, getattr(self.result, key)) for key in COLUMNS)
+        LOGGER.info(f"{'':14}" + "  ".join(f"{key} {'n/a' if v is None else f'{v:.3f}'}" for key, v in figures))

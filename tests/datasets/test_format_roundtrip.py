@@ -133,6 +133,7 @@ def test_yolo__label_path_replaces_the_last_images() -> None:
     [
         ("0 0.5 0.5 0.1", "4 columns"),
         ("zero 0.5 0.5 0.1 0.1", "not numbers"),
+        ("nan 0.5 0.5 0.1 0.1", "class nan"),
         ("-1 0.5 0.5 0.1 0.1", "class -1"),
         ("0.5 0.5 0.5 0.1 0.1", "class 0.5"),
         ("0 0.5 0.5 nan 0.1", "all finite"),
@@ -157,7 +158,11 @@ def test_yolo__damaged_row_named(tmp_path: Path, line: str, message: str) -> Non
         (lambda d: d["annotations"][0].update(bbox=[1, 2, 3]), "must be"),
         (lambda d: d["annotations"][0].pop("bbox"), "bbox None"),
         (lambda d: d.pop("categories"), "no list 'categories'"),
+        (lambda d: d["annotations"][0].update(area="big"), "area 'big'"),
+        (lambda d: d["annotations"][0].update(image_id=[1]), r"image_id \[1\]"),
+        (lambda d: d["images"].append(d["images"][0]), "2 images have only 1 different ids"),
         (lambda d: d["images"][0].pop("width"), "no 'width'"),
+        (lambda d: d["images"][0].update(height=None), "height None"),
     ],
 )
 def test_coco__damage_named(tmp_path: Path, change: callable, message: str) -> None:
@@ -177,6 +182,25 @@ def test_voc__doctype_refused(tmp_path: Path, head: str) -> None:
     (tmp_path / "a.xml").write_text(f"<?xml version='1.0'?>{head}<annotation><filename>&e;</filename></annotation>")
     with pytest.raises(DataError, match="DOCTYPE"):
         read_xml(tmp_path / "a.xml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("<xmax>2</xmax>", "<xmax>two</xmax>", "'two', not a number"),
+        ("<xmax>2</xmax>", "", "no <bndbox/xmax>"),
+        ("<width>8</width>", "<width>nan</width>", "'nan', not a number"),
+        ("</annotation>", "", "not valid XML"),
+    ],
+)
+def test_voc__damage_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    """A VOC file with a missing or impossible value is an error that names it."""
+    write_image(tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8))
+    save_voc(tmp_path / "voc", "val", [ImageRecord(tmp_path / "a.png", 8, 8, [[0, 0, 2, 3]], [0])], {0: "x"})
+    xml = tmp_path / "voc" / "Annotations" / "a.xml"
+    xml.write_text(xml.read_text().replace(old, new))
+    with pytest.raises(DataError, match=message):
+        load_voc(tmp_path / "voc", "val")
 
 
 def test_voc__unknown_class_named_with_nearest(tmp_path: Path) -> None:
@@ -238,6 +262,7 @@ def test_save__name_clash_and_missing_name_refused(tmp_path: Path, save: callabl
         ({"boxes": [[0, 0, 1, 1]], "classes": []}, "classes of shape"),
         ({"boxes": [[0, 0, 1, 1]], "classes": [-1]}, "count from 0"),
         ({"boxes": [[0, 0, 1, 1]], "classes": [0], "areas": [1, 2]}, "areas of shape"),
+        ({"boxes": [[0, 0, 1, 1]], "classes": [0], "areas": [np.nan]}, "must be finite"),
         ({"boxes": [], "classes": [], "regions": [[0, 5, 1, 1]]}, r"regions\[0\]"),
     ],
 )
