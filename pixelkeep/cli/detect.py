@@ -65,7 +65,7 @@ def detect(
     """Find objects in images, videos and streams."""
     flags = dict(conf=conf, iou=iou, imgsz=imgsz, max_det=max_det, device=device, save=True if save is None else save)
     flags |= dict(save_txt=save_txt, save_crop=save_crop, show=show_, vid_stride=vid_stride, line_width=line_width)
-    flags |= dict(project=project, name=name, exist_ok=exist_ok)
+    flags |= dict(project=project, name=name, exist_ok=exist_ok, verbose=verbose)
     with session(verbose):
         from pixelkeep.report.tables import detection_lines
         from pixelkeep.ultra import detection, settings

@@ -12,9 +12,10 @@ from pixelkeep import assets
 from pixelkeep.datasets.demo import write_demo
 from pixelkeep.datasets.spec import DatasetSpec, load_spec, read_mapping
 from pixelkeep.errors import DataError, choices, nearest
+from pixelkeep.ultra.console import Bar
 from pixelkeep.ultra.runs import write_text
 
-GENERATED: dict[str, Callable[[Path], Path]] = {"demo": write_demo}  # name -> writes it into a folder, gives its YAML
+GENERATED: dict[str, Callable[..., Path]] = {"demo": write_demo}  # name -> writes it into a folder, gives its YAML
 
 
 def resolve_data(name: str | None) -> DatasetSpec:
@@ -39,7 +40,22 @@ def resolve_data(name: str | None) -> DatasetSpec:
         return load_spec(file.resolve())
     if generator not in GENERATED:
         raise DataError(f"{file}: 'generate: {generator}' is unknown; one of {choices(GENERATED)}")
-    return load_spec(GENERATED[generator](assets.home() / "datasets" / generator))
+    return load_spec(_generate(generator))
+
+
+def _generate(name: str) -> Path:
+    """Write a generated dataset unless it is there, with a progress bar."""
+    bar = None
+
+    def progress(done: int, total: int) -> None:
+        nonlocal bar
+        bar = bar or Bar(desc=f"writing {name} data", total=total, unit="img")
+        bar.update(done - bar.n)
+
+    file = GENERATED[name](assets.home() / "datasets" / name, progress=progress)
+    if bar is not None:
+        bar.close()
+    return file
 
 
 def write_resolved(spec: DatasetSpec) -> Path:

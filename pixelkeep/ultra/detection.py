@@ -12,6 +12,7 @@ from ultralytics.utils import LOGGER
 from pixelkeep.errors import OptionError, choices, nearest
 from pixelkeep.ultra import runs
 from pixelkeep.ultra.checkpoints import check_weights, load
+from pixelkeep.ultra.console import Bar
 from pixelkeep.ultra.predictor import Predictor
 from pixelkeep.ultra.settings import for_ultralytics
 from pixelkeep.ultra.sources import is_live, resolve_sources
@@ -82,9 +83,11 @@ def detect(
 def _run(predictor: Predictor, source: str, summary: Summary, save_json: bool) -> Summary:
     records: list[dict] = []
     frames: Counter = Counter()
+    bar = Bar(desc="detecting", unit="img", disable=predictor.args.verbose)
     try:
         for result in predictor(source, stream=True):
             summary.images += 1
+            bar.update()
             frames[result.path] += 1
             summary.detections.update(result.names[int(c)] for c in result.boxes.cls)
             if save_json:
@@ -92,6 +95,7 @@ def _run(predictor: Predictor, source: str, summary: Summary, save_json: bool) -
                 records += _records(result, summary.images, frame)
     except KeyboardInterrupt:
         LOGGER.info("Interrupted: keeping what has been found")
+    bar.close()
     if save_json:
         runs.write_json(summary.folder / "predictions.json", records)
     summary.speed_ms = {key: round(value, 3) for key, value in (predictor.speed or {}).items()}

@@ -1,4 +1,4 @@
-"""Ultralytics' predictor with every core in use, and annotated video as MP4."""
+"""Ultralytics' predictor with every core in use, drawings fit for small objects, and annotated video as MP4."""
 
 from __future__ import annotations
 
@@ -6,9 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
+from ultralytics.engine.results import Results
 from ultralytics.models.yolo.detect import DetectionPredictor
 
+from pixelkeep.report.drawing import draw
 from pixelkeep.ultra.environment import use_all_cores
+
+
+class Detections(Results):
+    """One image's detections, drawn so that small objects stay visible."""
+
+    def plot(self, line_width: int | None = None, **_: Any) -> np.ndarray:
+        """Return the annotated picture, (H, W, 3) BGR."""
+        boxes = self.boxes.cpu().numpy()
+        return draw(self.orig_img, boxes.xyxy, boxes.cls, boxes.conf, self.names, line_width)
 
 
 class Predictor(DetectionPredictor):
@@ -28,6 +40,11 @@ class Predictor(DetectionPredictor):
         super().setup_model(model, verbose)
         if self.device.type == "cpu":
             use_all_cores()
+
+    def construct_result(self, pred: Any, img: Any, orig_img: np.ndarray, img_path: str) -> Detections:
+        """Return one image's detections in its own pixels."""
+        result = super().construct_result(pred, img, orig_img, img_path)
+        return Detections(orig_img, path=img_path, names=self.model.names, boxes=result.boxes.data)
 
     def save_predicted_images(self, save_path: Path, frame: int | None = 0) -> None:
         """Save an annotated image, or a frame of an annotated video."""

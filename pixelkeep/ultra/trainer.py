@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.utils import RANK
+from ultralytics.utils import DEFAULT_CFG, RANK
 from ultralytics.utils.torch_utils import strip_optimizer, unwrap_model
 
 from pixelkeep.ultra.dataset import build_dataset
@@ -24,13 +24,23 @@ class Trainer(DetectionTrainer):
     """A detection trainer that reports AP and AP_S in every epoch and keeps the best epoch by either.
 
     Args:
-        overrides: Ultralytics' settings.
+        cfg: Ultralytics' defaults.
+        overrides: Settings that differ from them.
+        _callbacks: Callbacks by event.
         best: AP or AP_S, the figure that decides which epoch is the best.
         limit: Detections kept per image in validation; None for what the validation set needs.
     """
 
-    def __init__(self, overrides: dict[str, Any], best: str = "AP", limit: int | None = None):
-        super().__init__(overrides=overrides)
+    def __init__(
+        self,
+        cfg: Any = DEFAULT_CFG,
+        overrides: dict[str, Any] | None = None,
+        _callbacks: dict | None = None,
+        *,
+        best: str = "AP",
+        limit: int | None = None,
+    ):
+        super().__init__(cfg, overrides, _callbacks)
         self.best_by = best
         self.limit = limit
 

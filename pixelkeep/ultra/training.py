@@ -51,7 +51,8 @@ def train(settings: dict) -> tuple[Result, Path]:
     settings.update(model=str(model), data=str(data), save_dir=str(folder))
     (folder / "metrics.json").unlink(missing_ok=True)  # of an earlier run, with --exist-ok
     _describe(folder, settings, spec, model)
-    Trainer(for_ultralytics(settings), best=settings.get("best", "AP"), limit=settings.get("max_det")).train()
+    best, limit = settings.get("best", "AP"), settings.get("max_det")
+    Trainer(overrides=for_ultralytics(settings), best=best, limit=limit).train()
     return _finish(folder, settings)
 
 
@@ -82,7 +83,7 @@ def resume(run: str | None, flags: dict, *, requested: bool, assignments: list[s
     if 0 <= epoch < settings.get("epochs", 100) - 1:
         overrides = {key: settings[key] for key in ("data", *MACHINE) if key in settings}
         overrides |= {"model": str(last), "resume": str(last), "save_dir": str(folder)}
-        Trainer(overrides, best=settings.get("best", "AP"), limit=settings.get("max_det")).train()
+        Trainer(overrides=overrides, best=settings.get("best", "AP"), limit=settings.get("max_det")).train()
     elif epoch >= 0:  # interrupted between the last epoch and the end
         for path in (last, folder / "weights" / "best.pt"):
             strip_whole(path)

@@ -1,0 +1,122 @@
+"""Draws detections so that small objects stay visible: thin boxes, small figures, classes named once in a legend.
+
+Labels as large as the usual ones hide objects of a dozen pixels, and their neighbours. Here a class is a colour, the
+confidence stands beside a box only where it covers no other box, and small pictures are enlarged first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+LEAST_SIDE = 768  # pixels: smaller pictures are enlarged by a whole factor to at least this longer side
+# Okabe and Ito's colours, told apart also by colour-blind people, then four more for longer class lists; RGB.
+PALETTE = (
+    (230, 159, 0), (86, 180, 233), (240, 228, 66), (213, 94, 0), (204, 121, 167), (0, 158, 115), (0, 114, 178),
+    (255, 255, 255), (170, 255, 195), (220, 190, 255), (145, 30, 180),
+)  # fmt: skip
+_STRIP = (24, 24, 28)  # RGB of the legend's background
+
+Rect = tuple[float, float, float, float]
+
+
+def colour(index: int) -> tuple[int, int, int]:
+    """Return the RGB colour of a class."""
+    return PALETTE[index % len(PALETTE)]
+
+
+def draw(
+    image: np.ndarray,
+    boxes: np.ndarray,
+    classes: np.ndarray,
+    scores: np.ndarray,
+    names: Mapping[int, str],
+    line_width: int | None = None,
+) -> np.ndarray:
+    """Return a copy of a picture with its detections drawn in and a legend below.
+
+    Args:
+        image: (H, W, 3) uint8, BGR.
+        boxes: (n, 4) xyxy in pixels.
+        classes: (n,) class indices.
+        scores: (n,) confidences from 0 to 1.
+        names: Class index to class name.
+        line_width: Width of the boxes' lines in pixels of the result; None for one that suits its size.
+
+    Returns:
+        (H', W', 3) uint8, BGR: the picture, enlarged if it is small, with the legend's strip added below.
+    """
+    factor = max(1, -(-LEAST_SIDE // max(image.shape[:2])))
+    canvas = (
+        cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC) if factor > 1 else image.copy()
+    )
+    boxes = np.asarray(boxes, float).reshape(-1, 4) * factor
+    classes = np.asarray(classes, int)
+    width = line_width or max(2, round(sum(canvas.shape[:2]) / 1000))
+    for box, cls in zip(boxes, classes, strict=True):
+        _box(canvas, box, colour(cls)[::-1], width)
+    font = _font(max(13, round(sum(canvas.shape[:2]) / 110)))
+    picture = Image.fromarray(cv2.cvtColor(canvas, cv2.COLOR_BGR2RGB))
+    _scores(ImageDraw.Draw(picture), boxes, classes, np.asarray(scores, float), font, picture.size)
+    picture = _with_legend(picture, classes, names, font)
+    return cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGB2BGR)
+
+
+def _box(canvas: np.ndarray, box: np.ndarray, bgr: tuple[int, ...], width: int) -> None:
+    """Draw a box just outside the object, with a dark edge that shows on bright ground."""
+    x1, y1, x2, y2 = (int(v) for v in np.round(box))
+    corners = (x1 - width, y1 - width), (x2 + width, y2 + width)
+    cv2.rectangle(canvas, *corners, (0, 0, 0), width + 2)
+    cv2.rectangle(canvas, *corners, bgr, width)
+
+
+def _scores(
+    pen: ImageDraw.ImageDraw, boxes: np.ndarray, classes: np.ndarray, scores: np.ndarray, font, size: tuple[int, int]
+) -> None:
+    """Write each confidence above or below its box, surest first, unless it would cover a box or another figure."""
+    taken: list[Rect] = [tuple(box) for box in boxes]
+    for i in np.argsort(-scores, kind="stable"):
+        text = f"{scores[i]:.2f}"[1:] if scores[i] < 1 else "1"
+        w, h = pen.textbbox((0, 0), text, font=font)[2:]
+        x1, y1, _, y2 = boxes[i]
+        others = taken[:i] + taken[i + 1 :]
+        for x, y in ((x1, y1 - h - 4), (x1, y2 + 4)):
+            rect = (x, y, x + w, y + h)
+            inside = x >= 0 and y >= 0 and rect[2] <= size[0] and rect[3] <= size[1]
+            if inside and not any(_overlap(rect, other) for other in others):
+                pen.text((x, y), text, fill=colour(classes[i]), font=font, stroke_width=2, stroke_fill=(0, 0, 0))
+                taken.append(rect)
+                break
+
+
+def _overlap(a: Rect, b: Rect) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _with_legend(picture: Image.Image, classes: np.ndarray, names: Mapping[int, str], font) -> Image.Image:
+    """Add a strip that says which colour is which class and how many were found."""
+    height = font.size + 12
+    result = Image.new("RGB", (picture.width, picture.height + height), _STRIP)
+    result.paste(picture, (0, 0))
+    pen, x, top = ImageDraw.Draw(result), 8, picture.height + 4
+    for cls, count in sorted(Counter(classes.tolist()).items()):
+        text = f"{names[cls]} {count}"
+        pen.rectangle((x, top + 3, x + font.size - 3, top + font.size), fill=colour(cls))
+        pen.text((x + font.size + 3, top), text, fill=(235, 235, 235), font=font)
+        x += font.size + 3 + int(pen.textlength(text, font=font)) + 16
+    if not len(classes):
+        pen.text((x, top), "nothing found", fill=(160, 160, 160), font=font)
+    return result
+
+
+@lru_cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    import matplotlib
+
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
