@@ -172,7 +172,7 @@ def test_plain_ultralytics__loads_the_checkpoint_in_a_fresh_process(trained, tmp
         "n = YOLO(m.model.yaml['yaml_file']).load(m.model);"
         "print(type(m.model).__name__, sum('SpaceToDepth' in str(type(x)) for x in n.model.modules()))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ULTRALYTICS_SAFE_LOAD": "false"}  # as by default there
     line = [sys.executable, "-c", code, str(trained / "weights" / "best.pt")]
     out = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
     assert out.splitlines()[-1] == "DetectionModel 6"
