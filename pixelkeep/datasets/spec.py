@@ -59,7 +59,7 @@ class DatasetSpec:
             if source.is_dir():
                 yield from (p for p in sorted(source.rglob("*")) if p.suffix.lower() in IMAGE_ENDINGS)
             else:
-                for line in source.read_text(encoding="utf-8").splitlines():
+                for line in _read_text(source).splitlines():
                     if line.strip():
                         yield source.parent / line.strip()
 
@@ -89,10 +89,7 @@ def load_spec(file: Path) -> DatasetSpec:
     names = _names(file, d)
     root = _root(file, d)
     splits = {split: _sources(file, root, split, d[split]) for split in SPLITS if d.get(split)}
-    extras = {split: root / path for split, path in (d.get("extras") or {}).items()}
-    for split, path in extras.items():
-        if not path.is_file():
-            raise DataError(f"{file}: extras of split '{split}' not found at {path}")
+    extras = _extras(file, root, d.get("extras"))
     taken = {"path", "names", "nc", "extras", "download", "source", *SPLITS}
     others = {key: value for key, value in d.items() if key not in taken}
     return DatasetSpec(Path(d.get("source", file)), root, splits, names, extras, others)
@@ -105,16 +102,26 @@ def read_mapping(file: Path) -> dict:
         DataError: The file cannot be read, is no YAML, or holds something else than a mapping.
     """
     try:
-        d = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: cannot be read as text ({error})") from error
+        d = yaml.safe_load(_read_text(file))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise DataError(f"{file}{line}: not valid YAML ({getattr(error, 'problem', error)})") from error
+        problem = " ".join(str(getattr(error, "problem", error)).split())
+        raise DataError(f"{file}{line}: not valid YAML ({problem})") from error
+    except (ValueError, RecursionError) as error:  # a date that does not exist, brackets without end
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{file}: not valid YAML ({error})") from error
     if not isinstance(d, dict):
         raise DataError(f"{file}: a dataset YAML is a mapping with train, val and names, not {type(d).__name__}")
     return d
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: cannot be read as text ({error})") from error
 
 
 def _near(key: str, d: dict) -> str:
@@ -124,21 +131,34 @@ def _near(key: str, d: dict) -> str:
 
 def _names(file: Path, d: dict) -> dict[int, str]:
     names, count = d.get("names"), d.get("nc")
-    if names is None and isinstance(count, int) and count > 0:
+    if count is not None and (type(count) is not int or count < 1):
+        raise DataError(f"{file}: 'nc: {count}' must be the number of classes, 1 or more; or leave it out")
+    if names is None and count is not None:
         return {i: f"class_{i}" for i in range(count)}
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not names:
         raise DataError(f"{file}: no 'names:'; give the classes as a list or as 'index: name'{_near('names', d)}")
-    try:
-        names = {int(index): str(name) for index, name in names.items()}
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{file}: the keys of 'names:' must be class numbers, got {choices(names)}") from error
-    if sorted(names) != list(range(len(names))):
+    for index, name in names.items():
+        if not str(index).isdecimal():
+            raise DataError(f"{file}: the keys of 'names:' must be class numbers, got {choices(names)}")
+        if name is None or isinstance(name, (list, dict)):
+            raise DataError(f"{file}: the name of class {index} in 'names:' must be a text, not {name!r}")
+    if sorted(map(int, names)) != list(range(len(names))):
         raise DataError(f"{file}: class numbers in 'names:' must run from 0 to {len(names) - 1}, got {choices(names)}")
     if count is not None and count != len(names):
         raise DataError(f"{file}: 'nc: {count}' but {len(names)} names; leave nc out or make them equal")
-    return dict(sorted(names.items()))
+    return {int(index): str(names[index]) for index in sorted(names, key=int)}
+
+
+def _extras(file: Path, root: Path, value: object) -> dict[str, Path]:
+    if value is not None and not (isinstance(value, dict) and all(isinstance(path, str) for path in value.values())):
+        raise DataError(f"{file}: 'extras:' must be a JSON file by split, such as 'val: extras.json', not {value!r}")
+    extras = {split: root / path for split, path in (value or {}).items()}
+    for split, path in extras.items():
+        if not path.is_file():
+            raise DataError(f"{file}: extras of split '{split}' not found at {path}")
+    return extras
 
 
 def _root(file: Path, d: dict) -> Path:
@@ -163,6 +183,9 @@ def _sources(file: Path, root: Path, split: str, value: object) -> list[Path]:
         if not path.exists():
             raise DataError(f"{file}: '{split}: {item}' not found at {path}")
         sources.append(path)
+    for source in sources:
+        if source.is_file() and source.suffix.lower() in IMAGE_ENDINGS:
+            raise DataError(f"{file}: '{split}: {value}' is an image; give its folder, or an image list (.txt)")
     spec = DatasetSpec(file, root, {split: sources}, {})
     if next(spec.images(split), None) is None:
         raise DataError(f"{file}: '{split}: {value}' holds no images (endings: {choices(sorted(IMAGE_ENDINGS), 20)})")

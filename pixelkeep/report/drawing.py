@@ -22,6 +22,7 @@ PALETTE = (
     (255, 255, 255), (170, 255, 195), (220, 190, 255), (145, 30, 180),
 )  # fmt: skip
 _STRIP = (24, 24, 28)  # RGB of the legend's background
+_STROKE = 2  # pixels of dark edge around a figure
 
 Rect = tuple[float, float, float, float]
 
@@ -71,7 +72,8 @@ def draw(
 def _box(canvas: np.ndarray, box: np.ndarray, bgr: tuple[int, ...], width: int) -> None:
     """Draw a box just outside the object, with a dark edge that shows on bright ground."""
     x1, y1, x2, y2 = (int(v) for v in np.round(box))
-    corners = (x1 - width, y1 - width), (x2 + width, y2 + width)
+    away = (width + 2) // 2 + 1  # from the object's outermost pixels to the middle of the line
+    corners = (x1 - away, y1 - away), (x2 - 1 + away, y2 - 1 + away)
     cv2.rectangle(canvas, *corners, (0, 0, 0), width + 2)
     cv2.rectangle(canvas, *corners, bgr, width)
 
@@ -83,14 +85,14 @@ def _scores(
     taken: list[Rect] = [tuple(box) for box in boxes]
     for i in np.argsort(-scores, kind="stable"):
         text = f"{scores[i]:.2f}"[1:] if scores[i] < 1 else "1"
-        w, h = pen.textbbox((0, 0), text, font=font)[2:]
+        w, h = pen.textbbox((0, 0), text, font=font, stroke_width=_STROKE)[2:]
         x1, y1, _, y2 = boxes[i]
         others = taken[:i] + taken[i + 1 :]
         for x, y in ((x1, y1 - h - 4), (x1, y2 + 4)):
-            rect = (x, y, x + w, y + h)
-            inside = x >= 0 and y >= 0 and rect[2] <= size[0] and rect[3] <= size[1]
+            rect = (x - _STROKE, y - _STROKE, x + w, y + h)
+            inside = rect[0] >= 0 and rect[1] >= 0 and rect[2] <= size[0] and rect[3] <= size[1]
             if inside and not any(_overlap(rect, other) for other in others):
-                pen.text((x, y), text, fill=colour(classes[i]), font=font, stroke_width=2, stroke_fill=(0, 0, 0))
+                pen.text((x, y), text, fill=colour(classes[i]), font=font, stroke_width=_STROKE, stroke_fill=(0, 0, 0))
                 taken.append(rect)
                 break
 
@@ -100,19 +102,32 @@ def _overlap(a: Rect, b: Rect) -> bool:
 
 
 def _with_legend(picture: Image.Image, classes: np.ndarray, names: Mapping[int, str], font) -> Image.Image:
-    """Add a strip that says which colour is which class and how many were found."""
+    """Add a strip that says which colour is which class and how many were found.
+
+    It is one line for any number of classes, so that all frames of a video have one size; what has no place is counted.
+    """
     height = font.size + 12
     result = Image.new("RGB", (picture.width, picture.height + height), _STRIP)
     result.paste(picture, (0, 0))
     pen, x, top = ImageDraw.Draw(result), 8, picture.height + 4
-    for cls, count in sorted(Counter(classes.tolist()).items()):
-        text = f"{names[cls]} {count}"
+    entries = [(cls, f"{names[cls]} {count}") for cls, count in sorted(Counter(classes.tolist()).items())]
+    widths = [font.size + 19 + int(pen.textlength(text, font=font)) for _, text in entries]
+    shown = len(entries)
+    while shown > 1 and x + sum(widths[:shown]) + _rest(pen, len(entries) - shown, font)[1] > picture.width:
+        shown -= 1
+    for (cls, text), width in zip(entries[:shown], widths, strict=False):
         pen.rectangle((x, top + 3, x + font.size - 3, top + font.size), fill=colour(cls))
         pen.text((x + font.size + 3, top), text, fill=(235, 235, 235), font=font)
-        x += font.size + 3 + int(pen.textlength(text, font=font)) + 16
-    if not len(classes):
-        pen.text((x, top), "nothing found", fill=(160, 160, 160), font=font)
+        x += width
+    rest = _rest(pen, len(entries) - shown, font)[0] if entries else "nothing found"
+    pen.text((x, top), rest, fill=(160, 160, 160), font=font)
     return result
+
+
+def _rest(pen: ImageDraw.ImageDraw, count: int, font) -> tuple[str, int]:
+    """Return what stands for classes without a place in the legend, and its width."""
+    text = f"+{count} more" if count else ""
+    return text, int(pen.textlength(text, font=font))
 
 
 @lru_cache

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 
+WIDTH = 80
+_NAME = 44  # characters of a class name: what the figures beside it leave of a line
 _SIZES = (("S", "small", "< 32x32 px"), ("M", "medium", "32x32 to 96x96"), ("L", "large", "> 96x96 px"))
 
 
 def figure(value: float | None) -> str:
     """Return a fraction with three digits, or n/a where it is undefined."""
     return "n/a" if value is None else f"{value:.3f}"
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def _wrap(text: str, indent: str = "") -> str:
+    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def text_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
@@ -59,7 +70,7 @@ def result_table(result) -> str:
     classes = text_table(
         ["class", "count", "AP", "AP50", "AP_S"],
         [
-            [name, f"{entry.gt:,}", figure(entry.AP), figure(entry.AP50), figure(entry.AP_S)]
+            [_cut(name, _NAME), f"{entry.gt:,}", figure(entry.AP), figure(entry.AP50), figure(entry.AP_S)]
             for name, entry in result.per_class.items()
         ],
     )
@@ -67,11 +78,11 @@ def result_table(result) -> str:
 
 
 def _footnote(result) -> str:
-    """Say how the figures were made: the protocol in two lines."""
+    """Say how the figures were made: the protocol in two or three lines."""
     p = result.protocol
     ignored = f", {p.ignored} ignored" if p.ignored else ""
-    return (
-        f"COCO AP by {p.evaluator} on {result.images} images ({result.split}{ignored}), sizes in original pixels;\n"
+    return _wrap(
+        f"COCO AP by {p.evaluator} on {result.images} images ({result.split}{ignored}), sizes in original pixels; "
         f"imgsz {p.imgsz}, conf {p.conf}, NMS IoU {p.nms_iou}, at most {p.max_dets} detections an image, {p.precision}."
     )
 
@@ -92,7 +103,5 @@ def detection_lines(summary) -> str:
     """
     found = ", ".join(f"{count} {name}" for name, count in summary.detections.most_common()) or "nothing"
     speed = sum(summary.speed_ms.values())
-    return (
-        f"\nfound     {found} in {summary.images} images, {speed:.0f} ms an image\n"
-        f"weights   {summary.weights}\nresults   {summary.folder}"
-    )
+    found = _wrap(f"found     {found} in {summary.images} images, {speed:.0f} ms an image", indent=" " * 10)
+    return f"\n{found}\nweights   {summary.weights}\nresults   {summary.folder}"

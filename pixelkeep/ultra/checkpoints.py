@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
 import re
-import zipfile
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,7 @@ def check_weights(name: str | Path) -> Path:
         WeightsError: It is missing, empty, damaged, no checkpoint of Ultralytics or ours, made by the original
             YOLOv5, or it carries code.
     """
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # pathlib's own fails on an unknown user
     if not path.is_file():
         folder = path.parent if path.parent.is_dir() else Path()
         hint = nearest(path.name, [p.name for p in folder.glob("*.pt")])
@@ -36,19 +40,48 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         WeightsError: As in :func:`check_weights`.
     """
-    import torch
-    from ultralytics.nn.tasks import torch_safe_load
+    from ultralytics.nn.tasks import BaseModel, guess_model_task, torch_safe_load
 
+    _require_restricted_loading()
     if path.stat().st_size == 0:
         raise WeightsError(f"weights '{path}': the file is empty")
     try:
-        checkpoint, _ = torch_safe_load(path, safe_only=True)
+        with _silence():
+            checkpoint, _ = torch_safe_load(path, safe_only=True)
     except Exception as error:  # a damaged or hostile file can fail in any way
         raise WeightsError(f"weights '{path}': {_reason(path, error)}") from error
-    model = (checkpoint.get("ema") or checkpoint.get("model")) if isinstance(checkpoint, dict) else None
-    if not isinstance(model, torch.nn.Module):
+    model = checkpoint.get("model") if checkpoint.get("ema") is None else checkpoint["ema"]
+    if not isinstance(model, BaseModel) or not isinstance(checkpoint.get("train_args", {}), dict):
         raise WeightsError(f"weights '{path}': no model inside; not a checkpoint of Ultralytics or pixelkeep")
+    model.task = getattr(model, "task", None) or guess_model_task(model)  # only Ultralytics' YOLO class writes it
     return checkpoint
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the loader from talking: what is wrong with a file is said in one line of our own."""
+    from ultralytics.utils import LOGGER
+
+    level = LOGGER.level
+    LOGGER.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        LOGGER.setLevel(level)
+
+
+def _require_restricted_loading() -> None:
+    """Refuse to go on with a release of Ultralytics whose ``safe_only`` still lets a checkpoint call ``eval``."""
+    import ultralytics
+    from ultralytics.nn import tasks
+
+    if not getattr(getattr(tasks, "_SafeLoad", None), "SUPPORTED", False):
+        raise WeightsError(
+            f"Ultralytics {ultralytics.__version__} cannot load weights without executing what they carry; "
+            "update it: pip install --upgrade ultralytics"
+        )
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -59,14 +92,18 @@ def _reason(path: Path, error: Exception) -> str:
             "made by the original YOLOv5 repository, whose networks differ from Ultralytics' (anchors); train again, "
             "or start from an Ultralytics checkpoint such as yolov5su.pt"
         )
+    if foreign and all(name.startswith("ultralytics.") for name in foreign):
+        return f"made with another release of Ultralytics: this one has no {', '.join(sorted(foreign)[:3])}"
     if foreign:
         return (
             f"refused without executing it: it refers to {', '.join(sorted(foreign)[:3])}, which is no part of a "
             "model; if it is a block of yours, import and pixelkeep.register it first"
         )
-    if not zipfile.is_zipfile(path):
-        return "truncated or not a PyTorch checkpoint at all"
-    return f"damaged or not a checkpoint ({str(error).strip().splitlines()[0][:120]})"
+    if "TorchScript" in str(error):
+        return "an exported TorchScript model; give the checkpoint that it was exported from"
+    if isinstance(error, AttributeError):  # the loader found no dictionary
+        return "no model inside; not a checkpoint of Ultralytics or pixelkeep"
+    return "damaged, truncated or not a PyTorch checkpoint at all"
 
 
 def _foreign_names(path: Path, error: Exception) -> set[str]:
@@ -84,4 +121,4 @@ def _foreign_names(path: Path, error: Exception) -> set[str]:
         if isinstance(cause, ModuleNotFoundError) and cause.name:
             names.add(f"{cause.name}.")
         cause = cause.__cause__ or cause.__context__
-    return names
+    return {name for name in names if not any(other.endswith(f".{name}") for other in names)}

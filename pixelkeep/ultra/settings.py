@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ DEFAULTS: dict[str, Any] = {"plots": True, "verbose": True}
 # Keys of a recipe that are ours; the rest are Ultralytics' settings.
 OWN = ("best", "expected")
 BEST = ("AP", "AP_S")
+# Decided by the command itself: they may only be given as Ultralytics' defaults have them.
+DECIDED = ("task", "mode", "resume", "source", "embed", "cfg")
+OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop")
+CACHES = ("ram", "disk")
 
 
 def load_recipe(name: str) -> dict:
@@ -28,9 +33,11 @@ def load_recipe(name: str) -> dict:
         known = assets.names("configs")
         raise OptionError(f"--config {name}: no such recipe{nearest(name, known)} (recipes: {choices(known)})")
     try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise OptionError(f"--config {path}: not valid YAML ({error})") from error
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(f"--config {path}: cannot be read as text ({error})") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
+        raise OptionError(f"--config {path}: not valid YAML ({' '.join(str(error).split())})") from error
     if not isinstance(recipe, dict):
         raise OptionError(f"--config {path}: a recipe is a mapping of settings, not {type(recipe).__name__}")
     return recipe
@@ -45,7 +52,7 @@ def parse_assignments(assignments: list[str]) -> dict:
             raise OptionError(f"--set {assignment}: write it as key=value, e.g. --set mosaic=0.5")
         try:
             settings[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise OptionError(f"--set {assignment}: the value is not valid YAML") from error
     return settings
 
@@ -55,6 +62,9 @@ def merge(flags: dict, *, recipe: str | None = None, assignments: list[str] | No
     given = {key: value for key, value in flags.items() if value is not None}
     merged = {**DEFAULTS, **(load_recipe(recipe) if recipe else {}), **given, **parse_assignments(assignments or [])}
     merged.pop("expected", None)
+    for key in ("project", "name"):  # --set name=5 is a name
+        if isinstance(merged.get(key), (int, float)):
+            merged[key] = str(merged[key])
     check(merged)
     return merged
 
@@ -67,24 +77,87 @@ def check(settings: dict) -> None:
     """
     from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
 
-    for key in settings:
+    for key, value in settings.items():
         if key not in DEFAULT_CFG_DICT and key not in OWN:
             raise OptionError(f"unknown setting '{key}'{nearest(key, [*DEFAULT_CFG_DICT, *OWN])}")
+        if key in DECIDED and value != DEFAULT_CFG_DICT[key]:
+            raise OptionError(f"{key}: {value} cannot be set; the command decides it")
     if settings.get("best", "AP") not in BEST:
         raise OptionError(f"best: '{settings['best']}' is not one of {choices(BEST)}")
+    for key, (allowed, right) in RULES.items():
+        if settings.get(key) is not None and not allowed(settings[key]):
+            hint = nearest(settings[key], OPTIMIZERS) if key == "optimizer" else ""
+            raise OptionError(f"{key}: '{settings[key]}' is not {right}{hint}")
     try:
         get_cfg(overrides=for_ultralytics(settings))
     except (TypeError, ValueError, SyntaxError) as error:
         raise OptionError(str(error).strip().splitlines()[0]) from error
-    _check_positive(settings)
+    _check_device(settings.get("device"))
 
 
-def _check_positive(settings: dict) -> None:
-    """Check what Ultralytics would only stumble over later."""
-    for key in ("epochs", "imgsz", "batch"):
-        value = settings.get(key)
-        if isinstance(value, (int, float)) and value <= 0 and not (key == "batch" and value == -1):
-            raise OptionError(f"{key}: {value} is not a positive number")
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: object, low: float = 0) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= low
+
+
+def _is_count(value: object, low: int = 0) -> bool:
+    return _is_number(value, low) and float(value).is_integer()
+
+
+def _is_imgsz(value: object) -> bool:
+    sides = value if isinstance(value, list) else [value]
+    return 1 <= len(sides) <= 2 and all(_is_count(side, 1) for side in sides)
+
+
+def _are_counts(value: object) -> bool:
+    return all(_is_count(item) for item in (value if isinstance(value, list) else [value]))
+
+
+# What Ultralytics would only stumble over later, or pass over in silence: a test of the value, and what is right.
+RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "model": (_is_text, "the name or path of a model"),
+    "data": (_is_text, "the name or path of a dataset"),
+    "project": (_is_text, "a folder"),
+    "name": (_is_text, "a name"),
+    "pretrained": (lambda value: isinstance(value, (str, bool)), "a checkpoint (.pt)"),
+    "epochs": (lambda value: _is_count(value, 1), "a positive whole number"),
+    "batch": (lambda value: value == -1 or _is_count(value, 1), "a positive whole number, or -1 for what fits a GPU"),
+    "imgsz": (_is_imgsz, "a positive number of pixels"),
+    "workers": (_is_count, "a number of processes, 0 or more"),
+    "close_mosaic": (_is_count, "a number of epochs, 0 or more"),
+    "warmup_epochs": (_is_number, "a number of epochs, 0 or more"),
+    "time": (_is_number, "a number of hours, 0 or more"),
+    "freeze": (_are_counts, "a number of layers, or a list of layer numbers"),
+    "classes": (_are_counts, "a class number, or a list of them"),
+    "optimizer": (lambda value: str(value).lower() in map(str.lower, OPTIMIZERS), f"one of {choices(OPTIMIZERS)}"),
+    "cache": (lambda value: isinstance(value, bool) or str(value).lower() in CACHES, f"one of {choices(CACHES)}"),
+}
+
+
+def _check_device(device: object) -> None:
+    """Check that the device is there, without touching it."""
+    import torch
+    from ultralytics.utils.torch_utils import parse_device
+
+    if device is None:
+        return
+    name = parse_device(device)
+    kind = name.split(":")[0]
+    if kind == "mps":
+        there = torch.backends.mps.is_available()
+    elif kind in {"npu", "xpu"}:
+        there = hasattr(torch, kind) and getattr(torch, kind).is_available()
+    else:
+        numbers = name.split(",")
+        gpus = torch.cuda.device_count()
+        there = kind in {"", "cpu"} or all(number.isdecimal() and int(number) < gpus for number in numbers)
+    if not there:
+        raise OptionError(
+            f"device: '{device}' is not there; one of {choices(['cpu', *range(torch.cuda.device_count())])}"
+        )
 
 
 def for_ultralytics(settings: dict) -> dict:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import glob
 from pathlib import Path
 
+import cv2
 from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS
 
 from pixelkeep.errors import SourceError, choices, nearest
 
 REMOTE = ("http://", "https://", "rtsp://", "rtmp://", "tcp://", "udp://")
-LISTS = (".txt", ".csv", ".streams")
+LISTS = (".txt", ".csv")  # of images and videos, one in a line
+STREAMS = ".streams"  # a list of streams
 
 
 def is_remote(source: str) -> bool:
@@ -20,7 +23,7 @@ def is_remote(source: str) -> bool:
 
 def is_live(source: str) -> bool:
     """Whether a source never ends by itself: a webcam index or a stream."""
-    return source.isnumeric() or source.lower().startswith(REMOTE[2:]) or source.endswith(".streams")
+    return source.isnumeric() or source.lower().startswith(REMOTE[2:]) or source.lower().endswith(STREAMS)
 
 
 def resolve_sources(sources: list[str]) -> str | list[str]:
@@ -36,8 +39,8 @@ def resolve_sources(sources: list[str]) -> str | list[str]:
         return sources[0]
     files: list[str] = []
     for source in sources:
-        if source.isnumeric() or is_remote(source):
-            raise SourceError(f"source '{source}': a webcam or an address must be the only source; use a .streams file")
+        if source.isnumeric() or is_remote(source) or is_live(source):
+            raise SourceError(f"source '{source}': a webcam, an address or a .streams file must be the only source")
         _check(source)
         files += _files(source)
     return files
@@ -45,27 +48,57 @@ def resolve_sources(sources: list[str]) -> str | list[str]:
 
 def _check(source: str) -> None:
     path = Path(source)
-    if source.isnumeric() or is_remote(source) or (path.suffix.lower() in LISTS and path.is_file()):
+    if source.isnumeric() or is_remote(source):
         return
     if path.is_file():
-        suffix = path.suffix.lower().lstrip(".")
-        if suffix not in IMG_FORMATS | VID_FORMATS:
-            raise SourceError(
-                f"source '{source}': '.{suffix}' is neither an image ({choices(sorted(IMG_FORMATS), 20)}) "
-                f"nor a video ({choices(sorted(VID_FORMATS), 20)})"
-            )
-        if path.stat().st_size == 0:
-            raise SourceError(f"source '{source}': the file is empty")
-        return
-    if not path.is_dir() and not glob.has_magic(source):
+        _check_file(path, source)
+    elif not path.is_dir() and not glob.has_magic(source):
         folder = path.parent if path.parent.is_dir() else Path()
         raise SourceError(f"source '{source}' not found{nearest(path.name, [p.name for p in folder.iterdir()])}")
-    if not _files(source):
+    if not is_live(source) and not _files(source):
         raise SourceError(f"source '{source}': no images or videos there")
 
 
+def _check_file(path: Path, source: str) -> None:
+    suffix = path.suffix.lower()
+    if suffix not in (*LISTS, STREAMS) and suffix.lstrip(".") not in IMG_FORMATS | VID_FORMATS:
+        raise SourceError(
+            f"source '{source}': '{suffix}' is neither an image ({choices(sorted(IMG_FORMATS), 20)}) "
+            f"nor a video ({choices(sorted(VID_FORMATS), 20)})"
+        )
+    if path.stat().st_size == 0:
+        raise SourceError(f"source '{source}': the file is empty")
+    if suffix.lstrip(".") in VID_FORMATS and not cv2.VideoCapture(str(path)).isOpened():
+        raise SourceError(f"source '{source}': cannot be opened as a video; it may be damaged")
+
+
 def _files(source: str) -> list[str]:
-    """Return the images and videos that a file, folder or glob stands for."""
+    """Return the images and videos that a file, folder, glob or list stands for."""
     path = Path(source)
-    found = [path] if path.is_file() else path.iterdir() if path.is_dir() else map(Path, glob.glob(source))
+    if path.is_file() and path.suffix.lower() in LISTS:
+        found = [file for entry in _entries(path) for file in _files(entry)]
+        return sorted(found)
+    found = [path] if path.is_file() else path.iterdir() if path.is_dir() else map(Path, _glob(source))
     return sorted(str(p.resolve()) for p in found if p.suffix.lower().lstrip(".") in IMG_FORMATS | VID_FORMATS)
+
+
+def _glob(pattern: str) -> list[str]:
+    return glob.glob(pattern, recursive=True)
+
+
+def _entries(path: Path) -> list[str]:
+    """Return the entries of a list: found in the current folder, else beside the list, as Ultralytics does."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise SourceError(f"source '{path}': the list is not a text file") from error
+    if path.suffix.lower() == ".csv":
+        rows = list(csv.reader(lines))
+        lines = [cell for row in (rows[1:] if rows[:1] == [["source"]] else rows) for cell in row]
+    entries = []
+    for entry in filter(None, map(str.strip, lines)):
+        there = next((p for p in (entry, str(path.parent / entry)) if Path(p).exists() or _glob(p)), None)
+        if there is None:
+            raise SourceError(f"source '{path}': it lists '{entry}', which is neither here nor in {path.parent}")
+        entries.append(there)
+    return entries
