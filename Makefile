@@ -25,7 +25,7 @@ check-demo: .venv/installed
 	test -x $(RUN) || $(PYTHON) -m venv .venv
 	$(RUN) -m pip install --quiet --upgrade pip
 	@echo "Installing torch, ultralytics and the rest into .venv: a few minutes, once"
-	$(RUN) -m pip install --quiet --editable '.[dev]'
+	PYTHONWARNINGS=ignore $(RUN) -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
 .PHONY: demo test test-slow lint check-demo

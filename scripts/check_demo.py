@@ -25,7 +25,6 @@ def main() -> int:
             "yolov5-spd-n": {},
             f"yolov5-spd-n at {imgsz // 2}": {"imgsz": imgsz // 2},
             "yolov5-n": {"model": "yolov5-n"},
-            "yolov5-slicesamp-n": {"model": "yolov5-slicesamp-n"},
         }
         results = {
             name: training.train(settings.merge(changes | {"project": "runs/check-demo"}, recipe="demo"))[0]

@@ -17,11 +17,14 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from .arguments import odd_kernel
+from .folding import Foldable
 from .space_to_depth import DepthToSpace, SpaceToDepth
 
 
-class _SliceBlock(nn.Module):
+class _SliceBlock(Foldable):
     """A rearrangement to ``channels``, then depthwise and pointwise convolution, each with BatchNorm and GELU."""
+
+    folds = (("depthwise", "depthwise_norm"), ("pointwise", "pointwise_norm"))
 
     def __init__(self, rearrange: nn.Module, channels: int, out_channels: int, kernel_size: int) -> None:
         super().__init__()

@@ -20,10 +20,11 @@ from copy import deepcopy
 from torch import Tensor, nn
 
 from .arguments import odd_kernel
+from .folding import Foldable
 from .space_to_depth import SpaceToDepth
 
 
-class SPDConv(nn.Module):
+class SPDConv(Foldable):
     """Downsample by two: SpaceToDepth, stride-1 convolution, BatchNorm, activation.
 
     Shapes: (N, in_channels, H, W) -> (N, out_channels, ceil(H/2), ceil(W/2)).
@@ -32,6 +33,8 @@ class SPDConv(nn.Module):
     Errors: ValueError for a kernel size that is not a positive odd integer.
     Source: Sunkara & Luo 2022.
     """
+
+    folds = (("conv", "norm"),)
 
     def __init__(
         self,

@@ -162,24 +162,37 @@ def _extras(file: Path, root: Path, value: object) -> dict[str, Path]:
 
 
 def _root(file: Path, d: dict) -> Path:
-    """Resolve ``path:`` in Ultralytics' order (as given, then its datasets folder), then beside the YAML."""
-    given = Path(str(d.get("path") or file.parent)).expanduser()
+    """Resolve ``path:`` in Ultralytics' order (as given, then its datasets folder), then beside the YAML.
+
+    The first folder that holds every split is taken: ``path: .`` is a folder wherever the command runs.
+    """
+    given = Path(os.path.expanduser(str(d.get("path") or file.parent)))
     datasets = os.environ.get("PIXELKEEP_DATASETS_DIR")
     tried = [given, *([Path(datasets) / given] if datasets else []), file.parent / given]
-    for root in tried:
-        if root.is_dir():
-            return root.resolve()
-    raise DataError(f"{file}: 'path: {d.get('path')}' is not a folder; looked at {choices(dict.fromkeys(tried))}")
+    roots = [root for root in tried if root.is_dir()]
+    if not roots:
+        raise DataError(f"{file}: 'path: {d.get('path')}' is not a folder; looked at {choices(dict.fromkeys(tried))}")
+    items = [item for split in SPLITS if d.get(split) for item in _listed(d[split]) if isinstance(item, str)]
+    whole = (root for root in roots if all(_locate(root, item).exists() for item in items))
+    return next(whole, roots[0]).resolve()
+
+
+def _listed(value: object) -> list:
+    return value if isinstance(value, list) else [value]
+
+
+def _locate(root: Path, item: str) -> Path:
+    """Return where an entry of a split lies; a needless ``../`` is tolerated, as by Ultralytics."""
+    path = (root / item).resolve()
+    return (root / item[3:]).resolve() if not path.exists() and item.startswith("../") else path
 
 
 def _sources(file: Path, root: Path, split: str, value: object) -> list[Path]:
     sources = []
-    for item in value if isinstance(value, list) else [value]:
+    for item in _listed(value):
         if not isinstance(item, str):
             raise DataError(f"{file}: '{split}:' must be a folder, an image list or several of them, not {item!r}")
-        path = (root / item).resolve()
-        if not path.exists() and item.startswith("../"):
-            path = (root / item[3:]).resolve()  # as Ultralytics tolerates it
+        path = _locate(root, item)
         if not path.exists():
             raise DataError(f"{file}: '{split}: {item}' not found at {path}")
         sources.append(path)

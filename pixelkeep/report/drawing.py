@@ -70,12 +70,14 @@ def draw(
 
 
 def _box(canvas: np.ndarray, box: np.ndarray, bgr: tuple[int, ...], width: int) -> None:
-    """Draw a box just outside the object, with a dark edge that shows on bright ground."""
+    """Draw a box around the object's outermost pixels, with dark edges that show on bright ground."""
     x1, y1, x2, y2 = (int(v) for v in np.round(box))
-    away = (width + 2) // 2 + 1  # from the object's outermost pixels to the middle of the line
-    corners = (x1 - away, y1 - away), (x2 - 1 + away, y2 - 1 + away)
-    cv2.rectangle(canvas, *corners, (0, 0, 0), width + 2)
-    cv2.rectangle(canvas, *corners, bgr, width)
+    for near, far, value in ((0, width + 2, (0, 0, 0)), (1, width + 1, bgr)):  # rings, by their distance in pixels
+        inner = np.s_[max(y1 - near, 0) : max(y2 + near, 0), max(x1 - near, 0) : max(x2 + near, 0)]
+        outer = np.s_[max(y1 - far, 0) : max(y2 + far, 0), max(x1 - far, 0) : max(x2 + far, 0)]
+        kept = canvas[inner].copy()
+        canvas[outer] = value
+        canvas[inner] = kept
 
 
 def _scores(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import pickletools
 import re
 import warnings
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from typing import Any
 
 from pixelkeep.errors import WeightsError, nearest
 
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # opens files of PyTorch before 1.6
+_MODEL_MODULES = ("torch.", "ultralytics.", "pixelkeep.", "collections.", "numpy.", "pathlib.", "__builtin__.set")
 _YOLOV5_MODULES = ("models.", "utils.")  # top-level packages of the original YOLOv5 repository
 
 
@@ -103,6 +106,8 @@ def _reason(path: Path, error: Exception) -> str:
         return "an exported TorchScript model; give the checkpoint that it was exported from"
     if isinstance(error, AttributeError):  # the loader found no dictionary
         return "no model inside; not a checkpoint of Ultralytics or pixelkeep"
+    if _legacy_names(path) is not None:
+        return "in PyTorch's format before 1.6, which cannot be loaded without executing it; save it again from there"
     return "damaged, truncated or not a PyTorch checkpoint at all"
 
 
@@ -114,7 +119,7 @@ def _foreign_names(path: Path, error: Exception) -> set[str]:
     try:
         names.update(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
     except Exception:  # not an archive, or a damaged one: the loader's own message may still name it
-        pass
+        names.update(name for name in _legacy_names(path) or () if not name.startswith(_MODEL_MODULES))
     cause: BaseException | None = error
     while cause is not None:
         names.update(re.findall(r"GLOBAL ([\w.]+)", str(cause)))
@@ -122,3 +127,18 @@ def _foreign_names(path: Path, error: Exception) -> set[str]:
             names.add(f"{cause.name}.")
         cause = cause.__cause__ or cause.__context__
     return {name for name in names if not any(other.endswith(f".{name}") for other in names)}
+
+
+def _legacy_names(path: Path) -> set[str] | None:
+    """Return what a file in PyTorch's old format refers to, by reading alone, or None if it is of another format."""
+    names: set[str] = set()
+    magic = None
+    with path.open("rb") as file, contextlib.suppress(Exception):
+        for _ in range(4):  # magic number, protocol, system, object: one pickle after the other
+            for opcode, argument, _ in pickletools.genops(file):
+                magic = magic or (argument if opcode.name == "LONG1" else None)
+                if opcode.name == "GLOBAL":
+                    names.add(argument.replace(" ", "."))
+            if magic != _LEGACY_MAGIC:
+                return None
+    return names if magic == _LEGACY_MAGIC else None

@@ -16,6 +16,7 @@ from ultralytics.engine import trainer, validator
 from ultralytics.utils import LOGGER
 from ultralytics.utils.tqdm import TQDM
 
+VALIDATING = "validating"
 _NOISE = (  # how the lines begin that say nothing about the user's data or training
     "engine/trainer:",
     "Overriding model.yaml",
@@ -52,8 +53,12 @@ class _Quiet(logging.Filter):
 class Bar(TQDM):
     """A progress bar with a short description, which writes whole lines only where there is no terminal."""
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **{**kwargs, "file": kwargs.get("file") or sys.stdout})
+    def __init__(self, iterable: Any = None, desc: str | None = None, **kwargs: Any):
+        terminal = sys.stdout.isatty()
+        if desc and VALIDATING in desc:  # the line of figures that follows says it all
+            kwargs |= {"leave": False, "disable": None if terminal else True}
+        super().__init__(iterable, desc, file=sys.stdout, **kwargs)
+        self.noninteractive = not terminal
 
     def set_description(self, desc: str | None) -> None:
         """Shorten what the trainer says of an epoch to the epoch and its losses."""
@@ -61,9 +66,6 @@ class Bar(TQDM):
             losses = "  ".join(f"{float(loss):.3f}" for loss in match[2].split())
             desc = f"epoch {match[1]:>7}  loss  {losses}"
         super().set_description(desc)
-
-    def _should_update(self, dt: float) -> bool:
-        return self.file.isatty() and super()._should_update(dt)
 
 
 def quiet() -> None:

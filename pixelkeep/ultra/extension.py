@@ -1,7 +1,7 @@
 """Puts our parser and our model names into Ultralytics.
 
-Two functions of ``ultralytics.nn.tasks`` are wrapped: ``parse_model`` and ``yaml_model_load``. Models without a
-registered block, and paths that are no name of ours, take Ultralytics' own way unchanged.
+Two functions of ``ultralytics.nn.tasks`` are wrapped, ``parse_model`` and ``yaml_model_load``, and the method ``fuse``
+of its models. Models without a registered block, and paths that are no name of ours, take Ultralytics' own way unchanged.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
+from pixelkeep.ultra.fusing import extend_fusing
 from pixelkeep.ultra.names import extend_yaml_load
 from pixelkeep.ultra.parser import extend_parser
 
@@ -17,6 +18,7 @@ def extend(tasks: ModuleType) -> None:
     """Extend the loaded module ``ultralytics.nn.tasks``. Calling it twice changes nothing."""
     _replace(tasks, "parse_model", extend_parser)
     _replace(tasks, "yaml_model_load", extend_yaml_load)
+    extend_fusing(tasks.BaseModel)
 
 
 def _replace(tasks: ModuleType, name: str, wrap) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ BEST = ("AP", "AP_S")
 DECIDED = ("task", "mode", "resume", "source", "embed", "cfg")
 OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop")
 CACHES = ("ram", "disk")
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 def load_recipe(name: str) -> dict:
@@ -62,9 +64,11 @@ def merge(flags: dict, *, recipe: str | None = None, assignments: list[str] | No
     given = {key: value for key, value in flags.items() if value is not None}
     merged = {**DEFAULTS, **(load_recipe(recipe) if recipe else {}), **given, **parse_assignments(assignments or [])}
     merged.pop("expected", None)
-    for key in ("project", "name"):  # --set name=5 is a name
-        if isinstance(merged.get(key), (int, float)):
-            merged[key] = str(merged[key])
+    for key, value in merged.items():
+        if key in ("project", "name") and isinstance(value, (int, float)):  # --set name=5 is a name
+            merged[key] = str(value)
+        elif key not in ("project", "name") and isinstance(value, str) and _EXPONENT.fullmatch(value):
+            merged[key] = float(value)  # YAML takes 1e-3 for a text: it wants 1.0e-3
     check(merged)
     return merged
 

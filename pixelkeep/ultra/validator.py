@@ -11,6 +11,7 @@ from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import LOGGER, RANK, nms
 
 from pixelkeep.evaluation import CocoEvaluator, Detections, Result, detection_limit, evaluate
+from pixelkeep.ultra.console import VALIDATING
 from pixelkeep.ultra.environment import use_all_cores
 from pixelkeep.ultra.truth import build_truth
 
@@ -112,7 +113,7 @@ class Validator(DetectionValidator):
 
     def get_desc(self) -> str:
         """Return the description of the progress bar."""
-        return f"{'':14}validating"
+        return f"{'':14}{VALIDATING}"
 
     def print_results(self) -> None:
         """Print one line; the table by class belongs to the end."""

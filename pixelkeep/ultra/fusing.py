@@ -1,0 +1,42 @@
+"""Lets Ultralytics' ``model.fuse()`` fold the BatchNorms of our blocks as well as those of its own convolutions.
+
+Predicting, validating and exporting all go through it. A checkpoint is written before, and stays trainable.
+"""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import Any
+
+from torch import nn
+
+from pixelkeep.blocks.folding import Foldable
+
+
+def extend_fusing(model: type[nn.Module]) -> None:
+    """Extend ``fuse`` and ``is_fused`` of Ultralytics' ``BaseModel``. Calling it twice changes nothing."""
+    if hasattr(model.fuse, "__wrapped__"):
+        return
+    stock_fuse, stock_is_fused = model.fuse, model.is_fused
+
+    @wraps(stock_fuse)
+    def fuse(self: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
+        for block in _unfused(self):
+            block.fuse()
+        return stock_fuse(self, *args, **kwargs)
+
+    @wraps(stock_is_fused)
+    def is_fused(self: nn.Module, *args: Any, **kwargs: Any) -> bool:
+        return stock_is_fused(self, *args, **kwargs) and not _unfused(self)
+
+    model.fuse, model.is_fused = fuse, is_fused
+
+
+def _unfused(model: nn.Module) -> list[Foldable]:
+    """Return the blocks that still can be folded.
+
+    Where a convolution is trained for int8, its quantizer holds the range of the weights as they are: its block
+    keeps its BatchNorm.
+    """
+    blocks = [m for m in model.modules() if isinstance(m, Foldable) and not m.is_fused]
+    return [m for m in blocks if not any(hasattr(child, "weight_quantizer") for child in m.children())]

@@ -1,0 +1,89 @@
+"""Proves that folding a block's BatchNorms changes no output, whatever the statistics, and what state it leaves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from pixelkeep import blocks
+
+torch.set_num_threads(1)
+BUILDERS = {
+    "SPDConv": lambda: blocks.SPDConv(8, 6),
+    "SPDConv with PReLU": lambda: blocks.SPDConv(8, 6, 5, activation=nn.PReLU()),
+    "SliceSamp": lambda: blocks.SliceSamp(8, 6),
+    "SliceUpsamp": lambda: blocks.SliceUpsamp(8, 6, 5),
+}
+foldable = pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS.keys())
+
+
+def filled(block: nn.Module) -> nn.Module:
+    """The block in double precision and evaluation mode, weights and statistics random, as after a training."""
+    generator = torch.Generator().manual_seed(0)
+    block = block.double().eval()
+    with torch.no_grad():
+        for name, tensor in block.state_dict().items():
+            if tensor.is_floating_point():
+                values = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+                tensor.copy_(values.abs() + 0.1 if name.endswith("running_var") else values)
+    return block
+
+
+def image(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+@foldable
+@pytest.mark.parametrize("size", [(6, 4), (7, 5)])
+def test_fuse__changes_no_output(build, size):
+    """The folded block gives the block's output within 1e-9 in double precision, borders and odd sizes included."""
+    block, x = filled(build()), image(2, 8, *size)
+    expected = block(x)
+    assert block.fuse() is block
+    torch.testing.assert_close(block(x), expected, rtol=0, atol=1e-9)
+
+
+@foldable
+def test_fuse__own_epsilon_is_used(build):
+    """Each BatchNorm's own epsilon is folded: Ultralytics sets 1e-3 where torch has 1e-5."""
+    block, x = filled(build()), image(2, 8, 6, 4)
+    for norm in block.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.eps = 0.5
+    expected = block(x)
+    torch.testing.assert_close(block.fuse()(x), expected, rtol=0, atol=1e-9)
+
+
+@foldable
+def test_fuse__state(build):
+    """No BatchNorm is left, the convolutions have a bias and take no gradient, and the block says that it is fused."""
+    block = build()
+    assert not block.is_fused
+    block.fuse()
+    assert block.is_fused
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in block.modules())
+    convs = [m for m in block.modules() if isinstance(m, nn.Conv2d)]
+    assert len(convs) == len(block.folds)
+    assert all(c.bias is not None and not c.weight.requires_grad and not c.bias.requires_grad for c in convs)
+
+
+@foldable
+def test_fuse__twice_is_once(build):
+    """Fusing a fused block changes no bit of its state, and training mode changes no output of it."""
+    block, x = filled(build()), image(2, 8, 6, 4)
+    before = {name: tensor.clone() for name, tensor in block.fuse().state_dict().items()}
+    expected = block(x)
+    after = block.fuse().state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    assert torch.equal(block.train()(x), expected)
+
+
+def test_folds__name_every_batchnorm():
+    """Every public block with a BatchNorm folds all of them, and is tested above."""
+    tested = {type(build()) for build in BUILDERS.values()}
+    for build in BUILDERS.values():
+        block = build()
+        norms = {name for name, m in block.named_modules() if isinstance(m, nn.BatchNorm2d)}
+        assert norms == {norm for _, norm in block.folds}
+    assert {cls for cls in vars(blocks).values() if isinstance(cls, type) and hasattr(cls, "fuse")} == tested

@@ -1,0 +1,149 @@
+"""Run folders: never one that is taken, the right one found again, and files that are whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from pixelkeep.errors import OptionError, WeightsError
+from pixelkeep.ultra import runs
+
+
+@pytest.fixture(autouse=True)
+def cwd(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def make_run(path, *, at, weights=("last.pt", "best.pt"), finished=False):
+    """Lay out a run whose weights were written at a given second."""
+    (path / "weights").mkdir(parents=True)
+    for name in weights:
+        (path / "weights" / name).touch()
+        os.utime(path / "weights" / name, (at, at))
+    if finished:
+        (path / "metrics.json").write_text("{}")
+    return path
+
+
+def test_new_run__numbered_when_taken(cwd):
+    """The first run is exp, later ones exp2, exp3, and a gap is filled; what is there stays."""
+    first = runs.new_run(None, None, kind="train")
+    (first / "mine.txt").write_text("kept")
+    assert [runs.new_run(None, None, kind="train").name for _ in range(2)] == ["exp2", "exp3"]
+    (cwd / "runs/train/exp2").rmdir()
+    assert runs.new_run(None, None, kind="train") == (cwd / "runs/train/exp2").resolve()
+    assert (first / "mine.txt").read_text() == "kept"
+    assert runs.new_run(None, None, kind="val") == (cwd / "runs/val/exp").resolve()
+
+
+def test_new_run__project_and_name(cwd):
+    """Project and name say where; a taken name is numbered too, and a file of that name counts as taken."""
+    assert runs.new_run("out", "a", kind="detect") == (cwd / "out/a").resolve()
+    assert runs.new_run("out", "a", kind="detect").name == "a2"
+    (cwd / "out/b").write_text("a file")
+    assert runs.new_run("out", "b", kind="detect").name == "b2"
+    assert (cwd / "out/b").read_text() == "a file"
+
+
+def test_new_run__exist_ok_reuses(cwd):
+    """With exist_ok the folder is used again and its files are kept."""
+    first = runs.new_run(None, "a", kind="train", exist_ok=True)
+    (first / "mine.txt").write_text("kept")
+    assert runs.new_run(None, "a", kind="train", exist_ok=True) == first
+    assert (first / "mine.txt").read_text() == "kept"
+
+
+def test_new_run__project_is_a_file(cwd):
+    """A project that is a file cannot hold runs, and is not touched."""
+    (cwd / "out").write_text("kept")
+    with pytest.raises(OptionError, match=r"cannot create the run folder .*: Not a directory"):
+        runs.new_run("out", None, kind="train")
+    assert (cwd / "out").read_text() == "kept"
+
+
+def test_newest_weights__by_time_of_best(cwd):
+    """The newest best.pt wins, whatever the runs' names and numbers."""
+    make_run(cwd / "runs/train/exp2", at=100)
+    expected = make_run(cwd / "runs/train/exp", at=200)
+    make_run(cwd / "runs/train/exp3", at=300, weights=("last.pt",))
+    assert runs.newest_weights().resolve() == (expected / "weights/best.pt").resolve()
+
+
+def test_newest_weights__none(cwd):
+    """Where nothing has been trained the line says how to go on."""
+    with pytest.raises(WeightsError, match=r"no trained run in runs.train: pass --weights FILE, or train first"):
+        runs.newest_weights()
+
+
+def test_resume__newest_unfinished(cwd):
+    """Without a name the newest run that has a last.pt and no metrics.json is gone on with."""
+    make_run(cwd / "runs/train/exp", at=100)
+    expected = make_run(cwd / "runs/train/exp2", at=200)
+    make_run(cwd / "runs/train/exp3", at=300, finished=True)
+    make_run(cwd / "runs/train/exp4", at=400, weights=("best.pt",))
+    assert runs.run_to_resume(None) == expected.resolve()
+    assert runs.run_to_resume(None, name="exp").name == "exp"
+
+
+@pytest.mark.parametrize("given", ["out/a", "out/a/weights/last.pt"])
+def test_resume__named(cwd, given):
+    """A run is named by its folder or by its last.pt."""
+    expected = make_run(cwd / "out/a", at=100)
+    assert runs.run_to_resume(given) == expected.resolve()
+    assert runs.run_to_resume(None, project="out") == expected.resolve()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("nowhere", "--resume nowhere: no such run"),
+        ("nowhere/weights/last.pt", "no such run"),
+        ("empty", "last.pt is missing, so nothing can be resumed"),
+        ("done", "this run is finished"),
+        (None, "no unfinished run in runs.train; name it: --resume RUN_FOLDER"),
+    ],
+)
+def test_resume__nothing_there(cwd, given, message):
+    """What cannot be resumed is told with the reason."""
+    (cwd / "empty").mkdir()
+    make_run(cwd / "done", at=100, finished=True)
+    with pytest.raises(WeightsError, match=message):
+        runs.run_to_resume(given)
+
+
+def test_write_text__interrupted_keeps_the_old_file(cwd, monkeypatch):
+    """A write that fails on the way leaves the old file whole; one that succeeds leaves nothing beside it."""
+    path = cwd / "new" / "settings.yaml"
+    runs.write_text(path, "old")
+    assert [p.name for p in path.parent.iterdir()] == ["settings.yaml"]
+    with pytest.raises(UnicodeEncodeError):
+        runs.write_text(path, "new" * 5000 + "\udc80")
+    assert path.read_text() == "old"
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        runs.write_text(path, "new")
+    assert path.read_text() == "old"
+
+
+def test_write_json__no_nan(cwd):
+    """JSON is strict: a figure that is not a number is refused instead of written, and the old file stays."""
+    runs.write_json(cwd / "a.json", {"AP": None})
+    with pytest.raises(ValueError):
+        runs.write_json(cwd / "a.json", {"AP": float("nan")})
+    assert json.loads((cwd / "a.json").read_text()) == {"AP": None}
+
+
+def test_environment__names_the_versions(cwd):
+    """environment.json holds the versions that figures depend on."""
+    from importlib.metadata import version
+
+    runs.write_environment(cwd)
+    packages = json.loads((cwd / "environment.json").read_text())["packages"]
+    assert (packages["torch"], packages["ultralytics"]) == (version("torch"), version("ultralytics"))

@@ -1,0 +1,174 @@
+"""Settings: later sources win, and nothing that Ultralytics would trip over or pass over in silence gets through."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pixelkeep.errors import OptionError
+from pixelkeep.ultra.settings import for_ultralytics, load_recipe, merge, parse_assignments
+
+
+def test_order__defaults_recipe_flags_assignments(tmp_path):
+    """Our defaults give way to the recipe, that to flags, and those to --set; a flag of None was not given."""
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("epochs: 3\nimgsz: 320\nbatch: 4\nplots: false\nexpected: {AP: 0.5}\n", encoding="utf-8-sig")
+    flags = {"imgsz": 416, "batch": 8, "epochs": None}
+    merged = merge(flags, recipe=str(recipe), assignments=["batch=2"])
+    assert {k: merged[k] for k in ("epochs", "imgsz", "batch", "plots", "verbose")} == {
+        "epochs": 3,
+        "imgsz": 416,
+        "batch": 2,
+        "plots": False,
+        "verbose": True,
+    }
+    assert "expected" not in merged
+
+
+def test_bundled_recipe__by_name(tmp_path, monkeypatch):
+    """A recipe of configs/ is found by its name from any folder."""
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe("demo") == load_recipe("demo.yaml")
+    assert merge({}, recipe="demo")["data"] == "demo"
+
+
+def test_assignments__values_are_yaml():
+    """Values of --set are read as YAML; only the first equals sign divides."""
+    given = ["mosaic=0.5", "cos_lr=true", "classes=[0, 2]", "name=a=b", "freeze=null"]
+    assert parse_assignments(given) == {
+        "mosaic": 0.5,
+        "cos_lr": True,
+        "classes": [0, 2],
+        "name": "a=b",
+        "freeze": None,
+    }
+
+
+def test_name__a_number_is_a_name():
+    """A run may be called 5."""
+    assert merge({}, assignments=["name=5", "project=2024"]) | {"name": "5", "project": "2024"} == merge(
+        {"name": "5", "project": "2024"}
+    )
+
+
+def test_exponent__a_number(tmp_path):
+    """A number written as 1e-3 is one, in --set and in a recipe, though YAML takes it for a text."""
+    (tmp_path / "mine.yaml").write_text("lr0: 1e-3\n")
+    merged = merge({}, recipe=str(tmp_path / "mine.yaml"), assignments=["lrf=2E-2", "epochs=1e2", "name=1e2"])
+    assert (merged["lr0"], merged["lrf"], merged["epochs"], merged["name"]) == (0.001, 0.02, 100, "1e2")
+
+
+def test_own_settings__kept_from_ultralytics():
+    """What is ours alone is not handed to Ultralytics."""
+    assert for_ultralytics({"best": "AP_S", "epochs": 1}) == {"epochs": 1}
+
+
+GOOD = [
+    "batch=-1",
+    "imgsz=640",
+    "imgsz=[480, 640]",
+    "optimizer=adamw",
+    "cache=disk",
+    "cache=true",
+    "device=cpu",
+    "device=null",
+    "workers=0",
+    "freeze=[0, 1]",
+    "classes=3",
+    "pretrained=false",
+    "best=AP_S",
+    "task=detect",
+    "resume=false",
+    "time=0.5",
+]
+
+
+@pytest.mark.parametrize("assignment", GOOD)
+def test_good_value__accepted(assignment):
+    """Every form that Ultralytics understands is let through unchanged."""
+    key, value = next(iter(parse_assignments([assignment]).items()))
+    assert merge({}, assignments=[assignment])[key] == value
+
+
+BAD = {
+    "epoch=3": "unknown setting 'epoch'; did you mean 'epochs'?",
+    "save_dir=x": "unknown setting 'save_dir'",
+    "epochs": "--set epochs: write it as key=value",
+    "=3": "--set =3: write it as key=value",
+    "lr0=[1": "--set lr0=.1: the value is not valid YAML",
+    "lr0=2001-99-99": "the value is not valid YAML",
+    "lr0=fast": "lr0=fast.*invalid type",
+    "lr0=2": "lr0=2.*between 0.0 and 1.0",
+    "cos_lr=maybe": "cos_lr=maybe.*must be a bool",
+    "epochs=0": "epochs: '0' is not a positive whole number",
+    "epochs=.inf": "epochs: 'inf' is not a positive whole number",
+    "epochs=true": "epochs: 'True' is not a positive whole number",
+    "batch=0": "batch: '0' is not a positive whole number, or -1",
+    "batch=-2": "batch: '-2' is not a positive",
+    "batch=0.5": "batch: '0.5' is not a positive",
+    "imgsz=big": "imgsz: 'big' is not a positive number of pixels",
+    "imgsz=[64, 64, 64]": "imgsz: .* is not a positive number of pixels",
+    "imgsz=[]": "imgsz: .* is not a positive number of pixels",
+    "data=5": "data: '5' is not the name or path of a dataset",
+    "model=[a]": "model: .* is not the name or path of a model",
+    "pretrained=5": "pretrained: '5' is not a checkpoint",
+    "workers=-1": "workers: '-1' is not a number of processes",
+    "close_mosaic=-3": "close_mosaic: '-3' is not a number of epochs",
+    "time=-1": "time: '-1' is not a number of hours",
+    "freeze=head": "freeze: 'head' is not a number of layers",
+    "classes=car": "classes: 'car' is not a class number",
+    "optimizer=AdanW": "optimizer: 'AdanW' is not one of .*SGD.*did you mean 'AdamW'?",
+    "cache=floppy": "cache: 'floppy' is not one of ram, disk",
+    "best=mAP": "best: 'mAP' is not one of AP, AP_S",
+    "device=gpu": "device: 'gpu' is not there; one of cpu",
+    "device=[98, 99]": "device: .* is not there; one of cpu",
+    "task=segment": "task: segment cannot be set; the command decides it",
+    "mode=export": "mode: export cannot be set",
+    "resume=true": "resume: True cannot be set",
+    "source=a.png": "source: a.png cannot be set",
+    "embed=[1]": "embed: .1. cannot be set",
+}
+
+
+@pytest.mark.parametrize(("assignment", "message"), BAD.items(), ids=BAD)
+def test_bad_value__one_line(assignment, message):
+    """A setting that does not exist, or a value that is not allowed, is one line with the setting and what is right."""
+    with pytest.raises(OptionError, match=message) as error:
+        merge({}, assignments=[assignment])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("device", "gpus", "right"), [("1", 2, True), ("0,1", 2, True), ("0,2", 2, False)])
+def test_device__counted_gpus(monkeypatch, device, gpus, right):
+    """A GPU's number is right if there are that many."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    if right:
+        assert merge({"device": device})["device"] == device
+    else:
+        with pytest.raises(OptionError, match=r"one of cpu, 0, 1$"):
+            merge({"device": device})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x80\x81", "cannot be read as text"),
+        (b"- 1\n", "a recipe is a mapping of settings, not list"),
+        (b"a: [\n", "not valid YAML"),
+        (b"lr0: 2001-99-99\n", "not valid YAML"),
+        (b"1: 2\n", "unknown setting '1'"),
+        (b"epoch: 2\n", "unknown setting 'epoch'; did you mean 'epochs'?"),
+    ],
+)
+def test_bad_recipe__one_line(tmp_path, content, message):
+    """A recipe that cannot be used is named with what is wrong in it."""
+    (tmp_path / "mine.yaml").write_bytes(content)
+    with pytest.raises(OptionError, match=message) as error:
+        merge({}, recipe=str(tmp_path / "mine.yaml"))
+    assert "\n" not in str(error.value)
+
+
+def test_missing_recipe__nearest_name():
+    """A misspelt recipe is answered by the nearest name and all names."""
+    with pytest.raises(OptionError, match=r"no such recipe; did you mean 'demo'\? \(recipes: .*demo"):
+        load_recipe("dmo")
