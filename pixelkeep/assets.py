@@ -31,7 +31,7 @@ def folder(kind: str) -> Path:
 def find(kind: str, name: str) -> Path | None:
     """Return the YAML file called ``name`` (with or without its ending) in the folder of ``kind``, or None."""
     path = folder(kind) / (name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
-    return path if path.is_file() else None
+    return path if len(path.name) < 256 and path.is_file() else None
 
 
 def names(kind: str) -> list[str]:

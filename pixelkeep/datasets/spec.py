@@ -59,9 +59,7 @@ class DatasetSpec:
             if source.is_dir():
                 yield from (p for p in sorted(source.rglob("*")) if p.suffix.lower() in IMAGE_ENDINGS)
             else:
-                for line in _read_text(source).splitlines():
-                    if line.strip():
-                        yield source.parent / line.strip()
+                yield from (_line_path(line.strip(), source) for line in _read_text(source).splitlines() if line.strip())
 
     def to_ultralytics(self) -> dict:
         """Return the dictionary that Ultralytics reads: paths absolute, nothing to download, its ``source`` named."""
@@ -72,6 +70,12 @@ class DatasetSpec:
         if self.extras:
             d["extras"] = {split: str(path) for split, path in self.extras.items()}
         return d
+
+
+def _line_path(line: str, file: Path) -> Path:
+    """Return the image that a line of an image list means: relative to the current folder, else to the list."""
+    path = Path(line)
+    return path.absolute() if not line.startswith("./") and path.exists() else file.parent / path
 
 
 def load_spec(file: Path) -> DatasetSpec:

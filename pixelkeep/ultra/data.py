@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -29,8 +31,8 @@ def resolve_data(name: str | None) -> DatasetSpec:
     """
     if not name:
         raise DataError("no data given: pass --data YOUR.yaml, or --data demo for the generated demo dataset")
-    file = Path(name).expanduser()
-    if not file.is_file():
+    file = Path(os.path.expanduser(name))
+    if len(file.name) > 255 or not file.is_file():
         file = assets.find("data", name)
     if file is None:
         known = assets.names("data")
@@ -38,7 +40,7 @@ def resolve_data(name: str | None) -> DatasetSpec:
     generator = read_mapping(file).get("generate")
     if generator is None:
         return load_spec(file.resolve())
-    if generator not in GENERATED:
+    if not isinstance(generator, str) or generator not in GENERATED:
         raise DataError(f"{file}: 'generate: {generator}' is unknown; one of {choices(GENERATED)}")
     return load_spec(_generate(generator))
 
@@ -63,8 +65,21 @@ def write_resolved(spec: DatasetSpec) -> Path:
 
     It lies in the cache folder under a name made of its content, so a run can be resumed from any working directory.
     """
-    text = yaml.safe_dump(spec.to_ultralytics(), sort_keys=False, allow_unicode=True)
-    path = assets.home() / "data" / f"{spec.file.stem}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.yaml"
+    lists = {split: [_write_list(spec, split, source) for source in sources] for split, sources in spec.splits.items()}
+    d = replace(spec, splits=lists).to_ultralytics()
+    return _write_cached(yaml.safe_dump(d, sort_keys=False, allow_unicode=True), spec.file.stem, ".yaml")
+
+
+def _write_list(spec: DatasetSpec, split: str, source: Path) -> Path:
+    """Write an image list with absolute paths; folders are returned as they are."""
+    if source.is_dir():
+        return source
+    images = replace(spec, splits={split: [source]}).images(split)
+    return _write_cached("".join(f"{image}\n" for image in images), source.stem, ".txt")
+
+
+def _write_cached(text: str, stem: str, ending: str) -> Path:
+    path = assets.home() / "data" / f"{stem[:40]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}{ending}"
     if not path.is_file():
         write_text(path, text)
     return path

@@ -11,6 +11,7 @@ from ultralytics.data.dataset import YOLODataset
 from ultralytics.utils import colorstr
 
 from pixelkeep import assets
+from pixelkeep.errors import DataError
 
 
 class Dataset(YOLODataset):
@@ -24,8 +25,16 @@ class Dataset(YOLODataset):
     """
 
     def get_labels(self) -> list[dict]:
-        """Read the labels and keep the images' sizes."""
-        labels = super().get_labels()
+        """Read the labels and keep the images' sizes.
+
+        Raises:
+            DataError: Not one image can be read.
+        """
+        try:
+            labels = super().get_labels()
+        except RuntimeError as error:
+            reason = str(error).splitlines()[1:2] or [""]
+            raise DataError(f"{self.img_path}: no image can be used; the first: {reason[0].strip()}") from error
         self.shapes = {label["im_file"]: tuple(label["shape"]) for label in labels}
         return labels
 

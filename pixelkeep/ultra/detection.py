@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ultralytics.engine.results import Results
 from ultralytics.utils import LOGGER
 
-from pixelkeep.errors import OptionError, choices, nearest
+from pixelkeep.errors import OptionError, SourceError, choices, nearest
 from pixelkeep.ultra import runs
 from pixelkeep.ultra.checkpoints import check_weights, load
 from pixelkeep.ultra.console import Bar
@@ -95,11 +96,21 @@ def _run(predictor: Predictor, source: str, summary: Summary, save_json: bool) -
                 records += _records(result, summary.images, frame)
     except KeyboardInterrupt:
         LOGGER.info("Interrupted: keeping what has been found")
+    except (ConnectionError, FileNotFoundError) as error:
+        raise _unreadable(source, summary, error) from error
     bar.close()
     if save_json:
         runs.write_json(summary.folder / "predictions.json", records)
     summary.speed_ms = {key: round(value, 3) for key, value in (predictor.speed or {}).items()}
     return summary
+
+
+def _unreadable(source: str, summary: Summary, error: Exception) -> SourceError:
+    """Return the error for a source that cannot be opened, and take an unused run folder away again."""
+    with suppress(OSError):
+        for folder in (summary.folder, summary.folder.parent):
+            folder.rmdir()  # only if nothing has been written
+    return SourceError(f"source '{source}' cannot be opened ({str(error).splitlines()[0]}); is it there and connected?")
 
 
 def _records(result: Results, image_id: int, frame: int | None) -> list[dict]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
 from ultralytics.utils import LOGGER
 
 from pixelkeep.datasets.spec import DatasetSpec, read_mapping
-from pixelkeep.errors import ModelError, OptionError
+from pixelkeep.errors import OptionError
 from pixelkeep.evaluation import Result
-from pixelkeep.ultra import names, runs
+from pixelkeep.ultra import runs
 from pixelkeep.ultra.checkpoints import check_weights, load
 from pixelkeep.ultra.data import resolve_data, write_resolved
+from pixelkeep.ultra.definitions import check_model, resolve_model
 from pixelkeep.ultra.settings import for_ultralytics
 from pixelkeep.ultra.trainer import Trainer, nominal_batch, strip_whole
 from pixelkeep.ultra.validation import validate
@@ -36,6 +36,7 @@ def train(settings: dict) -> tuple[Result, Path]:
     settings = dict(settings)
     model = resolve_model(settings.get("model") or DEFAULT_MODEL)
     spec = resolve_data(settings.get("data"))
+    definition = check_model(model, spec.others.get("channels", 3))
     if isinstance(settings.get("pretrained"), str):
         settings["pretrained"] = str(check_weights(settings["pretrained"]))
     settings.setdefault("nbs", nominal_batch(spec.count_images("train"), settings.get("batch", 16)))
@@ -50,7 +51,7 @@ def train(settings: dict) -> tuple[Result, Path]:
     data = write_resolved(spec)
     settings.update(model=str(model), data=str(data), save_dir=str(folder))
     (folder / "metrics.json").unlink(missing_ok=True)  # of an earlier run, with --exist-ok
-    _describe(folder, settings, spec, model)
+    _describe(folder, settings, spec, definition)
     best, limit = settings.get("best", "AP"), settings.get("max_det")
     Trainer(overrides=for_ultralytics(settings), best=best, limit=limit).train()
     return _finish(folder, settings)
@@ -77,7 +78,7 @@ def resume(run: str | None, flags: dict, *, requested: bool, assignments: list[s
         raise OptionError(f"--resume goes on with the run's own settings; leave out {', '.join(fixed)}")
     folder = runs.run_to_resume(run or given.get("model"), given.get("project"), given.get("name"))
     last = folder / "weights" / "last.pt"
-    epoch = load(last)["epoch"]  # the last whole epoch, from 0; -1 once training is over and the file is stripped
+    epoch = load(last).get("epoch", -1)  # the last whole epoch, from 0; -1 once training is over and it is stripped
     settings = read_mapping(folder / "settings.yaml") | {key: given[key] for key in MACHINE if key in given}
     LOGGER.info(f"Resuming {folder}")
     if 0 <= epoch < settings.get("epochs", 100) - 1:
@@ -90,23 +91,6 @@ def resume(run: str | None, flags: dict, *, requested: bool, assignments: list[s
     return _finish(folder, settings)
 
 
-def resolve_model(name: str) -> str | Path:
-    """Return what Ultralytics is to build: a name of ours, a YAML file or a checkpoint.
-
-    Raises:
-        PixelkeepError: There is no such model, or the file cannot be used.
-    """
-    path = Path(name).expanduser()
-    if path.suffix == ".pt":
-        return check_weights(path)
-    if path.is_file():
-        return path.resolve()
-    model = names.parse(path.name) if path.name == name else None
-    if model is None:
-        raise ModelError(f"model '{name}' not found{names.suggest(name)}; 'pixelkeep models' lists the names")
-    return f"{model}.yaml"
-
-
 def _finish(folder: Path, settings: dict) -> tuple[Result, Path]:
     """Validate the best epoch, as ``pixelkeep val`` would, into the run folder."""
     best = folder / "weights" / "best.pt"
@@ -116,19 +100,12 @@ def _finish(folder: Path, settings: dict) -> tuple[Result, Path]:
     return result, folder
 
 
-def _describe(folder: Path, settings: dict, spec: DatasetSpec, model: str | Path) -> None:
+def _describe(folder: Path, settings: dict, spec: DatasetSpec, definition: dict) -> None:
     """Write what is needed to understand and repeat the run."""
     runs.write_yaml(folder / "settings.yaml", settings)
     runs.write_yaml(folder / "data.yaml", spec.to_ultralytics())
-    runs.write_environment(folder)
-    if isinstance(model, Path) and model.suffix == ".pt":
-        definition = load(model)
-        definition = (definition.get("ema") or definition["model"]).yaml
-    elif isinstance(model, Path):
-        definition = yaml.safe_load(model.read_text(encoding="utf-8"))
-    else:
-        definition = names.parse(model).definition()
     runs.write_yaml(folder / "model.yaml", definition)
+    runs.write_environment(folder)
 
 
 def _require_small_objects(spec: DatasetSpec) -> None:
