@@ -1,7 +1,8 @@
 """Puts our parser and our model names into Ultralytics.
 
-Two functions of ``ultralytics.nn.tasks`` are wrapped, ``parse_model`` and ``yaml_model_load``, and the method ``fuse``
-of its models. Models without a registered block, and paths that are no name of ours, take Ultralytics' own way unchanged.
+Two functions of ``ultralytics.nn.tasks`` are wrapped, ``parse_model`` and ``yaml_model_load``, and two methods of its
+models, ``fuse`` and ``is_fused``. Models without a registered block, and paths that are no name of ours, take
+Ultralytics' own way unchanged.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
-from pixelkeep.ultra.fusing import extend_fusing
+from pixelkeep.ultra.fusing import MARK, extend_fusing
 from pixelkeep.ultra.names import extend_yaml_load
 from pixelkeep.ultra.parser import extend_parser
 
@@ -24,9 +25,10 @@ def extend(tasks: ModuleType) -> None:
 def _replace(tasks: ModuleType, name: str, wrap) -> None:
     """Replace a function of ``tasks``, also where other modules of Ultralytics hold it by name already."""
     original = getattr(tasks, name)
-    if hasattr(original, "__wrapped__"):
+    if hasattr(original, MARK):
         return
     wrapped = wrap(original, tasks)
+    setattr(wrapped, MARK, True)
     for module_name, module in list(sys.modules.items()):
         if module_name.startswith("ultralytics") and vars(module).get(name) is original:
             setattr(module, name, wrapped)

@@ -12,10 +12,12 @@ from torch import nn
 
 from pixelkeep.blocks.folding import Foldable
 
+MARK = "by_pixelkeep"  # on what is extended already; functools.wraps hands it on to whoever wraps it again
+
 
 def extend_fusing(model: type[nn.Module]) -> None:
     """Extend ``fuse`` and ``is_fused`` of Ultralytics' ``BaseModel``. Calling it twice changes nothing."""
-    if hasattr(model.fuse, "__wrapped__"):
+    if hasattr(model.fuse, MARK):
         return
     stock_fuse, stock_is_fused = model.fuse, model.is_fused
 
@@ -29,6 +31,7 @@ def extend_fusing(model: type[nn.Module]) -> None:
     def is_fused(self: nn.Module, *args: Any, **kwargs: Any) -> bool:
         return stock_is_fused(self, *args, **kwargs) and not _unfused(self)
 
+    setattr(fuse, MARK, True)
     model.fuse, model.is_fused = fuse, is_fused
 
 

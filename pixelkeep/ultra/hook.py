@@ -10,7 +10,6 @@ import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
 from types import ModuleType
 
 TARGET = "ultralytics.nn.tasks"
@@ -32,13 +31,13 @@ class _ExtendingLoader(Loader):
 
 
 class _Finder(MetaPathFinder):
-    """Answers for the target module only, once."""
+    """Answers for the target module only, until it has been extended: an import may fail and be tried again."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name != TARGET:
             return None
-        uninstall()  # before asking the other finders, or this one would be asked again
-        spec = find_spec(name)
+        specs = (finder.find_spec(name, path, target) for finder in sys.meta_path if not isinstance(finder, _Finder))
+        spec = next(filter(None, specs), None)
         if spec and spec.loader:
             spec.loader = _ExtendingLoader(spec.loader)
         return spec
@@ -48,6 +47,7 @@ def _extend(tasks: ModuleType) -> None:
     from pixelkeep.ultra.extension import extend
 
     extend(tasks)
+    uninstall()
 
 
 def install() -> None:

@@ -51,7 +51,7 @@ def stock_yaml(family: str) -> Path | None:
     import ultralytics
 
     folder = Path(ultralytics.__file__).parent / "cfg" / "models"
-    return next(iter(sorted(folder.rglob(f"{family}.yaml"))), None)
+    return next((path for path in sorted(folder.rglob("*.yaml")) if path.stem == family), None)
 
 
 def parse(name: str) -> ModelName | None:

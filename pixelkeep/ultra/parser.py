@@ -72,12 +72,14 @@ def _where(d: dict, index: int) -> str:
 
 def _check_names(d: dict, tasks: ModuleType) -> None:
     for index, row in enumerate(d["backbone"] + d["head"]):
-        if len(row) != 4:
+        if not (isinstance(row, (list, tuple)) and len(row) == 4 and isinstance(row[3], (list, tuple))):
             raise ModelError(f"{_where(d, index)}: a row is [from, repeats, module, arguments]")
         name = row[2]
         if not isinstance(name, str):
             raise ModelError(f"{_where(d, index)}: the module must be a name, not {name!r}")
-        if name in REGISTRY or name.startswith(("nn.", "torchvision.ops.")) or hasattr(tasks, name):
+        if name in REGISTRY or name.startswith("torchvision.ops.") or hasattr(tasks, name):
+            continue
+        if name.startswith("nn.") and hasattr(nn, name[3:]):
             continue
         known = [key for key, value in vars(tasks).items() if isinstance(value, type) and issubclass(value, nn.Module)]
         hint = nearest(name, [*REGISTRY, *known])
@@ -91,9 +93,11 @@ def _registered_rows(d: dict) -> list[_Row]:
             continue
         if not isinstance(source, int):
             raise ModelError(f"{_where(d, index)}: {name} takes one input, so 'from' must be one number")
+        if source != -1 and not -index <= source < index:
+            raise ModelError(f"{_where(d, index)}: {name} takes its input from row {source}, which is no earlier row")
         spec, args = REGISTRY[name], [_resolve(arg, d) for arg in args]
-        if spec.out_channels is None and not (args and isinstance(args[0], (int, float))):
-            raise ModelError(f"{_where(d, index)}: {name} needs its output channels as first argument")
+        if spec.out_channels is None and not (args and isinstance(args[0], (int, float)) and args[0] >= 1):
+            raise ModelError(f"{_where(d, index)}: {name} needs its output channels as first argument, 1 or more")
         if spec.out_channels is not None and repeats != 1:
             raise ModelError(f"{_where(d, index)}: {name} changes its channels by itself, so repeats must be 1")
         rows.append(_Row(index, source, repeats, name, spec, args))
@@ -138,10 +142,15 @@ def _stand_in(row: _Row, parse: Parse, d: dict, ch: int, layers: list) -> list:
         return [row.source, row.repeats, "Conv", [row.args[0], 1, 1]]
     c1 = ch
     if row.index:
+        scale = d.get("scale") or next(iter(d.get("scales") or []), "")  # stock's choice; its warning comes once
+        rows = {"backbone": deepcopy(layers[: row.index]), "head": [_probe(row)]}
         with torch.device("meta"):
-            before, _ = parse({**d, "backbone": deepcopy(layers[: row.index]), "head": [_probe(row)]}, ch, False)
+            before, _ = parse({**d, **rows, "scale": scale}, ch, False)
         c1 = before[-1].conv.in_channels
-    return [row.source, 1, "Index", [row.spec.out_channels(c1)]]
+    try:
+        return [row.source, 1, "Index", [row.spec.out_channels(c1)]]
+    except ValueError as error:
+        raise ModelError(f"{_where(d, row.index)}: {row.name}: {error}") from error
 
 
 def _real_block(row: _Row, stand_in: nn.Module, c1: int, activation: nn.Module, d: dict) -> nn.Module:

@@ -58,7 +58,8 @@ def register(
         block: A class derived from ``torch.nn.Module``, importable from a module (checkpoints name its path).
         name: The name in the YAML; the class name by default.
         out_channels: None where the row's first argument gives the output channels, which the model's width scales;
-            else a function from input channels to output channels, e.g. ``lambda c: 4 * c``.
+            else a function from input channels to output channels, e.g. ``lambda c: 4 * c``; it may refuse its
+            input by ValueError.
 
     Returns:
         ``block``, so that the call also works as a decorator.
@@ -92,8 +93,15 @@ def register(
     return block
 
 
+def _quarter(channels: int) -> int:
+    """Return a quarter of the channels; ValueError unless they are a multiple of 4."""
+    if channels % 4:
+        raise ValueError(f"input channels must be a multiple of 4, got {channels}")
+    return channels // 4
+
+
 register(blocks.SpaceToDepth, out_channels=lambda c: 4 * c)
-register(blocks.DepthToSpace, out_channels=lambda c: c // 4)
+register(blocks.DepthToSpace, out_channels=_quarter)
 register(blocks.SPDConv)
 register(blocks.SliceSamp)
 register(blocks.SliceUpsamp)

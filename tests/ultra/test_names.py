@@ -69,6 +69,12 @@ def test_wrong_size__names_the_sizes(spelling, message):
         names.parse(spelling)
 
 
+@pytest.mark.parametrize("spelling", ["yolo**-n", "yolo*-n", "yolo[-n", "yolo?11-n"])
+def test_wildcards__name_no_model(spelling):
+    """Characters that a file search would expand are letters like others: no such model."""
+    assert names.parse(spelling) is None
+
+
 def test_misspelt__nearest_name():
     """An unknown name is not resolved, and the suggestion is the nearest one."""
     assert names.parse("yolov5-spdd-n") is None

@@ -159,10 +159,16 @@ def test_arguments__resolved_as_stock_does():
         ([-1, 1, "SPDConvv", [8]], r"x\.yaml, row 0 .*unknown block 'SPDConvv'; did you mean 'SPDConv'\?"),
         ([-1, 1, "SPDConv", [8, 2]], r"x\.yaml, row 0 .*SPDConv: .*2"),
         ([-1, 1, "SPDConv", [8, 3, 4, 5]], r"x\.yaml, row 0 .*SPDConv: "),
+        ([-1, 1, "SPDConv", 8], r"x\.yaml, row 0 .*a row is \[from, repeats, module, arguments\]"),
+        ([-1, 1, "SPDConv", [0]], r"x\.yaml, row 0 .*needs its output channels as first argument, 1 or more"),
+        ([-2, 1, "SPDConv", [8]], r"x\.yaml, row 0 .*from row -2, which is no earlier row"),
+        ([3, 1, "SpaceToDepth", []], r"x\.yaml, row 0 .*from row 3, which is no earlier row"),
+        ([-1, 1, "nn.Upsampel", [None, 2]], r"x\.yaml, row 0 .*unknown block 'nn\.Upsampel'"),
         ([-1, 1, "SPDConv", []], r"x\.yaml, row 0 .*needs its output channels"),
         ([-1, 2, "SpaceToDepth", []], r"x\.yaml, row 0 .*repeats must be 1"),
         ([[-1, 0], 1, "SPDConv", [8]], r"x\.yaml, row 0 .*one input"),
         ([-1, 1, "SPDConv"], r"x\.yaml, row 0 .*a row is \[from, repeats, module, arguments\]"),
+        ([-1, 1, "DepthToSpace", []], r"x\.yaml, row 0 .*DepthToSpace: input channels must be a multiple of 4, got 3"),
         ([-1, 1, "SliceUpsamp", [8]], r"x\.yaml, row 0 .*SliceUpsamp: .*3"),
     ],
 )
@@ -171,6 +177,16 @@ def test_bad_row__one_line_with_file_and_row(row, message):
     with pytest.raises(ModelError, match=message) as error:
         tasks.parse_model(tiny(row, yaml_file="x.yaml"), 3, False)
     assert "\n" not in str(error.value)
+
+
+def test_scale__missing_is_warned_of_once(monkeypatch):
+    """Without a scale stock's first is taken, and stock's warning comes once however many rows are parsed for it."""
+    warnings = []
+    monkeypatch.setattr(tasks.LOGGER, "warning", warnings.append)
+    row = [-1, 1, "SpaceToDepth", []]
+    d = {"nc": 1, "scales": {"s": [1, 0.5, 64]}, "backbone": [[-1, 1, "Conv", [64, 1, 1]], row, row], "head": []}
+    layers, _ = tasks.parse_model(d, 3, False)
+    assert layers[0].conv.out_channels == 32 and len(warnings) == 1
 
 
 def test_register__own_block_in_one_call():
