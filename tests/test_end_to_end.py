@@ -133,6 +133,7 @@ def test_detect__pictures_and_video(trained, data, tmp_path, capsys):
     assert {p.name for p in folder.glob("*.jpg")} == {"test_000.jpg", "test_001.jpg"}
     video = cv2.VideoCapture(str(folder / "demo.mp4"))
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 5
+    assert {record["frame"] for record in records if "frame" in record} <= {8, 16, 24, 32, 40}
     lines = sum(len(p.read_text().splitlines()) for p in (folder / "labels").glob("*.txt"))
     assert lines == len(records) == len(list((folder / "crops").rglob("*.jpg")))
 
@@ -163,6 +164,47 @@ def test_best__by_small_objects_needs_some(trained, tmp_path, capsys):
         run(["train", "--data", str(yaml), "--best", "AP_S", "--project", str(tmp_path / "runs")])
     assert ended.value.code == 2 and "AP_S" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_unlabelled__refused_and_nothing_overwritten(trained, tmp_path, capsys):
+    """Data without a label is refused by one line, and --exist-ok has not touched the run that was there."""
+    for split in ("train", "val"):
+        (tmp_path / "images" / split).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "images" / split / "a.png"), cv2.UMat(64, 64, cv2.CV_8UC3).get())
+    (tmp_path / "bare.yaml").write_text("train: images/train\nval: images/val\nnames: [thing]\n")
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    with pytest.raises(SystemExit) as ended:
+        where = ["--project", str(trained.parent), "--name", "exp", "--exist-ok"]
+        run(["train", "--data", str(tmp_path / "bare.yaml"), *where])
+    assert ended.value.code == 2
+    assert "no image has a label" in capsys.readouterr().err.splitlines()[-1]
+    assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
+
+
+def test_smallest_size__validates(trained, data, tmp_path):
+    """val works at the smallest image size, where the deepest feature map is a single cell."""
+    weights = ["--weights", str(trained / "weights" / "best.pt"), "--data", str(data)]
+    command("val", *weights, "--imgsz", "32", "--project", str(tmp_path))
+    assert json.loads((tmp_path / "exp" / "metrics.json").read_text())["gflops"] > 0
+
+
+def test_detect__damaged_picture_is_named(trained, data, tmp_path, capsys):
+    """A picture that cannot be read is counted and named; nothing readable at all is an error."""
+    good, bad = next((data.parent / "images" / "test").iterdir()), tmp_path / "bad.jpg"
+    bad.write_bytes(good.read_bytes()[:100])
+    weights = ["--weights", str(trained / "weights" / "best.pt"), "--project", str(tmp_path)]
+    command("detect", "--source", str(good), "--source", str(bad), *weights, "--json")
+    assert json.loads(capsys.readouterr().out)["unreadable"] == [str(bad)]
+    with pytest.raises(SystemExit) as ended:
+        run(["detect", "--source", str(bad), *weights])
+    assert ended.value.code == 2 and "bad.jpg" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_yolo__is_ultralytics_command_line(tmp_path):
+    """pixelkeep yolo hands its arguments to Ultralytics' own command line."""
+    process = spawn("yolo", "version", cwd=tmp_path)
+    out, errors = process.communicate()
+    assert process.returncode == 0 and out.strip()[0].isdigit(), errors
 
 
 def test_plain_ultralytics__loads_the_checkpoint_in_a_fresh_process(trained, tmp_path):

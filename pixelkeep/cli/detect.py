@@ -24,7 +24,8 @@ def detect(
     ] = None,
     weights: o.Weights = None,
     conf: Annotated[
-        float | None, o.option("--conf", metavar="X", help="Lowest confidence shown.", min=0, max=1, default="0.25")
+        float | None,
+        o.option("--conf", "--conf-thres", metavar="X", help="Lowest confidence shown.", min=0, max=1, default="0.25"),
     ] = None,
     iou: o.Iou = None,
     imgsz: o.ImgSz = None,

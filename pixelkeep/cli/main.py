@@ -30,7 +30,8 @@ for module in (demo, train, val, detect, models, yolo):
 
 def run(args: list[str] | None = None) -> None:
     """Run the command line and exit."""
-    _guard(lambda: app(args=args, prog_name="pixelkeep"))
+    args = sys.argv[1:] if args is None else args
+    _guard(lambda: app(args=args or ["--help"], prog_name="pixelkeep", standalone_mode=False))
 
 
 def run_script(name: str) -> None:
@@ -38,16 +39,21 @@ def run_script(name: str) -> None:
     run([name, *sys.argv[1:]])
 
 
-def _guard(call: Callable[[], None]) -> None:
+def _guard(call: Callable[[], int | None]) -> None:
     try:
-        call()
+        sys.exit(call() or 0)
     except PixelkeepError as error:
         print(f"pixelkeep: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         print("pixelkeep: interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output has gone, as in `pixelkeep models | head`
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # of Click's own: what is wrong with the command line
+            raise
+        print(f"pixelkeep: {' '.join(error.format_message().split())}; see --help", file=sys.stderr)
+        sys.exit(2)

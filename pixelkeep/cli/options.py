@@ -39,7 +39,8 @@ Device = Annotated[
     option("--device", metavar="TEXT", help="cpu, or GPU numbers such as 0.", default="GPU 0 if there is one"),
 ]
 Iou = Annotated[
-    float | None, option("--iou", metavar="X", help="IoU above which NMS drops a box.", min=0, max=1, default="0.7")
+    float | None,
+    option("--iou", "--iou-thres", metavar="X", help="IoU above which NMS drops a box.", min=0, max=1, default="0.7"),
 ]
 Half = Annotated[bool, option("--half", help="Half precision (fp16), on a GPU.", panel=MORE)]
 Set = Annotated[
@@ -52,5 +53,5 @@ Name = Annotated[
     str | None, option("--name", metavar="TEXT", help="Name of this run.", panel=RUN, default="exp, exp2, ...")
 ]
 ExistOk = Annotated[bool | None, option("--exist-ok", help="Reuse the folder if it is there.", panel=RUN)]
-Json = Annotated[bool, option("--json", help="Print one JSON document on standard output.", panel=RUN)]
-Verbose = Annotated[bool, option("--verbose", "-v", help="Show everything that Ultralytics prints.", panel=RUN)]
+Json = Annotated[bool, option("--json", help="Print one JSON document on standard output.", panel=MORE)]
+Verbose = Annotated[bool, option("--verbose", "-v", help="Show everything that Ultralytics prints.", panel=MORE)]

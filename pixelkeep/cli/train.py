@@ -30,7 +30,13 @@ def train(
     ] = None,
     device: o.Device = None,
     weights: Annotated[
-        str | None, o.option("--weights", "--pretrained", help="Start from this checkpoint's weights.", metavar="FILE")
+        str | None,
+        o.option(
+            "--weights",
+            "--pretrained",
+            help="Start from this checkpoint; without --model, with its network.",
+            metavar="FILE",
+        ),
     ] = None,
     best: Annotated[
         str | None, o.option("--best", metavar="TEXT", help="Keep the best epoch by AP or AP_S.", default="AP")
@@ -48,7 +54,10 @@ def train(
         o.option("--optimizer", metavar="TEXT", help="SGD, AdamW, MuSGD ... or auto.", panel=o.MORE, default="auto"),
     ] = None,
     lr0: Annotated[
-        float | None, o.option("--lr0", metavar="X", help="Initial learning rate.", min=0, panel=o.MORE, default="0.01")
+        float | None,
+        o.option(
+            "--lr0", metavar="X", help="Initial learning rate; needs --optimizer.", min=0, panel=o.MORE, default="0.01"
+        ),
     ] = None,
     seed: Annotated[int | None, o.option("--seed", metavar="N", help="Random seed.", panel=o.MORE, default="0")] = None,
     workers: Annotated[

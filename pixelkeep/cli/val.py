@@ -23,7 +23,9 @@ def val(
     split: Annotated[str | None, o.option("--split", metavar="TEXT", help="train, val or test.", default="val")] = None,
     conf: Annotated[
         float | None,
-        o.option("--conf", metavar="X", help="Lowest confidence that counts.", min=0, max=1, default="0.001"),
+        o.option(
+            "--conf", "--conf-thres", metavar="X", help="Lowest confidence that counts.", min=0, max=1, default="0.001"
+        ),
     ] = None,
     iou: o.Iou = None,
     max_det: Annotated[

@@ -11,10 +11,10 @@ import typer
 def yolo(
     arguments: Annotated[list[str] | None, typer.Argument(help="As Ultralytics' 'yolo' takes them.")] = None,
 ) -> None:
-    """Run Ultralytics' own command line with our blocks registered, its defaults unchanged."""
+    """Run Ultralytics' own command line with our blocks registered; its own defaults and network access apply."""
+    sys.argv[:] = ["yolo", *(arguments or [])]  # in place: Ultralytics keeps the list itself
     from ultralytics.cfg import entrypoint
 
-    sys.argv = ["yolo", *(arguments or [])]
     entrypoint()
 
 

@@ -30,7 +30,7 @@ NAMES = dict(enumerate(CLASSES))
 REGION_SHARE = 0.22  # share of the images that have a region to ignore
 EMPTY_EVERY = 19  # one image of so many has no objects
 CROWDED = ("train", 7)  # the one image with more than 150 objects
-MARKER = "demo.json"  # names version, seed, splits and folder of a complete dataset
+MARKER = "demo.json"  # names version, seed and splits of a complete dataset
 
 Progress = Callable[[int, int], None]
 
@@ -56,14 +56,14 @@ def write_demo(
     if seed < 0:
         raise DataError(f"seed {seed}; it must be a whole number from 0")
     root = Path(root).resolve()
-    marker = {"version": VERSION, "seed": seed, "splits": splits, "root": root.as_posix()}
+    marker = {"version": VERSION, "seed": seed, "splits": splits}
     if _is_there(root, marker):
         return root / "demo.yaml"
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent, ignore_cleanup_errors=True) as folder:
         made = Path(folder) / root.name
         _write(made, seed, splits, progress or (lambda done, total: None))
-        save_yaml(made / "demo.yaml", root, tuple(splits), NAMES)
+        save_yaml(made / "demo.yaml", tuple(splits), NAMES)
         write_json(made / MARKER, marker)
         if not _is_there(root, marker):  # another process may have been faster
             if root.exists():

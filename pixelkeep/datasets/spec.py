@@ -59,7 +59,9 @@ class DatasetSpec:
             if source.is_dir():
                 yield from (p for p in sorted(source.rglob("*")) if p.suffix.lower() in IMAGE_ENDINGS)
             else:
-                yield from (_line_path(line.strip(), source) for line in _read_text(source).splitlines() if line.strip())
+                yield from (
+                    _line_path(line.strip(), source) for line in _read_text(source).splitlines() if line.strip()
+                )
 
     def to_ultralytics(self) -> dict:
         """Return the dictionary that Ultralytics reads: paths absolute, nothing to download, its ``source`` named."""

@@ -41,10 +41,9 @@ def save_yolo(root: Path, split: str, records: Sequence[ImageRecord], names: dic
     save_extras(root / "extras" / f"{split}.json", named)
 
 
-def save_yaml(path: Path, root: Path, splits: Sequence[str], names: dict[int, str]) -> None:
-    """Write the dataset YAML for what `save_yolo` wrote under ``root``."""
+def save_yaml(path: Path, splits: Sequence[str], names: dict[int, str]) -> None:
+    """Write the dataset YAML for what `save_yolo` wrote into the folder of ``path``, which may be moved later."""
     document = {
-        "path": root.resolve().as_posix(),
         **{split: f"images/{split}" for split in splits},
         "names": names,
         "extras": {split: f"extras/{split}.json" for split in splits},

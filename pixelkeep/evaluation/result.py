@@ -28,7 +28,7 @@ class Protocol:
     ignored: regions to ignore, each once however many classes it stands in, plus objects to ignore.
     tile: tiling of large images.
     precision: number format of the model, such as "fp32".
-    folded: whether the model ran with its layers folded.
+    folded: whether SpaceToDepth and the convolution after it ran as one strided convolution.
     device, seed: what it ran on, and from which seed it was trained.
     """
 

@@ -104,4 +104,5 @@ def detection_lines(summary) -> str:
     found = ", ".join(f"{count} {name}" for name, count in summary.detections.most_common()) or "nothing"
     speed = sum(summary.speed_ms.values())
     found = _wrap(f"found     {found} in {summary.images} images, {speed:.0f} ms an image", indent=" " * 10)
-    return f"\n{found}\nweights   {summary.weights}\nresults   {summary.folder}"
+    left_out = "".join(f"left out  {file}: cannot be read\n" for file in summary.unreadable)
+    return f"\n{found}\n{left_out}weights   {summary.weights}\nresults   {summary.folder}"

@@ -28,11 +28,8 @@ _NOISE = (  # how the lines begin that say nothing about the user's data or trai
     "albumentations:",
     "Closing dataloader mosaic",
     "Optimizer stripped",
-    "Using 0 dataloader workers",
-    "Logging results to",
     "Results saved to",
     "Speed:",
-    "Transferred",
     "activation:",
 )
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")

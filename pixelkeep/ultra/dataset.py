@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import Any
 
+from ultralytics.cfg import get_cfg
+from ultralytics.data.build import get_split_fraction
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.utils import colorstr
 
 from pixelkeep import assets
+from pixelkeep.datasets.spec import DatasetSpec
 from pixelkeep.errors import DataError
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Dataset(YOLODataset):
@@ -32,9 +38,12 @@ class Dataset(YOLODataset):
         """
         try:
             labels = super().get_labels()
-        except RuntimeError as error:
-            reason = str(error).splitlines()[1:2] or [""]
-            raise DataError(f"{self.img_path}: no image can be used; the first: {reason[0].strip()}") from error
+        except RuntimeError as error:  # "No valid images found in ...", then a line for each image
+            reason = _COLOURS.sub("", (str(error).splitlines()[1:2] or [""])[0]).strip()
+            raise DataError(f"{self.img_path}: no image can be used; the first: {reason}") from error
+        except ValueError as error:  # "No labels found in ..."
+            folder = Path(self.label_files[0]).parent
+            raise DataError(f"{self.img_path}: no image has a label; looked for .txt files in {folder}") from error
         self.shapes = {label["im_file"]: tuple(label["shape"]) for label in labels}
         return labels
 
@@ -60,8 +69,6 @@ def build_dataset(args: Any, images: str | list[str], batch: int, data: dict, *,
         train: Whether to augment; validation uses rectangular batches with half a stride of padding.
         stride: Largest stride of the model in pixels.
     """
-    from ultralytics.data.build import get_split_fraction
-
     return Dataset(
         img_path=images,
         imgsz=args.imgsz,
@@ -79,3 +86,18 @@ def build_dataset(args: Any, images: str | list[str], batch: int, data: dict, *,
         data=data,
         fraction=get_split_fraction(args.fraction, "train" if train else args.split),
     )
+
+
+def scan(spec: DatasetSpec, split: str) -> tuple[Dataset, dict]:
+    """Read the labels of a split without a model; the scan is cached for the training that follows.
+
+    Returns:
+        The dataset, and the dictionary that describes its data.
+
+    Raises:
+        DataError: Nothing of it can be used.
+    """
+    data = spec.to_ultralytics()
+    data |= {"nc": len(spec.names), "channels": data.get("channels", 3)}
+    args = get_cfg(overrides={"split": split, "task": "detect", "imgsz": 640})
+    return build_dataset(args, data[split], 1, data, train=split == "train", stride=32), data

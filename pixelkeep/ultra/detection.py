@@ -28,6 +28,7 @@ class Summary:
         weights: The weights that were used.
         images: How many images and frames were looked at.
         detections: How many objects were found, by class.
+        unreadable: Files that were left out because they cannot be read.
         speed_ms: Milliseconds an image for preprocess, inference and postprocess.
     """
 
@@ -35,6 +36,7 @@ class Summary:
     weights: Path
     images: int = 0
     detections: Counter = field(default_factory=Counter)
+    unreadable: list[str] = field(default_factory=list)
     speed_ms: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict:
@@ -58,6 +60,8 @@ def detect(
         PixelkeepError: Anything in the settings that cannot be used; nothing has been written then.
     """
     settings = dict(settings)
+    if save_video and not settings.get("save", True):
+        raise OptionError("--save-video needs annotated copies: leave out --no-save")
     source = resolve_sources(sources)
     given = settings.pop("weights", None)
     weights = check_weights(given or runs.newest_weights())
@@ -73,15 +77,24 @@ def detect(
     project, name, exist_ok = (settings.pop(key, None) for key in ("project", "name", "exist_ok"))
     folder = runs.new_run(project, name, kind="detect", exist_ok=bool(exist_ok))
     settings.update(model=str(weights), mode="predict", save_dir=str(folder))
-    live = isinstance(source, str) and is_live(source)
-    if isinstance(source, list):  # Ultralytics takes images in a list, but images and videos in a list file
-        runs.write_text(folder / "sources.txt", "".join(f"{file}\n" for file in source))
-        source = str(folder / "sources.txt")
-    predictor = Predictor(for_ultralytics(settings), save_video=not live if save_video is None else save_video)
-    return _run(predictor, source, Summary(folder, weights), save_json)
+    files = source if isinstance(source, list) else []
+    if save_video is None:
+        save_video = bool(files) or not is_live(source)
+    predictor = Predictor(for_ultralytics(settings), save_video=save_video)
+    listed = folder / "sources.txt"
+    if files:  # Ultralytics takes images alone as a list, but images and videos from a list file
+        runs.write_text(listed, "".join(f"{file}\n" for file in files))
+    try:
+        return _run(predictor, str(listed) if files else source, files, Summary(folder, weights), save_json)
+    finally:
+        listed.unlink(missing_ok=True)
+        with suppress(OSError):
+            for unused in (folder, folder.parent):
+                unused.rmdir()  # only if nothing has been written
 
 
-def _run(predictor: Predictor, source: str, summary: Summary, save_json: bool) -> Summary:
+def _run(predictor: Predictor, source: str, files: list[str], summary: Summary, save_json: bool) -> Summary:
+    """Detect in ``source``; ``files`` are the pictures and videos that it stands for, where that is known."""
     records: list[dict] = []
     frames: Counter = Counter()
     bar = Bar(desc="detecting", unit="img", disable=predictor.args.verbose)
@@ -92,25 +105,21 @@ def _run(predictor: Predictor, source: str, summary: Summary, save_json: bool) -
             frames[result.path] += 1
             summary.detections.update(result.names[int(c)] for c in result.boxes.cls)
             if save_json:
-                frame = frames[result.path] if predictor.dataset.mode != "image" else None
-                records += _records(result, summary.images, frame)
+                number = frames[result.path] * predictor.args.vid_stride
+                records += _records(result, summary.images, number if predictor.dataset.mode != "image" else None)
+        summary.unreadable = [file for file in files if file not in frames]
     except KeyboardInterrupt:
         LOGGER.info("Interrupted: keeping what has been found")
     except (ConnectionError, FileNotFoundError) as error:
-        raise _unreadable(source, summary, error) from error
+        reason = str(error).splitlines()[0]
+        raise SourceError(f"source '{source}' cannot be opened ({reason}); is it there and connected?") from error
     bar.close()
+    if summary.unreadable and not summary.images:
+        raise SourceError(f"source '{summary.unreadable[0]}' cannot be read as a picture or video; it may be damaged")
     if save_json:
         runs.write_json(summary.folder / "predictions.json", records)
     summary.speed_ms = {key: round(value, 3) for key, value in (predictor.speed or {}).items()}
     return summary
-
-
-def _unreadable(source: str, summary: Summary, error: Exception) -> SourceError:
-    """Return the error for a source that cannot be opened, and take an unused run folder away again."""
-    with suppress(OSError):
-        for folder in (summary.folder, summary.folder.parent):
-            folder.rmdir()  # only if nothing has been written
-    return SourceError(f"source '{source}' cannot be opened ({str(error).splitlines()[0]}); is it there and connected?")
 
 
 def _records(result: Results, image_id: int, frame: int | None) -> list[dict]:

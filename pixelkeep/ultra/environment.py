@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pixelkeep import assets
+from pixelkeep.errors import OptionError
 
 VARIABLES = {
     "YOLO_OFFLINE": "true",  # no connectivity probe, telemetry, update check or download
@@ -37,7 +38,10 @@ def prepare() -> None:
     os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS") or str(cpu_count())
     # Waiting threads spin briefly: the default is long enough to halve the speed on a busy machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    _provide_fonts(config / "Ultralytics")
+    try:
+        _provide_fonts(config / "Ultralytics")
+    except OSError as error:
+        raise OptionError(f"PIXELKEEP_HOME: {assets.home()} cannot be written ({error.strerror})") from error
     keep_large_buffers()
 
 

@@ -28,7 +28,7 @@ def count_gflops(model: nn.Module, imgsz: int | tuple[int, int], channels: int =
     on_meta = all(p.is_meta for p in model.parameters())
     shadow = model if on_meta else deepcopy(model).to("meta").float()
     shadow.train()  # no decoding, whose anchors need real data
-    images = torch.empty(1, channels, height, width, device="meta")
+    images = torch.empty(2, channels, height, width, device="meta")  # two: one value a channel cannot be normalised
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         shadow(images)
-    return counter.get_total_flops() / 1e9
+    return counter.get_total_flops() / len(images) / 1e9

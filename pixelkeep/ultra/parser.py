@@ -55,13 +55,37 @@ def extend_parser(parse: Parse, tasks: ModuleType) -> Parse:
         tasks: The module ``ultralytics.nn.tasks``.
     """
 
-    @wraps(parse)
-    def parse_model(d: dict, ch: int, verbose: bool = True) -> tuple[nn.Sequential, list[int]]:
-        _check_names(d, tasks)
+    def attempt(d: dict, ch: int, verbose: bool) -> tuple[nn.Sequential, list[int]]:
         rows = _registered_rows(d)
         return _build(parse, tasks, d, ch, verbose, rows) if rows else parse(d, ch, verbose)
 
+    @wraps(parse)
+    def parse_model(d: dict, ch: int, verbose: bool = True) -> tuple[nn.Sequential, list[int]]:
+        _check_names(d, tasks)
+        written = deepcopy(d)  # the stock parser changes the arguments of its rows
+        try:
+            return attempt(d, ch, verbose)
+        except ModelError:
+            raise
+        except Exception as error:
+            index = _failing_row(attempt, written, ch)
+            if index is None:
+                raise
+            raise ModelError(f"{_where(written, index)}: {type(error).__name__}: {error}") from error
+
     return parse_model
+
+
+def _failing_row(parse: Parse, d: dict, ch: int) -> int | None:
+    """Return the first row that cannot be built after those before it, or None if all of them can."""
+    rows = d["backbone"] + d["head"]
+    for index in range(len(rows)):
+        try:
+            with torch.device("meta"):
+                parse({**d, "backbone": deepcopy(rows[: index + 1]), "head": []}, ch, False)
+        except Exception:
+            return index
+    return None
 
 
 def _where(d: dict, index: int) -> str:
@@ -163,7 +187,8 @@ def _real_block(row: _Row, stand_in: nn.Module, c1: int, activation: nn.Module, 
             # Every repeat takes the same input channels, as in the stock parser.
             built = [row.spec.build(c1, conv.out_channels, row.args[1:], activation) for conv in convs]
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{_where(d, row.index)}: {row.name}: {error}") from error
+        reason = str(error).removeprefix(f"{row.name}: ")
+        raise ModelError(f"{_where(d, row.index)}: {row.name}: {reason}") from error
     block = built[0] if len(built) == 1 else nn.Sequential(*built)
     block.i, block.f = stand_in.i, stand_in.f
     block.type = f"{row.spec.block.__module__}.{row.spec.block.__name__}"

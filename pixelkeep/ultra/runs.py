@@ -58,8 +58,9 @@ def newest_weights(project: str | None = None) -> Path:
     Raises:
         WeightsError: Nothing has been trained here.
     """
-    folder = Path(project) if project else RUNS / "train"
-    found = sorted(folder.glob("*/weights/best.pt"), key=lambda p: p.stat().st_mtime)
+    folder = Path(project) if project else RUNS
+    patterns = ["*/weights/best.pt"] if project else ["train/*/weights/best.pt", "demo/*/train/weights/best.pt"]
+    found = sorted((p for pattern in patterns for p in folder.glob(pattern)), key=lambda p: p.stat().st_mtime)
     if not found:
         raise WeightsError(
             f"no weights given and no trained run in {folder}: pass --weights FILE, or train first with "
@@ -99,6 +100,12 @@ def run_to_resume(run: str | None, project: str | None = None, name: str | None 
     return max(unfinished, key=lambda r: (r / "weights" / "last.pt").stat().st_mtime).resolve()
 
 
+def clear(folder: Path) -> None:
+    """Take away what an earlier run left in a folder that is used again, so that nothing of it passes for new."""
+    for name in ("metrics.json", "predictions.json", "results.csv", "weights/last.pt", "weights/best.pt"):
+        (folder / name).unlink(missing_ok=True)
+
+
 def is_finished(folder: Path) -> bool:
     """Whether a training run has gone through to its final validation."""
     return (folder / "metrics.json").is_file()
@@ -106,7 +113,7 @@ def is_finished(folder: Path) -> bool:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that it is either whole under its name or not there."""
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)

@@ -18,7 +18,8 @@ DEFAULTS: dict[str, Any] = {"plots": True, "verbose": True}
 OWN = ("best", "expected")
 BEST = ("AP", "AP_S")
 # Decided by the command itself: they may only be given as Ultralytics' defaults have them.
-DECIDED = ("task", "mode", "resume", "source", "embed", "cfg")
+DECIDED = ("task", "mode", "resume", "source", "embed", "cfg")  # by the command
+DECIDED += ("show_labels", "show_conf", "show_boxes", "save_frames")  # by our own drawing
 OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop")
 CACHES = ("ram", "disk")
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
@@ -96,6 +97,8 @@ def check(settings: dict) -> None:
         get_cfg(overrides=for_ultralytics(settings))
     except (TypeError, ValueError, SyntaxError) as error:
         raise OptionError(str(error).strip().splitlines()[0]) from error
+    if "lr0" in settings and str(settings.get("optimizer", "auto")).lower() == "auto":
+        raise OptionError(f"lr0: {settings['lr0']} has no effect with optimizer auto; name one, such as AdamW or SGD")
     _check_device(settings.get("device"))
 
 

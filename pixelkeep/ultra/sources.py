@@ -27,14 +27,14 @@ def is_live(source: str) -> bool:
 
 
 def resolve_sources(sources: list[str]) -> str | list[str]:
-    """Check sources and return what they stand for: one source as it was given, or a list of files.
+    """Check sources and return what they stand for: a list of files, or a live or remote source as it was given.
 
     Raises:
         SourceError: Nothing given, something is missing, or of a kind that cannot be read.
     """
     if not sources:
         raise SourceError("nothing to detect in: pass --source FILE, FOLDER, 'GLOB', a video, 0 for a webcam or a URL")
-    if len(sources) == 1:
+    if len(sources) == 1 and (is_remote(sources[0]) or is_live(sources[0])):
         _check(sources[0])
         return sources[0]
     files: list[str] = []

@@ -12,9 +12,11 @@ from pixelkeep.evaluation import Result
 from pixelkeep.ultra import runs
 from pixelkeep.ultra.checkpoints import check_weights, load
 from pixelkeep.ultra.data import resolve_data, write_resolved
+from pixelkeep.ultra.dataset import scan
 from pixelkeep.ultra.definitions import check_model, resolve_model
 from pixelkeep.ultra.settings import for_ultralytics
 from pixelkeep.ultra.trainer import Trainer, nominal_batch, strip_whole
+from pixelkeep.ultra.truth import build_truth
 from pixelkeep.ultra.validation import validate
 
 DEFAULT_MODEL = "yolov5-spd-n"
@@ -34,14 +36,14 @@ def train(settings: dict) -> tuple[Result, Path]:
         PixelkeepError: Anything in the settings that cannot be used; nothing has been written then.
     """
     settings = dict(settings)
-    model = resolve_model(settings.get("model") or DEFAULT_MODEL)
+    weights = settings.get("pretrained")
+    if isinstance(weights, str):
+        weights = settings["pretrained"] = str(check_weights(weights))
+    model = resolve_model(settings.get("model") or (weights if isinstance(weights, str) else DEFAULT_MODEL))
     spec = resolve_data(settings.get("data"))
     definition = check_model(model, spec.others.get("channels", 3))
-    if isinstance(settings.get("pretrained"), str):
-        settings["pretrained"] = str(check_weights(settings["pretrained"]))
     settings.setdefault("nbs", nominal_batch(spec.count_images("train"), settings.get("batch", 16)))
-    if settings.get("best") == "AP_S":
-        _require_small_objects(spec)
+    _scan(spec, settings.get("best", "AP"))
     folder = runs.new_run(
         settings.pop("project", None),
         settings.pop("name", None),
@@ -50,7 +52,7 @@ def train(settings: dict) -> tuple[Result, Path]:
     )
     data = write_resolved(spec)
     settings.update(model=str(model), data=str(data), save_dir=str(folder))
-    (folder / "metrics.json").unlink(missing_ok=True)  # of an earlier run, with --exist-ok
+    runs.clear(folder)  # an earlier run, with --exist-ok
     _describe(folder, settings, spec, definition)
     best, limit = settings.get("best", "AP"), settings.get("max_det")
     Trainer(overrides=for_ultralytics(settings), best=best, limit=limit).train()
@@ -108,12 +110,11 @@ def _describe(folder: Path, settings: dict, spec: DatasetSpec, definition: dict)
     runs.write_environment(folder)
 
 
-def _require_small_objects(spec: DatasetSpec) -> None:
-    """Refuse to choose the best epoch by AP_S where no validation object is small."""
-    from pixelkeep.ultra.validation import ground_truth
-
-    annotations = ground_truth(spec, "val")["annotations"]
-    if not any(a["area"] <= 32**2 and not a["ignore"] for a in annotations):
+def _scan(spec: DatasetSpec, best: str) -> None:
+    """Read the labels, and refuse data that cannot be trained on, before anything is written."""
+    scan(spec, "train")
+    truth, _ = build_truth(*scan(spec, "val"), "val")
+    if best == "AP_S" and not any(a["area"] <= 32**2 and not a["ignore"] for a in truth["annotations"]):
         raise OptionError(
             f"best: AP_S needs validation objects smaller than 32x32 pixels, and {spec.file} has none; use --best AP"
         )

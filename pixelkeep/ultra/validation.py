@@ -5,7 +5,6 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from ultralytics.cfg import get_cfg
 from ultralytics.utils import LOGGER
 
 from pixelkeep.datasets.spec import DatasetSpec
@@ -14,10 +13,8 @@ from pixelkeep.evaluation import Result, sha256
 from pixelkeep.ultra import runs
 from pixelkeep.ultra.checkpoints import check_weights, load
 from pixelkeep.ultra.data import resolve_data, write_resolved
-from pixelkeep.ultra.dataset import build_dataset
 from pixelkeep.ultra.measure import count_gflops, count_parameters
 from pixelkeep.ultra.settings import for_ultralytics
-from pixelkeep.ultra.truth import build_truth
 from pixelkeep.ultra.validator import Validator
 
 
@@ -54,15 +51,6 @@ def validate(settings: dict, *, folder: Path | None = None) -> tuple[Result, Pat
     return result, folder
 
 
-def ground_truth(spec: DatasetSpec, split: str) -> dict:
-    """Return the evaluator's ground truth of a split without a model."""
-    data = spec.to_ultralytics()
-    args = get_cfg(overrides={"split": split, "task": "detect", "imgsz": 640})
-    data = {**data, "nc": len(spec.names), "channels": data.get("channels", 3)}
-    dataset = build_dataset(args, data[split], 1, data, train=False, stride=32)
-    return build_truth(dataset, data, split)[0]
-
-
 def _trained_on(weights: Path) -> str | None:
     """Return the data that weights were trained on, where it still is there."""
     data = load(weights).get("train_args", {}).get("data")
@@ -77,11 +65,15 @@ def _check_classes(checkpoint: dict, spec: DatasetSpec, weights: Path, single_cl
     task = getattr(model, "task", "detect")
     if task != "detect":
         raise OptionError(f"weights '{weights}' are for task '{task}'; this command validates detection models")
-    if len(model.names) != len(spec.names) and not single_cls:
+    known, given = list(model.names.values()), list(spec.names.values())
+    if single_cls or known == given:
+        return
+    if len(known) != len(given) or sorted(known) == sorted(given):
         raise OptionError(
-            f"weights '{weights}' know {len(model.names)} classes ({choices(model.names.values(), 5)}), but "
-            f"{spec.file} has {len(spec.names)} ({choices(spec.names.values(), 5)}); give the data they were trained on"
+            f"weights '{weights}' know {len(known)} classes ({choices(known, 5)}), but {spec.file} has {len(given)} "
+            f"({choices(given, 5)}), and their order counts; give the data they were trained on"
         )
+    LOGGER.warning(f"Class names differ: the weights call them {choices(known, 5)}, the data {choices(given, 5)}.")
 
 
 def _describe(validator: Validator, checkpoint: dict, weights: Path, spec: DatasetSpec) -> Result:

@@ -60,8 +60,8 @@ def test_yolo__roundtrip(tmp_path: Path, seed: int) -> None:
     records = random_records(tmp_path / "source", seed)
     save_yolo(root, "train", records, NAMES)
     save_yolo(root, "val", records[:1], NAMES)
-    save_yaml(tmp_path / "set.yaml", root, ("train", "val"), NAMES)
-    for source in (root, tmp_path / "set.yaml"):
+    save_yaml(root / "set.yaml", ("train", "val"), NAMES)
+    for source in (root, root / "set.yaml"):
         assert_close(load_yolo(source, "train"), records, 1e-9)
 
 

@@ -72,9 +72,15 @@ def test_newest_weights__by_time_of_best(cwd):
     assert runs.newest_weights().resolve() == (expected / "weights/best.pt").resolve()
 
 
+def test_newest_weights__of_the_demo(cwd):
+    """The demo's training counts as a trained run."""
+    expected = make_run(cwd / "runs/demo/exp/train", at=100)
+    assert runs.newest_weights().resolve() == (expected / "weights/best.pt").resolve()
+
+
 def test_newest_weights__none(cwd):
     """Where nothing has been trained the line says how to go on."""
-    with pytest.raises(WeightsError, match=r"no trained run in runs.train: pass --weights FILE, or train first"):
+    with pytest.raises(WeightsError, match=r"no trained run in runs: pass --weights FILE, or train first"):
         runs.newest_weights()
 
 

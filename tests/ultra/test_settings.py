@@ -53,7 +53,7 @@ def test_name__a_number_is_a_name():
 
 def test_exponent__a_number(tmp_path):
     """A number written as 1e-3 is one, in --set and in a recipe, though YAML takes it for a text."""
-    (tmp_path / "mine.yaml").write_text("lr0: 1e-3\n")
+    (tmp_path / "mine.yaml").write_text("lr0: 1e-3\noptimizer: SGD\n")
     merged = merge({}, recipe=str(tmp_path / "mine.yaml"), assignments=["lrf=2E-2", "epochs=1e2", "name=1e2"])
     assert (merged["lr0"], merged["lrf"], merged["epochs"], merged["name"]) == (0.001, 0.02, 100, "1e2")
 

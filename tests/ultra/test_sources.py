@@ -30,14 +30,29 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    "source",
-    ["a.png", "film.avi", "pictures", "*.png", "**/c.png", "list.txt", "pictures/list.txt", "list.csv",
-     "cameras.streams", "0", "rtsp://camera/1", "HTTPS://host/a.png"],
-)  # fmt: skip
-def test_one_source__as_given(source):
-    """One source of any kind goes to Ultralytics as it was given."""
+@pytest.mark.parametrize("source", ["cameras.streams", "0", "rtsp://camera/1", "HTTPS://host/a.png"])
+def test_live_source__as_given(source):
+    """A webcam, a stream or an address goes to Ultralytics as it was given."""
     assert resolve_sources([source]) == source
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("a.png", ["a.png"]),
+        ("film.avi", ["film.avi"]),
+        ("pictures", ["pictures/b.JPG"]),
+        ("*.png", ["a.png"]),
+        ("[ab].p?g", ["a.png"]),
+        ("**/c.png", ["pictures/more/c.png"]),
+        ("list.txt", ["a.png", "pictures/b.JPG"]),
+        ("pictures/list.txt", ["pictures/b.JPG"]),
+        ("list.csv", ["a.png", "film.avi"]),
+    ],
+)
+def test_one_source__its_files(folder, source, expected):
+    """A file, folder, glob or list becomes the files it stands for, whatever Ultralytics itself would expand."""
+    assert resolve_sources([source]) == [str((folder / name).resolve()) for name in expected]
 
 
 def test_several_sources__their_files(folder):
