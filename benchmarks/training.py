@@ -2,7 +2,8 @@
 
 Both train the same network on the demo data with the same settings, in turn, each in a process of its own, so that
 each has its own threads and allocator. The first epoch of each run warms up and is left out; the ratio is the median
-over pairs of runs, and so is that of the peak memory. ``--allocator`` instead compares pixelkeep with and without its allocator setting.
+over pairs of runs, and so is that of the peak memory. ``--allocator`` instead compares pixelkeep with and without its
+allocator setting.
 
     python benchmarks/training.py --pairs 3
     python benchmarks/training.py --allocator --model yolov5-spd-n
