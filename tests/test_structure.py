@@ -21,7 +21,7 @@ LAYERS = (
     {"experiments"},
     {"ultra"},
     {"datasets", "evaluation", "tiling", "deploy", "report"},
-    {"blocks", "assets", "errors"},
+    {"blocks", "assets", "errors", "writing"},
 )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from pixelkeep.datasets.files import read_image
+from pixelkeep.datasets.pixels import read_pixels
 from pixelkeep.datasets.record import ImageRecord
 from pixelkeep.errors import DataError
 
@@ -48,7 +48,7 @@ def contact_sheet(
 
 
 def _annotated(record: ImageRecord, width: int, height: int) -> np.ndarray:
-    image = cv2.resize(read_image(record.path), (width, height), interpolation=cv2.INTER_CUBIC)
+    image = cv2.resize(read_pixels(record.path), (width, height), interpolation=cv2.INTER_CUBIC)
     scale = np.array([width, height] * 2) / np.array([record.width, record.height] * 2)
     for region in (record.regions * scale).round().astype(int):
         _hatch(image, region)

@@ -9,7 +9,7 @@ keys and images with nothing to say are left out. Areas and regions are in pixel
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,8 +47,16 @@ def load_extras(path: Path) -> dict[str, dict]:
     return {name: _checked(f"{path}: images['{name}']", entry) for name, entry in images.items()}
 
 
-def apply_extras(records: Sequence[ImageRecord], root: Path, path: Path) -> list[ImageRecord]:
+def apply_extras(
+    records: Sequence[ImageRecord], root: Path, path: Path, left_out: Collection[Path] = ()
+) -> list[ImageRecord]:
     """Return ``records``, images under ``root``, with the areas, flags and regions that ``path`` holds for them.
+
+    Args:
+        records: The images that are used.
+        root: The dataset's folder.
+        path: The extras file.
+        left_out: Images that it may name although they are not used.
 
     Raises:
         DataError: An image or a row of the extras is not among the records.
@@ -56,11 +64,16 @@ def apply_extras(records: Sequence[ImageRecord], root: Path, path: Path) -> list
     extras = load_extras(path)
     complete = []
     for record in records:
-        name = os.path.relpath(record.path, root).replace(os.sep, "/")
-        complete.append(_merge(record, extras.pop(name, {}), f"{path}: images['{name}']"))
-    if extras:
-        raise DataError(f"{path}: '{next(iter(extras))}' is not one of the {len(records)} images of its split")
+        name = _relative(record.path, root)
+        complete.append(_merge(record, extras.get(name, {}), f"{path}: images['{name}']"))
+    known = {_relative(image, root) for image in (*(record.path for record in records), *left_out)}
+    if unknown := next((name for name in extras if name not in known), None):
+        raise DataError(f"{path}: '{unknown}' is not one of the {len(known)} images of its split")
     return complete
+
+
+def _relative(image: Path, root: Path) -> str:
+    return os.path.relpath(image, root).replace(os.sep, "/")
 
 
 def _merge(record: ImageRecord, entry: dict, where: str) -> ImageRecord:

@@ -13,22 +13,7 @@ import cv2
 import numpy as np
 
 from pixelkeep.errors import DataError
-
-
-def read_image(path: Path) -> np.ndarray:
-    """Return an image as uint8 (H, W, 3), BGR, turned as its EXIF orientation says.
-
-    Raises:
-        DataError: The file is missing, empty or no image.
-    """
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if image is None:
-        raise DataError(f"{path}: not an image that OpenCV can read ({data.size} bytes)")
-    return image
+from pixelkeep.writing import write_text
 
 
 def write_image(path: Path, image: np.ndarray, quality: int = 95) -> None:
@@ -86,5 +71,4 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, document: Any) -> None:
     """Write ``document`` as JSON, on one line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(document, separators=(",", ":")) + "\n")

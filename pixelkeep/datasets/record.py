@@ -23,6 +23,7 @@ class ImageRecord:
         areas: Float64 (n,), the objects' areas as annotated; None for those of the boxes.
         difficult: Bool (n,), objects that an evaluation leaves out; None for none.
         regions: Float64 (m, 4), x1 y1 x2 y2, rectangles in which nothing is judged, for all classes; None for none.
+        polygons: For each box the outline that it encloses, float64 (k, 2); None where boxes are all there is.
 
     Raises:
         DataError: Lengths do not agree, a box is inverted or not finite, or a class or an area is negative.
@@ -36,6 +37,7 @@ class ImageRecord:
     areas: np.ndarray | None = None
     difficult: np.ndarray | None = None
     regions: np.ndarray | None = None
+    polygons: list[np.ndarray] | None = None
 
     def __post_init__(self) -> None:
         """Bring the arrays to their types and check them."""

@@ -1,7 +1,8 @@
 """Dataset YAMLs: found, read and checked before anything is trained, with one line for each thing that is wrong.
 
-A file is read as Ultralytics reads it (``path``, ``train``, ``val``, ``test``, ``names``), with one optional key of
-our own: ``extras``, a JSON file for each split that holds what YOLO labels cannot (see ``yolo.py``).
+A file is read as Ultralytics reads it (``path``, ``train``, ``val``, ``test``, ``names``, ``channels``), with optional
+keys of our own: ``extras``, a JSON file for each split that holds what YOLO labels cannot (see ``yolo.py``), and
+``stretch``, two percentiles that bring images deeper than eight bits to eight (see ``pixels.py``).
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class DatasetSpec:
         splits: For each split its image folders and image lists (.txt).
         names: Class index to class name, indices 0 to n-1.
         extras: For some splits the JSON file with what YOLO labels cannot hold.
+        channels: Channels of the images as the network sees them.
+        stretch: Percentiles that become 0 and 255 in images deeper than eight bits; None if there are none such.
         others: Keys of the YAML that are passed on as they are.
     """
 
@@ -37,6 +40,8 @@ class DatasetSpec:
     splits: dict[str, list[Path]]
     names: dict[int, str]
     extras: dict[str, Path] = field(default_factory=dict)
+    channels: int = 3
+    stretch: tuple[float, float] | None = None
     others: dict = field(default_factory=dict)
 
     def sources(self, split: str) -> list[Path]:
@@ -57,7 +62,7 @@ class DatasetSpec:
         """Yield the image files of ``split``."""
         for source in self.sources(split):
             if source.is_dir():
-                yield from (p for p in sorted(source.rglob("*")) if p.suffix.lower() in IMAGE_ENDINGS)
+                yield from _images_below(source)
             else:
                 yield from (
                     _line_path(line.strip(), source) for line in _read_text(source).splitlines() if line.strip()
@@ -66,12 +71,28 @@ class DatasetSpec:
     def to_ultralytics(self) -> dict:
         """Return the dictionary that Ultralytics reads: paths absolute, nothing to download, its ``source`` named."""
         d = {**self.others, "source": str(self.file), "path": str(self.root), "names": self.names}
+        d["channels"] = self.channels
+        if self.stretch:
+            d["stretch"] = list(self.stretch)
         for split, sources in self.splits.items():
             paths = [str(s) for s in sources]
             d[split] = paths[0] if len(paths) == 1 else paths
         if self.extras:
             d["extras"] = {split: str(path) for split, path in self.extras.items()}
         return d
+
+
+def _images_below(folder: Path) -> list[Path]:
+    """Return the image files in a folder and those below it, linked folders included, sorted by path."""
+    found, seen = [], set()
+    for where, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(where)
+        if real in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [Path(where, name) for name in files if os.path.splitext(name)[1].lower() in IMAGE_ENDINGS]
+    return sorted(found)
 
 
 def _line_path(line: str, file: Path) -> Path:
@@ -96,9 +117,10 @@ def load_spec(file: Path) -> DatasetSpec:
     root = _root(file, d)
     splits = {split: _sources(file, root, split, d[split]) for split in SPLITS if d.get(split)}
     extras = _extras(file, root, d.get("extras"))
-    taken = {"path", "names", "nc", "extras", "download", "source", *SPLITS}
+    taken = {"path", "names", "nc", "extras", "channels", "stretch", "download", "source", *SPLITS}
     others = {key: value for key, value in d.items() if key not in taken}
-    return DatasetSpec(Path(d.get("source", file)), root, splits, names, extras, others)
+    channels, stretch = _channels(file, d.get("channels", 3)), _stretch(file, d.get("stretch"))
+    return DatasetSpec(Path(d.get("source", file)), root, splits, names, extras, channels, stretch, others)
 
 
 def read_mapping(file: Path) -> dict:
@@ -167,6 +189,21 @@ def _extras(file: Path, root: Path, value: object) -> dict[str, Path]:
     return extras
 
 
+def _channels(file: Path, value: object) -> int:
+    if type(value) is not int or value < 1:
+        raise DataError(f"{file}: 'channels: {value}' must be the number of channels of the images, 1 or more")
+    return value
+
+
+def _stretch(file: Path, value: object) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    numbers = isinstance(value, list) and len(value) == 2 and all(type(v) in (int, float) for v in value)
+    if not numbers or not 0 <= value[0] < value[1] <= 100:
+        raise DataError(f"{file}: 'stretch: {value}' must be two percentiles, such as [0.5, 99.5]")
+    return float(value[0]), float(value[1])
+
+
 def _root(file: Path, d: dict) -> Path:
     """Resolve ``path:`` in Ultralytics' order (as given, then its datasets folder), then beside the YAML.
 
@@ -180,7 +217,7 @@ def _root(file: Path, d: dict) -> Path:
         raise DataError(f"{file}: 'path: {d.get('path')}' is not a folder; looked at {choices(dict.fromkeys(tried))}")
     items = [item for split in SPLITS if d.get(split) for item in _listed(d[split]) if isinstance(item, str)]
     whole = (root for root in roots if all(_locate(root, item).exists() for item in items))
-    return next(whole, roots[0]).resolve()
+    return Path(os.path.abspath(next(whole, roots[0])))
 
 
 def _listed(value: object) -> list:
@@ -189,8 +226,8 @@ def _listed(value: object) -> list:
 
 def _locate(root: Path, item: str) -> Path:
     """Return where an entry of a split lies; a needless ``../`` is tolerated, as by Ultralytics."""
-    path = (root / item).resolve()
-    return (root / item[3:]).resolve() if not path.exists() and item.startswith("../") else path
+    path = Path(os.path.abspath(root / item))  # links are kept: labels are looked for beside the link first
+    return Path(os.path.abspath(root / item[3:])) if not path.exists() and item.startswith("../") else path
 
 
 def _sources(file: Path, root: Path, split: str, value: object) -> list[Path]:

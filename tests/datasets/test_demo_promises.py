@@ -11,7 +11,7 @@ import pytest
 
 from pixelkeep.datasets.coco import load_coco
 from pixelkeep.datasets.demo import CROWDED, NAMES, SIZE, SPLITS, demo_scene, write_demo
-from pixelkeep.datasets.files import read_image
+from pixelkeep.datasets.pixels import read_pixels
 from pixelkeep.datasets.record import ImageRecord, box_areas
 from pixelkeep.datasets.scene import Scene
 from pixelkeep.datasets.voc import load_voc
@@ -94,7 +94,7 @@ def test_demo__files_hold_the_scenes(demo: Path, scenes: list[Scene], records: d
         np.testing.assert_array_equal(record.classes, scene.classes)
         np.testing.assert_array_equal(record.difficult, scene.difficult)
         np.testing.assert_array_equal(record.regions, scene.regions)
-    difference = read_image(written[0].path).astype(float) - scenes[0].picture
+    difference = read_pixels(written[0].path).astype(float) - scenes[0].picture
     assert np.abs(difference).mean() < 4
 
 

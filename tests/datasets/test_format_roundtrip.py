@@ -136,8 +136,8 @@ def test_yolo__label_path_replaces_the_last_images() -> None:
         ("nan 0.5 0.5 0.1 0.1", "class nan"),
         ("-1 0.5 0.5 0.1 0.1", "class -1"),
         ("0.5 0.5 0.5 0.1 0.1", "class 0.5"),
-        ("0 0.5 0.5 nan 0.1", "all finite"),
-        ("0 0.5 0.5 -0.1 0.1", "x1 <= x2"),
+        ("0 0.5 0.5 nan 0.1", "must be finite"),
+        ("0 0.5 0.5 -0.1 0.1", "width -0.1"),
     ],
 )
 def test_yolo__damaged_row_named(tmp_path: Path, line: str, message: str) -> None:

@@ -95,8 +95,9 @@ def test_several_sources__folders_and_lists(root):
 def test_ultralytics_dictionary__reads_to_the_same_spec(root):
     """What is handed to Ultralytics reads back to the same dataset, other keys and the source file included."""
     (root / "extras.json").write_text("{}")
-    spec = read(root, GOOD + "extras: {val: extras.json}\nchannels: 1\n")
-    assert spec.extras == {"val": root.resolve() / "extras.json"} and spec.others == {"channels": 1}
+    spec = read(root, GOOD + "extras: {val: extras.json}\nchannels: 1\nstretch: [1, 99]\nkpt: 2\n")
+    assert spec.extras == {"val": root.resolve() / "extras.json"} and spec.others == {"kpt": 2}
+    assert (spec.channels, spec.stretch) == (1, (1, 99))
     again = read(root, yaml.safe_dump(spec.to_ultralytics()), name="resolved.yaml")
     assert again == spec
 

@@ -1,0 +1,147 @@
+"""Looks at every image file once, before training: decoded as training decodes it, so that no epoch stumbles over one.
+
+What was found is kept in the cache folder by path, size and time of change; a second start only asks for those.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+
+from pixelkeep import assets
+from pixelkeep.datasets.pixels import read_pixels
+from pixelkeep.errors import DataError
+from pixelkeep.writing import write_text
+
+SMALLEST = 10  # pixels: Ultralytics' own limit; less holds no object
+FORMAT = 1  # of the cache; change it when an inspection finds something else
+_ANIMATED = {b"RIFF": b"ANIM", b"\x89PNG": b"acTL", b"GIF8": b"NETSCAPE"}  # a file's start, and its mark of animation
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an inspection found: the size in pixels, or why the image cannot be used.
+
+    Attributes:
+        width, height: Upright, as training sees the image; 0 where it cannot be used.
+        reason: Why it cannot be used, or ''.
+        frames: Whether it is an animation or has several pages, of which the first is used.
+    """
+
+    width: int
+    height: int
+    reason: str = ""
+    frames: bool = False
+
+
+def inspect(path: Path, channels: int = 3, stretch: tuple[float, float] | None = None) -> Facts:
+    """Decode one image; see :func:`pixelkeep.datasets.pixels.read_pixels` for the arguments."""
+    try:
+        str(path).encode("utf-8")
+        height, width = read_pixels(path, channels, stretch).shape[:2]
+    except UnicodeEncodeError:
+        return Facts(0, 0, "the file's name is not valid UTF-8; rename it")
+    except (DataError, MemoryError) as error:
+        return Facts(0, 0, str(error) or "too large for the memory")
+    if min(height, width) < SMALLEST:
+        return Facts(0, 0, f"{width}x{height} pixels; at least {SMALLEST} on each side are needed")
+    return Facts(width, height, frames=_has_frames(path, channels))
+
+
+def inspect_all(
+    paths: Sequence[Path],
+    channels: int = 3,
+    stretch: tuple[float, float] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[Path, Facts]:
+    """Inspect images, in as many threads as there are cores; those that have not changed come from the cache.
+
+    Args:
+        paths: The image files.
+        channels: As declared by the data.
+        stretch: As declared by the data.
+        progress: Called with how many of the uncached images are done, and how many there are.
+    """
+    cache = _Cache([str(channels), str(stretch), *sorted({str(path.parent) for path in paths})])
+    stamps = {path: _stamp(path) for path in paths}
+    known = {path: facts for path, stamp in stamps.items() if (facts := cache.get(path, stamp))}
+    todo = [path for path in stamps if path not in known]
+    with _silent_opencv(), ThreadPoolExecutor(_threads()) as pool:
+        found = pool.map(lambda path: inspect(path, channels, stretch), todo)
+        for done, (path, facts) in enumerate(zip(todo, found, strict=True), 1):
+            known[path] = facts
+            if progress:
+                progress(done, len(todo))
+    if todo:
+        cache.write({path: (stamps[path], facts) for path, facts in known.items()})
+    return known
+
+
+def _has_frames(path: Path, channels: int) -> bool:
+    with path.open("rb") as file:
+        head = file.read(4096)
+    mark = next((mark for start, mark in _ANIMATED.items() if head.startswith(start)), None)
+    if mark:
+        return mark in head
+    return channels in (1, 3) and path.suffix.lower() in (".tif", ".tiff") and cv2.imcount(str(path)) > 1
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Return what changes when a file does: its size and the time of its last change."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return -1, -1
+    return state.st_size, state.st_mtime_ns
+
+
+def _threads() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _silent_opencv() -> Iterator[None]:
+    """Keep OpenCV from writing a line of its own for each damaged file."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(0)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
+
+class _Cache:
+    """Facts by path, in one JSON file for a set of folders; nothing in it is ever executed."""
+
+    def __init__(self, key: list[str]):
+        digest = hashlib.sha256("\n".join([str(FORMAT), *key]).encode("utf-8", "surrogateescape")).hexdigest()[:24]
+        self.path = assets.home() / "cache" / "images" / f"{digest}.json"
+        self.entries: dict[str, list] = {}
+        with contextlib.suppress(OSError, ValueError):
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            self.entries = content if isinstance(content, dict) else {}
+
+    def get(self, path: Path, stamp: tuple[int, int]) -> Facts | None:
+        entry = self.entries.get(str(path))
+        with contextlib.suppress(TypeError, ValueError):  # an entry of another form: look at the image again
+            size, changed, width, height, reason, frames = entry
+            if (size, changed) == stamp:
+                return Facts(int(width), int(height), str(reason), bool(frames))
+        return None
+
+    def write(self, found: dict[Path, tuple[tuple[int, int], Facts]]) -> None:
+        entries = {
+            str(path): [*stamp, facts.width, facts.height, facts.reason, facts.frames]
+            for path, (stamp, facts) in found.items()
+            if stamp != (-1, -1)
+        }
+        with contextlib.suppress(OSError):  # a cache that cannot be written costs time only
+            write_text(self.path, json.dumps(entries))

@@ -1,0 +1,66 @@
+"""One split of a dataset, whatever its form: the images that can be used, and what is wrong with the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pixelkeep.datasets.problems import Problems
+from pixelkeep.datasets.record import ImageRecord
+from pixelkeep.datasets.spec import DatasetSpec
+from pixelkeep.datasets.yolo import label_path, read_yolo
+from pixelkeep.errors import DataError
+
+
+@dataclass
+class Split:
+    """The images of a split.
+
+    Attributes:
+        records: Those that can be used, in the order of their paths.
+        problems: What is wrong with the others, and what was mended.
+    """
+
+    records: list[ImageRecord]
+    problems: Problems
+
+    def contents(self) -> str:
+        """Return one line that says what can be used."""
+        objects = sum(len(record.boxes) for record in self.records)
+        empty = sum(not len(record.boxes) for record in self.records)
+        without = f", {empty:,} images without one (background)" if empty else ""
+        return f"{self.problems.split}: {len(self.records):,} images, {objects:,} objects{without}"
+
+
+def load_split(spec: DatasetSpec, split: str, progress: Callable[[int, int], None] | None = None) -> Split:
+    """Read the annotations of a split and inspect its images.
+
+    Args:
+        spec: The dataset.
+        split: train, val or test.
+        progress: Called with how many images have been inspected, and how many have to be.
+
+    Raises:
+        DataError: There is no such split, most of it cannot be used, or not one image has an object.
+    """
+    problems = Problems(split)
+    records = read_yolo(spec, split, problems, progress)
+    if split != "train":  # listing an image twice is a way to weigh it in training; a figure must count it once
+        records = _once(records, problems)
+    problems.refuse_if_systematic(spec.file)
+    if not any(len(record.boxes) for record in records):
+        folder = label_path(records[0].path).parent
+        raise DataError(
+            f"{spec.file}: no image of split '{split}' has a label; looked for .txt files in {folder} and the like"
+        )
+    return Split(records, problems)
+
+
+def _once(records: list[ImageRecord], problems: Problems) -> list[ImageRecord]:
+    """Return the records without those of an image that was listed before."""
+    kept = {}
+    for record in records:
+        if record.path in kept:
+            problems.mend("image listed twice, counted once", record.path, "")
+        kept.setdefault(record.path, record)
+    return list(kept.values())

@@ -1,0 +1,115 @@
+"""Reads image files as training and detection see them: eight bits, as many channels as the data declares.
+
+OpenCV decodes, turned upright as EXIF says; CMYK becomes BGR, an alpha channel is dropped where three channels are
+wanted, and of several pages or frames the first is taken, except that the equal pages of a TIFF are its channels where
+more than three are declared. Deeper images need a declared percentile stretch: their upper eight bits alone are
+nearly black in thermal and satellite images.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pixelkeep.errors import DataError
+
+_TIFF = (".tif", ".tiff")
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_TAIL = 1 << 16  # bytes: cameras append previews and notes after the end of a JPEG
+_LEVELS = 1 << 16
+
+
+def read_pixels(path: Path, channels: int = 3, stretch: tuple[float, float] | None = None) -> np.ndarray:
+    """Return an image as uint8 (H, W, channels); three channels are BGR.
+
+    Args:
+        path: The image file.
+        channels: 1 (colours become grey), 3 (grey becomes colour) or the exact number of channels.
+        stretch: For images deeper than eight bits the percentiles of each channel that become 0 and 255.
+
+    Raises:
+        DataError: The file cannot be decoded whole, has another number of channels, or is deeper than eight bits
+            without a ``stretch``. The message names no file.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})") from error
+    image = _decode(data, path.suffix.lower(), channels)
+    if image is None:
+        size = f"{data.size:,} bytes"
+        raise DataError(f"no image that can be decoded whole ({size})" if data.size else "the file is empty")
+    image = image[..., None] if image.ndim == 2 else image
+    if image.shape[2] != channels:
+        raise DataError(f"has {image.shape[2]} channels, not the {channels} that the dataset declares (channels:)")
+    if image.dtype == np.uint8:
+        return image
+    if stretch is None:
+        bits = 8 * image.dtype.itemsize
+        raise DataError(f"has {bits} bits a channel; declare 'stretch: [0.5, 99.5]' in the dataset YAML to use it")
+    return stretch_to_bytes(image, stretch)
+
+
+def stretch_to_bytes(image: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
+    """Map each channel's range between two percentiles to 0..255.
+
+    Args:
+        image: (H, W, C) of 16-bit unsigned integers or floats.
+        percentiles: The lower and the upper one, 0 to 100; values outside are clipped.
+
+    Returns:
+        uint8 (H, W, C).
+    """
+    single = _stretch_integers if image.dtype == np.uint16 else _stretch_floats
+    return np.stack([single(image[..., channel], percentiles) for channel in range(image.shape[2])], axis=2)
+
+
+def _stretch_integers(channel: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
+    """Stretch (H, W) of uint16 by a table: percentiles of so few levels come from counting, not from sorting."""
+    cumulated = np.bincount(channel.ravel(), minlength=_LEVELS).cumsum()
+    ranks = np.maximum(np.array(percentiles) / 100 * cumulated[-1], 1)  # percentile 0 is the lowest level there is
+    low, high = np.searchsorted(cumulated, ranks)
+    return _ramp(np.arange(_LEVELS, dtype=np.float64), low, high)[channel]
+
+
+def _stretch_floats(channel: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
+    finite = channel[np.isfinite(channel)]
+    low, high = np.percentile(finite, percentiles) if finite.size else (0, 0)
+    return _ramp(np.nan_to_num(channel.astype(np.float64)), low, high)
+
+
+def _ramp(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    return np.round(np.clip((values - low) / max(high - low, 1e-9), 0, 1) * 255).astype(np.uint8)
+
+
+def _decode(data: np.ndarray, ending: str, channels: int) -> np.ndarray | None:
+    """Return what OpenCV makes of a file's bytes at its own depth, or None."""
+    if not data.size or _is_cut_jpeg(data):
+        return None
+    try:
+        if channels in (1, 3):
+            colour = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR
+            image = cv2.imdecode(data, colour | cv2.IMREAD_ANYDEPTH)
+            return image if image is not None else _floats(data, channels)
+        if ending in _TIFF:
+            _, pages = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED)
+            if len(pages) > 1 and all(page.ndim == 2 and page.shape == pages[0].shape for page in pages):
+                return np.stack(pages, axis=2)
+        return cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # too large, or damaged in a way that its decoder asserts on
+        return None
+
+
+def _floats(data: np.ndarray, channels: int) -> np.ndarray | None:
+    """Decode a floating-point image, which OpenCV does not convert to colour while decoding."""
+    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    if image is None or image.ndim != 2 or channels == 1:
+        return image
+    return cv2.merge([image] * 3)
+
+
+def _is_cut_jpeg(data: np.ndarray) -> bool:
+    """Whether a JPEG ends too early: older releases of OpenCV fill the rest with grey."""
+    return data[:2].tobytes() == _JPEG_START and _JPEG_END not in data[-_TAIL:].tobytes()

@@ -1,0 +1,46 @@
+"""Files are whole under their names or not there."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from pixelkeep.writing import staged, write_text
+
+
+def test_write_text__interrupted_keeps_the_old_file(tmp_path, monkeypatch):
+    """A write that fails on the way leaves the old file whole; one that succeeds leaves nothing beside it."""
+    path = tmp_path / "new" / "settings.yaml"
+    write_text(path, "old")
+    assert [p.name for p in path.parent.iterdir()] == ["settings.yaml"]
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "new" * 5000 + "\udc80")
+    assert path.read_text() == "old"
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+
+
+def test_staged__moved_only_when_whole(tmp_path):
+    """A staged file appears at the end; an error leaves the old one, and nothing beside it; an old part is no start."""
+    path = tmp_path / "a.csv"
+    left = tmp_path / f".{os.getpid()}.partial" / "a.csv"
+    left.parent.mkdir()
+    left.write_text("of a killed process of that number")
+    with staged(path) as partial:
+        assert not partial.exists()
+        partial.write_text("new")
+        assert not path.exists()
+    with pytest.raises(KeyError), staged(path) as partial:
+        partial.write_text("half")
+        raise KeyError
+    with staged(path):  # nothing written, nothing moved
+        pass
+    assert path.read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.csv"]
