@@ -5,8 +5,16 @@ The command line turns them into exit status 2; anything else is a bug and keeps
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_TORCH = ("PytorchStreamWriter", "unexpected pos", "iostream error")  # what PyTorch says where a file cannot grow
+_DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class PixelkeepError(ValueError):
@@ -33,11 +41,49 @@ class OptionError(PixelkeepError):
     """An option, setting or argument with a value that is not allowed."""
 
 
-def nearest(value: str, allowed: Iterable[str]) -> str:
-    """Return ``; did you mean 'x'?`` for the closest allowed name, or an empty string when none is close."""
+class StorageError(PixelkeepError):
+    """A disk that is full, or a file or folder that may not be used."""
+
+
+def storage_error(error: BaseException, folder: Path | None = None) -> StorageError | None:
+    """Return what a failure of the disk means to the user, or None if ``error`` is something else.
+
+    Args:
+        error: What was raised. PyTorch raises RuntimeError where it cannot write a checkpoint.
+        folder: What was being written to; the system names a file it cannot open, but not one it cannot go on with.
+    """
+    if isinstance(error, OSError) and error.errno in (*_FULL, *_DENIED, errno.EFBIG):
+        number, file = error.errno, error.filename2 or error.filename or folder
+    elif isinstance(error, RuntimeError) and any(sign in str(error) for sign in _TORCH):
+        number, file = errno.ENOSPC, folder
+    else:
+        return None
+    where = f"{file or 'a file'}: {os.strerror(number)}"
+    if number in _DENIED:
+        return StorageError(f"{where}; allow it, or choose other folders with --project and PIXELKEEP_HOME")
+    if number == errno.EFBIG:
+        return StorageError(f"{where}; raise the limit (ulimit -f), or use a file system that takes larger files")
+    return StorageError(
+        f"{where}{_free(Path(file)) if file else ''}; make room there, or use another disk (--project, PIXELKEEP_HOME)"
+    )
+
+
+def _free(path: Path) -> str:
+    """Say how much is free on the disk that a path is on."""
+    there = next((p for p in (path, *path.parents) if p.exists()), Path())
+    return f" ({shutil.disk_usage(there).free / 1e6:.1f} MB free)"
+
+
+def nearest(value: str, allowed: Iterable[str], otherwise: str = "") -> str:
+    """Return ``; did you mean 'x'?`` for the closest allowed name.
+
+    Where none is close, return ``; `` and the advice in ``otherwise``, if there is any.
+    """
     folded = {name.casefold(): name for name in map(str, allowed)}
     match = get_close_matches(str(value).casefold(), folded, n=1, cutoff=0.6)
-    return f"; did you mean '{folded[match[0]]}'?" if match else ""
+    if match:
+        return f"; did you mean '{folded[match[0]]}'?"
+    return f"; {otherwise}" if otherwise else ""
 
 
 def choices(allowed: Iterable[object], limit: int = 12) -> str:

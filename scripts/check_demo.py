@@ -27,7 +27,9 @@ def main() -> int:
             "yolov5-n": {"model": "yolov5-n"},
         }
         results = {
-            name: training.train(settings.merge(changes | {"project": "runs/check-demo"}, recipe="demo"))[0]
+            name: training.train(
+                settings.merge(changes | {"project": "runs/check-demo"}, command="train", recipe="demo")
+            )[0]
             for name, changes in arms.items()
         }
     figures = ("AP", "AP50", "AP_S", "AP_M", "AP_L")

@@ -8,9 +8,9 @@ from pixelkeep.cli import options as o
 from pixelkeep.cli.session import session, show, show_json
 
 
-def demo(project: o.Project = None, name: o.Name = None, json: o.Json = False) -> None:
+def demo(project: o.Project = None, name: o.Name = None, json: o.Json = False, verbose: o.Verbose = False) -> None:
     """Write the demo data, train yolov5-spd-n on it, validate, and detect in pictures and a video."""
-    with session():
+    with session(verbose):
         from pixelkeep.experiments.demo import run_demo
         from pixelkeep.report.tables import result_table
 

@@ -30,19 +30,30 @@ def detect(
     iou: o.Iou = None,
     imgsz: o.ImgSz = None,
     classes: Annotated[
-        str | None, o.option("--classes", metavar="TEXT", help="Keep only these, e.g. car,truck or 0,2.", default="all")
+        str | None, o.option("--classes", metavar="TEXT", help="Keep only these: car,truck or 0 2.", default="all")
     ] = None,
     max_det: Annotated[
         int | None, o.option("--max-det", metavar="N", help="Detections kept an image.", min=1, default="300")
     ] = None,
     device: o.Device = None,
-    save: Annotated[bool | None, o.option("--save/--no-save", help="Save annotated copies.", default="save")] = None,
-    save_txt: Annotated[bool | None, o.option("--save-txt", help="Save YOLO label files.")] = None,
-    save_crop: Annotated[bool | None, o.option("--save-crop", help="Save each detection as a picture.")] = None,
-    save_json: Annotated[bool, o.option("--save-json", help="Save predictions.json in COCO results form.")] = False,
+    save: Annotated[
+        bool | None, o.option("--save/--no-save", help="Save annotated copies.", panel=o.SAVE, default="save")
+    ] = None,
+    save_txt: Annotated[bool | None, o.option("--save-txt", help="Save YOLO label files.", panel=o.SAVE)] = None,
+    save_crop: Annotated[
+        bool | None, o.option("--save-crop", help="Save each detection as a picture.", panel=o.SAVE)
+    ] = None,
+    save_json: Annotated[
+        bool, o.option("--save-json", help="Save predictions.json in COCO results form.", panel=o.SAVE)
+    ] = False,
     save_video: Annotated[
         bool | None,
-        o.option("--save-video/--no-save-video", help="Save annotated video.", default="for video files, not streams"),
+        o.option(
+            "--save-video/--no-save-video",
+            help="Save annotated video.",
+            panel=o.SAVE,
+            default="for video files, not streams",
+        ),
     ] = None,
     show_: Annotated[bool | None, o.option("--show", "--view-img", help="Show the results in a window.")] = None,
     vid_stride: Annotated[
@@ -72,7 +83,7 @@ def detect(
         from pixelkeep.ultra import detection, settings
 
         flags |= settings.half_precision() if half else {}
-        merged = settings.merge(flags, assignments=set_)
+        merged = settings.merge(flags, command="detect", assignments=set_)
         summary = detection.detect(
             {**merged, "weights": weights},
             sources=source or [],

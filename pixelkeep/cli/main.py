@@ -10,20 +10,38 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
-from pixelkeep.cli import demo, detect, models, train, val, yolo
-from pixelkeep.errors import PixelkeepError
+from pixelkeep import __version__
+from pixelkeep.cli import arguments, demo, detect, models, train, val, yolo
+from pixelkeep.errors import PixelkeepError, storage_error
 
 app = typer.Typer(
     name="pixelkeep",
-    help="Train, validate and run detectors for small objects. Start with: pixelkeep demo",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"pixelkeep {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def start(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True, metavar="")
+    ] = False,
+) -> None:
+    """Train, validate and run detectors for small objects. Start with: pixelkeep demo"""
+
+
 for module in (demo, train, val, detect, models, yolo):
     module.add_to(app)
 
@@ -31,6 +49,8 @@ for module in (demo, train, val, detect, models, yolo):
 def run(args: list[str] | None = None) -> None:
     """Run the command line and exit."""
     args = sys.argv[1:] if args is None else args
+    if args[:1] != ["yolo"]:  # whose arguments are Ultralytics' own
+        args = arguments.respell(args)
     _guard(lambda: app(args=args or ["--help"], prog_name="pixelkeep", standalone_mode=False))
 
 
@@ -53,6 +73,9 @@ def _guard(call: Callable[[], int | None]) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
+        if told := storage_error(error):
+            print(f"pixelkeep: {told}", file=sys.stderr)
+            sys.exit(2)
         if not hasattr(error, "format_message"):  # of Click's own: what is wrong with the command line
             raise
         print(f"pixelkeep: {' '.join(error.format_message().split())}; see --help", file=sys.stderr)

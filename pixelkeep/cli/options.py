@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-RUN, MORE = "Run folder", "More"
+from pixelkeep.cli import arguments
+
+SAVE, RUN, MORE = "What is saved", "Run folder", "More"
 
 
 def option(*names: str, help: str, metavar: str = "", panel: str | None = None, default: str = "", **keywords):
@@ -24,6 +26,12 @@ def option(*names: str, help: str, metavar: str = "", panel: str | None = None, 
     return typer.Option(*names, help=shown, metavar=metavar, rich_help_panel=panel, show_default=False, **keywords)
 
 
+def image_size(default: str):
+    """Return the option for the image size."""
+    shown = "Image size in pixels, or height and width."
+    return option("--imgsz", "--img", metavar="N [N]", help=shown, default=default, parser=arguments.image_size)
+
+
 Data = Annotated[
     str | None, option("--data", help="Dataset YAML, or the name of a bundled one, such as demo.", metavar="FILE|NAME")
 ]
@@ -31,9 +39,7 @@ Weights = Annotated[
     str | None,
     option("--weights", help="Checkpoint (.pt).", metavar="FILE", default="best.pt of the newest trained run"),
 ]
-ImgSz = Annotated[
-    int | None, option("--imgsz", "--img", metavar="N", help="Image size in pixels.", min=32, default="as trained")
-]
+ImgSz = Annotated[Any, image_size("as trained")]
 Device = Annotated[
     str | None,
     option("--device", metavar="TEXT", help="cpu, or GPU numbers such as 0.", default="GPU 0 if there is one"),
@@ -44,7 +50,8 @@ Iou = Annotated[
 ]
 Half = Annotated[bool, option("--half", help="Half precision (fp16), on a GPU.", panel=MORE)]
 Set = Annotated[
-    list[str] | None, option("--set", help="Any other Ultralytics setting; repeat it.", metavar="KEY=VALUE", panel=MORE)
+    list[str] | None,
+    option("--set", help="Any other Ultralytics setting; repeat it.", metavar="KEY=VALUE", panel=MORE),
 ]
 Project = Annotated[
     str | None, option("--project", metavar="TEXT", help="Folder for runs.", panel=RUN, default="runs/COMMAND")
@@ -53,5 +60,5 @@ Name = Annotated[
     str | None, option("--name", metavar="TEXT", help="Name of this run.", panel=RUN, default="exp, exp2, ...")
 ]
 ExistOk = Annotated[bool | None, option("--exist-ok", help="Reuse the folder if it is there.", panel=RUN)]
-Json = Annotated[bool, option("--json", help="Print one JSON document on standard output.", panel=MORE)]
-Verbose = Annotated[bool, option("--verbose", "-v", help="Show everything that Ultralytics prints.", panel=MORE)]
+Json = Annotated[bool, option("--json", help="Print one JSON document on standard output.")]
+Verbose = Annotated[bool, option("--verbose", "-v", help="Show everything that Ultralytics prints.")]

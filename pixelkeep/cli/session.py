@@ -8,21 +8,32 @@ import logging
 import sys
 from collections.abc import Iterator
 
+from pixelkeep.errors import OptionError
 from pixelkeep.ultra import environment
 
 
 @contextlib.contextmanager
-def session(verbose: bool = False) -> Iterator[None]:
+def session(verbose: bool = False, *, several: bool = False) -> Iterator[None]:
     """Prepare the process and send whatever is printed inside to standard error.
 
     Ultralytics is imported inside, so that its messages go there too; ``verbose`` lets all of them through.
+
+    Args:
+        verbose: Whether to show everything that Ultralytics prints.
+        several: Whether the command can be run in several processes at once, by torchrun.
+
+    Raises:
+        OptionError: It is run in several, and cannot be.
     """
     environment.prepare()
     with contextlib.redirect_stdout(sys.stderr):
         _import_ultralytics()
-        if not verbose:
-            from pixelkeep.ultra import console
+        from pixelkeep.ultra import console, distributed
 
+        if not several and distributed.rank() != -1:
+            raise OptionError("only 'train' works in several processes; start this command once, without torchrun")
+        console.plain()
+        if not verbose:
             console.quiet()
         yield
 

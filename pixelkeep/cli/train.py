@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from pixelkeep.cli import arguments
 from pixelkeep.cli import options as o
 from pixelkeep.cli.session import session, show, show_json
 
@@ -21,21 +22,20 @@ def train(
     epochs: Annotated[
         int | None, o.option("--epochs", metavar="N", help="Epochs to train.", min=1, default="100")
     ] = None,
-    imgsz: Annotated[
-        int | None, o.option("--imgsz", "--img", metavar="N", help="Image size in pixels.", min=32, default="640")
-    ] = None,
+    imgsz: Annotated[Any, o.image_size("640")] = None,
     batch: Annotated[
         int | None,
         o.option("--batch", "--batch-size", metavar="N", help="Images a batch; -1: what fits a GPU.", default="16"),
     ] = None,
     device: o.Device = None,
     weights: Annotated[
-        str | None,
+        Any,
         o.option(
             "--weights",
             "--pretrained",
-            help="Start from this checkpoint; without --model, with its network.",
+            help="Start from this checkpoint; without --model, with its network. False: start from nothing.",
             metavar="FILE",
+            parser=arguments.checkpoint,
         ),
     ] = None,
     best: Annotated[
@@ -65,11 +65,25 @@ def train(
         o.option("--workers", metavar="N", help="Data loading processes, on a GPU.", min=0, panel=o.MORE, default="8"),
     ] = None,
     freeze: Annotated[
-        int | None,
-        o.option("--freeze", metavar="N", help="Freeze the first so many layers.", min=0, panel=o.MORE, default="none"),
+        Any,
+        o.option(
+            "--freeze",
+            metavar="N ...",
+            help="Freeze the first N layers, or those of several numbers.",
+            panel=o.MORE,
+            default="none",
+            parser=arguments.layers,
+        ),
     ] = None,
     cache: Annotated[
-        str | None, o.option("--cache", metavar="TEXT", help="Cache images: ram or disk.", panel=o.MORE, default="off")
+        str | None,
+        o.option(
+            "--cache",
+            metavar="[ram|disk]",
+            help="Cache images; ram if no place is given.",
+            panel=o.MORE,
+            default="off",
+        ),
     ] = None,
     config: Annotated[
         str | None, o.option("--config", metavar="TEXT", help="Recipe: a name in configs/ or a YAML.", panel=o.MORE)
@@ -85,14 +99,14 @@ def train(
     flags = dict(model=model, data=data, epochs=epochs, imgsz=imgsz, batch=batch, device=device, pretrained=weights)
     flags |= dict(best=best, patience=patience, optimizer=optimizer, lr0=lr0, seed=seed, workers=workers)
     flags |= dict(freeze=freeze, cache=cache, project=project, name=name, exist_ok=exist_ok)
-    with session(verbose):
+    with session(verbose, several=True):
         from pixelkeep.report.tables import result_table
         from pixelkeep.ultra import settings, training
 
         if resume or run:
             result, folder = training.resume(run, flags, requested=resume, assignments=set_)
         else:
-            result, folder = training.train(settings.merge(flags, recipe=config, assignments=set_))
+            result, folder = training.train(settings.merge(flags, command="train", recipe=config, assignments=set_))
     if json:
         show_json(result.to_dict())
     else:

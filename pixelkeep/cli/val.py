@@ -58,7 +58,7 @@ def val(
         from pixelkeep.ultra import settings, validation
 
         flags |= settings.half_precision() if half else {}
-        merged = settings.merge(flags, assignments=set_)
+        merged = settings.merge(flags, command="val", assignments=set_)
         result, folder = validation.validate({**merged, "weights": weights})
     if json:
         show_json(result.to_dict())

@@ -20,7 +20,7 @@ class Protocol:
     """How the figures were measured; None where unknown.
 
     evaluator: "pixelkeep" or "pycocotools"; the figures are equal.
-    imgsz: side in pixels of the images given to the model.
+    imgsz: side in pixels of the images given to the model, or [height, width].
     conf: lowest score of a detection.
     nms_iou: IoU above which non-maximum suppression drops the lower score.
     max_dets: cap on the detections of one image, and in the evaluator of one class in one image.
@@ -33,7 +33,7 @@ class Protocol:
     """
 
     evaluator: str | None = None
-    imgsz: int | None = None
+    imgsz: int | list[int] | None = None
     conf: float | None = None
     nms_iou: float | None = None
     max_dets: int | None = None

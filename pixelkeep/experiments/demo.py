@@ -60,11 +60,11 @@ def run_demo(project: str | None = None, name: str | None = None) -> Outcome:
     spec = resolve_data("demo")
     folder = runs.new_run(project, name, kind="demo")
     LOGGER.info("2/3  Training, then validating the best epoch")
-    recipe = settings.merge({"project": str(folder), "name": "train"}, recipe="demo")
+    recipe = settings.merge({"project": str(folder), "name": "train"}, command="train", recipe="demo")
     result, run = training.train(recipe)
     LOGGER.info("3/3  Detecting in held-out pictures and in a video")
     summary = detection.detect(
-        settings.merge({"save": True, "verbose": False, "project": str(folder), "name": "detect"})
+        settings.merge({"save": True, "verbose": False, "project": str(folder), "name": "detect"}, command="detect")
         | {"weights": str(run / "weights" / "best.pt")},
         sources=[str(spec.root / "images" / "test"), str(spec.root / "demo.mp4")],
         classes=None,

@@ -81,9 +81,10 @@ def _footnote(result) -> str:
     """Say how the figures were made: the protocol in two or three lines."""
     p = result.protocol
     ignored = f", {p.ignored} ignored" if p.ignored else ""
+    size = "x".join(map(str, p.imgsz)) + " (height x width)" if isinstance(p.imgsz, (list, tuple)) else p.imgsz
     return _wrap(
         f"COCO AP by {p.evaluator} on {result.images} images ({result.split}{ignored}), sizes in original pixels; "
-        f"imgsz {p.imgsz}, conf {p.conf}, NMS IoU {p.nms_iou}, at most {p.max_dets} detections an image, {p.precision}."
+        f"imgsz {size}, conf {p.conf}, NMS IoU {p.nms_iou}, at most {p.max_dets} detections an image, {p.precision}."
     )
 
 
@@ -104,5 +105,5 @@ def detection_lines(summary) -> str:
     found = ", ".join(f"{count} {name}" for name, count in summary.detections.most_common()) or "nothing"
     speed = sum(summary.speed_ms.values())
     found = _wrap(f"found     {found} in {summary.images} images, {speed:.0f} ms an image", indent=" " * 10)
-    left_out = "".join(f"left out  {file}: cannot be read\n" for file in summary.unreadable)
+    left_out = "".join(f"left out  {file}: {reason}\n" for file, reason in summary.unreadable.items())
     return f"\n{found}\n{left_out}weights   {summary.weights}\nresults   {summary.folder}"

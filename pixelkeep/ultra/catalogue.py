@@ -19,7 +19,7 @@ from pixelkeep import assets
 from pixelkeep.errors import ModelError
 from pixelkeep.ultra import names
 from pixelkeep.ultra.measure import count_gflops, count_parameters
-from pixelkeep.ultra.runs import write_text
+from pixelkeep.writing import write_text
 
 IMGSZ = 640
 SCALES = "nsmlx"
@@ -54,15 +54,17 @@ def _host_rank(family: str) -> int:
 
 
 def select(pattern: str | None) -> list[str]:
-    """Return the names that contain ``pattern``, or match it where it is a glob.
+    """Return the names that contain ``pattern``, or match it where it is a glob, and the baselines beside them.
 
     Raises:
         ModelError: No name does.
     """
-    found = [n for n in model_names() if pattern is None or pattern in n or fnmatchcase(n, pattern)]
+    known = model_names()
+    found = {n for n in known if pattern is None or pattern in n or fnmatchcase(n, pattern)}
     if not found:
         raise ModelError(f"no model name contains '{pattern}'{names.suggest(pattern or '')}")
-    return found
+    baselines = {f"{n.split('-')[0]}-{n[-1]}" for n in found}  # the host at the same size
+    return [n for n in known if n in found | baselines]
 
 
 def entries(selected: list[str]) -> Iterator[Entry]:

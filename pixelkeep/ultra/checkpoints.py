@@ -8,15 +8,26 @@ import os
 import pickletools
 import re
 import warnings
+import zipfile
 from collections.abc import Iterator
+from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pixelkeep.errors import WeightsError, nearest
+from pixelkeep.errors import ModelError, WeightsError, nearest
+
+if TYPE_CHECKING:
+    from ultralytics.nn.tasks import BaseModel
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # opens files of PyTorch before 1.6
 _MODEL_MODULES = ("torch.", "ultralytics.", "pixelkeep.", "collections.", "numpy.", "pathlib.", "__builtin__.set")
 _YOLOV5_MODULES = ("models.", "utils.")  # top-level packages of the original YOLOv5 repository
+_LARGEST = 2**15  # pixels: no network has been trained on larger images
+
+
+class _Unusable(Exception):
+    """Why a file cannot be used, without its name."""
 
 
 def check_weights(name: str | Path) -> Path:
@@ -29,35 +40,108 @@ def check_weights(name: str | Path) -> Path:
     path = Path(os.path.expanduser(name))  # pathlib's own fails on an unknown user
     if not path.is_file():
         folder = path.parent if path.parent.is_dir() else Path()
-        hint = nearest(path.name, [p.name for p in folder.glob("*.pt")])
-        raise WeightsError(f"weights '{name}' not found{hint}; give a .pt file such as runs/train/exp/weights/best.pt")
+        advice = "give a .pt file such as runs/train/exp/weights/best.pt"
+        raise WeightsError(f"weights '{name}' not found{nearest(path.name, _weights_in(folder), advice)}")
     if path.suffix.lower() != ".pt":
         raise WeightsError(f"weights '{name}': a '{path.suffix}' file; give a PyTorch checkpoint (.pt)")
     load(path)
     return path.resolve()
 
 
+def _weights_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.glob("*.pt")]
+
+
 def load(path: Path) -> dict[str, Any]:
     """Load a checkpoint without executing code.
+
+    The last one is kept, so the steps of a command share one load of a file; see :func:`forget`.
 
     Raises:
         WeightsError: As in :func:`check_weights`.
     """
-    from ultralytics.nn.tasks import BaseModel, guess_model_task, torch_safe_load
+    state = path.stat()
+    try:
+        return _load(path.resolve(), state.st_mtime_ns, state.st_size)
+    except _Unusable as error:
+        raise WeightsError(f"weights '{path}': {error}") from error
+
+
+def forget() -> None:
+    """Give back the memory of the checkpoint that was loaded last."""
+    _load.cache_clear()
+
+
+def model_of(checkpoint: dict[str, Any]) -> BaseModel:
+    """Return the network that a checkpoint is used for: its moving average, else the model itself."""
+    return checkpoint.get("model") if checkpoint.get("ema") is None else checkpoint["ema"]
+
+
+def trained_size(checkpoint: dict[str, Any]) -> int | list[int]:
+    """Return the image size in pixels (a side, or height and width) that a network was trained on, 640 if unknown."""
+    return checkpoint.get("train_args", {}).get("imgsz", 640)
+
+
+@lru_cache(maxsize=1)
+def _load(path: Path, _changed: int, size: int) -> dict[str, Any]:
+    if size == 0:
+        raise _Unusable("the file is empty")
+    checkpoint = _read(path)
+    if problem := _content_problem(checkpoint):
+        raise _Unusable(problem)
+    return checkpoint
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return what a file holds, in known classes alone."""
+    from ultralytics.nn.tasks import torch_safe_load
+
+    from pixelkeep.ultra.integrity import archive_problem, no_construction
 
     _require_restricted_loading()
-    if path.stat().st_size == 0:
-        raise WeightsError(f"weights '{path}': the file is empty")
+    if not zipfile.is_zipfile(path):
+        raise _Unusable(_reason(path, None))
+    if problem := archive_problem(path):
+        raise _Unusable(problem)
     try:
-        with _silence():
-            checkpoint, _ = torch_safe_load(path, safe_only=True)
+        with _silence(), no_construction():
+            return torch_safe_load(path, safe_only=True)[0]
     except Exception as error:  # a damaged or hostile file can fail in any way
-        raise WeightsError(f"weights '{path}': {_reason(path, error)}") from error
-    model = checkpoint.get("model") if checkpoint.get("ema") is None else checkpoint["ema"]
-    if not isinstance(model, BaseModel) or not isinstance(checkpoint.get("train_args", {}), dict):
-        raise WeightsError(f"weights '{path}': no model inside; not a checkpoint of Ultralytics or pixelkeep")
+        raise _Unusable(_reason(path, error)) from error
+
+
+def _content_problem(checkpoint: dict[str, Any]) -> str | None:
+    """Return what makes a loaded checkpoint unusable, or None; note the model's task where nothing says it."""
+    from ultralytics.nn.tasks import BaseModel, guess_model_task
+
+    from pixelkeep.ultra.integrity import model_problem
+    from pixelkeep.ultra.parser import check_activation
+
+    model, trained = model_of(checkpoint), checkpoint.get("train_args", {})
+    definition = getattr(model, "yaml", {})
+    if not isinstance(model, BaseModel) or not (isinstance(trained, dict) and isinstance(definition, dict)):
+        return "no model inside; not a checkpoint of Ultralytics or pixelkeep"
+    if problem := model_problem(model):
+        return problem
+    if not _are_names(getattr(model, "names", {})) or not _is_size(trained.get("imgsz", 640)):
+        return "its class names or training arguments are damaged"
+    if checkpoint.get("modelopt") and find_spec("modelopt") is None:
+        return "trained for int8; install what it needs first: pip install nvidia-modelopt"
+    try:
+        check_activation(definition)
+    except ModelError as error:
+        return str(error)
     model.task = getattr(model, "task", None) or guess_model_task(model)  # only Ultralytics' YOLO class writes it
-    return checkpoint
+    return None
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, dict) and all(type(k) is int and isinstance(name, str) for k, name in value.items())
+
+
+def _is_size(value: object) -> bool:
+    sides = value if isinstance(value, (list, tuple)) else [value]
+    return 1 <= len(sides) <= 2 and all(type(side) is int and 1 <= side <= _LARGEST for side in sides)
 
 
 @contextlib.contextmanager
@@ -87,8 +171,12 @@ def _require_restricted_loading() -> None:
         )
 
 
-def _reason(path: Path, error: Exception) -> str:
-    """Say why a file does not load."""
+def _reason(path: Path, error: Exception | None) -> str:
+    """Say why a file does not load; no error: it is no archive, so loading it was not tried."""
+    from pixelkeep.ultra.integrity import Constructed
+
+    if isinstance(error, Constructed):
+        return f"refused without executing it: it calls the constructor of {error}, as no checkpoint does"
     foreign = _foreign_names(path, error)
     if any(name.startswith(_YOLOV5_MODULES) for name in foreign):
         return (
@@ -111,7 +199,7 @@ def _reason(path: Path, error: Exception) -> str:
     return "damaged, truncated or not a PyTorch checkpoint at all"
 
 
-def _foreign_names(path: Path, error: Exception) -> set[str]:
+def _foreign_names(path: Path, error: Exception | None) -> set[str]:
     """Return the classes and functions that a file refers to and that no model consists of, by reading alone."""
     import torch
 
@@ -126,7 +214,8 @@ def _foreign_names(path: Path, error: Exception) -> set[str]:
         if isinstance(cause, ModuleNotFoundError) and cause.name:
             names.add(f"{cause.name}.")
         cause = cause.__cause__ or cause.__context__
-    return {name for name in names if not any(other.endswith(f".{name}") for other in names)}
+    named = {name for name in names if not any(other.endswith(f".{name}") for other in names)}
+    return {name for name in named if not any(other != name and other.startswith(name) for other in named)}
 
 
 def _legacy_names(path: Path) -> set[str] | None:

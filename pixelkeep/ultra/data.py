@@ -1,22 +1,29 @@
-"""``--data``: a dataset YAML of one's own, the name of a bundled one, or ``demo``, made into a file for Ultralytics."""
+"""``--data``: a dataset YAML of one's own, the name of a bundled one, or ``demo``, read, and made a file for
+Ultralytics."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import yaml
+from ultralytics.utils import LOGGER
 
 from pixelkeep import assets
 from pixelkeep.datasets.demo import write_demo
+from pixelkeep.datasets.loading import Split, load_split
+from pixelkeep.datasets.problems import Problems, to_csv
 from pixelkeep.datasets.spec import DatasetSpec, load_spec, read_mapping
 from pixelkeep.errors import DataError, choices, nearest
 from pixelkeep.ultra.console import Bar
-from pixelkeep.ultra.runs import write_text
+from pixelkeep.writing import write_text
 
+FAR_LARGER = 2  # times the network's input: then a warning says what becomes of small objects
 GENERATED: dict[str, Callable[..., Path]] = {"demo": write_demo}  # name -> writes it into a folder, gives its YAML
 
 
@@ -47,17 +54,63 @@ def resolve_data(name: str | None) -> DatasetSpec:
 
 def _generate(name: str) -> Path:
     """Write a generated dataset unless it is there, with a progress bar."""
-    bar = None
+    with _progress(f"writing {name} data") as progress:
+        return GENERATED[name](assets.home() / "datasets" / name, progress=progress)
 
-    def progress(done: int, total: int) -> None:
-        nonlocal bar
-        bar = bar or Bar(desc=f"writing {name} data", total=total, unit="img")
-        bar.update(done - bar.n)
 
-    file = GENERATED[name](assets.home() / "datasets" / name, progress=progress)
-    if bar is not None:
-        bar.close()
-    return file
+def read_split(spec: DatasetSpec, split: str, imgsz: int | list[int]) -> Split:
+    """Read a split, and say in one summary what is wrong with it and how much smaller its images will be.
+
+    Raises:
+        DataError: Nothing of it, or too little, can be used.
+    """
+    with _progress(f"checking {split} images") as progress:
+        loaded = load_split(spec, split, progress)
+    LOGGER.info(loaded.contents())
+    if summary := loaded.problems.summary(spec.root):
+        LOGGER.warning(summary)
+    if hint := _shrinking(loaded, imgsz):
+        LOGGER.warning(hint)
+    return loaded
+
+
+def list_problems(folder: Path, reports: list[Problems]) -> None:
+    """Write what is wrong with the data, one line a case, into a run folder, if anything is."""
+    if any(report.found for report in reports):
+        listing = folder / "data_problems.csv"
+        write_text(listing, to_csv(reports))
+        LOGGER.info(f"Every case is listed in {listing}")
+
+
+def _shrinking(split: Split, imgsz: int | list[int]) -> str:
+    """Return a warning where images are far larger than the network's input."""
+    height, width = (imgsz, imgsz) if isinstance(imgsz, int) else (imgsz[0], imgsz[-1])
+    factors = [max(record.height / height, record.width / width) for record in split.records]
+    factor = float(np.median(factors))
+    if factor <= FAR_LARGER:
+        return ""
+    middle = split.records[int(np.argsort(factors)[len(factors) // 2])]
+    return (
+        f"{split.problems.split}: images shrink {factor:.1f}-fold (from {middle.width}x{middle.height} to fit "
+        f"{width}x{height}): an object of 12 pixels becomes {12 / factor:.1f}; a larger --imgsz keeps more of it"
+    )
+
+
+@contextlib.contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a function that shows how much is done; there is no bar if it is never called."""
+    bars: list[Bar] = []
+
+    def show(done: int, total: int) -> None:
+        if not bars:
+            bars.append(Bar(desc=what, total=total, unit="img"))
+        bars[0].update(done - bars[0].n)
+
+    try:
+        yield show
+    finally:
+        for bar in bars:
+            bar.close()
 
 
 def write_resolved(spec: DatasetSpec) -> Path:

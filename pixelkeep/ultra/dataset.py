@@ -1,81 +1,161 @@
-"""Images and labels for training and validation, read by Ultralytics, cached outside the user's folders."""
+"""Images and labels for training and validation: read by our own readers, augmented and batched by Ultralytics.
+
+Ultralytics keeps a pickle of the labels beside them, mends damaged pictures in place and may keep pixels beside the
+pictures; here the user's folders are only read, and nothing that is read can execute anything.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ultralytics.cfg import get_cfg
-from ultralytics.data.build import get_split_fraction
+import cv2
+import numpy as np
+from ultralytics.data.augment import Compose, LetterBox, Mosaic, RandomPerspective
 from ultralytics.data.dataset import YOLODataset
-from ultralytics.utils import colorstr
+from ultralytics.utils import LOGGER, colorstr
 
 from pixelkeep import assets
-from pixelkeep.datasets.spec import DatasetSpec
-from pixelkeep.errors import DataError
-
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+from pixelkeep.datasets.loading import load_split
+from pixelkeep.datasets.pixels import read_pixels
+from pixelkeep.datasets.record import ImageRecord
+from pixelkeep.datasets.spec import DatasetSpec, load_spec
 
 
 class Dataset(YOLODataset):
-    """A YOLO-format dataset whose label cache lives in pixelkeep's own cache folder.
+    """The records of one split as Ultralytics' loaders want them.
 
-    Ultralytics keeps a pickle beside the labels: it would be written into the user's data, and reading one that came
-    with downloaded data would execute whatever it carries.
+    Args:
+        records: The images and their objects.
+        spec: The dataset they are from, which says how pixels are read.
+        keywords: As of Ultralytics' dataset. ``imgsz`` may be (height, width): then images are fitted into that
+            rectangle, in training as in validation.
 
     Attributes:
-        shapes: Height and width of each image file; rectangular batches take them out of the labels.
+        records: The images in the order of the labels.
     """
 
+    def __init__(self, records: list[ImageRecord], spec: DatasetSpec, **keywords: Any):
+        self.records = records
+        self.spec = spec
+        size = keywords["imgsz"]
+        self.rectangle = None if isinstance(size, int) else (int(size[0]), int(size[1]))
+        super().__init__(img_path=str(spec.root), **keywords)
+
+    def get_img_files(self, img_path: str) -> list[str]:
+        """Return the image files."""
+        return [str(record.path) for record in self.records]
+
     def get_labels(self) -> list[dict]:
-        """Read the labels and keep the images' sizes.
+        """Return a dictionary for each image, boxes normalised."""
+        return [_label(record) for record in self.records]
 
-        Raises:
-            DataError: Not one image can be read.
-        """
-        try:
-            labels = super().get_labels()
-        except RuntimeError as error:  # "No valid images found in ...", then a line for each image
-            reason = _COLOURS.sub("", (str(error).splitlines()[1:2] or [""])[0]).strip()
-            raise DataError(f"{self.img_path}: no image can be used; the first: {reason}") from error
-        except ValueError as error:  # "No labels found in ..."
-            folder = Path(self.label_files[0]).parent
-            raise DataError(f"{self.img_path}: no image has a label; looked for .txt files in {folder}") from error
-        self.shapes = {label["im_file"]: tuple(label["shape"]) for label in labels}
-        return labels
+    def set_rectangle(self) -> None:
+        """Sort images by their aspect ratio, the records with them."""
+        order = {id(label): record for label, record in zip(self.labels, self.records, strict=True)}
+        super().set_rectangle()
+        self.records = [order[id(label)] for label in self.labels]
 
-    def _load_or_scan_cache(self, cache_path: Path, cache_hash: str) -> tuple[dict, bool]:
-        folder = assets.home() / "cache" / "labels"
+    def load_image(
+        self, i: int, rect_mode: bool = True, resize_short: bool = False
+    ) -> tuple[np.ndarray, tuple[int, int], tuple[int, int]]:
+        """Return an image resized to fit ``imgsz``, its original and its new height and width."""
+        if self.ims[i] is not None:
+            return self.ims[i], self.im_hw0[i], self.im_hw[i]
+        image = self._pixels(i)
+        original = image.shape[:2]
+        image = _fit(image, self.rectangle or (self.imgsz, self.imgsz))
+        if self.augment and self.cache != "ram":
+            self._remember(i, image, original)
+        return image, original, image.shape[:2]
+
+    def build_transforms(self, hyp: Any) -> Compose:
+        """Return Ultralytics' augmentations, for a rectangle where one is asked for."""
+        if self.rectangle is None:
+            return super().build_transforms(hyp)
+        height, width = self.rectangle
+        self.imgsz = max(self.rectangle)
+        transforms = super().build_transforms(hyp)
+        for transform in _flatten(transforms):
+            if isinstance(transform, Mosaic):
+                # The mosaic's centre stays inside the part that is cut out of the square canvas's middle.
+                transform.border = (-(self.imgsz - height // 2), -(self.imgsz - width // 2))
+            elif isinstance(transform, RandomPerspective):
+                transform.size = (width, height)
+            elif isinstance(transform, LetterBox):
+                transform.new_shape = self.rectangle
+        return transforms
+
+    def check_cache_disk(self, safety_margin: float = 0.1) -> bool:
+        """Keep decoded images in the cache folder rather than beside the user's."""
+        folder = assets.home() / "cache" / "pixels"
         folder.mkdir(parents=True, exist_ok=True)
-        key = hashlib.sha256(f"{cache_hash} {self._newest_change()}".encode()).hexdigest()[:24]
-        return super()._load_or_scan_cache(folder / f"{key}.cache", cache_hash)
+        self.npy_files = [folder / f"{self._fingerprint(file)}.npy" for file in self.im_files]
+        return True
 
-    def _newest_change(self) -> int:
-        """Return the time of the newest change of a label file: Ultralytics' hash sees only names and sizes."""
-        return max((os.stat(f).st_mtime_ns for f in self.label_files if os.path.exists(f)), default=0)
+    def cache_images_to_disk(self, i: int) -> None:
+        """Write one decoded image unless it is there, whole or not at all."""
+        file = self.npy_files[i]
+        if file.exists():
+            return
+        partial = file.with_name(f".{file.stem}.{os.getpid()}.partial.npy")
+        try:
+            np.save(partial, self._decode(i), allow_pickle=False)
+            os.replace(partial, file)
+        except OSError as error:  # training reads the image itself then
+            LOGGER.warning(f"cache: {error.strerror}: {file}")
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _pixels(self, i: int) -> np.ndarray:
+        if self.cache == "disk":
+            with suppress(OSError, ValueError, EOFError):
+                return np.load(self.npy_files[i], allow_pickle=False)
+        return self._decode(i)
+
+    def _decode(self, i: int) -> np.ndarray:
+        return read_pixels(Path(self.im_files[i]), self.spec.channels, self.spec.stretch)
+
+    def _fingerprint(self, file: str) -> str:
+        state = os.stat(file)
+        key = f"{file} {state.st_size} {state.st_mtime_ns} {self.spec.channels} {self.spec.stretch}"
+        return hashlib.sha256(key.encode()).hexdigest()[:32]
+
+    def _remember(self, i: int, image: np.ndarray, original: tuple[int, int]) -> None:
+        """Keep an image for the mosaics that follow, and forget the oldest one."""
+        self.ims[i], self.im_hw0[i], self.im_hw[i] = image, original, image.shape[:2]
+        self.buffer.append(i)
+        if 1 < len(self.buffer) >= self.max_buffer_length:
+            oldest = self.buffer.pop(0)
+            self.ims[oldest], self.im_hw0[oldest], self.im_hw[oldest] = None, None, None
 
 
-def build_dataset(args: Any, images: str | list[str], batch: int, data: dict, *, train: bool, stride: int) -> Dataset:
+def build_dataset(args: Any, batch: int, data: dict, *, train: bool, stride: int) -> Dataset:
     """Build the dataset of one split.
 
     Args:
-        args: Ultralytics' settings.
-        images: Image folders or lists.
-        batch: Batch size, for rectangular batches.
-        data: The dataset dictionary (names, channels).
-        train: Whether to augment; validation uses rectangular batches with half a stride of padding.
+        args: Ultralytics' settings; ``imgsz`` may be [height, width].
+        batch: Batch size, for batches of the images' own shape in validation.
+        data: The dataset dictionary, whose ``yaml_file`` :func:`pixelkeep.ultra.data.write_resolved` wrote.
+        train: Whether to augment.
         stride: Largest stride of the model in pixels.
     """
+    split = "train" if train else args.split
+    spec = load_spec(Path(data["yaml_file"]))
+    records = _fraction(load_split(spec, split).records, args.fraction, split)
+    rectangle = isinstance(args.imgsz, (list, tuple))
     return Dataset(
-        img_path=images,
-        imgsz=args.imgsz,
+        records,
+        spec,
+        imgsz=tuple(args.imgsz) if rectangle else args.imgsz,
         batch_size=batch,
         augment=train,
         hyp=args,
-        rect=args.rect or not train,
+        rect=not rectangle and (args.rect or not train),
         cache=args.cache or None,
         single_cls=args.single_cls or False,
         stride=stride,
@@ -84,20 +164,51 @@ def build_dataset(args: Any, images: str | list[str], batch: int, data: dict, *,
         task=args.task,
         classes=args.classes,
         data=data,
-        fraction=get_split_fraction(args.fraction, "train" if train else args.split),
     )
 
 
-def scan(spec: DatasetSpec, split: str) -> tuple[Dataset, dict]:
-    """Read the labels of a split without a model; the scan is cached for the training that follows.
+def _label(record: ImageRecord) -> dict:
+    """Return what Ultralytics knows of an image: float32, boxes as fractions of the image."""
+    size = np.array([record.width, record.height])
+    middle, side = (record.boxes[:, :2] + record.boxes[:, 2:]) / 2, record.boxes[:, 2:] - record.boxes[:, :2]
+    return {
+        "im_file": str(record.path),
+        "shape": (record.height, record.width),
+        "cls": record.classes.astype(np.float32)[:, None],  # (n, 1)
+        "bboxes": np.hstack([middle / size, side / size]).astype(np.float32),  # (n, 4) xywh
+        "segments": [(outline / size).astype(np.float32) for outline in record.polygons or []],
+        "keypoints": None,
+        "normalized": True,
+        "bbox_format": "xywh",
+    }
 
-    Returns:
-        The dataset, and the dictionary that describes its data.
 
-    Raises:
-        DataError: Nothing of it can be used.
-    """
-    data = spec.to_ultralytics()
-    data |= {"nc": len(spec.names), "channels": data.get("channels", 3)}
-    args = get_cfg(overrides={"split": split, "task": "detect", "imgsz": 640})
-    return build_dataset(args, data[split], 1, data, train=split == "train", stride=32), data
+def _fit(image: np.ndarray, rectangle: tuple[int, int]) -> np.ndarray:
+    """Resize (H, W, C) to the largest size of its shape that fits into (height, width)."""
+    height, width = image.shape[:2]
+    ratio = min(rectangle[0] / height, rectangle[1] / width)
+    if ratio == 1:
+        return image
+    size = np.clip(np.ceil(np.array([width, height]) * ratio), 1, rectangle[::-1]).astype(int).tolist()
+    image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    return image[..., None] if image.ndim == 2 else image
+
+
+def _flatten(transform: Any) -> Iterable[Any]:
+    """Yield a transform and all those inside it."""
+    yield transform
+    for part in getattr(transform, "transforms", ()):
+        yield from _flatten(part)
+    if inner := getattr(transform, "pre_transform", None):
+        yield from _flatten(inner)
+
+
+def _fraction(records: list[ImageRecord], fraction: float | list, split: str) -> list[ImageRecord]:
+    """Return the first part of the records: ``fraction`` is a ratio, a count, or one of either for each split."""
+    if isinstance(fraction, (list, tuple)):
+        position = ("train", "val", "test").index(split)
+        fraction = fraction[position] if position < len(fraction) else 1.0
+    elif split != "train":
+        return records
+    count = round(len(records) * fraction) if fraction <= 1 else int(fraction)
+    return records[: max(1, count)]

@@ -12,7 +12,9 @@ from ultralytics.nn import tasks
 
 from pixelkeep.errors import ModelError, PixelkeepError
 from pixelkeep.ultra import names
-from pixelkeep.ultra.checkpoints import check_weights, load
+from pixelkeep.ultra.checkpoints import check_weights, load, model_of
+
+PROBE = 256  # pixels a side, as Ultralytics takes to measure the strides of a network
 
 
 def resolve_model(name: str) -> str | Path:
@@ -28,12 +30,13 @@ def resolve_model(name: str) -> str | Path:
         return path.resolve()
     model = names.parse(path.name) if path.name == name else None
     if model is None:
-        raise ModelError(f"model '{name}' not found{names.suggest(name)}; 'pixelkeep models' lists the names")
+        advice = "'pixelkeep models' lists the names"
+        raise ModelError(f"model '{name}' not found{names.suggest(name, advice)}")
     return f"{model}.yaml"
 
 
 def check_model(model: str | Path, channels: int = 3) -> dict:
-    """Build a model on the meta device and return its definition.
+    """Build and run a model on the meta device, and return its definition.
 
     Args:
         model: As :func:`resolve_model` returns it.
@@ -43,15 +46,20 @@ def check_model(model: str | Path, channels: int = 3) -> dict:
         ModelError: It is no model definition, cannot be built, or does not detect boxes.
     """
     if isinstance(model, Path) and model.suffix == ".pt":
-        checkpoint = load(model)
-        network = checkpoint.get("ema") or checkpoint["model"]
+        network = model_of(load(model))
         _require_detection(network.task, model)
-        return network.yaml
-    definition = _read(model) if isinstance(model, Path) else names.parse(model).definition()
+        definition = _require_rows(network.yaml, model)
+    else:
+        definition = _read(model) if isinstance(model, Path) else names.parse(model).definition()
+    _refuse_downloads(definition, model)
     try:
+        network = tasks.BaseModel()
         with torch.device("meta"):
-            tasks.parse_model(deepcopy(definition), channels, False)
+            network.model, network.save = tasks.parse_model(deepcopy(definition), channels, False)
         _require_detection(tasks.guess_model_task(definition), model)
+        with torch.no_grad():  # in training mode: decoding needs real anchors; two: one value cannot be normalised
+            network.train()(torch.empty(2, channels, PROBE, PROBE, device="meta"))
+        yaml.safe_dump(definition)  # as the run folder will hold it
     except PixelkeepError:
         raise
     except Exception as error:  # Ultralytics' parser fails in whatever way a wrong row makes it fail
@@ -71,7 +79,25 @@ def _read(path: Path) -> dict:
         content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
         raise ModelError(f"model '{path}': not a YAML file ({str(error).splitlines()[0]})") from error
+    _require_rows(content, path)
+    definition = tasks.yaml_model_load(path)
+    if not definition["scale"]:  # Ultralytics takes the first, and says so when it builds the network
+        definition["scale"] = next(iter(definition.get("scales") or ()), "")
+    return definition
+
+
+def _require_rows(content: object, path: Path) -> dict:
+    """Return the definition if it has the two lists of rows that make one."""
     rows = isinstance(content, dict) and [content.get(key) for key in ("backbone", "head")]
     if not rows or not all(isinstance(part, list) and all(isinstance(row, list) for row in part) for part in rows):
         raise ModelError(f"model '{path}': not a model definition; it needs 'backbone' and 'head' with lists of rows")
-    return tasks.yaml_model_load(path)
+    return content
+
+
+def _refuse_downloads(definition: dict, model: str | Path) -> None:
+    """Refuse a row for which Ultralytics would fetch pretrained weights while it builds the network."""
+    for row in definition["backbone"] + definition["head"]:
+        if row[2:3] == ["TorchVision"] and not (len(row) > 3 and row[3][2:3] in ([None], ["None"])):
+            raise ModelError(
+                f"model '{model}': row {row} downloads weights; write None as third argument of TorchVision"
+            )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -12,11 +13,14 @@ from ultralytics.utils import LOGGER
 
 from pixelkeep.errors import OptionError, SourceError, choices, nearest
 from pixelkeep.ultra import runs
-from pixelkeep.ultra.checkpoints import check_weights, load
+from pixelkeep.ultra.checkpoints import check_weights, load, model_of, trained_size
 from pixelkeep.ultra.console import Bar
 from pixelkeep.ultra.predictor import Predictor
 from pixelkeep.ultra.settings import for_ultralytics
-from pixelkeep.ultra.sources import is_live, resolve_sources
+from pixelkeep.ultra.sources import download, is_file_address, is_live, resolve_sources
+from pixelkeep.writing import PARTIAL, write_text
+
+NO_FRAME = "no picture or frame can be read from it"
 
 
 @dataclass
@@ -28,7 +32,7 @@ class Summary:
         weights: The weights that were used.
         images: How many images and frames were looked at.
         detections: How many objects were found, by class.
-        unreadable: Files that were left out because they cannot be read.
+        unreadable: For each file that was left out the reason why it cannot be read.
         speed_ms: Milliseconds an image for preprocess, inference and postprocess.
     """
 
@@ -36,7 +40,7 @@ class Summary:
     weights: Path
     images: int = 0
     detections: Counter = field(default_factory=Counter)
-    unreadable: list[str] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
     speed_ms: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict:
@@ -68,58 +72,78 @@ def detect(
     if not given:
         LOGGER.info(f"no weights given: using {weights}, trained last")
     checkpoint = load(weights)
-    model = checkpoint.get("ema") or checkpoint["model"]
+    model = model_of(checkpoint)
     if getattr(model, "task", "detect") != "detect":
         raise OptionError(f"weights '{weights}' are for task '{model.task}'; this command runs detection models")
     if classes is not None:
         settings["classes"] = _class_numbers(classes, model.names)
-    settings.setdefault("imgsz", checkpoint.get("train_args", {}).get("imgsz", 640))
+    settings.setdefault("imgsz", trained_size(checkpoint))
+    settings.setdefault("rect", not isinstance(settings["imgsz"], list))  # no more padding than the stride asks for
     project, name, exist_ok = (settings.pop(key, None) for key in ("project", "name", "exist_ok"))
     folder = runs.new_run(project, name, kind="detect", exist_ok=bool(exist_ok))
     settings.update(model=str(weights), mode="predict", save_dir=str(folder))
-    files = source if isinstance(source, list) else []
     if save_video is None:
-        save_video = bool(files) or not is_live(source)
-    predictor = Predictor(for_ultralytics(settings), save_video=save_video)
-    listed = folder / "sources.txt"
-    if files:  # Ultralytics takes images alone as a list, but images and videos from a list file
-        runs.write_text(listed, "".join(f"{file}\n" for file in files))
+        save_video = isinstance(source, list) or not is_live(source)
     try:
-        return _run(predictor, str(listed) if files else source, files, Summary(folder, weights), save_json)
+        with runs.storage(folder):
+            runs.clear(folder, ("predictions.json",))
+            channels, stretch = model.yaml.get("channels", 3), model.yaml.get("stretch")
+            predictor = Predictor(for_ultralytics(settings), save_video, channels, stretch)
+            if isinstance(source, str) and is_file_address(source):
+                source = [download(source, folder / PARTIAL)]
+            return _run(predictor, source, Summary(folder, weights), save_json)
     finally:
-        listed.unlink(missing_ok=True)
         with suppress(OSError):
             for unused in (folder, folder.parent):
                 unused.rmdir()  # only if nothing has been written
 
 
-def _run(predictor: Predictor, source: str, files: list[str], summary: Summary, save_json: bool) -> Summary:
-    """Detect in ``source``; ``files`` are the pictures and videos that it stands for, where that is known."""
+def _run(predictor: Predictor, source: str | list[str], summary: Summary, save_json: bool) -> Summary:
+    """Detect in ``source``."""
+    files = source if isinstance(source, list) else []
+    if files:  # Ultralytics takes images alone as a list, but images and videos from a list file
+        source = str(summary.folder / PARTIAL / "sources.txt")
+        write_text(Path(source), "".join(f"{file}\n" for file in files))
     records: list[dict] = []
     frames: Counter = Counter()
-    bar = Bar(desc="detecting", unit="img", disable=predictor.args.verbose)
     try:
-        for result in predictor(source, stream=True):
-            summary.images += 1
-            bar.update()
-            frames[result.path] += 1
-            summary.detections.update(result.names[int(c)] for c in result.boxes.cls)
-            if save_json:
-                number = frames[result.path] * predictor.args.vid_stride
-                records += _records(result, summary.images, number if predictor.dataset.mode != "image" else None)
-        summary.unreadable = [file for file in files if file not in frames]
+        with predictor.reading(), closing(_shown(predictor(source, stream=True), predictor.args.verbose)) as results:
+            for result in results:
+                summary.images += 1
+                frames[result.path] += 1
+                summary.detections.update(result.names[int(c)] for c in result.boxes.cls)
+                if save_json:
+                    number = frames[result.path] * predictor.args.vid_stride
+                    records += _records(result, summary.images, number if predictor.dataset.mode != "image" else None)
+        missing = (file for file in files if file not in frames)
+        summary.unreadable = {file: predictor.unreadable.get(file, NO_FRAME) for file in missing}
     except KeyboardInterrupt:
         LOGGER.info("Interrupted: keeping what has been found")
     except (ConnectionError, FileNotFoundError) as error:
         reason = str(error).splitlines()[0]
         raise SourceError(f"source '{source}' cannot be opened ({reason}); is it there and connected?") from error
-    bar.close()
+    predictor.finish_videos()
     if summary.unreadable and not summary.images:
-        raise SourceError(f"source '{summary.unreadable[0]}' cannot be read as a picture or video; it may be damaged")
+        file, reason = next(iter(summary.unreadable.items()))
+        raise SourceError(f"source '{file}': {reason}; it may be damaged")
     if save_json:
         runs.write_json(summary.folder / "predictions.json", records)
     summary.speed_ms = {key: round(value, 3) for key, value in (predictor.speed or {}).items()}
     return summary
+
+
+def _shown(results: Generator, verbose: bool) -> Generator:
+    """Pass results on with a progress bar, which appears with the first of them."""
+    bar = None
+    with closing(results):
+        try:
+            for result in results:
+                bar = bar or Bar(desc="detecting", unit="img", disable=verbose)
+                bar.update()
+                yield result
+        finally:
+            if bar is not None:
+                bar.close()
 
 
 def _records(result: Results, image_id: int, frame: int | None) -> list[dict]:

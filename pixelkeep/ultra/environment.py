@@ -10,13 +10,13 @@ import ctypes
 import json
 import os
 import platform
-import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 from pixelkeep import assets
 from pixelkeep.errors import OptionError
+from pixelkeep.writing import write_bytes
 
 VARIABLES = {
     "YOLO_OFFLINE": "true",  # no connectivity probe, telemetry, update check or download
@@ -26,6 +26,12 @@ VARIABLES = {
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "MPLBACKEND": "Agg",
 }
+CACHES = {  # of others, inside our own cache folder unless the user has named one
+    "MPLCONFIGDIR": "matplotlib",
+    "TORCHINDUCTOR_CACHE_DIR": "torchinductor",
+    "TRITON_CACHE_DIR": "triton",
+    "CUDA_CACHE_PATH": "cuda",
+}
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # names and values from glibc's malloc.h
 
 
@@ -33,6 +39,8 @@ def prepare() -> None:
     """Set the process up for a command. Call it before Ultralytics, torch or albumentations are imported."""
     os.environ.setdefault("PIXELKEEP_DATASETS_DIR", _users_datasets_dir())
     os.environ.update(VARIABLES)
+    for variable, name in CACHES.items():
+        os.environ.setdefault(variable, str(assets.home() / name))
     config = assets.home() / "ultralytics"
     os.environ["YOLO_CONFIG_DIR"] = str(config)
     os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS") or str(cpu_count())
@@ -57,6 +65,13 @@ def use_all_cores() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or cpu_count()))
 
 
+def warn_without_half(device: object) -> None:
+    """Say that a device computes in single precision although half was asked for."""
+    from ultralytics.utils import LOGGER
+
+    LOGGER.warning(f"Half precision has no effect on {device}: computing in fp32.")
+
+
 def keep_large_buffers() -> bool:
     """Tell glibc's allocator to keep large buffers instead of returning them to the system at every step.
 
@@ -74,12 +89,20 @@ def keep_large_buffers() -> bool:
 
 def _users_datasets_dir() -> str:
     """Return the folder against which the user's Ultralytics resolves a dataset's relative ``path``, or ''."""
-    base = os.environ.get("YOLO_CONFIG_DIR")
-    candidates = [Path(base)] if base else [Path.home() / ".config", Path.home() / "AppData" / "Roaming"]
-    for folder in candidates:
-        with suppress(OSError, ValueError, KeyError):
-            return str(json.loads((folder / "Ultralytics" / "settings.json").read_text("utf-8"))["datasets_dir"])
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return str(json.loads((_users_config() / "Ultralytics" / "settings.json").read_text("utf-8"))["datasets_dir"])
     return ""
+
+
+def _users_config() -> Path:
+    """Return the folder that the user's Ultralytics keeps its own in, as its ``get_user_config_dir`` does."""
+    if chosen := os.environ.get("YOLO_CONFIG_DIR"):
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        return Path.home() / "AppData" / "Roaming"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support"
+    return Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config"))
 
 
 def _provide_fonts(folder: Path) -> None:
@@ -90,6 +113,5 @@ def _provide_fonts(folder: Path) -> None:
     import matplotlib
 
     source = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    folder.mkdir(parents=True, exist_ok=True)
     for name in missing:
-        shutil.copyfile(source, folder / name)
+        write_bytes(folder / name, source.read_bytes())

@@ -99,11 +99,13 @@ def _load(path: Path, scale: str, shown: str) -> dict:
     return d
 
 
-def suggest(name: str) -> str:
-    """Return a hint to the nearest model name."""
-    known = [f"{f}-{s}" for f in our_families() for s in _scales(assets.find("models", f))]
-    known += [f"{f}-{s}" for f in STOCK_FAMILIES if stock_yaml(f) for s in _scales(stock_yaml(f))]
-    return nearest(name, known)
+def suggest(name: str, otherwise: str = "") -> str:
+    """Return a hint to the nearest model name, or to the nearest family where no size is given; see ``nearest``."""
+    files = {family: assets.find("models", family) for family in our_families()}
+    files |= {family: path for family in STOCK_FAMILIES if (path := stock_yaml(family))}
+    sized = _TRAILING_SCALE.match(name) or _INNER_SCALE.match(name)
+    known = [f"{family}-{scale}" for family, path in files.items() for scale in _scales(path)] if sized else files
+    return nearest(name, known, otherwise)
 
 
 def extend_yaml_load(load: Callable[[str | Path], dict], tasks: ModuleType) -> Callable[[str | Path], dict]:
@@ -117,6 +119,8 @@ def extend_yaml_load(load: Callable[[str | Path], dict], tasks: ModuleType) -> C
         for family, scale in _splits(path.stem):  # exp5s/yolov5s-mine.yaml means exp5s/yolov5-mine.yaml at scale s
             if (sibling := path.with_name(family + path.suffix)).is_file():
                 return _load(sibling, scale, str(path))
+        if stock_yaml(path.stem):  # yolov8.yaml, yolov10n.yaml: whole file names of Ultralytics'
+            return load(path)
         model = parse(path.name) if path.name == str(path) else None
         # Ultralytics' own files go Ultralytics' way unless the spelling is ours.
         ours = model and (assets.find("models", model.family) or _TRAILING_SCALE.match(path.stem))

@@ -14,6 +14,8 @@ channel arithmetic, the stock parser runs, and the real blocks are put in the st
 from __future__ import annotations
 
 import ast
+import re
+import reprlib
 from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
@@ -28,6 +30,8 @@ from torch import nn
 from pixelkeep.errors import ModelError, choices, nearest
 from pixelkeep.ultra.registry import REGISTRY, BlockSpec
 
+_SHORT = reprlib.Repr()  # nested references in a YAML can stand for a text without end
+_SHORT.maxlist, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlevel = 12, 80, 80, 3
 Parse = Callable[[dict, int, bool], tuple[nn.Sequential, list[int]]]
 
 
@@ -61,6 +65,7 @@ def extend_parser(parse: Parse, tasks: ModuleType) -> Parse:
 
     @wraps(parse)
     def parse_model(d: dict, ch: int, verbose: bool = True) -> tuple[nn.Sequential, list[int]]:
+        check_activation(d)
         _check_names(d, tasks)
         written = deepcopy(d)  # the stock parser changes the arguments of its rows
         try:
@@ -91,7 +96,51 @@ def _failing_row(parse: Parse, d: dict, ch: int) -> int | None:
 def _where(d: dict, index: int) -> str:
     """Name the YAML file and the row, as errors show them."""
     rows = d["backbone"] + d["head"]
-    return f"{d.get('yaml_file') or 'model YAML'}, row {index} {rows[index]}"
+    return f"{_file(d)}, row {index} {_SHORT.repr(rows[index])}"
+
+
+def _file(d: dict) -> str:
+    return d.get("yaml_file") or "model YAML"
+
+
+def check_activation(d: dict) -> None:
+    """Check that ``activation:`` is nothing but an activation, since Ultralytics evaluates it as Python code.
+
+    Raises:
+        ModelError: It is something else than ``nn.SiLU()``, ``torch.nn.LeakyReLU(0.1)`` or the like.
+    """
+    given = d.get("activation")
+    if given and not _is_activation(given):
+        raise ModelError(
+            f"{_file(d)}: 'activation: {_SHORT.repr(given)}' must be an activation of torch.nn with plain arguments, "
+            "such as nn.SiLU() or nn.LeakyReLU(0.1)"
+        )
+
+
+def _is_activation(text: Any) -> bool:
+    try:
+        call = ast.parse(text.strip(), mode="eval").body
+        name = re.fullmatch(r"(torch\.)?nn\.(\w+)", ast.unparse(call.func))[2]
+        for value in (*call.args, *(keyword.value for keyword in call.keywords)):
+            ast.literal_eval(value)
+    except (SyntaxError, ValueError, TypeError, AttributeError, RecursionError, MemoryError):  # any other text
+        return False
+    return getattr(getattr(nn, name, None), "__module__", None) == nn.SiLU.__module__ or name == "Identity"
+
+
+def _is_layer(name: str, tasks: ModuleType) -> bool:
+    """Whether a row may name it: a registered block, or what Ultralytics looks up, provided that it is a layer."""
+    if name in REGISTRY:
+        return True
+    if name.startswith("nn."):
+        layer = getattr(nn, name.removeprefix("nn."), None)
+    elif name.startswith("torchvision.ops."):
+        import torchvision
+
+        layer = getattr(torchvision.ops, name.removeprefix("torchvision.ops."), None)
+    else:
+        layer = getattr(tasks, name, None)
+    return isinstance(layer, type) and issubclass(layer, nn.Module)
 
 
 def _check_names(d: dict, tasks: ModuleType) -> None:
@@ -100,10 +149,8 @@ def _check_names(d: dict, tasks: ModuleType) -> None:
             raise ModelError(f"{_where(d, index)}: a row is [from, repeats, module, arguments]")
         name = row[2]
         if not isinstance(name, str):
-            raise ModelError(f"{_where(d, index)}: the module must be a name, not {name!r}")
-        if name in REGISTRY or name.startswith("torchvision.ops.") or hasattr(tasks, name):
-            continue
-        if name.startswith("nn.") and hasattr(nn, name[3:]):
+            raise ModelError(f"{_where(d, index)}: the module must be a name, not {_SHORT.repr(name)}")
+        if _is_layer(name, tasks):
             continue
         known = [key for key, value in vars(tasks).items() if isinstance(value, type) and issubclass(value, nn.Module)]
         hint = nearest(name, [*REGISTRY, *known])

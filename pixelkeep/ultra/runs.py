@@ -6,18 +6,22 @@ weights/), a run holds settings.yaml, environment.json, data.yaml, model.yaml, m
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 
-from pixelkeep.errors import OptionError, WeightsError
+from pixelkeep.errors import OptionError, WeightsError, storage_error
+from pixelkeep.writing import sweep, write_text
 
 RUNS = Path("runs")
+RESULTS = ("metrics.json", "predictions.json", "results.csv", "weights/last.pt", "weights/best.pt")
 PACKAGES = (
     "pixelkeep",
     "ultralytics",
@@ -100,9 +104,9 @@ def run_to_resume(run: str | None, project: str | None = None, name: str | None 
     return max(unfinished, key=lambda r: (r / "weights" / "last.pt").stat().st_mtime).resolve()
 
 
-def clear(folder: Path) -> None:
+def clear(folder: Path, names: tuple[str, ...] = RESULTS) -> None:
     """Take away what an earlier run left in a folder that is used again, so that nothing of it passes for new."""
-    for name in ("metrics.json", "predictions.json", "results.csv", "weights/last.pt", "weights/best.pt"):
+    for name in names:
         (folder / name).unlink(missing_ok=True)
 
 
@@ -111,12 +115,24 @@ def is_finished(folder: Path) -> bool:
     return (folder / "metrics.json").is_file()
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is either whole under its name or not there."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+@contextlib.contextmanager
+def storage(folder: Path) -> Iterator[None]:
+    """Use a run folder: leave nothing half-written in it, and tell in one line when the disk does not allow writing.
+
+    What a killed run left half-written there is taken away first.
+
+    Raises:
+        StorageError: The disk is full, or may not be written to.
+    """
+    sweep(folder)
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if told := storage_error(error, folder):
+            raise told from error
+        raise
+    finally:
+        sweep(folder)
 
 
 def write_yaml(path: Path, value: dict) -> None:

@@ -11,11 +11,12 @@ import yaml
 
 from pixelkeep import assets
 from pixelkeep.errors import OptionError, choices, nearest
+from pixelkeep.ultra import scope
 
 # Where our commands differ from Ultralytics' defaults.
 DEFAULTS: dict[str, Any] = {"plots": True, "verbose": True}
-# Keys of a recipe that are ours; the rest are Ultralytics' settings.
-OWN = ("best", "expected")
+# Settings that are ours; the rest are Ultralytics' settings.
+OWN = ("best",)
 BEST = ("AP", "AP_S")
 # Decided by the command itself: they may only be given as Ultralytics' defaults have them.
 DECIDED = ("task", "mode", "resume", "source", "embed", "cfg")  # by the command
@@ -39,7 +40,7 @@ def load_recipe(name: str) -> dict:
         recipe = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise OptionError(f"--config {path}: cannot be read as text ({error})") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that does not exist, brackets without end
         raise OptionError(f"--config {path}: not valid YAML ({' '.join(str(error).split())})") from error
     if not isinstance(recipe, dict):
         raise OptionError(f"--config {path}: a recipe is a mapping of settings, not {type(recipe).__name__}")
@@ -55,36 +56,73 @@ def parse_assignments(assignments: list[str]) -> dict:
             raise OptionError(f"--set {assignment}: write it as key=value, e.g. --set mosaic=0.5")
         try:
             settings[key.strip()] = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise OptionError(f"--set {assignment}: the value is not valid YAML") from error
     return settings
 
 
-def merge(flags: dict, *, recipe: str | None = None, assignments: list[str] | None = None) -> dict:
-    """Merge defaults, recipe, flags and assignments, later ones winning; flags that are None were not given."""
-    given = {key: value for key, value in flags.items() if value is not None}
-    merged = {**DEFAULTS, **(load_recipe(recipe) if recipe else {}), **given, **parse_assignments(assignments or [])}
-    merged.pop("expected", None)
-    for key, value in merged.items():
-        if key in ("project", "name") and isinstance(value, (int, float)):  # --set name=5 is a name
-            merged[key] = str(value)
-        elif key not in ("project", "name") and isinstance(value, str) and _EXPONENT.fullmatch(value):
-            merged[key] = float(value)  # YAML takes 1e-3 for a text: it wants 1.0e-3
+def merge(flags: dict, *, command: str, recipe: str | None = None, assignments: list[str] | None = None) -> dict:
+    """Merge defaults, recipe, flags and assignments, later ones winning, and check the outcome.
+
+    Args:
+        flags: Settings by name; those that are None were not given.
+        command: train, val or detect: what the settings are for.
+        recipe: A name in configs/, or a YAML file.
+        assignments: ``key=value``, each as given to --set.
+
+    Raises:
+        OptionError: An unknown setting, one without effect in this command, or a value that is not allowed.
+    """
+    given = {key: value for key, value in flags.items() if value is not None} | parse_assignments(assignments or [])
+    base = load_recipe(recipe) if recipe else {}
+    base.pop("expected", None)
+    _check_scope({**_unlike_defaults(base), **given}, command)
+    merged = {key: _as_meant(key, value) for key, value in {**DEFAULTS, **base, **given}.items()}
     check(merged)
     return merged
 
 
+def _as_meant(key: str, value: object) -> object:
+    """Return a value of the kind that was meant: a run may be called 5, and YAML takes 1e-3 for a text."""
+    if key in ("project", "name"):
+        return str(value) if isinstance(value, (int, float)) else value
+    if isinstance(value, str) and _EXPONENT.fullmatch(value):
+        number = float(value)
+        return int(number) if number.is_integer() else number
+    return value
+
+
+def _unlike_defaults(recipe: dict) -> dict:
+    """Leave out what a recipe gives as Ultralytics' defaults have it: it may be a copy of their whole file."""
+    from ultralytics.cfg import DEFAULT_CFG_DICT
+
+    return {
+        key: value for key, value in recipe.items() if key not in DEFAULT_CFG_DICT or value != DEFAULT_CFG_DICT[key]
+    }
+
+
+def _check_scope(settings: dict, command: str) -> None:
+    """Refuse settings that would be passed over in silence: unknown ones, and those of other commands."""
+    from ultralytics.cfg import DEFAULT_CFG_DICT
+
+    for key in settings:
+        if key not in DEFAULT_CFG_DICT and key not in OWN:
+            raise OptionError(f"unknown setting '{key}'{nearest(key, [*DEFAULT_CFG_DICT, *OWN])}")
+        users = scope.commands_using(key)
+        if key not in DECIDED and command not in users:
+            instead = scope.INSTEAD.get(key) or (f"; it is for {' and '.join(users)}" if users else "")
+            raise OptionError(f"setting '{key}' has no effect in {command}{instead}")
+
+
 def check(settings: dict) -> None:
-    """Check names and values of settings against Ultralytics' own and ours.
+    """Check the values of settings against Ultralytics' rules and ours.
 
     Raises:
-        OptionError: An unknown setting, or a value that is not allowed.
+        OptionError: A value that is not allowed.
     """
     from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
 
     for key, value in settings.items():
-        if key not in DEFAULT_CFG_DICT and key not in OWN:
-            raise OptionError(f"unknown setting '{key}'{nearest(key, [*DEFAULT_CFG_DICT, *OWN])}")
         if key in DECIDED and value != DEFAULT_CFG_DICT[key]:
             raise OptionError(f"{key}: {value} cannot be set; the command decides it")
     if settings.get("best", "AP") not in BEST:
@@ -115,8 +153,8 @@ def _is_count(value: object, low: int = 0) -> bool:
 
 
 def _is_imgsz(value: object) -> bool:
-    sides = value if isinstance(value, list) else [value]
-    return 1 <= len(sides) <= 2 and all(_is_count(side, 1) for side in sides)
+    sides = value if isinstance(value, list) and len(value) == 2 else [value]
+    return all(isinstance(side, int) and _is_count(side, 1) for side in sides)
 
 
 def _are_counts(value: object) -> bool:
@@ -132,7 +170,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "pretrained": (lambda value: isinstance(value, (str, bool)), "a checkpoint (.pt)"),
     "epochs": (lambda value: _is_count(value, 1), "a positive whole number"),
     "batch": (lambda value: value == -1 or _is_count(value, 1), "a positive whole number, or -1 for what fits a GPU"),
-    "imgsz": (_is_imgsz, "a positive number of pixels"),
+    "imgsz": (_is_imgsz, "a positive number of pixels, or [height, width]"),
     "workers": (_is_count, "a number of processes, 0 or more"),
     "close_mosaic": (_is_count, "a number of epochs, 0 or more"),
     "warmup_epochs": (_is_number, "a number of epochs, 0 or more"),

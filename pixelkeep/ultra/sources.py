@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import glob
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import cv2
 from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS
+from ultralytics.utils.downloads import safe_download, url2file
 
 from pixelkeep.errors import SourceError, choices, nearest
 
@@ -24,6 +26,26 @@ def is_remote(source: str) -> bool:
 def is_live(source: str) -> bool:
     """Whether a source never ends by itself: a webcam index or a stream."""
     return source.isnumeric() or source.lower().startswith(REMOTE[2:]) or source.lower().endswith(STREAMS)
+
+
+def is_file_address(source: str) -> bool:
+    """Whether a source is the web address of an image or video file, which is downloaded first."""
+    ending = urlsplit(source.lower()).path.rpartition(".")[-1]
+    return source.lower().startswith(REMOTE[:2]) and ending in IMG_FORMATS | VID_FORMATS
+
+
+def download(address: str, folder: Path) -> str:
+    """Download an image or video into a folder and return its path.
+
+    Raises:
+        SourceError: It cannot be had.
+    """
+    try:
+        file = safe_download(address, file=folder / url2file(address), unzip=False, progress=False)
+    except (ConnectionError, FileNotFoundError, MemoryError) as error:
+        reason = " ".join(str(error).split())
+        raise SourceError(f"source '{address}' cannot be downloaded ({reason}); is the address right?") from error
+    return str(file)
 
 
 def resolve_sources(sources: list[str]) -> str | list[str]:

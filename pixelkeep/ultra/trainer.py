@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
+import shutil
 from copy import copy
 from pathlib import Path
 from typing import Any
 
+from ultralytics.engine import trainer as engine
 from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.utils import DEFAULT_CFG, RANK
-from ultralytics.utils.torch_utils import strip_optimizer, unwrap_model
+from ultralytics.utils import DEFAULT_CFG, LOGGER
+from ultralytics.utils.checks import check_imgsz
+from ultralytics.utils.torch_utils import get_torch_device_backend, strip_optimizer, unwrap_model
 
+from pixelkeep.ultra import distributed
 from pixelkeep.ultra.dataset import build_dataset
 from pixelkeep.ultra.environment import use_all_cores
-from pixelkeep.ultra.runs import write_text
 from pixelkeep.ultra.validator import COLUMNS, Validator
+from pixelkeep.ultra.whole import WholePlots, WholeYAML, replaced
+from pixelkeep.writing import PARTIAL, staged, write_text
 
 STARVED = 10  # optimizer steps an epoch below which gradients are not accumulated
 
 
-class Trainer(DetectionTrainer):
+class Trainer(WholePlots, DetectionTrainer):
     """A detection trainer that reports AP and AP_S in every epoch and keeps the best epoch by either.
 
     Args:
         cfg: Ultralytics' defaults.
         overrides: Settings that differ from them.
-        _callbacks: Callbacks by event.
-        best: AP or AP_S, the figure that decides which epoch is the best.
-        limit: Detections kept per image in validation; None for what the validation set needs.
+        _callbacks: Callbacks by event. They carry ``best`` and ``limit`` into the processes started for several GPUs.
+        best: AP or AP_S, the figure that decides which epoch is the best; None for what is carried, else AP.
+        limit: Detections kept per image in validation; None for what is carried, else what the validation set needs.
     """
 
     def __init__(
@@ -37,34 +43,80 @@ class Trainer(DetectionTrainer):
         overrides: dict[str, Any] | None = None,
         _callbacks: dict | None = None,
         *,
-        best: str = "AP",
+        best: str | None = None,
         limit: int | None = None,
     ):
-        super().__init__(cfg, overrides, _callbacks)
-        self.best_by = best
-        self.limit = limit
+        with replaced(engine, "YAML", WholeYAML):
+            super().__init__(cfg, overrides, _callbacks)
+        rectangle = self.args.imgsz if isinstance(self.args.imgsz, (list, tuple)) else None
+        carried = distributed.carry(self.callbacks, best, limit, rectangle)
+        self.best_by = carried.best
+        self.limit = carried.limit
+        self.rectangle = carried.rectangle
+        if self.rectangle:
+            # Ultralytics' trainer counts with one number; what is said of rounding is said of the rectangle.
+            self.args.imgsz = -(-max(self.rectangle) // 32) * 32
+        if distributed.rank() != -1:
+            self._be_one_of_several()
+
+    def _be_one_of_several(self) -> None:
+        """Count the processes of all machines, and on CPUs too: Ultralytics counts this machine's GPUs."""
+        self.world_size = distributed.world_size()
+        if self.args.rect:  # it fixes the order of images, so processes would have different numbers of batches
+            LOGGER.warning("rect=True has no effect in training by several processes: setting rect=False")
+            self.args.rect = False
+
+    def train(self) -> None:
+        """Train; with several GPUs, in processes that are started here."""
+        if self.ddp:
+            self.resume = True  # in the process that starts the others it only keeps the run folder from being removed
+        with distributed.launching() if self.ddp else contextlib.nullcontext():
+            super().train()
+        distributed.disband()
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None):
         """Build the dataset of one split."""
         stride = max(int(unwrap_model(self.model).stride.max()), 32)
-        return build_dataset(self.args, img_path, batch, self.data, train=mode == "train", stride=stride)
+        if self.rectangle:
+            self.rectangle = check_imgsz(self.rectangle, stride)
+        return build_dataset(self._sized(), batch, self.data, train=mode == "train", stride=stride)
+
+    def set_model_attributes(self) -> None:
+        """Attach to the model what detection needs to know of the data."""
+        super().set_model_attributes()
+        self.model.yaml["stretch"] = self.data.get("stretch")  # the pixels' own: see pixelkeep.datasets.pixels
 
     def get_validator(self) -> Validator:
         """Return the validator that training uses after each epoch."""
         return Validator(
             self.test_loader,
             save_dir=self.save_dir,
-            args=copy(self.args),
+            args=self._sized(),
             _callbacks=self.callbacks,
             best=self.best_by,
             limit=self.limit,
         )
 
+    def _sized(self) -> Any:
+        """Return the settings with the image size as it was given."""
+        args = copy(self.args)
+        args.imgsz = self.rectangle or args.imgsz
+        return args
+
+    def _setup_ddp(self) -> None:
+        if self.device.type not in {"cpu", "cuda"}:
+            super()._setup_ddp()
+            return
+        self.device = distributed.start(self.args.device)
+        if self.device.type == "cuda":
+            self.accelerator = get_torch_device_backend(self.device)
+
     def _setup_train(self) -> None:
         if self.device.type == "cpu":
             use_all_cores()
-        super()._setup_train()
-        if RANK in {-1, 0}:  # the same columns in every row of results.csv, also where an epoch is not validated
+        with distributed.parallel_on(self.device):
+            super()._setup_train()
+        if distributed.rank() < 1:  # the same columns in every row of results.csv, also where an epoch is not validated
             self.metrics.update(dict.fromkeys(COLUMNS, float("nan")))
 
     def progress_string(self) -> str:
@@ -74,20 +126,53 @@ class Trainer(DetectionTrainer):
     def resume_training(self, ckpt: dict | None) -> None:
         """Go on after the last whole epoch, and drop what results.csv holds of later ones."""
         super().resume_training(ckpt)
-        if self.resume and self.csv.is_file():
+        if self.resume and self.csv.is_file() and distributed.rank() < 1:
             with self.csv.open(newline="", encoding="utf-8") as file:
                 header, *rows = csv.reader(file)
             kept = [row for row in rows if len(row) == len(header) and int(row[0]) <= self.start_epoch]
             write_text(self.csv, "".join(",".join(row) + "\n" for row in [header, *kept]))
 
+    def save_metrics(self, metrics: dict) -> None:
+        """Add an epoch to results.csv, which is written anew, so that it ends with a whole row at every moment."""
+        path = self.csv
+        with staged(path) as self.csv:
+            try:
+                if path.exists():
+                    shutil.copyfile(path, self.csv)
+                super().save_metrics(metrics)
+            finally:
+                self.csv = path
+
+    def plot_training_samples(self, batch: dict[str, Any], ni: int) -> None:
+        """Draw a batch with its labels."""
+        with self.plotting():
+            super().plot_training_samples(batch, ni)
+
+    def plot_training_labels(self) -> None:
+        """Draw how the labels are spread."""
+        with self.plotting():
+            super().plot_training_labels()
+
+    def plot_metrics(self) -> None:
+        """Draw the columns of results.csv; the plot is written beside the table, so a copy lies with it."""
+        path = self.csv
+        with self.plotting(), staged(path) as self.csv:
+            shutil.copyfile(path, self.csv)
+            try:
+                super().plot_metrics()
+            finally:
+                self.csv = path
+
     def save_model(self) -> bool:
         """Save the checkpoints into a folder of their own, then move them under their names."""
         folder, last, best = self.wdir, self.last, self.best
-        partial = folder / ".partial"
-        partial.mkdir(parents=True, exist_ok=True)
+        partial = folder / PARTIAL
+        shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed: nothing of it may be moved
+        partial.mkdir(parents=True)
         self.wdir, self.last, self.best = partial, partial / last.name, partial / best.name
         try:
-            saved = super().save_model()
+            with replaced(self, "args", self._sized()):
+                saved = super().save_model()
         finally:
             self.wdir, self.last, self.best = folder, last, best
         # best.pt first: after a crash in between, last.pt still is the epoch before, and that epoch runs again.
@@ -98,7 +183,7 @@ class Trainer(DetectionTrainer):
 
     def final_eval(self) -> None:
         """Strip the checkpoints; the final validation is the caller's, in full precision and with every figure."""
-        if RANK not in {-1, 0}:
+        if distributed.rank() > 0:
             return
         results = strip_whole(self.last).get("train_results") if self.last.exists() else None
         if self.best.exists():
@@ -107,11 +192,8 @@ class Trainer(DetectionTrainer):
 
 def strip_whole(path: Path, updates: dict | None = None) -> dict:
     """Take the optimizer out of a checkpoint, so that the file is whole at every moment; return its content."""
-    partial = path.with_name(f".{path.name}.partial")
-    content = strip_optimizer(path, s=str(partial), updates=updates)
-    if partial.exists():
-        os.replace(partial, path)
-    return content
+    with staged(path) as partial:
+        return strip_optimizer(path, s=str(partial), updates=updates)
 
 
 def nominal_batch(images: int, batch: int) -> int:

@@ -1,66 +1,54 @@
-"""The evaluator's ground truth of a split, made from the labels that the data loader uses and their extras."""
+"""The evaluator's ground truth of a split, made from the records that the data loader uses."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from pixelkeep.datasets.extras import load_extras
+from pixelkeep.datasets.record import ImageRecord
+from pixelkeep.datasets.spec import DatasetSpec
 from pixelkeep.evaluation import GroundTruthBuilder
-from pixelkeep.ultra.dataset import Dataset
-
-_DECIMALS = 3  # of a pixel: undoes the rounding of normalised float32 labels, so that 32 px are 32 px
 
 
-def build_truth(dataset: Dataset, data: dict, split: str) -> tuple[dict, dict[str, int]]:
+def build_truth(
+    records: Iterable[ImageRecord],
+    spec: DatasetSpec,
+    *,
+    classes: list[int] | None = None,
+    single_cls: bool = False,
+) -> tuple[dict, dict[str, int]]:
     """Build the ground truth.
 
     Args:
-        dataset: The split's dataset, whose labels are the ones that training and validation see.
-        data: The dataset dictionary; ``extras`` names what YOLO labels cannot hold.
-        split: The split's name.
+        records: The images that are validated on.
+        spec: The dataset they are from.
+        classes: Only objects of these classes count; None for all.
+        single_cls: Whether all objects count as one class, the first.
 
     Returns:
         The ground truth in COCO form, and the image id of each image file.
     """
-    root = Path(data["path"])
-    extras = load_extras(Path(data["extras"][split])) if split in (data.get("extras") or {}) else {}
-    builder = GroundTruthBuilder([data["names"][i] for i in range(len(data["names"]))])
+    builder = GroundTruthBuilder([spec.names[i] for i in range(len(spec.names))])
     image_ids = {}
     # Sorted by name: the loader's order depends on the batch shapes, ids must not.
-    for image_id, label in enumerate(sorted(dataset.labels, key=lambda label: label["im_file"]), start=1):
-        name = _relative(label["im_file"], root)
-        extra = extras.get(name, {})
-        height, width = dataset.shapes[label["im_file"]]
-        boxes = _pixel_boxes(label["bboxes"], width, height)
-        ignore = np.zeros(len(boxes), bool)
-        ignore[extra.get("difficult", [])] = True
-        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        for row, area in extra.get("areas", {}).items():
-            areas[int(row)] = area
+    for image_id, record in enumerate(sorted(records, key=lambda record: str(record.path)), start=1):
+        kept = np.ones(len(record.boxes), bool) if classes is None else np.isin(record.classes, classes)
         builder.add_image(
-            name,
-            width,
-            height,
-            boxes,
-            label["cls"].reshape(-1).astype(int),
-            areas=areas,
-            ignore=ignore,
-            regions=extra.get("regions"),
+            _relative(record.path, spec.root),
+            record.width,
+            record.height,
+            record.boxes[kept],
+            record.classes[kept] * (not single_cls),
+            areas=record.areas[kept],
+            ignore=record.difficult[kept],
+            regions=record.regions,
             image_id=image_id,
         )
-        image_ids[label["im_file"]] = image_id
+        image_ids[str(record.path)] = image_id
     return builder.build(), image_ids
 
 
-def _relative(file: str, root: Path) -> str:
-    path = Path(file)
+def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
-
-
-def _pixel_boxes(xywh: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Turn normalised centre boxes (n, 4) into xyxy pixels."""
-    centre, size = xywh[:, :2].astype(float), xywh[:, 2:].astype(float)
-    corners = np.concatenate([centre - size / 2, centre + size / 2], 1)
-    return np.round(corners * [width, height, width, height], _DECIMALS)

@@ -11,8 +11,8 @@ from pixelkeep.datasets.spec import DatasetSpec
 from pixelkeep.errors import OptionError, choices
 from pixelkeep.evaluation import Result, sha256
 from pixelkeep.ultra import runs
-from pixelkeep.ultra.checkpoints import check_weights, load
-from pixelkeep.ultra.data import resolve_data, write_resolved
+from pixelkeep.ultra.checkpoints import check_weights, load, model_of, trained_size
+from pixelkeep.ultra.data import list_problems, read_split, resolve_data, write_resolved
 from pixelkeep.ultra.measure import count_gflops, count_parameters
 from pixelkeep.ultra.settings import for_ultralytics
 from pixelkeep.ultra.validator import Validator
@@ -38,33 +38,45 @@ def validate(settings: dict, *, folder: Path | None = None) -> tuple[Result, Pat
     spec.sources(settings["split"])
     checkpoint = load(weights)
     _check_classes(checkpoint, spec, weights, settings.get("single_cls", False))
-    settings.setdefault("imgsz", checkpoint.get("train_args", {}).get("imgsz", 640))
+    settings.setdefault("imgsz", trained_size(checkpoint))
     project, name, exist_ok = (settings.pop(key, None) for key in ("project", "name", "exist_ok"))
-    folder = folder or runs.new_run(project, name, kind="val", exist_ok=bool(exist_ok))
+    if folder is None:  # else training has said already what is wrong with the data
+        reports = [read_split(spec, settings["split"], settings["imgsz"]).problems]
+        folder = runs.new_run(project, name, kind="val", exist_ok=bool(exist_ok))
+    else:
+        reports = []
     settings.update(model=str(weights), data=str(write_resolved(spec)), save_dir=str(folder), mode="val")
-    settings.setdefault("rect", True)
-    validator = Validator(args=for_ultralytics(settings), save_dir=folder, limit=settings.get("max_det"))
-    validator()
-    result = _describe(validator, checkpoint, weights, spec)
-    runs.write_json(folder / "predictions.json", validator.detections().records())
-    runs.write_json(folder / "metrics.json", result.to_dict())
+    with runs.storage(folder):
+        runs.clear(folder, ("metrics.json", "predictions.json"))
+        list_problems(folder, reports)
+        validator = Validator(args=for_ultralytics(settings), save_dir=folder, limit=settings.get("max_det"))
+        validator()
+        result = _describe(validator, checkpoint, weights, spec)
+        runs.write_json(folder / "predictions.json", validator.detections().records())
+        runs.write_json(folder / "metrics.json", result.to_dict())
     return result, folder
 
 
 def _trained_on(weights: Path) -> str | None:
     """Return the data that weights were trained on, where it still is there."""
     data = load(weights).get("train_args", {}).get("data")
-    if data and Path(data).is_file():
+    if isinstance(data, str) and Path(data).is_file():
         LOGGER.info(f"no data given: validating on {data}, which {weights.name} was trained on")
         return data
     return None
 
 
 def _check_classes(checkpoint: dict, spec: DatasetSpec, weights: Path, single_cls: bool) -> None:
-    model = checkpoint.get("ema") or checkpoint["model"]
+    model = model_of(checkpoint)
     task = getattr(model, "task", "detect")
     if task != "detect":
         raise OptionError(f"weights '{weights}' are for task '{task}'; this command validates detection models")
+    channels = model.yaml.get("channels", 3)
+    if channels != spec.channels:
+        raise OptionError(
+            f"weights '{weights}' take images of {channels} channels, but {spec.file} declares {spec.channels}; "
+            "set 'channels:' there, or use weights trained on such data"
+        )
     known, given = list(model.names.values()), list(spec.names.values())
     if single_cls or known == given:
         return
@@ -79,13 +91,14 @@ def _check_classes(checkpoint: dict, spec: DatasetSpec, weights: Path, single_cl
 def _describe(validator: Validator, checkpoint: dict, weights: Path, spec: DatasetSpec) -> Result:
     """Complete the judge's figures to the full schema."""
     result, args = validator.judge(), validator.args
-    model = checkpoint.get("ema") or checkpoint["model"]
+    model = model_of(checkpoint)
     train_args = checkpoint.get("train_args", {})
     half = getattr(args, "quantize", None) == 16 or getattr(args, "half", False)
     result.model = Path(str(train_args.get("model") or weights)).stem
     result.weights, result.data, result.split = str(weights), str(spec.file), args.split
     result.gt_sha256 = sha256(validator.truth)
-    result.params, result.gflops = count_parameters(model), round(count_gflops(model, args.imgsz), 3)
+    channels = model.yaml.get("channels", 3)
+    result.params, result.gflops = count_parameters(model), round(count_gflops(model, args.imgsz, channels), 3)
     result.speed_ms = {k: round(validator.speed[k], 3) for k in ("preprocess", "inference", "postprocess")}
     facts = Namespace(
         imgsz=args.imgsz,

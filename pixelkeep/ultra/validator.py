@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import distributed
+from ultralytics.engine import validator as engine
 from ultralytics.models.yolo.detect import DetectionValidator
-from ultralytics.utils import LOGGER, RANK, nms
+from ultralytics.utils import LOGGER, nms
+from ultralytics.utils.checks import check_imgsz
 
 from pixelkeep.evaluation import CocoEvaluator, Detections, Result, detection_limit, evaluate
+from pixelkeep.ultra import distributed
 from pixelkeep.ultra.console import VALIDATING
-from pixelkeep.ultra.environment import use_all_cores
+from pixelkeep.ultra.environment import use_all_cores, warn_without_half
 from pixelkeep.ultra.truth import build_truth
+from pixelkeep.ultra.whole import WholePlots, replaced
+from pixelkeep.writing import staged
 
 COLUMNS = ("AP", "AP50", "AP_S", "AP_M", "AP_L")
 UNLIMITED = 1e9  # seconds: how much NMS finishes must not depend on how busy the machine is
 
 
-class Validator(DetectionValidator):
+class Validator(WholePlots, DetectionValidator):
     """Collects detections while Ultralytics' validation runs, and scores them by the project's own evaluator.
 
     Attributes:
@@ -30,29 +35,38 @@ class Validator(DetectionValidator):
     """
 
     def __init__(self, *args: Any, best: str = "AP", limit: int | None = None, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+        # Ultralytics would keep the larger side of [height, width] alone.
+        with replaced(engine, "check_imgsz", lambda imgsz, max_dim: check_imgsz(imgsz)):
+            super().__init__(*args, **kwargs)
+        self._half = self.args.quantize == 16
         self.best = best
         self.limit = limit
         self.truth: dict | None = None
         self.result: Result | None = None
         self._evaluator: CocoEvaluator | None = None
-        self._collected: list[np.ndarray] = []
+        self._collected: dict[int, np.ndarray] = {}  # by image: one that two processes see counts once
 
     def build_dataset(self, img_path: str, mode: str = "val", batch: int | None = None):
         """Build the dataset of a standalone validation."""
         from pixelkeep.ultra.dataset import build_dataset
 
-        return build_dataset(self.args, img_path, batch, self.data, train=False, stride=self.stride)
+        self.args.imgsz = check_imgsz(self.args.imgsz, self.stride)
+        return build_dataset(self.args, batch, self.data, train=False, stride=self.stride)
 
     def init_metrics(self, model: torch.nn.Module) -> None:
         """Prepare the ground truth and the limit of detections, which NMS and evaluator share."""
         if self.device.type == "cpu":
             use_all_cores()
+        if self._half and not self.training and self.args.quantize != 16:
+            warn_without_half(self.device)
         if self.truth is None:
-            self.truth, self._image_ids = build_truth(self.dataloader.dataset, self.data, self.args.split)
+            dataset = self.dataloader.dataset
+            self.truth, self._image_ids = build_truth(
+                dataset.records, dataset.spec, classes=self.args.classes, single_cls=self.args.single_cls
+            )
             self.args.max_det = self.limit or detection_limit(self.truth)
             self._evaluator = CocoEvaluator(self.truth, max_dets=self.args.max_det)
-        self._collected = []
+        self._collected = {}
         super().init_metrics(model)
 
     def postprocess(self, preds: torch.Tensor) -> list[dict[str, torch.Tensor]]:
@@ -75,23 +89,20 @@ class Validator(DetectionValidator):
         for index, pred in enumerate(preds):
             prepared = self._prepare_batch(index, batch)
             boxes = self.scale_preds(pred, prepared)["bboxes"]
-            image = torch.full_like(pred["conf"], self._image_ids[prepared["im_file"]])[:, None]
+            number = self._image_ids[prepared["im_file"]]
+            image = torch.full_like(pred["conf"], number)[:, None]
             rows = torch.cat([image, pred["cls"][:, None] + 1, boxes, pred["conf"][:, None]], 1)
-            self._collected.append(rows.double().cpu().numpy())  # (n, 7): image, category, x1, y1, x2, y2, score
+            self._collected[number] = rows.double().cpu().numpy()  # (n, 7): image, category, x1, y1, x2, y2, score
 
     def gather_stats(self) -> None:
         """Bring the detections of all processes together on the first."""
         super().gather_stats()
-        if RANK == 0:
-            gathered: list = [None] * distributed.get_world_size()
-            distributed.gather_object(self._collected, gathered, dst=0)
-            self._collected = [rows for part in gathered for rows in part]
-        elif RANK > 0:
-            distributed.gather_object(self._collected, None, dst=0)
+        self._collected = distributed.merged(self._collected)
 
     def get_stats(self) -> dict[str, Any]:
         """Add COCO's figures to Ultralytics' statistics; ``fitness`` decides which epoch is the best."""
-        stats = super().get_stats()
+        with self.plotting():
+            stats = super().get_stats()
         self.result = self._evaluator.evaluate(self.detections())
         figures = {key: getattr(self.result, key) for key in COLUMNS}
         stats.update({key: float("nan") if value is None else value for key, value in figures.items()})
@@ -101,7 +112,7 @@ class Validator(DetectionValidator):
 
     def detections(self) -> Detections:
         """Return what has been collected, ordered by image."""
-        rows = np.concatenate(self._collected) if self._collected else np.zeros((0, 7))
+        rows = np.concatenate([np.zeros((0, 7)), *self._collected.values()])
         rows = rows[np.argsort(rows[:, 0], kind="stable")]
         x1, y1, x2, y2 = np.round(rows[:, 2:6], 3).T
         boxes = np.round(np.stack([x1, y1, x2 - x1, y2 - y1], 1), 3)  # (n, 4) xywh
@@ -110,6 +121,26 @@ class Validator(DetectionValidator):
     def judge(self) -> Result:
         """Score what has been collected by pycocotools."""
         return evaluate(self.truth, self.detections(), max_dets=self.args.max_det, evaluator="pycocotools")
+
+    def plot_val_samples(self, batch: dict[str, Any], ni: int) -> None:
+        """Draw a batch with its labels."""
+        with self.plotting():
+            super().plot_val_samples(batch, ni)
+
+    def plot_predictions(self, batch: dict[str, Any], preds: list[dict], ni: int, max_det: int | None = None) -> None:
+        """Draw a batch with its detections."""
+        with self.plotting():
+            super().plot_predictions(batch, preds, ni, max_det)
+
+    def finalize_metrics(self) -> None:
+        """Draw the confusion matrix."""
+        with self.plotting():
+            super().finalize_metrics()
+
+    def save_one_txt(self, predn: dict, save_conf: bool, shape: tuple[int, int], file: Path) -> None:
+        """Write an image's detections as a YOLO label file."""
+        with staged(file) as partial:
+            super().save_one_txt(predn, save_conf, shape, partial)
 
     def get_desc(self) -> str:
         """Return the description of the progress bar."""

@@ -164,6 +164,9 @@ LINES = {
     f"{VAL} --split test": "no split 'test'; it has train, val",
     f"{VAL} --data three.yaml": "know 2 classes (car, person), but",
     f"{VAL} --device gpu": "device: 'gpu' is not there",
+    f"{VAL} --set epochs=7": "setting 'epochs' has no effect in val; it is for train",
+    f"{DETECT} --set mosaic=0.1": "setting 'mosaic' has no effect in detect; it is for train",
+    f"{TRAIN} --set vid_stride=2": "setting 'vid_stride' has no effect in train; it is for detect",
     "models nothing-like-it": "no model name contains 'nothing-like-it'",
 }
 

@@ -28,7 +28,7 @@ def summary(detections):
     folder = Path("/runs/detect/exp")
     speed = {"preprocess": 1.4, "inference": 20.2}
     return SimpleNamespace(
-        detections=Counter(detections), images=7, unreadable=[], speed_ms=speed, weights=Path("best.pt"), folder=folder
+        detections=Counter(detections), images=7, unreadable={}, speed_ms=speed, weights=Path("best.pt"), folder=folder
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import subprocess
@@ -11,6 +12,7 @@ import warnings
 import zipfile
 from pathlib import Path
 
+import hostile
 import pytest
 import torch
 from torch import nn
@@ -19,10 +21,13 @@ from ultralytics.nn import tasks
 from ultralytics.nn.modules import conv
 from ultralytics.utils import checks
 
+from pixelkeep.cli.main import run
 from pixelkeep.errors import WeightsError
-from pixelkeep.ultra.checkpoints import check_weights, load
+from pixelkeep.ultra import checkpoints
+from pixelkeep.ultra.checkpoints import check_weights, forget, load, model_of
 
 ZIP, LEGACY = True, False
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +245,8 @@ def test_old_ultralytics__refuses_to_load(checkpoint, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("bset.pt", "weights 'bset.pt' not found; did you mean 'best.pt'?; give a .pt file such as"),
+        ("bset.pt", "weights 'bset.pt' not found; did you mean 'best.pt'?"),
+        ("other.pt", "weights 'other.pt' not found; give a .pt file such as runs/train/exp/weights/best.pt"),
         ("nowhere/best.pt", "weights 'nowhere/best.pt' not found"),
         ("~nobody-here/best.pt", "weights '~nobody-here/best.pt' not found"),
         ("", "not found"),
@@ -254,3 +260,141 @@ def test_missing__nearest_name(cwd, name, message):
     with pytest.raises(WeightsError) as error:
         check_weights(name)
     assert message in str(error.value)
+
+
+def largest_part(path):
+    with zipfile.ZipFile(path) as archive:
+        return max(archive.infolist(), key=lambda part: part.file_size)
+
+
+def test_one_wrong_byte__refused(checkpoint, cwd):
+    """A tensor that is damaged inside a whole archive is found by its checksum; torch itself would load it."""
+    content = bytearray(checkpoint.read_bytes())
+    content[largest_part(checkpoint).header_offset + 1000] ^= 1
+    (cwd / "bit.pt").write_bytes(content)
+    torch.load(cwd / "bit.pt", weights_only=False)
+    assert "damaged: Bad CRC-32 for file" in refusal(cwd / "bit.pt")
+
+
+def test_without_checksums__loads(checkpoint, cwd):
+    """A file that torch was told to write without checksums is taken as it is."""
+    content = torch.load(checkpoint, weights_only=False)
+    torch.serialization.set_crc32_options(False)
+    try:
+        save(cwd / "fast.pt", content)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert largest_part(cwd / "fast.pt").CRC == 0
+    assert check_weights(cwd / "fast.pt")
+
+
+def test_method_called_while_loading__refused(cwd):
+    """torch rebuilds tensors by a function that calls what the file gives it, and the loader gives out methods."""
+    method = hostile.Call(getattr, tasks.BaseModel, "info")
+    called = hostile.Call(torch._tensor._rebuild_from_type_v2, method, torch.Tensor, (), {})
+    assert "calls a method while it loads" in refusal(save(cwd / "evil.pt", hostile.checkpoint(extra=called)))
+
+
+def test_own_forward__loads(cwd):
+    """Layers that were fused name their own forward; that is no foreign code."""
+    model = YOLO("yolov5n.yaml", verbose=False).model.fuse(verbose=False)
+    assert any("forward" in vars(m) for m in model.modules())
+    assert check_weights(save(cwd / "fused.pt", {"model": model}))
+
+
+@pytest.mark.parametrize(("ema", "used"), [(None, "model"), (0, "ema")])
+def test_model_of__moving_average_first(ema, used):
+    """The moving average is what counts, where there is one."""
+    content = {"model": nn.Identity(), "ema": ema if ema is None else nn.Sequential()}
+    assert model_of(content) is content[used]
+
+
+def test_changed_file__loads_again(cwd):
+    """The checkpoint that is kept is given out only while the file is the same."""
+    for epoch in (1, 2):
+        save(cwd / "a.pt", hostile.checkpoint(epoch=epoch, note="x" * epoch))
+        first = load(cwd / "a.pt")
+        assert first["epoch"] == epoch and load(cwd / "a.pt") is first
+    forget()
+    assert load(cwd / "a.pt") is not first
+
+
+COMMANDS = {name: hostile.WEIGHTS[name] for name in ("train --model", "train --weights", "val --weights")}
+COMMANDS |= {"detect": hostile.WEIGHTS["detect --weights"], "val without data": "val --imgsz 64 --weights {file}"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command__one_load_of_a_file(cwd, monkeypatch, command):
+    """However many steps of a command look into a checkpoint, it is loaded once."""
+    hostile.write_workplace(cwd)
+    forget()
+    read, loaded = checkpoints._read, []
+    monkeypatch.setattr(checkpoints, "_read", lambda path: loaded.append(path.name) or read(path))
+    with pytest.raises(SystemExit) as end:
+        run(COMMANDS[command].format(file="good.pt").split())
+    assert end.value.code == 0
+    assert loaded.count("good.pt") == 1 and len(loaded) == len(set(loaded))
+
+
+PLAIN = """
+import sys
+from pathlib import Path
+from ultralytics import YOLO
+data, trained, *names = sys.argv[1:]
+options = dict(epochs=1, imgsz=64, batch=2, plots=False, val=False, workers=0, device="cpu", project=str(Path.cwd()))
+for name in names:
+    model = YOLO(f"{name}.yaml")
+    if name in trained.split(","):
+        model.train(data=data, name="run", exist_ok=True, **options)
+        Path("run/weights/best.pt").rename(f"{name}.pt")
+    else:
+        model.save(f"{name}.pt")
+assert "pixelkeep" not in sys.modules
+"""
+STOCK = ("yolov5n", "yolov8n", "yolo11n", "yolo26n")
+
+
+def plain_ultralytics(code, *arguments, cwd):
+    """Run a program in a process of its own with Ultralytics' defaults, where pixelkeep can be imported but is not."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ULTRALYTICS_SAFE_LOAD": "false", "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("trained", [("yolo26n",), pytest.param(STOCK, marks=pytest.mark.slow)], ids=["one", "all"])
+def test_plain_ultralytics_to_ours(cwd, trained):
+    """Stock networks that plain Ultralytics trained, or saved untrained, go through our val, detect and train."""
+    hostile.write_workplace(cwd)
+    plain_ultralytics(PLAIN, cwd / "good.yaml", ",".join(trained), *STOCK, cwd=cwd)
+    for name in STOCK:
+        classes = {"car", "person"} if name in trained else None
+        assert classes is None or set(model_of(load(cwd / f"{name}.pt")).names.values()) == classes
+        lines = [hostile.WEIGHTS["detect --weights"]]
+        lines += [hostile.WEIGHTS[f"{command} --weights"] for command in ("val", "train")] if name in trained else []
+        for line in lines:
+            with pytest.raises(SystemExit) as end:
+                run(line.format(file=f"{name}.pt").split())
+            assert end.value.code == 0, f"{name}: {line}"
+
+
+PREDICT = """
+import json, sys
+from ultralytics import YOLO
+assert "pixelkeep" not in sys.modules
+result = YOLO(sys.argv[1]).predict(sys.argv[2], **json.loads(sys.argv[3]))[0]
+print(json.dumps(result.boxes.data.tolist()))
+"""
+
+
+def test_ours_to_plain_ultralytics(checkpoint, cwd):
+    """Plain Ultralytics, pixelkeep not imported, predicts from our checkpoint the boxes that it predicts here."""
+    hostile.write_workplace(cwd)
+    picture = cwd / "images" / "val" / "0.png"
+    options = {"imgsz": 64, "conf": 0.0, "iou": 1.0, "verbose": False}  # every box is kept
+    printed = plain_ultralytics(PREDICT, checkpoint, picture, json.dumps(options), cwd=cwd).splitlines()[-1]
+    there, here = torch.tensor(json.loads(printed)), YOLO(checkpoint).predict(picture, **options)[0].boxes.data
+    assert len(there) == len(here) == sum((64 // stride) ** 2 for stride in (8, 16, 32))
+    distances = (there[:, None, :5] - here[:, :5]).abs().amax(2)  # boxes of equal score come in any order
+    assert distances.amin(1).max() < 0.01 and distances.amin(0).max() < 0.01

@@ -142,6 +142,34 @@ def test_definitions__equal_their_derivation():
             assert text == script["render"](stock, host, rule), f"{host}-{rule}: run scripts/derive_models.py"
 
 
+@pytest.mark.parametrize(
+    ("name", "near"), [("yolov5-sdp", "yolov5-spd"), ("yolo-26", "yolo26"), ("yolov5-sdp-s", "yolov5-spd-s")]
+)
+def test_misspelt__family_or_model(name, near):
+    """A name without a size is answered by the nearest family, one with a size by the nearest model."""
+    assert names.suggest(name) == f"; did you mean '{near}'?"
+
+
+def test_nothing_near__advice():
+    """Where no name is near, what follows is what else to do, and never both one after the other."""
+    assert names.suggest("qqq", "give another") == "; give another"
+    assert names.suggest("yolov5-sdp", "give another") == "; did you mean 'yolov5-spd'?"
+
+
+@pytest.mark.parametrize("name", ["yolov8.yaml", "yolov10n.yaml", "yolov9t.yaml"])
+def test_stock_file_names__as_without_pixelkeep(name):
+    """Ultralytics' own file names mean to it what they mean without this package, a missing size included."""
+    assert tasks.yaml_model_load(name) == tasks.yaml_model_load.__wrapped__(name)
+
+
+def test_catalogue__pattern_keeps_the_baselines():
+    """What a pattern selects is listed with its host at the same sizes, and with nothing else."""
+    selected = catalogue.select("yolov5-spd-[ns]")
+    assert selected == ["yolov5-n", "yolov5-s", "yolov5-spd-n", "yolov5-spd-s"]
+    with pytest.raises(ModelError, match="did you mean 'yolov5-spd'"):
+        catalogue.select("yolov5-sdp")
+
+
 def test_catalogue__lists_baselines_beside_variants():
     """The list has every family at every size, the host first."""
     listed = catalogue.model_names()

@@ -147,6 +147,25 @@ def test_activation__of_the_yaml_reaches_the_block():
     assert isinstance(again[0].act, nn.SiLU)
 
 
+@pytest.mark.parametrize(
+    "text", ["nn.SiLU()", " torch.nn.LeakyReLU(negative_slope=0.1) ", "nn.Identity()", "nn.GELU('tanh')"]
+)
+def test_activation__of_torch_with_plain_arguments(text):
+    """Every activation of torch.nn is taken, with literal arguments."""
+    layers, _ = tasks.parse_model(tiny([-1, 1, "Conv", [8, 1, 1]], activation=text), 3, False)
+    assert repr(layers[0].act) == repr(eval(text.strip(), {"nn": nn, "torch": torch}))
+
+
+@pytest.mark.parametrize(
+    "text", ["nn.SiLU", "SiLU()", "nn.Linear(2, 2)", "nn.SiLU(inplace=len([]))", "nn.Sequential()", 5, "("]
+)
+@pytest.mark.parametrize("block", ["Conv", "SPDConv"])
+def test_activation__anything_else_is_refused(text, block):
+    """Anything but a literal call of an activation is refused before Ultralytics could evaluate it."""
+    with pytest.raises(ModelError, match=r"must be an activation of torch\.nn"):
+        tasks.parse_model(tiny([-1, 1, block, [8]], activation=text), 3, False)
+
+
 def test_arguments__resolved_as_stock_does():
     """String arguments are YAML keys or literals, as the stock parser reads them."""
     layers, _ = tasks.parse_model(tiny([-1, 1, "SPDConv", [8, "nc"]], nc=5), 3, False)
@@ -163,6 +182,9 @@ def test_arguments__resolved_as_stock_does():
         ([-1, 1, "SPDConv", [0]], r"x\.yaml, row 0 .*needs its output channels as first argument, 1 or more"),
         ([-2, 1, "SPDConv", [8]], r"x\.yaml, row 0 .*from row -2, which is no earlier row"),
         ([3, 1, "SpaceToDepth", []], r"x\.yaml, row 0 .*from row 3, which is no earlier row"),
+        ([-1, 1, "torch_safe_load", ["x.pt"]], r"x\.yaml, row 0 .*unknown block 'torch_safe_load'"),
+        ([-1, 1, "nn.functional", []], r"x\.yaml, row 0 .*unknown block 'nn\.functional'"),
+        ([-1, 1, "torchvision.ops.nms", []], r"x\.yaml, row 0 .*unknown block 'torchvision\.ops\.nms'"),
         ([-1, 1, "nn.Upsampel", [None, 2]], r"x\.yaml, row 0 .*unknown block 'nn\.Upsampel'"),
         ([-1, 1, "SPDConv", []], r"x\.yaml, row 0 .*needs its output channels"),
         ([-1, 2, "SpaceToDepth", []], r"x\.yaml, row 0 .*repeats must be 1"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 
 import pytest
 
-from pixelkeep.errors import OptionError, WeightsError
+from pixelkeep.errors import OptionError, StorageError, WeightsError
 from pixelkeep.ultra import runs
 
 
@@ -120,22 +121,42 @@ def test_resume__nothing_there(cwd, given, message):
         runs.run_to_resume(given)
 
 
-def test_write_text__interrupted_keeps_the_old_file(cwd, monkeypatch):
-    """A write that fails on the way leaves the old file whole; one that succeeds leaves nothing beside it."""
-    path = cwd / "new" / "settings.yaml"
-    runs.write_text(path, "old")
-    assert [p.name for p in path.parent.iterdir()] == ["settings.yaml"]
-    with pytest.raises(UnicodeEncodeError):
-        runs.write_text(path, "new" * 5000 + "\udc80")
-    assert path.read_text() == "old"
+def test_storage__sweeps_before_and_after(cwd):
+    """What a killed run left half-written goes at the start, what this one leaves at the end; the rest stays."""
+    kept = [cwd / "weights" / "last.pt", cwd / ".hidden", cwd / "a.partial"]
+    old = [cwd / "weights" / ".partial" / "best.pt", cwd / ".a.json.123.partial"]
+    for path in (*kept, *old):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    with runs.storage(cwd):
+        assert not any(path.exists() for path in old) and not old[0].parent.exists()
+        old[1].touch()
+    assert {path for path in cwd.rglob("*") if path.is_file()} == set(kept)
 
-    def fail(*_):
-        raise OSError("disk full")
 
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
-        runs.write_text(path, "new")
-    assert path.read_text() == "old"
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.ENOSPC, "x"), r"RUN: No space left on device \(\d+\.\d MB free\); make room there"),
+        (OSError(errno.EDQUOT, "x"), r"RUN: Disk quota exceeded \(.* MB free\); make room there"),
+        (OSError(errno.EFBIG, "x"), r"RUN: File too large; raise the limit"),
+        (OSError(errno.EROFS, "x", "/mnt/a.pt"), r"^/mnt/a.pt: Read-only file system; allow it, or choose"),
+        (OSError(errno.EACCES, "x", "/mnt/a.pt"), r"^/mnt/a.pt: Permission denied; allow it, or choose"),
+        (RuntimeError("[enforce fail at inline_container.cc:1] . PytorchStreamWriter failed"), r"RUN: No space left"),
+    ],
+)
+def test_storage__one_line(cwd, error, line):
+    """A disk that does not take what is written is told with the file or folder and what is to be done."""
+    with pytest.raises(StorageError, match=line.replace("RUN", str(cwd))), runs.storage(cwd):
+        raise error
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "x"), RuntimeError("shape mismatch"), KeyError("x")])
+def test_storage__other_errors_pass(cwd, error):
+    """What has nothing to do with the disk stays what it is."""
+    with pytest.raises(type(error)) as raised, runs.storage(cwd):
+        raise error
+    assert raised.value is error
 
 
 def test_write_json__no_nan(cwd):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from ultralytics.utils import DEFAULT_CFG_PATH
 
 from pixelkeep.errors import OptionError
 from pixelkeep.ultra.settings import for_ultralytics, load_recipe, merge, parse_assignments
@@ -14,7 +15,7 @@ def test_order__defaults_recipe_flags_assignments(tmp_path):
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("epochs: 3\nimgsz: 320\nbatch: 4\nplots: false\nexpected: {AP: 0.5}\n", encoding="utf-8-sig")
     flags = {"imgsz": 416, "batch": 8, "epochs": None}
-    merged = merge(flags, recipe=str(recipe), assignments=["batch=2"])
+    merged = merge(flags, command="train", recipe=str(recipe), assignments=["batch=2"])
     assert {k: merged[k] for k in ("epochs", "imgsz", "batch", "plots", "verbose")} == {
         "epochs": 3,
         "imgsz": 416,
@@ -29,7 +30,7 @@ def test_bundled_recipe__by_name(tmp_path, monkeypatch):
     """A recipe of configs/ is found by its name from any folder."""
     monkeypatch.chdir(tmp_path)
     assert load_recipe("demo") == load_recipe("demo.yaml")
-    assert merge({}, recipe="demo")["data"] == "demo"
+    assert merge({}, command="train", recipe="demo")["data"] == "demo"
 
 
 def test_assignments__values_are_yaml():
@@ -46,16 +47,20 @@ def test_assignments__values_are_yaml():
 
 def test_name__a_number_is_a_name():
     """A run may be called 5."""
-    assert merge({}, assignments=["name=5", "project=2024"]) | {"name": "5", "project": "2024"} == merge(
-        {"name": "5", "project": "2024"}
-    )
+    assert merge({}, command="train", assignments=["name=5", "project=2024"]) | {
+        "name": "5",
+        "project": "2024",
+    } == merge({"name": "5", "project": "2024"}, command="train")
 
 
 def test_exponent__a_number(tmp_path):
     """A number written as 1e-3 is one, in --set and in a recipe, though YAML takes it for a text."""
     (tmp_path / "mine.yaml").write_text("lr0: 1e-3\noptimizer: SGD\n")
-    merged = merge({}, recipe=str(tmp_path / "mine.yaml"), assignments=["lrf=2E-2", "epochs=1e2", "name=1e2"])
+    merged = merge(
+        {}, command="train", recipe=str(tmp_path / "mine.yaml"), assignments=["lrf=2E-2", "epochs=1e2", "name=1e2"]
+    )
     assert (merged["lr0"], merged["lrf"], merged["epochs"], merged["name"]) == (0.001, 0.02, 100, "1e2")
+    assert isinstance(merged["epochs"], int)
 
 
 def test_own_settings__kept_from_ultralytics():
@@ -83,11 +88,98 @@ GOOD = [
 ]
 
 
+FOREIGN = {
+    "val": {
+        "epochs=7": "setting 'epochs' has no effect in val; it is for train",
+        "mosaic=0.1": "setting 'mosaic' has no effect in val; it is for train",
+        "vid_stride=2": "setting 'vid_stride' has no effect in val; it is for detect",
+        "best=AP_S": "setting 'best' has no effect in val; it is for train",
+        "model=a.pt": "setting 'model' has no effect in val; give --weights",
+        "format=onnx": "setting 'format' has no effect in val",
+        "rect=false": "setting 'rect' has no effect in val; it is for train and detect",
+        "save_json=true": "train and val always write predictions.json",
+    },
+    "detect": {
+        "mosaic=0.1": "setting 'mosaic' has no effect in detect; it is for train",
+        "split=test": "setting 'split' has no effect in detect; it is for val",
+        "plots=true": "setting 'plots' has no effect in detect; it is for train and val",
+        "retina_masks=true": "setting 'retina_masks' has no effect in detect",
+        "save_json=true": "detect with --save-json",
+    },
+    "train": {
+        "vid_stride=2": "setting 'vid_stride' has no effect in train; it is for detect",
+        "augment=true": "setting 'augment' has no effect in train; it is for val and detect",
+        "split=test": "setting 'split' has no effect in train; it is for val",
+        "dropout=0.1": "setting 'dropout' has no effect in train",
+        "expected=1": "unknown setting 'expected'",
+        "tracker=a.yaml": "setting 'tracker' has no effect in train",
+        "verbose=false": "setting 'verbose' has no effect in train; give --verbose",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "assignment", "message"), [(c, a, m) for c, cases in FOREIGN.items() for a, m in cases.items()]
+)
+def test_foreign_setting__refused(command, assignment, message):
+    """A setting without effect in a command is refused, and the line says for which commands it is."""
+    with pytest.raises(OptionError) as error:
+        merge({}, command=command, assignments=[assignment])
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+OWN_SETTINGS = {
+    "train": [
+        "mosaic=0.1",
+        "conf=0.1",
+        "classes=[0]",
+        "agnostic_nms=true",
+        "multi_scale=0.5",
+        "nbs=16",
+        "save_txt=true",
+    ],
+    "val": [
+        "conf=0.1",
+        "augment=true",
+        "plots=false",
+        "single_cls=true",
+        "fraction=[1, 0.5]",
+        "cache=ram",
+    ],
+    "detect": [
+        "augment=true",
+        "rect=true",
+        "line_width=2",
+        "stream_buffer=true",
+        "save_conf=true",
+        "batch=2",
+        "nms=false",
+    ],
+}
+
+
+@pytest.mark.parametrize(("command", "assignment"), [(c, a) for c, cases in OWN_SETTINGS.items() for a in cases])
+def test_own_setting__accepted(command, assignment):
+    """A setting with an effect in a command is let through, whatever group of Ultralytics' it stands in."""
+    key, value = next(iter(parse_assignments([assignment]).items()))
+    assert merge({}, command=command, assignments=[assignment])[key] == value
+
+
+def test_recipe__may_be_a_copy_of_ultralytics_defaults(tmp_path):
+    """A recipe with all of Ultralytics' settings is taken, as long as those for other commands stay as they are."""
+    text = DEFAULT_CFG_PATH.read_text(encoding="utf-8").replace("optimizer: auto ", "optimizer: SGD ")
+    (tmp_path / "whole.yaml").write_text(text.replace("epochs: 100 ", "epochs: 7 "))
+    assert merge({}, command="train", recipe=str(tmp_path / "whole.yaml"))["epochs"] == 7
+    (tmp_path / "changed.yaml").write_text(text.replace("vid_stride: 1 ", "vid_stride: 2 "))
+    with pytest.raises(OptionError, match="'vid_stride' has no effect in train"):
+        merge({}, command="train", recipe=str(tmp_path / "changed.yaml"))
+
+
 @pytest.mark.parametrize("assignment", GOOD)
 def test_good_value__accepted(assignment):
     """Every form that Ultralytics understands is let through unchanged."""
     key, value = next(iter(parse_assignments([assignment]).items()))
-    assert merge({}, assignments=[assignment])[key] == value
+    assert merge({}, command="train", assignments=[assignment])[key] == value
 
 
 BAD = {
@@ -107,6 +199,8 @@ BAD = {
     "batch=-2": "batch: '-2' is not a positive",
     "batch=0.5": "batch: '0.5' is not a positive",
     "imgsz=big": "imgsz: 'big' is not a positive number of pixels",
+    "imgsz=640.0": "imgsz: '640.0' is not a positive number of pixels",
+    "imgsz=640.5": "imgsz: '640.5' is not a positive number of pixels, or .height, width.",
     "imgsz=[64, 64, 64]": "imgsz: .* is not a positive number of pixels",
     "imgsz=[]": "imgsz: .* is not a positive number of pixels",
     "data=5": "data: '5' is not the name or path of a dataset",
@@ -134,7 +228,7 @@ BAD = {
 def test_bad_value__one_line(assignment, message):
     """A setting that does not exist, or a value that is not allowed, is one line with the setting and what is right."""
     with pytest.raises(OptionError, match=message) as error:
-        merge({}, assignments=[assignment])
+        merge({}, command="train", assignments=[assignment])
     assert "\n" not in str(error.value)
 
 
@@ -143,10 +237,10 @@ def test_device__counted_gpus(monkeypatch, device, gpus, right):
     """A GPU's number is right if there are that many."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     if right:
-        assert merge({"device": device})["device"] == device
+        assert merge({"device": device}, command="train")["device"] == device
     else:
         with pytest.raises(OptionError, match=r"one of cpu, 0, 1$"):
-            merge({"device": device})
+            merge({"device": device}, command="train")
 
 
 @pytest.mark.parametrize(
@@ -164,7 +258,7 @@ def test_bad_recipe__one_line(tmp_path, content, message):
     """A recipe that cannot be used is named with what is wrong in it."""
     (tmp_path / "mine.yaml").write_bytes(content)
     with pytest.raises(OptionError, match=message) as error:
-        merge({}, recipe=str(tmp_path / "mine.yaml"))
+        merge({}, command="train", recipe=str(tmp_path / "mine.yaml"))
     assert "\n" not in str(error.value)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pixelkeep.errors import SourceError
-from pixelkeep.ultra.sources import is_live, resolve_sources
+from pixelkeep.ultra.sources import download, is_file_address, is_live, resolve_sources
 
 BLACK = np.zeros((16, 16, 3), np.uint8)
 
@@ -115,3 +115,25 @@ def test_bad_source__one_line(folder, sources, message):
     with pytest.raises(SourceError, match=message) as error:
         resolve_sources(sources)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("https://host/a.jpg?size=2", True),
+        ("HTTP://host/film.MP4", True),
+        ("https://host/camera", False),
+        ("rtsp://host/film.mp4", False),
+        ("a.jpg", False),
+    ],
+)
+def test_address__of_a_file(source, expected):
+    """A web address that ends like a picture or video is downloaded; any other address is watched."""
+    assert is_file_address(source) == expected
+
+
+def test_download__that_fails_is_told(tmp_path):
+    """An address that cannot be reached is told in one line, and leaves nothing half-loaded."""
+    with pytest.raises(SourceError, match=r"source 'http://host/a\.png' cannot be downloaded \(.*\); is the address"):
+        download("http://host/a.png", tmp_path / "downloads")
+    assert not [path for path in (tmp_path / "downloads").rglob("*") if path.is_file()]

@@ -1,0 +1,105 @@
+"""What the loader of weights does not look at: damaged parts, parts that unpack without end, code in place of modules.
+
+torch's restricted loader builds nothing but known classes. It compares no checksums, though, it calls the constructors
+of these classes if a file says so, and it lets a file put any of them, or their methods, where a model will call them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickletools
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
+
+from torch import nn
+
+_CHUNK = 2**20  # bytes
+_CALLERS = {"builtins getattr", "__builtin__ getattr"}  # gives methods of modules ...
+_CALLS = "torch._tensor _rebuild_from_type_v2"  # ... and this calls what it is given
+_CODE = (type, FunctionType, MethodType, BuiltinFunctionType)
+
+
+def archive_problem(path: Path) -> str | None:
+    """Return what is wrong with a zip archive of PyTorch's, or None.
+
+    Reading the checksums takes about a tenth of the time that loading takes.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+            if sum(part.file_size for part in parts) > path.stat().st_size:  # torch stores its parts uncompressed
+                return "its parts unpack to more than the file holds, as no checkpoint does; refused without unpacking"
+            for part in parts:
+                _read_through(archive, part)
+            if any(_calls_methods(archive, part) for part in parts if part.filename.endswith("data.pkl")):
+                return "refused without executing it: it calls a method while it loads, as no model does"
+    except Exception as error:  # a damaged archive can fail in any way
+        return f"damaged: {error}"
+    return None
+
+
+def _read_through(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> None:
+    """Read a part to its end, which compares its checksum; 0 means that torch was told to write none."""
+    if part.CRC:
+        with archive.open(part) as file:
+            while file.read(_CHUNK):
+                pass
+
+
+def _calls_methods(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> bool:
+    """Whether a pickle holds both what looks methods up and what calls a function that it is given."""
+    with archive.open(part) as file:
+        pickled = file.read(max(part.file_size - 1, 0))  # its end says nothing, and would be held against no checksum
+    names = set()
+    with contextlib.suppress(Exception):  # the loader says what is wrong with a damaged one
+        names.update(argument for opcode, argument, _ in pickletools.genops(pickled) if opcode.name == "GLOBAL")
+    return _CALLS in names and bool(_CALLERS & names)
+
+
+class Constructed(Exception):
+    """A file would construct a module; the text is the module's class."""
+
+
+@contextlib.contextmanager
+def no_construction() -> Iterator[None]:
+    """Refuse to construct modules: a pickled one is rebuilt without its constructor, which might load or download.
+
+    Raises:
+        Constructed: Inside, where a module is constructed.
+    """
+    construct = nn.Module.__init__
+
+    def refuse(module: nn.Module, *_: Any, **__: Any) -> None:
+        raise Constructed(f"{type(module).__module__}.{type(module).__qualname__}")
+
+    nn.Module.__init__ = refuse
+    try:
+        yield
+    finally:
+        nn.Module.__init__ = construct
+
+
+def model_problem(model: nn.Module) -> str | None:
+    """Return what a loaded model holds that would run when the model does and that is no module, or None."""
+    waiting, seen = [model], set()
+    while waiting:
+        module = waiting.pop()
+        if id(module) in seen:
+            continue
+        seen.add(id(module))
+        if not isinstance(module, nn.Module) or not isinstance(vars(module).get("_modules"), dict):
+            return f"a part of its model is no module but {type(module).__name__}"
+        for name, value in vars(module).items():
+            if ("_hooks" in name and value) or _is_planted(module, name, value):
+                return f"refused without executing it: its {type(module).__name__} carries code in '{name}'"
+        waiting += [part for part in vars(module)["_modules"].values() if part is not None]
+    return None
+
+
+def _is_planted(module: nn.Module, name: str, value: Any) -> bool:
+    """Whether an attribute is a function or class; old checkpoints name their own ``forward`` that way."""
+    own = isinstance(value, MethodType) and value.__self__ is module
+    return isinstance(value, _CODE) and not (own and name == "forward")

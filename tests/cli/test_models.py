@@ -1,0 +1,54 @@
+"""pixelkeep models: names, sizes and who defines them, as a table and as JSON."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ultralytics.nn.tasks import DetectionModel
+
+from pixelkeep.cli.main import run
+from pixelkeep.ultra.catalogue import model_names
+
+PATTERN = "yolov5*-n"
+
+
+def output(args: list[str], capsys: pytest.CaptureFixture) -> str:
+    with pytest.raises(SystemExit) as ended:
+        run(["models", *args])
+    out, err = capsys.readouterr()
+    assert not ended.value.code, err
+    return out
+
+
+def test_table__names_and_sizes(capsys):
+    """A glob selects; each model stands with its definer, parameters and GFLOPs, the baseline first."""
+    header, rule, *rows = output([PATTERN], capsys).splitlines()
+    assert header.split() == ["model", "defined", "by", "params", "(M)", "GFLOPs", "at", "640"]
+    assert max(map(len, [header, rule, *rows])) <= 80
+    cells = [row.split() for row in rows]
+    names = [row[0] for row in cells]
+    assert names == [name for name in model_names() if name.startswith("yolov5") and name.endswith("-n")]
+    assert [row[1] for row in cells] == ["Ultralytics"] + ["pixelkeep"] * (len(cells) - 1)
+    for name in ("yolov5-n", "yolov5-spd-n"):
+        network = DetectionModel(f"{name}.yaml", nc=80, verbose=False)
+        millions = sum(p.numel() for p in network.parameters()) / 1e6
+        assert cells[names.index(name)][2] == f"{millions:.2f}"
+    assert all(float(row[3]) > 0 for row in cells)
+
+
+def test_json__says_what_the_table_says(capsys):
+    """--json prints one document with the same models and unrounded figures."""
+    rows = [row.split() for row in output([PATTERN], capsys).splitlines()[2:]]
+    document = json.loads(output([PATTERN, "--json"], capsys))
+    assert (document["schema"], document["imgsz"]) == (1, 640)
+    assert [
+        [m["name"], "Ultralytics" if m["stock"] else "pixelkeep", f"{m['params'] / 1e6:.2f}", f"{m['gflops']:.1f}"]
+        for m in document["models"]
+    ] == rows
+
+
+def test_part_of_a_name__selects_with_baselines(capsys):
+    """Part of a name selects every model that has it; the host's own models stand beside them."""
+    listed = [row.split()[0] for row in output(["yolov5-slicesamp-up"], capsys).splitlines()[2:]]
+    assert listed == [f"{family}-{scale}" for family in ("yolov5", "yolov5-slicesamp-up") for scale in "nsmlx"]

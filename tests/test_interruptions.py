@@ -1,0 +1,361 @@
+"""Runs that are killed, and disks that fill up: what lies in a run folder is whole, and the run can go on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from pixelkeep.datasets.demo import write_demo
+
+resource = pytest.importorskip("resource")  # limits of a process, on Unix
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ["--imgsz", "64", "--batch", "4", "--set", "optimizer=SGD", "--set", "mosaic=0"]
+PARTIAL = ".partial"
+
+
+class Command:
+    """A command in a process of its own; ``said`` is what it has written to standard error."""
+
+    def __init__(self, cwd: Path, *args: str, limit: int | None = None):
+        self.log = cwd / "stderr.log"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "pixelkeep", *args],
+                cwd=cwd,
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                preexec_fn=None if limit is None else lambda: limit_files(0, limit),
+            )
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def changes(self, folder: Path) -> Iterator[int]:
+        """Count how often the content of a folder changes, while the command runs."""
+        count, former = 0, None
+        while self.process.poll() is None:
+            now = listing(folder)
+            if now == former:
+                time.sleep(0.001)
+                continue
+            count, former = count + 1, now
+            yield count
+
+    def kill(self, folder: Path, after: int, since: Path | None = None) -> None:
+        """Kill the command once a folder has changed so many times, counted from when the file ``since`` is there."""
+        first = 0
+        for count in self.changes(folder):
+            if since is not None and not since.exists():
+                first = count
+            elif count - first >= after:
+                self.process.kill()
+        self.process.wait()
+
+    def succeed(self) -> None:
+        assert self.process.wait() == 0, self.said
+
+    def fail_for_space(self, folder: Path) -> None:
+        """Expect one line that names something in the folder and what is wrong with the disk."""
+        assert self.process.wait() == 2, self.said
+        line = self.said.splitlines()[-1]
+        assert line.startswith("pixelkeep: ") and str(folder) in line, self.said
+        assert "No space left" in line or "too large" in line or "room" in line, line
+        assert "Traceback" not in self.said and "Exception" not in self.said, self.said
+
+
+def limit_files(process: int, size: int) -> None:
+    """Let a process write no file larger than ``size`` bytes; what it writes beyond fails as on a full disk."""
+    resource.prlimit(process, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def listing(folder: Path) -> frozenset:
+    """Return names, sizes and times of all files below a folder."""
+    found = []
+    for root, _, names in os.walk(folder):
+        for name in names:
+            try:
+                stat = os.stat(os.path.join(root, name))
+            except FileNotFoundError:
+                continue
+            found.append((root, name, stat.st_size, stat.st_mtime_ns))
+    return frozenset(found)
+
+
+def rows(folder: Path) -> list[list[str]]:
+    path = folder / "results.csv"
+    return list(csv.reader(path.read_text().splitlines())) if path.is_file() else []
+
+
+def epochs(folder: Path) -> list[str]:
+    return [row[0] for row in rows(folder)[1:]]
+
+
+def read_picture(path: Path) -> None:
+    with Image.open(path) as picture:
+        picture.load()
+
+
+def read_video(path: Path) -> None:
+    video = cv2.VideoCapture(str(path))
+    count = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+    assert count > 0 and all(video.read()[0] for _ in range(count)) and not video.read()[0], path
+
+
+def read_table(path: Path) -> None:
+    text = path.read_text()
+    assert text.endswith("\n") and len({len(row) for row in csv.reader(text.splitlines())}) == 1, path
+
+
+def read_labels(path: Path) -> None:
+    text = path.read_text()
+    assert text.endswith("\n") and {len(line.split()) for line in text.splitlines()} == {5}, path
+
+
+def read_mapping(path: Path) -> None:
+    assert isinstance(yaml.safe_load(path.read_text()), dict), path
+
+
+READERS = {
+    ".pt": lambda path: torch.load(path, weights_only=False),
+    ".json": lambda path: json.loads(path.read_text()),
+    ".csv": read_table,
+    ".yaml": read_mapping,
+    ".txt": read_labels,
+    ".jpg": read_picture,
+    ".png": read_picture,
+    ".mp4": read_video,
+}
+
+
+def results(folder: Path) -> list[Path]:
+    """Return the files of a run folder that are under their final names."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return [p for p in files if PARTIAL not in p.parts and not (p.name.startswith(".") and p.suffix == PARTIAL)]
+
+
+def assert_whole(folder: Path) -> None:
+    """Read every result in a run folder to its end."""
+    for path in results(folder):
+        READERS[path.suffix](path)
+
+
+def assert_tidy(folder: Path) -> None:
+    """Expect nothing half-written in a run folder."""
+    assert_whole(folder)
+    assert set(results(folder)) == {path for path in folder.rglob("*") if path.is_file()}
+    assert not list(folder.rglob(PARTIAL))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """A demo dataset of a few images, with a video."""
+    return write_demo(tmp_path_factory.mktemp("data") / "tiny", splits={"train": 8, "val": 4, "test": 3})
+
+
+@pytest.fixture(scope="module")
+def weights(data, tmp_path_factory) -> Path:
+    """Weights of one epoch."""
+    folder = tmp_path_factory.mktemp("trained")
+    Command(folder, *training(data, folder, 1), "--set", "plots=false").succeed()
+    return folder / "exp" / "weights" / "best.pt"
+
+
+def training(data: Path, project: Path, length: int) -> list[str]:
+    return ["train", "--data", str(data), "--epochs", str(length), "--project", str(project), "--exist-ok", *TINY]
+
+
+def validation(data: Path, project: Path, weights: Path) -> list[str]:
+    return ["val", "--data", str(data), "--weights", str(weights), "--project", str(project), "--exist-ok", *TINY[2:4]]
+
+
+def detection(data: Path, project: Path, weights: Path) -> list[str]:
+    sources = ["--source", str(data.parent / "images" / "test"), "--source", str(data.parent / "demo.mp4")]
+    saving = ["--save-txt", "--save-crop", "--save-json", "--conf", "0.001", "--max-det", "2", "--imgsz", "64"]
+    return ["detect", *sources, "--weights", str(weights), "--project", str(project), "--exist-ok", *saving]
+
+
+def resuming(folder: Path, otherwise: list[str]) -> list[str]:
+    """Return how to go on with a training, or how to begin again where it had not come to its first checkpoint."""
+    there = (folder / "weights" / "last.pt").is_file() and not (folder / "metrics.json").is_file()
+    return ["train", "--resume", str(folder)] if there else otherwise
+
+
+def count_changes(cwd: Path, folder: Path, args: list[str]) -> int:
+    """Run a command to its end and return how often its folder has changed."""
+    command = Command(cwd, *args)
+    count = max(command.changes(folder))
+    command.succeed()
+    return count
+
+
+@pytest.mark.parametrize(
+    ("kills", "plots"), [(2, "false"), pytest.param(12, "true", marks=pytest.mark.slow)], ids=["few", "many"]
+)
+def test_training__killed_at_any_moment(data, tmp_path, kills, plots):
+    """Nothing under its final name is ever half-written, and resuming has every epoch in results.csv once."""
+    length, chance = 3 + kills // 2, random.Random(kills)
+    begin = [*training(data, tmp_path, length), "--set", f"plots={plots}"]
+    folder, before = tmp_path / "exp", []
+    for turn in range(kills):
+        args = resuming(folder, begin)
+        command = Command(tmp_path, *args)
+        # In every other turn late enough for a checkpoint to be gone on from.
+        command.kill(folder, chance.randint(1, 20), since=None if turn % 2 else folder / "weights" / "last.pt")
+        assert "Traceback" not in command.said, command.said
+        assert_whole(folder)
+        assert epochs(folder) == [str(n + 1) for n in range(len(epochs(folder)))]
+        if "--resume" in args:  # the last row may be ahead of its checkpoint; that epoch is run again
+            assert rows(folder)[: len(before) - 1] == before[:-1], "a finished epoch has been lost"
+        before = rows(folder)
+    if not (folder / "metrics.json").is_file():
+        Command(tmp_path, *resuming(folder, begin)).succeed()
+    assert epochs(folder) == [str(n + 1) for n in range(length)]
+    assert (folder / "metrics.json").is_file()
+    assert_tidy(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [6])
+def test_validation__killed_at_any_moment(data, weights, tmp_path, kills):
+    """A killed validation leaves whole files, and run again it gives what one gives that was left alone."""
+    args, folder, chance = validation(data, tmp_path, weights), tmp_path / "exp", random.Random(kills)
+    total = count_changes(tmp_path, folder, args)
+    expected = (folder / "predictions.json").read_bytes()
+    names = {path.name for path in results(folder)}
+    for _ in range(kills):
+        Command(tmp_path, *args).kill(folder, chance.randint(2, total))
+        assert_whole(folder)
+    Command(tmp_path, *args).succeed()
+    assert (folder / "predictions.json").read_bytes() == expected
+    assert {path.name for path in results(folder)} == names >= {"metrics.json", "confusion_matrix.png"}
+    assert_tidy(folder)
+
+
+@pytest.mark.parametrize("kills", [1, pytest.param(8, marks=pytest.mark.slow)])
+def test_detection__killed_at_any_moment(data, weights, tmp_path, kills):
+    """A killed detection leaves whole pictures, labels and crops; a video is there once it is finished."""
+    args, folder, chance = detection(data, tmp_path, weights), tmp_path / "exp", random.Random(kills)
+    total = count_changes(tmp_path, folder, args)
+    expected = {path.relative_to(folder) for path in results(folder)}
+    assert {path.suffix for path in expected} == {".jpg", ".txt", ".json", ".mp4"}
+    for _ in range(kills):
+        shutil.rmtree(folder)
+        Command(tmp_path, *args).kill(folder, chance.randint(2, total))
+        assert_whole(folder)
+    Command(tmp_path, *args).succeed()
+    assert expected <= {path.relative_to(folder) for path in results(folder)}
+    assert_tidy(folder)
+
+
+class Disk:
+    """A place that runs out of room: a small file system, or else a limit to the size of files."""
+
+    def __init__(self, folder: Path, mounted: bool):
+        self.folder, self.mounted = folder, mounted
+
+    def fill(self, process: int) -> None:
+        if not self.mounted:
+            limit_files(process, 200_000)  # less than a checkpoint, more than the log
+            return
+        with open(self.folder / "filler", "wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(1 << 16))
+            except OSError:
+                pass
+
+    def free(self) -> None:
+        (self.folder / "filler").unlink(missing_ok=True)
+
+
+@pytest.fixture(params=["limit", pytest.param("mounted", marks=pytest.mark.slow)])
+def disk(request, tmp_path) -> Iterator[Disk]:
+    """A disk that can be filled."""
+    if request.param == "limit":
+        yield Disk(tmp_path, mounted=False)
+        return
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=160m", "tmpfs", str(folder)]
+    if not sys.platform.startswith("linux") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a file system can only be mounted by root on Linux")
+    yield Disk(folder, mounted=True)
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_training__full_disk(data, disk, tmp_path):
+    """A full disk ends training in one line; with room again --resume goes on where it was."""
+    command, folder = Command(tmp_path, *training(data, disk.folder, 5)), disk.folder / "exp"
+    for _ in command.changes(folder):
+        if len(rows(folder)) > 2 and (folder / "weights" / "last.pt").is_file():
+            disk.fill(command.process.pid)
+            break
+    command.fail_for_space(folder)
+    assert_tidy(folder)
+    disk.free()
+    Command(tmp_path, "train", "--resume", str(folder)).succeed()
+    assert epochs(folder) == ["1", "2", "3", "4", "5"]
+    assert_tidy(folder)
+
+
+@pytest.mark.slow
+def test_training__full_before_the_first_checkpoint(data, tmp_path):
+    """Where not even one checkpoint fits, the line says so; begun again with room, it trains."""
+    args = training(data, tmp_path, 1)
+    Command(tmp_path, *args, limit=1_000_000).fail_for_space(tmp_path / "exp")
+    assert_tidy(tmp_path / "exp")
+    Command(tmp_path, *args).succeed()
+    assert_tidy(tmp_path / "exp")
+
+
+@pytest.mark.parametrize("limit", [20_000, pytest.param(60_000, marks=pytest.mark.slow)])
+def test_validation__full_disk(data, weights, tmp_path, limit):
+    """A full disk ends a validation in one line, and no figures are there."""
+    args = validation(data, tmp_path, weights)
+    Command(tmp_path, *args, limit=limit).fail_for_space(tmp_path / "exp")
+    assert_tidy(tmp_path / "exp")
+    assert not (tmp_path / "exp" / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("source", ["images/test", "demo.mp4"])
+def test_detection__full_disk(data, weights, tmp_path, source):
+    """A full disk ends a detection in one line, and half a picture or video is not left."""
+    args = ["detect", "--source", str(data.parent / source), "--weights", str(weights), "--imgsz", "64"]
+    Command(tmp_path, *args, "--project", str(tmp_path), limit=20_000).fail_for_space(tmp_path / "exp")
+    assert not (tmp_path / "exp").exists()
+
+
+@pytest.mark.slow
+def test_detection__video_on_a_small_disk(data, weights, tmp_path):
+    """A video that outgrows its disk is told in one line; with room, run again, it is whole."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1300k", "tmpfs", str(folder)]).returncode:
+        pytest.skip("a file system can only be mounted by root on Linux")
+    args = ["detect", "--source", str(data.parent / "demo.mp4"), "--weights", str(weights), "--imgsz", "64"]
+    try:
+        Command(tmp_path, *args, "--project", str(folder)).fail_for_space(folder)
+        assert not list(folder.rglob("*.mp4"))
+        subprocess.run(["mount", "-o", "remount,size=20m", str(folder)], check=True)
+        Command(tmp_path, *args, "--project", str(folder), "--exist-ok").succeed()
+        assert_tidy(folder / "exp")
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)

@@ -1,0 +1,46 @@
+"""Which settings have an effect where: the lists fit this release's settings, and survive another's."""
+
+from __future__ import annotations
+
+import pytest
+from ultralytics.cfg import DEFAULT_CFG_DICT
+
+from pixelkeep.ultra import scope
+
+NAMED = {*scope.COMMON, *scope.WITHOUT, *scope.VALIDATION, *scope.INSTEAD}
+NAMED.update(name for lists in (scope.ALSO, scope.WITHOUT_IN) for names in lists.values() for name in names)
+
+
+def test_groups__are_this_releases():
+    """Every group named here is a heading of cfg/default.yaml, and every setting below one is found."""
+    named = {*scope.UNUSED_GROUPS, *(group for groups in scope.GROUPS.values() for group in groups)}
+    assert named <= set(scope.groups().values())
+    assert set(scope.groups()) == set(DEFAULT_CFG_DICT) - {"task", "mode"}  # which stand above the first heading
+
+
+def test_names__exist():
+    """No list holds a name that is no setting; 'half' is that of earlier releases, 'best' ours."""
+    assert NAMED - {"half", "best"} <= set(DEFAULT_CFG_DICT)
+
+
+def test_lists__say_nothing_twice():
+    """What a group brings is not listed again, and what is left out would otherwise be in."""
+    grouped = {c: {s for s, g in scope.groups().items() if g in scope.GROUPS[c]} for c in scope.COMMANDS}
+    for command in scope.COMMANDS:
+        assert not grouped[command] & (set(scope.ALSO[command]) - set(scope.COMMON)), command
+        assert set(scope.WITHOUT_IN[command]) <= grouped[command], command
+    assert set(scope.WITHOUT) <= set.union(*grouped.values())
+
+
+def test_validation__settings_of_train_and_val():
+    """What decides the figures can be set for the training and for the validation that ends it."""
+    assert all({"train", "val"} <= set(scope.commands_using(setting)) for setting in scope.VALIDATION)
+
+
+@pytest.mark.parametrize("groups", [{}, {"loudness": "Sound settings"}], ids=["no-headings", "new-heading"])
+def test_another_release__unknown_settings_pass(monkeypatch, groups):
+    """A setting that nothing here knows is left to Ultralytics to judge; the known ones stay where they are."""
+    monkeypatch.setattr(scope, "groups", lambda: groups)
+    assert scope.commands_using("loudness") == scope.COMMANDS
+    assert scope.commands_using("best") == ("train",)
+    assert scope.commands_using("dropout") == ()
