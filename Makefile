@@ -19,6 +19,9 @@ lint: .venv/installed
 check-demo: .venv/installed
 	$(RUN) scripts/check_demo.py
 
+check-releases: .venv/installed
+	$(RUN) scripts/check_releases.py
+
 # Paths stay relative and tools run as modules: the checkout's path may hold spaces, which scripts' first lines cannot.
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "pixelkeep needs Python 3.10 or newer; try make PYTHON=python3.12")'
@@ -28,4 +31,4 @@ check-demo: .venv/installed
 	PYTHONWARNINGS=ignore $(RUN) -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-.PHONY: demo test test-slow lint check-demo
+.PHONY: demo test test-slow lint check-demo check-releases

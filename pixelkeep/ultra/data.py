@@ -43,7 +43,7 @@ def resolve_data(name: str | None) -> DatasetSpec:
         file = assets.find("data", name)
     if file is None:
         known = assets.names("data")
-        raise DataError(f"data '{name}' not found{nearest(name, known)}; give a YAML file or one of {choices(known)}")
+        raise DataError(f"data '{name}' not found{nearest(name, known, f'give a YAML file or one of {choices(known)}')}")
     generator = read_mapping(file).get("generate")
     if generator is None:
         return load_spec(file.resolve())
