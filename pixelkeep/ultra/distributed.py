@@ -225,6 +225,7 @@ def _attempt(call: Callable[[], _Value]) -> _Value | PixelkeepError:
 
 def _fail(outcome: object) -> NoReturn:
     """End this process: with its own error, or quietly where another process tells it."""
+    disband()  # every process is here; one that ends as a member of the group may be aborted by its threads
     if isinstance(outcome, PixelkeepError):
         raise outcome
     sys.exit(2)
