@@ -68,6 +68,7 @@ def extend_parser(parse: Parse, tasks: ModuleType) -> Parse:
         check_activation(d)
         _check_names(d, tasks)
         written = deepcopy(d)  # the stock parser changes the arguments of its rows
+        activation = tasks.Conv.default_act  # older releases leave that of the YAML behind for the models that follow
         try:
             return attempt(d, ch, verbose)
         except ModelError:
@@ -77,6 +78,8 @@ def extend_parser(parse: Parse, tasks: ModuleType) -> Parse:
             if index is None:
                 raise
             raise ModelError(f"{_where(written, index)}: {type(error).__name__}: {error}") from error
+        finally:
+            tasks.Conv.default_act = activation
 
     return parse_model
 

@@ -190,7 +190,7 @@ BAD = {
     "lr0=[1": "--set lr0=.1: the value is not valid YAML",
     "lr0=2001-99-99": "the value is not valid YAML",
     "lr0=fast": "lr0=fast.*invalid type",
-    "lr0=2": "lr0=2.*between 0.0 and 1.0",
+    "lr0=2": "lr0: '2' is not between 0.0 and 1.0",
     "cos_lr=maybe": "cos_lr=maybe.*must be a bool",
     "epochs=0": "epochs: '0' is not a positive whole number",
     "epochs=.inf": "epochs: 'inf' is not a positive whole number",

@@ -255,7 +255,7 @@ def test_fuse__quantized_convolution_keeps_its_batchnorm(yolo):
 
 
 @pytest.mark.parametrize("fuse", [False, True])
-@pytest.mark.parametrize(("dtype", "error"), [(torch.bfloat16, 0.15), (torch.float16, 0.02)])
+@pytest.mark.parametrize(("dtype", "error"), [(torch.bfloat16, 0.15), (torch.float16, 0.03)])
 def test_half__close_to_single_precision(yolo, dtype, error, fuse):
     """In 16 bits, by autocast (bf16) and by converting the model, fused or not, scores stay near those in 32."""
     expected = decoded(yolo.model, X)[:, 4:]
