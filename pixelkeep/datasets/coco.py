@@ -1,34 +1,43 @@
 """COCO detection JSON: one document with images, annotations and categories.
 
-Ids count from 1, as pycocotools never matches an annotation whose id is 0. A difficult object carries
-``"ignore": 1``. A region to ignore is an annotation with ``"iscrowd": 1``; COCO wants a category for it, so it gets
-the first one, and on loading every crowd annotation becomes a region for all classes.
+A difficult object carries ``"ignore": 1``. A region to ignore is an annotation with ``"iscrowd": 1``; COCO wants a
+category for it, so it gets the first one, and every crowd annotation is read as a region for all classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from pixelkeep.datasets.files import read_json, write_json
-from pixelkeep.datasets.record import ImageRecord, box_areas
-from pixelkeep.errors import DataError
+from pixelkeep.datasets.assembling import REGION, Read, Rows, Source, assemble
+from pixelkeep.datasets.coco_file import CocoFile, read_coco_file
+from pixelkeep.datasets.files import write_json
+from pixelkeep.datasets.inspection import inspect_all
+from pixelkeep.datasets.problems import Problems
+from pixelkeep.datasets.record import ImageRecord
+from pixelkeep.datasets.spec import DatasetSpec
+from pixelkeep.errors import DataError, choices, nearest
 
 
 def save_coco(path: Path, records: Sequence[ImageRecord], names: dict[int, str]) -> None:
     """Write ``records`` as one COCO JSON file; images are named by their file name alone.
 
+    Ids are those of the records where all of them have some and they can be told apart; else they count from 1, as
+    they do where one is 0, since pycocotools never matches an annotation whose id is 0.
+
     Raises:
         DataError: Two images have the same file name.
     """
+    image_ids = _ids([record.image_id for record in records])
+    annotation_ids = iter(_ids([number for record in records for number in _own_ids(record)]))
     images, annotations = [], []
-    for image_id, record in enumerate(records, 1):
+    for image_id, record in zip(image_ids, records, strict=True):
         images.append({"id": image_id, "file_name": record.path.name, "width": record.width, "height": record.height})
         for annotation in _annotations(record):
-            annotations.append({"id": len(annotations) + 1, "image_id": image_id, **annotation})
+            annotations.append({"id": next(annotation_ids), "image_id": image_id, **annotation})
     taken = [image["file_name"] for image in images]
     if len(set(taken)) < len(taken):
         twice = next(name for name in taken if taken.count(name) > 1)
@@ -37,31 +46,114 @@ def save_coco(path: Path, records: Sequence[ImageRecord], names: dict[int, str])
     write_json(path, {"images": images, "annotations": annotations, "categories": categories})
 
 
-def load_coco(path: Path, images_dir: Path) -> tuple[list[ImageRecord], dict[int, str]]:
-    """Return the records and class names of a COCO JSON file.
-
-    Classes are the categories in the order of their ids, renumbered from 0; images keep the file's order.
-
-    Args:
-        path: The JSON file.
-        images_dir: The folder that its file names are relative to; the images themselves are not read.
+def read_coco(
+    spec: DatasetSpec, split: str, problems: Problems, progress: Callable[[int, int], None] | None = None
+) -> list[Read]:
+    """Return the usable records of a split, classes as label numbers; the others are told to ``problems``.
 
     Raises:
-        DataError: The file is no COCO JSON, or an annotation names an unknown image or category or has no bbox.
+        DataError: A file is no COCO JSON, or has a category that is neither among the names nor under ``ignore:``.
     """
-    document = read_json(path)
-    categories = sorted(_section(path, document, "categories"), key=lambda c: _order(path, c))
-    index = {category["id"]: number for number, category in enumerate(categories)}
-    names = {n: str(_value(path, "categories", c, "name")) for n, c in enumerate(categories)}
-    found: dict[Any, list[dict]] = {_id(path, "images", i, "id"): [] for i in _section(path, document, "images")}
-    if len(found) < len(document["images"]):
-        raise DataError(f"{path}: {len(document['images'])} images have only {len(found)} different ids")
-    for annotation in _section(path, document, "annotations"):
-        for key, known in (("image_id", found), ("category_id", index)):
-            if _id(path, "annotations", annotation, key) not in known:
-                raise DataError(f"{path}: annotation {annotation.get('id')} has unknown {key} {annotation[key]!r}")
-        found[annotation["image_id"]].append(annotation)
-    return [_record(path, images_dir, image, found[image["id"]], index) for image in document["images"]], names
+    files = [read_coco_file(path) for path in spec.sources(split)]
+    sources = [_sources(file, spec.folders[split]) for file in files]
+    images = [source.image for group in sources for source in group]
+    _refuse_shared(files, sources)
+    problems.images = len(images)
+    facts = inspect_all(images, spec.channels, spec.stretch, progress)
+    reads = []
+    for file, group in zip(files, sources, strict=True):
+        rows = _rows(file, group, spec, problems)
+        reads += assemble(group, rows, spec, facts, problems)
+    return reads
+
+
+def _sources(file: CocoFile, folder: Path) -> list[Source]:
+    return [
+        Source(
+            Path(os.path.join(folder, image.file_name)),
+            file.path,
+            (image.width, image.height),
+            image.id if isinstance(image.id, int) else None,
+        )
+        for image in file.images
+    ]
+
+
+def _refuse_shared(files: list[CocoFile], sources: list[list[Source]]) -> None:
+    """Refuse an image that two files of a split annotate: neither holds all of its objects."""
+    seen: dict[Path, Path] = {}
+    for file, group in zip(files, sources, strict=True):
+        for source in group:
+            if seen.setdefault(source.image, file.path) != file.path:
+                raise DataError(f"{file.path}: '{source.image}' is in {seen[source.image]} as well; join the two files")
+
+
+def _rows(file: CocoFile, sources: list[Source], spec: DatasetSpec, problems: Problems) -> Rows:
+    """Return the annotations of one file, and tell what is wrong with it as a whole and with single annotations."""
+    for kind, detail in file.notes:
+        problems.note(kind, file.path, detail)
+    first = int(np.searchsorted(file.owner, 0))  # those before it belong to no image
+    if first:
+        problems.note("annotations of images that are not listed", file.path, f"{first}, the first: {file.where(0)}")
+    labels = _labels(file, spec)[file.category]
+    labels[file.crowd] = REGION
+    for (row, key), value in sorted(file.values.items()):
+        if row >= first:
+            source = sources[file.owner[row]]
+            source.wrong.append(_wrong(key, f"{file.where(row)} of {source.image.name}: {key} {value}"))
+    for row in np.flatnonzero(file.odd_areas).tolist():
+        problems.mend("area that is no number from 0, the box's used", file.path, file.where(row))
+    readable = np.arange(len(file.owner)) >= first
+    readable[[row for row, _ in file.values]] = False
+    used = np.flatnonzero(readable)
+    xywh = file.boxes[used]
+    return Rows(
+        owner=file.owner[used],
+        boxes=np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]),
+        labels=labels[used],
+        where=lambda row: (None, file.where(int(used[row]))),
+        areas=file.areas[used],
+        difficult=file.difficult[used],
+        ids=None if file.ids is None else file.ids[used],
+    )
+
+
+def _wrong(key: str, detail: str) -> tuple[None, str, str]:
+    if key == "bbox":
+        return None, "label not numbers", f"{detail}; it must be [x, y, width, height] in pixels, four finite numbers"
+    return None, "class number unknown", f"{detail} is not in 'categories'"
+
+
+def _labels(file: CocoFile, spec: DatasetSpec) -> np.ndarray:
+    """Return for each category of a file its label number.
+
+    Raises:
+        DataError: An annotation has a category that is no label.
+    """
+    numbers = {name: number for number, name in enumerate(spec.labels)}
+    used = np.bincount(file.category[~file.crowd] + 1, minlength=len(file.categories) + 1)[1:]
+    for place, (number, name) in enumerate(file.categories.items()):
+        if name not in numbers and used[place]:
+            raise DataError(
+                f"{file.path}: category '{name}' (id {number}) is neither in names nor under ignore of {spec.file}"
+                f"{nearest(name, numbers, f'they have {choices(numbers)}')}"
+            )
+    # The last one is for categories that are not there, whose position is -1.
+    return np.array([*(numbers.get(name, REGION) for name in file.categories.values()), REGION], np.int64)
+
+
+def _ids(numbers: list[int | None]) -> list[int]:
+    """Return ids that tell things apart: those given if they do, else 1, 2, 3 ..."""
+    given = set(numbers)
+    if given & {None, 0} or len(given) < len(numbers):
+        return list(range(1, len(numbers) + 1))
+    return numbers
+
+
+def _own_ids(record: ImageRecord) -> list[int | None]:
+    """Return the ids of a record's objects and regions, None for each that has none."""
+    pairs = ((record.ids, record.boxes), (record.region_ids, record.regions))
+    return [number for ids, boxes in pairs for number in ([None] * len(boxes) if ids is None else ids.tolist())]
 
 
 def _annotations(record: ImageRecord) -> list[dict]:
@@ -78,68 +170,3 @@ def _annotations(record: ImageRecord) -> list[dict]:
 def _xywh(box: np.ndarray) -> list[float]:
     x1, y1, x2, y2 = map(float, box)
     return [x1, y1, x2 - x1, y2 - y1]
-
-
-def _section(path: Path, document: Any, key: str) -> list[dict]:
-    section = document.get(key) if isinstance(document, dict) else None
-    if not isinstance(section, list) or not all(isinstance(entry, dict) for entry in section):
-        raise DataError(f"{path}: no list '{key}'; a COCO file has images, annotations and categories")
-    return section
-
-
-def _value(path: Path, section: str, entry: dict, key: str) -> Any:
-    if key not in entry:
-        raise DataError(f"{path}: an entry of '{section}' (id {entry.get('id')}) has no '{key}'")
-    return entry[key]
-
-
-def _id(path: Path, section: str, entry: dict, key: str) -> int | str:
-    value = _value(path, section, entry, key)
-    if not isinstance(value, int | str):
-        raise DataError(f"{path}: an entry of '{section}' has {key} {value!r}; it must be a number or a text")
-    return value
-
-
-def _order(path: Path, category: dict) -> tuple[bool, int | str]:
-    """Sort categories by their ids, numbers before texts."""
-    value = _id(path, "categories", category, "id")
-    return isinstance(value, str), value
-
-
-def _number(path: Path, section: str, entry: dict, key: str) -> float:
-    value = _value(path, section, entry, key)
-    if not isinstance(value, int | float) or not np.isfinite(value):
-        raise DataError(f"{path}: '{section}' id {entry.get('id')} has {key} {value!r}; it must be a number")
-    return value
-
-
-def _record(path: Path, images_dir: Path, image: dict, annotations: list[dict], index: dict[Any, int]) -> ImageRecord:
-    width, height = (int(_number(path, "images", image, key)) for key in ("width", "height"))
-    boxes = np.array([_corners(path, annotation) for annotation in annotations]).reshape(-1, 4)
-    crowd = np.array([bool(annotation.get("iscrowd")) for annotation in annotations], bool)
-    objects = [annotation for annotation in annotations if not annotation.get("iscrowd")]
-    areas = box_areas(boxes[~crowd])
-    for row, annotation in enumerate(objects):
-        if "area" in annotation:
-            areas[row] = _number(path, "annotations", annotation, "area")
-    return ImageRecord(
-        images_dir / str(_value(path, "images", image, "file_name")),
-        width,
-        height,
-        boxes[~crowd],
-        [index[annotation["category_id"]] for annotation in objects],
-        areas,
-        [bool(annotation.get("ignore")) for annotation in objects],
-        boxes[crowd],
-    )
-
-
-def _corners(path: Path, annotation: dict) -> tuple[float, float, float, float]:
-    bbox = annotation.get("bbox")
-    try:
-        x, y, w, h = map(float, bbox)
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"{path}: annotation {annotation.get('id')} has bbox {bbox!r}; it must be [x, y, w, h]"
-        ) from error
-    return x, y, x + w, y + h

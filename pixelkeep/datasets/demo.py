@@ -1,6 +1,7 @@
 """The demo dataset: aerial scenes of small objects, generated in seconds, the same for the same seed.
 
-`write_demo` writes it in YOLO, COCO and VOC form with the same boxes, and a short video to detect in. What makes it
+`write_demo` writes it in YOLO, COCO and VOC form with the same boxes (demo.yaml, coco.yaml and voc/voc.yaml), and a
+short video to detect in. What makes it
 easier or harder is in the constants here, in `scene` (light, noise, counts, hard negatives) and in `objects` (sizes).
 """
 
@@ -13,23 +14,23 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelkeep.datasets.coco import save_coco
 from pixelkeep.datasets.demo_video import write_video
 from pixelkeep.datasets.files import read_json, write_image, write_json
+from pixelkeep.datasets.forms import COCO, VOC, YOLO
 from pixelkeep.datasets.objects import CLASSES
 from pixelkeep.datasets.record import ImageRecord
+from pixelkeep.datasets.saving import save_split, save_yaml
 from pixelkeep.datasets.scene import THEMES, Scene, render_scene
-from pixelkeep.datasets.voc import save_voc
-from pixelkeep.datasets.yolo import save_yaml, save_yolo
 from pixelkeep.errors import DataError
 
-VERSION = 1  # raise it whenever the same seed gives something else
+VERSION = 2  # raise it whenever the same seed gives something else
 SIZE = (256, 256)  # height and width of every image
 SPLITS = {"train": 80, "val": 40, "test": 12}
 NAMES = dict(enumerate(CLASSES))
 REGION_SHARE = 0.22  # share of the images that have a region to ignore
 EMPTY_EVERY = 19  # one image of so many has no objects
 CROWDED = ("train", 7)  # the one image with more than 150 objects
+FORMS = {YOLO: "demo.yaml", COCO: "coco.yaml", VOC: "voc/voc.yaml"}  # the YAML of each form
 MARKER = "demo.json"  # names version, seed and splits of a complete dataset
 
 Progress = Callable[[int, int], None]
@@ -63,7 +64,8 @@ def write_demo(
     with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent, ignore_cleanup_errors=True) as folder:
         made = Path(folder) / root.name
         _write(made, seed, splits, progress or (lambda done, total: None))
-        save_yaml(made / "demo.yaml", tuple(splits), NAMES)
+        for form, name in FORMS.items():
+            save_yaml(made / name, tuple(splits), NAMES, form)
         write_json(made / MARKER, marker)
         if not _is_there(root, marker):  # another process may have been faster
             if root.exists():
@@ -103,9 +105,8 @@ def _write(root: Path, seed: int, splits: dict[str, int], progress: Progress) ->
             records.append(record)
             done += 1
             progress(done, total)
-        save_yolo(root, split, records, NAMES)
-        save_coco(root / "annotations" / f"{split}.json", records, NAMES)
-        save_voc(root / "voc", split, records, NAMES)
+        for form, name in FORMS.items():
+            save_split(form, (root / name).parent, split, records, NAMES)
     write_video(root / "demo.mp4", np.random.SeedSequence([seed, len(SPLITS)]), SIZE)
 
 

@@ -1,9 +1,10 @@
-"""What YOLO labels and VOC files cannot hold, in one JSON file for each split.
+"""What labels cannot hold, in one JSON file for each split.
 
 ``{"schema": 1, "images": {"<image path>": {"difficult": [row, ...], "areas": {"<row>": area, ...},
-"regions": [[x1, y1, x2, y2], ...]}}}``. Paths are relative to the dataset's folder, with forward slashes; rows count
-the image's annotations from 0 in the order of its label file; areas are listed where they differ from the box's;
-keys and images with nothing to say are left out. Areas and regions are in pixels.
+"regions": [[x1, y1, x2, y2], ...], "polygons": [[x, y, x, y, ...], ...], "image_id": id, "ids": [id, ...],
+"region_ids": [id, ...]}}}``. Paths are relative to the dataset's folder, with forward slashes; rows count the image's
+objects from 0 in the order of its annotations; areas are listed where they differ from the box's; polygons and ids are
+those of all objects; keys and images with nothing to say are left out. Areas and regions are in pixels.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ from pixelkeep.datasets.record import ImageRecord, box_areas
 from pixelkeep.errors import DataError, choices
 
 SCHEMA = 1
-KEYS = ("difficult", "areas", "regions")
-SLACK = 1e-6  # relative difference from which an area is not the box's
+KEYS = ("difficult", "areas", "regions", "polygons", "image_id", "ids", "region_ids")
 
 
-def save_extras(path: Path, images: Iterable[tuple[str, ImageRecord]]) -> None:
-    """Write the extras of ``images``, pairs of a relative path and a record."""
-    write_json(path, {"schema": SCHEMA, "images": {name: d for name, record in images if (d := _entry(record))}})
+def save_extras(path: Path, images: Iterable[tuple[str, ImageRecord]], holds: Collection[str] = ()) -> None:
+    """Write the extras of ``images``, pairs of a relative path and a record, without the keys that labels hold."""
+    entries = {name: entry for name, record in images if (entry := _entry(record, holds))}
+    write_json(path, {"schema": SCHEMA, "images": entries})
 
 
 def load_extras(path: Path) -> dict[str, dict]:
-    """Return for each relative image path what its labels cannot hold: some of difficult, areas and regions.
+    """Return for each relative image path what its labels cannot hold, some of `KEYS`.
 
-    Rows are ints, and areas map row to area.
+    Rows are ints, areas map row to area, and polygons are arrays (k, 2).
 
     Raises:
         DataError: The file is no such JSON, or of another schema.
@@ -85,17 +86,25 @@ def _merge(record: ImageRecord, entry: dict, where: str) -> ImageRecord:
     difficult[entry.get("difficult", [])] = True
     for row, area in entry.get("areas", {}).items():
         areas[row] = area
-    return replace(record, areas=areas, difficult=difficult, regions=entry.get("regions", record.regions))
+    for key in ("polygons", "ids"):
+        if key in entry and len(entry[key]) != n:
+            raise DataError(f"{where}: {len(entry[key])} {key}, but the image has {n} annotations")
+    others = {key: entry[key] for key in KEYS[2:] if key in entry}
+    return replace(record, areas=areas, difficult=difficult, **others)
 
 
-def _entry(record: ImageRecord) -> dict:
-    odd = ~np.isclose(record.areas, box_areas(record.boxes), rtol=SLACK, atol=SLACK)
+def _entry(record: ImageRecord, holds: Collection[str]) -> dict:
+    odd = np.flatnonzero(record.areas != box_areas(record.boxes))
     entry = {
         "difficult": np.flatnonzero(record.difficult).tolist(),
-        "areas": {str(row): float(record.areas[row]) for row in np.flatnonzero(odd)},
+        "areas": {str(row): float(record.areas[row]) for row in odd},
         "regions": record.regions.tolist(),
+        "polygons": [outline.ravel().tolist() for outline in record.polygons or []],
+        "image_id": record.image_id,
+        "ids": [] if record.ids is None else record.ids.tolist(),
+        "region_ids": [] if record.region_ids is None else record.region_ids.tolist(),
     }
-    return {key: value for key, value in entry.items() if value}
+    return {key: value for key, value in entry.items() if key not in holds and value not in (None, [], {})}
 
 
 def _checked(where: str, entry: object) -> dict:
@@ -107,7 +116,11 @@ def _checked(where: str, entry: object) -> dict:
             "difficult": [int(row) for row in entry.get("difficult", [])],
             "areas": {int(row): float(area) for row, area in entry.get("areas", {}).items()},
             "regions": np.array(entry.get("regions", []), float).reshape(-1, 4),
+            "polygons": [np.array(outline, float).reshape(-1, 2) for outline in entry.get("polygons", [])],
+            "image_id": int(entry.get("image_id", 0)),
+            "ids": np.array(entry.get("ids", []), np.int64),
+            "region_ids": np.array(entry.get("region_ids", []), np.int64),
         }
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"{where}: needs rows, row: area and [x1, y1, x2, y2] ({error})") from error
     return {key: read[key] for key in entry}

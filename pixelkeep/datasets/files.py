@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import json
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,8 +25,8 @@ def write_image(path: Path, image: np.ndarray, quality: int = 95) -> None:
     path.write_bytes(data.tobytes())
 
 
-def copy_image(source: Path, folder: Path) -> Path:
-    """Copy an image into ``folder``, unless it is there already, and return where it now is.
+def copy_image(source: Path, folder: Path, link: bool = False) -> Path:
+    """Copy an image into ``folder``, or link it there, unless it is there already; return where it now is.
 
     Raises:
         DataError: The image is missing, or another image of that name is there.
@@ -38,8 +39,17 @@ def copy_image(source: Path, folder: Path) -> Path:
     if target.exists() and not filecmp.cmp(source, target, shallow=False):
         raise DataError(f"{source}: {target} is there already and is another image; rename one of them")
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+    if not target.exists():
+        _link(source, target) if link else shutil.copyfile(source, target)
     return target
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make a symbolic link, or where the system does not allow one, a hard link."""
+    try:
+        target.symlink_to(source.resolve())
+    except (OSError, NotImplementedError):
+        os.link(source.resolve(), target)
 
 
 def check_stems(paths: Iterable[Path]) -> None:
@@ -67,6 +77,8 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: cannot be read as text ({error})") from error
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
+        raise DataError(f"{path}: not valid JSON ({error})") from error
 
 
 def write_json(path: Path, document: Any) -> None:

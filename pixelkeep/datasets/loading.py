@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pixelkeep.datasets.assembling import complete
+from pixelkeep.datasets.coco import read_coco
+from pixelkeep.datasets.forms import COCO, VISDRONE, VOC, YOLO
 from pixelkeep.datasets.problems import Problems
 from pixelkeep.datasets.record import ImageRecord
 from pixelkeep.datasets.spec import DatasetSpec
+from pixelkeep.datasets.visdrone import read_visdrone
+from pixelkeep.datasets.voc import read_voc
 from pixelkeep.datasets.yolo import label_path, read_yolo
-from pixelkeep.errors import DataError
+from pixelkeep.errors import DataError, choices
+
+READERS = {YOLO: read_yolo, COCO: read_coco, VOC: read_voc, VISDRONE: read_visdrone}
 
 
 @dataclass
@@ -44,16 +51,24 @@ def load_split(spec: DatasetSpec, split: str, progress: Callable[[int, int], Non
         DataError: There is no such split, most of it cannot be used, or not one image has an object.
     """
     problems = Problems(split)
-    records = read_yolo(spec, split, problems, progress)
+    reads = READERS[spec.form](spec, split, problems, progress)
+    problems.refuse_if_systematic(spec.file)
+    records = sorted(complete(reads, spec, split, problems), key=lambda record: str(record.path))
     if split != "train":  # listing an image twice is a way to weigh it in training; a figure must count it once
         records = _once(records, problems)
-    problems.refuse_if_systematic(spec.file)
     if not any(len(record.boxes) for record in records):
-        folder = label_path(records[0].path).parent
-        raise DataError(
-            f"{spec.file}: no image of split '{split}' has a label; looked for .txt files in {folder} and the like"
-        )
+        raise DataError(f"{spec.file}: no image of split '{split}' has a label; {_looked(spec, split, records)}")
     return Split(records, problems)
+
+
+def _looked(spec: DatasetSpec, split: str, records: list[ImageRecord]) -> str:
+    """Say where labels were looked for."""
+    if spec.form != YOLO or not records:
+        return f"looked in {choices(spec.sources(split))}"
+    folder = label_path(records[0].path).parent
+    other = folder.parent / "annotations"
+    hint = f"; for VisDrone's {other}, declare 'format: visdrone'" if other.is_dir() else ""
+    return f"looked for .txt files in {folder} and the like{hint}"
 
 
 def _once(records: list[ImageRecord], problems: Problems) -> list[ImageRecord]:

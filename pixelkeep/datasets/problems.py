@@ -83,9 +83,9 @@ class Problems:
         """Record what was put right."""
         self.found.append(Problem(MENDED, kind, file, line, detail))
 
-    def note(self, kind: str, file: Path) -> None:
+    def note(self, kind: str, file: Path, detail: str = "") -> None:
         """Record what changes nothing but may not be meant."""
-        self.found.append(Problem(NOTED, kind, file, None, ""))
+        self.found.append(Problem(NOTED, kind, file, None, detail))
 
     def refuse_if_systematic(self, where: object) -> None:
         """Refuse a split of which too little is left.
@@ -112,7 +112,7 @@ class Problems:
         heads = {
             LEFT_OUT: f"{self.split}: {len(self.left_out)} of {self.images} images left out",
             MENDED: f"{self.split}: mended",
-            NOTED: f"{self.split}: not used",
+            NOTED: f"{self.split}: noted",
         }
         lines = []
         for effect, head in heads.items():

@@ -24,6 +24,9 @@ class ImageRecord:
         difficult: Bool (n,), objects that an evaluation leaves out; None for none.
         regions: Float64 (m, 4), x1 y1 x2 y2, rectangles in which nothing is judged, for all classes; None for none.
         polygons: For each box the outline that it encloses, float64 (k, 2); None where boxes are all there is.
+        image_id: The image's id in a COCO file; None if it has none.
+        ids: Int64 (n,), the objects' annotation ids in a COCO file; None if they have none.
+        region_ids: Int64 (m,), the same of the regions.
 
     Raises:
         DataError: Lengths do not agree, a box is inverted or not finite, or a class or an area is negative.
@@ -38,6 +41,9 @@ class ImageRecord:
     difficult: np.ndarray | None = None
     regions: np.ndarray | None = None
     polygons: list[np.ndarray] | None = None
+    image_id: int | None = None
+    ids: np.ndarray | None = None
+    region_ids: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Bring the arrays to their types and check them."""
@@ -55,13 +61,23 @@ class ImageRecord:
             if values.shape != (n,):
                 raise DataError(f"{self.path}: {name} of shape {values.shape} for {n} boxes; it must be ({n},)")
             object.__setattr__(self, name, values)
-        object.__setattr__(self, "path", Path(self.path))
+        object.__setattr__(self, "path", self.path if isinstance(self.path, Path) else Path(self.path))
         object.__setattr__(self, "boxes", boxes)
         object.__setattr__(self, "regions", self._corners("regions", regions))
+        for name, count in (("ids", n), ("region_ids", len(self.regions))):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, self._ids(name, count))
         if n and self.classes.min() < 0:
             raise DataError(f"{self.path}: class {self.classes.min()}; classes count from 0")
         if not (np.isfinite(self.areas) & (self.areas >= 0)).all():
             raise DataError(f"{self.path}: areas {self.areas.tolist()}; they must be finite and not negative")
+
+    def _ids(self, name: str, count: int) -> np.ndarray:
+        """Return ids as int64, one for each of ``count`` boxes."""
+        ids = np.array(getattr(self, name), np.int64)
+        if ids.shape != (count,):
+            raise DataError(f"{self.path}: {name} of shape {ids.shape}; it must be ({count},)")
+        return ids
 
     def _corners(self, name: str, values: np.ndarray) -> np.ndarray:
         """Return ``values`` as float64 (n, 4) with x1 <= x2 and y1 <= y2."""

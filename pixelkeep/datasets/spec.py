@@ -1,7 +1,8 @@
 """Dataset YAMLs: found, read and checked before anything is trained, with one line for each thing that is wrong.
 
 A file is read as Ultralytics reads it (``path``, ``train``, ``val``, ``test``, ``names``, ``channels``), with optional
-keys of our own: ``extras``, a JSON file for each split that holds what YOLO labels cannot (see ``yolo.py``), and
+keys of our own: what form the data has and what belongs to that form (see ``forms.py``), classes to ignore (see
+``naming.py``), ``extras``, a JSON file for each split that holds what labels cannot (see ``extras.py``), and
 ``stretch``, two percentiles that bring images deeper than eight bits to eight (see ``pixels.py``).
 """
 
@@ -12,12 +13,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import yaml
 
+from pixelkeep.datasets.entries import channel_count, extras_files, image_folders, stretch_percentiles, voc_pixels
+from pixelkeep.datasets.forms import COCO, INCLUSIVE, SPLITS, VISDRONE, VOC, YOLO, form_of, listed
+from pixelkeep.datasets.naming import class_names
 from pixelkeep.errors import DataError, choices, nearest
 
-SPLITS = ("train", "val", "test")
 IMAGE_ENDINGS = frozenset(".avif .bmp .dng .heic .heif .jp2 .jpeg .jpeg2000 .jpg .mpo .png .tif .tiff .webp".split())
+OWN_KEYS = ("format", "images", "ignore", "label_names", "voc_pixels", "extras", "stretch")
+KNOWN_KEYS = ("path", "names", "nc", "channels", "download", "source", *OWN_KEYS, *SPLITS)
 
 
 @dataclass(frozen=True)
@@ -27,12 +33,17 @@ class DatasetSpec:
     Attributes:
         file: The YAML file.
         root: The dataset's folder.
-        splits: For each split its image folders and image lists (.txt).
+        splits: For each split its files and folders, as its form has them.
         names: Class index to class name, indices 0 to n-1.
-        extras: For some splits the JSON file with what YOLO labels cannot hold.
+        extras: For some splits the JSON file with what labels cannot hold.
         channels: Channels of the images as the network sees them.
         stretch: Percentiles that become 0 and 255 in images deeper than eight bits; None if there are none such.
         others: Keys of the YAML that are passed on as they are.
+        form: yolo, coco, voc or visdrone.
+        folders: For COCO, the image folder of each split.
+        voc_pixels: For VOC, whether corners count pixels from 1 (inclusive) or are edges as they are.
+        ignore: Classes whose objects become regions to ignore.
+        labels: The names of all labels in the order of their numbers, the ignored ones too; () for ``names``.
     """
 
     file: Path
@@ -43,9 +54,21 @@ class DatasetSpec:
     channels: int = 3
     stretch: tuple[float, float] | None = None
     others: dict = field(default_factory=dict)
+    form: str = YOLO
+    folders: dict[str, Path] = field(default_factory=dict)
+    voc_pixels: str = INCLUSIVE
+    ignore: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+
+    def classes(self) -> np.ndarray:
+        """Return for each label number the number of its class, -1 for one to ignore; int (labels,)."""
+        numbers = {name: number for number, name in self.names.items()}
+        if not self.ignore:  # names may repeat where labels are numbers
+            return np.arange(len(self.names))
+        return np.array([-1 if name in self.ignore else numbers[name] for name in self.labels])
 
     def sources(self, split: str) -> list[Path]:
-        """Return the image folders and lists of ``split``.
+        """Return the files and folders of ``split``.
 
         Raises:
             DataError: The YAML has no such split.
@@ -55,14 +78,14 @@ class DatasetSpec:
         return self.splits[split]
 
     def count_images(self, split: str) -> int:
-        """Return how many images ``split`` has, by names alone."""
+        """Return how many images a split of YOLO data has, by names alone."""
         return sum(1 for _ in self.images(split))
 
     def images(self, split: str) -> Iterator[Path]:
-        """Yield the image files of ``split``."""
+        """Yield the image files of a split of YOLO data."""
         for source in self.sources(split):
             if source.is_dir():
-                yield from _images_below(source)
+                yield from images_below(source)
             else:
                 yield from (
                     _line_path(line.strip(), source) for line in _read_text(source).splitlines() if line.strip()
@@ -79,10 +102,21 @@ class DatasetSpec:
             d[split] = paths[0] if len(paths) == 1 else paths
         if self.extras:
             d["extras"] = {split: str(path) for split, path in self.extras.items()}
+        return d | self._of_form()
+
+    def _of_form(self) -> dict:
+        """Return the keys that only some forms have."""
+        d: dict = {} if self.form == YOLO else {"format": self.form}
+        if self.form == COCO:
+            d["images"] = {split: str(folder) for split, folder in self.folders.items()}
+        if self.form == VOC:
+            d["voc_pixels"] = self.voc_pixels
+        if self.ignore:
+            d |= {"ignore": list(self.ignore), "label_names": list(self.labels)}
         return d
 
 
-def _images_below(folder: Path) -> list[Path]:
+def images_below(folder: Path) -> list[Path]:
     """Return the image files in a folder and those below it, linked folders included, sorted by path."""
     found, seen = [], set()
     for where, folders, files in os.walk(folder, followlinks=True):
@@ -101,26 +135,44 @@ def _line_path(line: str, file: Path) -> Path:
     return path.absolute() if not line.startswith("./") and path.exists() else file.parent / path
 
 
-def load_spec(file: Path) -> DatasetSpec:
+def load_spec(file: Path, folder: str | None = None, needs: tuple[str, ...] = ("train", "val")) -> DatasetSpec:
     """Read and check a dataset YAML.
 
+    Args:
+        file: The YAML file.
+        folder: The dataset's folder, in place of the file's own ``path:``.
+        needs: The splits that it must have.
+
     Raises:
-        DataError: It is no YAML mapping, or train, val or names are missing, or a split has no images.
+        DataError: It is no YAML mapping, a split or names are missing, or a split's entries cannot be used.
     """
     d = read_mapping(file)
+    if folder is not None:
+        d["path"] = _folder(file, folder)
     if "val" not in d and "validation" in d:
         d["val"] = d.pop("validation")
-    for key in ("train", "val"):
+    for key in needs:
         if not d.get(key):
             raise DataError(f"{file}: no '{key}:'; a dataset YAML needs train, val and names{_near(key, d)}")
-    names = _names(file, d)
+    form = form_of(file, d)
     root = _root(file, d)
-    splits = {split: _sources(file, root, split, d[split]) for split in SPLITS if d.get(split)}
-    extras = _extras(file, root, d.get("extras"))
-    taken = {"path", "names", "nc", "extras", "channels", "stretch", "download", "source", *SPLITS}
-    others = {key: value for key, value in d.items() if key not in taken}
-    channels, stretch = _channels(file, d.get("channels", 3)), _stretch(file, d.get("stretch"))
-    return DatasetSpec(Path(d.get("source", file)), root, splits, names, extras, channels, stretch, others)
+    splits = {split: _sources(file, root, split, d[split], form) for split in SPLITS if d.get(split)}
+    names, labels, ignore = class_names(file, d, form, splits)
+    return DatasetSpec(
+        file=Path(d.get("source", file)),
+        root=root,
+        splits=splits,
+        names=names,
+        extras=extras_files(file, root, d.get("extras")),
+        channels=channel_count(file, d.get("channels", 3)),
+        stretch=stretch_percentiles(file, d.get("stretch")),
+        others={key: value for key, value in d.items() if key not in KNOWN_KEYS},
+        form=form,
+        folders=image_folders(file, root, d, splits) if form == COCO else {},
+        voc_pixels=voc_pixels(file, d),
+        ignore=ignore,
+        labels=labels,
+    )
 
 
 def read_mapping(file: Path) -> dict:
@@ -157,51 +209,12 @@ def _near(key: str, d: dict) -> str:
     return hint.replace("did you mean", "is it written as") if hint else ""
 
 
-def _names(file: Path, d: dict) -> dict[int, str]:
-    names, count = d.get("names"), d.get("nc")
-    if count is not None and (type(count) is not int or count < 1):
-        raise DataError(f"{file}: 'nc: {count}' must be the number of classes, 1 or more; or leave it out")
-    if names is None and count is not None:
-        return {i: f"class_{i}" for i in range(count)}
-    if isinstance(names, list):
-        names = dict(enumerate(names))
-    if not isinstance(names, dict) or not names:
-        raise DataError(f"{file}: no 'names:'; give the classes as a list or as 'index: name'{_near('names', d)}")
-    for index, name in names.items():
-        if not str(index).isdecimal():
-            raise DataError(f"{file}: the keys of 'names:' must be class numbers, got {choices(names)}")
-        if name is None or isinstance(name, (list, dict)):
-            raise DataError(f"{file}: the name of class {index} in 'names:' must be a text, not {name!r}")
-    if sorted(map(int, names)) != list(range(len(names))):
-        raise DataError(f"{file}: class numbers in 'names:' must run from 0 to {len(names) - 1}, got {choices(names)}")
-    if count is not None and count != len(names):
-        raise DataError(f"{file}: 'nc: {count}' but {len(names)} names; leave nc out or make them equal")
-    return {int(index): str(names[index]) for index in sorted(names, key=int)}
-
-
-def _extras(file: Path, root: Path, value: object) -> dict[str, Path]:
-    if value is not None and not (isinstance(value, dict) and all(isinstance(path, str) for path in value.values())):
-        raise DataError(f"{file}: 'extras:' must be a JSON file by split, such as 'val: extras.json', not {value!r}")
-    extras = {split: root / path for split, path in (value or {}).items()}
-    for split, path in extras.items():
-        if not path.is_file():
-            raise DataError(f"{file}: extras of split '{split}' not found at {path}")
-    return extras
-
-
-def _channels(file: Path, value: object) -> int:
-    if type(value) is not int or value < 1:
-        raise DataError(f"{file}: 'channels: {value}' must be the number of channels of the images, 1 or more")
-    return value
-
-
-def _stretch(file: Path, value: object) -> tuple[float, float] | None:
-    if value is None:
-        return None
-    numbers = isinstance(value, list) and len(value) == 2 and all(type(v) in (int, float) for v in value)
-    if not numbers or not 0 <= value[0] < value[1] <= 100:
-        raise DataError(f"{file}: 'stretch: {value}' must be two percentiles, such as [0.5, 99.5]")
-    return float(value[0]), float(value[1])
+def _folder(file: Path, folder: str) -> str:
+    """Return the folder that was given in place of the YAML's own."""
+    path = Path(os.path.abspath(os.path.expanduser(folder)))
+    if not path.is_dir():
+        raise DataError(f"--set path={folder}: not a folder; give the one that the entries of {file} are in")
+    return str(path)
 
 
 def _root(file: Path, d: dict) -> Path:
@@ -214,14 +227,13 @@ def _root(file: Path, d: dict) -> Path:
     tried = [given, *([Path(datasets) / given] if datasets else []), file.parent / given]
     roots = [root for root in tried if root.is_dir()]
     if not roots:
-        raise DataError(f"{file}: 'path: {d.get('path')}' is not a folder; looked at {choices(dict.fromkeys(tried))}")
-    items = [item for split in SPLITS if d.get(split) for item in _listed(d[split]) if isinstance(item, str)]
+        where = choices(dict.fromkeys(tried))
+        raise DataError(
+            f"{file}: 'path: {d.get('path')}' is not a folder; looked at {where}; give it with --set path=FOLDER"
+        )
+    items = [item for split in SPLITS if d.get(split) for item in listed(d[split]) if isinstance(item, str)]
     whole = (root for root in roots if all(_locate(root, item).exists() for item in items))
     return Path(os.path.abspath(next(whole, roots[0])))
-
-
-def _listed(value: object) -> list:
-    return value if isinstance(value, list) else [value]
 
 
 def _locate(root: Path, item: str) -> Path:
@@ -230,9 +242,9 @@ def _locate(root: Path, item: str) -> Path:
     return Path(os.path.abspath(root / item[3:])) if not path.exists() and item.startswith("../") else path
 
 
-def _sources(file: Path, root: Path, split: str, value: object) -> list[Path]:
+def _sources(file: Path, root: Path, split: str, value: object, form: str) -> list[Path]:
     sources = []
-    for item in _listed(value):
+    for item in listed(value):
         if not isinstance(item, str):
             raise DataError(f"{file}: '{split}:' must be a folder, an image list or several of them, not {item!r}")
         path = _locate(root, item)
@@ -240,9 +252,19 @@ def _sources(file: Path, root: Path, split: str, value: object) -> list[Path]:
             raise DataError(f"{file}: '{split}: {item}' not found at {path}")
         sources.append(path)
     for source in sources:
+        if form == VISDRONE and not all((source / part).is_dir() for part in ("images", "annotations")):
+            raise DataError(f"{file}: '{split}:' {source} lacks images/ or annotations/, which VisDrone's folders have")
+        if form in (COCO, VOC) and source.is_dir():
+            raise DataError(f"{file}: '{split}:' {source} is a folder, not a file of form {form}")
+    if form == YOLO:
+        _check_images(file, split, value, sources)
+    return sources
+
+
+def _check_images(file: Path, split: str, value: object, sources: list[Path]) -> None:
+    for source in sources:
         if source.is_file() and source.suffix.lower() in IMAGE_ENDINGS:
             raise DataError(f"{file}: '{split}: {value}' is an image; give its folder, or an image list (.txt)")
-    spec = DatasetSpec(file, root, {split: sources}, {})
+    spec = DatasetSpec(file, file.parent, {split: sources}, {})
     if next(spec.images(split), None) is None:
         raise DataError(f"{file}: '{split}: {value}' holds no images (endings: {choices(sorted(IMAGE_ENDINGS), 20)})")
-    return sources

@@ -1,26 +1,36 @@
 """Pascal VOC: one XML file per image in Annotations/, image lists in ImageSets/Main/, images in JPEGImages/.
 
-Its pixels count from 1 and its corners are inclusive: xmin = x1 + 1, xmax = x2. VOC knows difficult objects but
-neither areas nor regions to ignore; those lie in ``extras/<split>.json``, see `extras`.
+Its pixels count from 1 and its corners are inclusive: xmin = x1 + 1, xmax = x2; data of another kind declares
+``voc_pixels: edges``. VOC knows difficult objects but neither areas nor regions to ignore; those lie in
+``extras/<split>.json``, see `extras`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 
-from pixelkeep.datasets.extras import apply_extras, save_extras
+from pixelkeep.datasets.assembling import Read, Rows, Source, assemble
+from pixelkeep.datasets.extras import save_extras
 from pixelkeep.datasets.files import check_stems, copy_image
+from pixelkeep.datasets.forms import INCLUSIVE
+from pixelkeep.datasets.inspection import inspect_all
+from pixelkeep.datasets.problems import Problems
 from pixelkeep.datasets.record import ImageRecord
+from pixelkeep.datasets.spec import IMAGE_ENDINGS, DatasetSpec
+from pixelkeep.datasets.voc_file import VocFile, VocObject, read_list, read_voc_file, root_of
 from pixelkeep.errors import DataError, choices, nearest
 
+HOLDS = ("difficult",)  # what need not stand in the extras
+FIRST_PIXEL = np.array([1, 1, 0, 0])  # what corners that count pixels from 1, both inclusive, are too large by
 
-def save_voc(root: Path, split: str, records: Sequence[ImageRecord], names: dict[int, str]) -> None:
-    """Write images (copied unless they are there), XML files, the list of ``split`` and its extras under ``root``.
+
+def save_voc(root: Path, split: str, records: Sequence[ImageRecord], names: dict[int, str], link: bool = False) -> None:
+    """Write images (copied or linked unless they are there), XML files, the list of ``split`` and its extras.
 
     Raises:
         DataError: Two images share a stem, an image is missing, or a class has no name.
@@ -30,103 +40,91 @@ def save_voc(root: Path, split: str, records: Sequence[ImageRecord], names: dict
         (root / folder).mkdir(parents=True, exist_ok=True)
     named = []
     for record in records:
-        image = copy_image(record.path, root / "JPEGImages")
+        image = copy_image(record.path, root / "JPEGImages", link)
         named.append((image.relative_to(root).as_posix(), record))
         tree = ElementTree.ElementTree(_to_xml(record, names))
         ElementTree.indent(tree)
         tree.write(root / "Annotations" / f"{image.stem}.xml", encoding="utf-8")
     stems = "".join(f"{record.path.stem}\n" for record in records)
     (root / "ImageSets" / "Main" / f"{split}.txt").write_text(stems, encoding="utf-8")
-    save_extras(root / "extras" / f"{split}.json", named)
+    save_extras(root / "extras" / f"{split}.json", named, HOLDS)
 
 
-def load_voc(root: Path, split: str, names: dict[int, str] | None = None) -> tuple[list[ImageRecord], dict[int, str]]:
-    """Return the records of ``split``, in the order of its list, and the class names.
-
-    Args:
-        root: The folder with Annotations, ImageSets and JPEGImages.
-        split: The name of a list in ImageSets/Main.
-        names: Class index to class name; None for the names found in the split, sorted.
+def read_voc(
+    spec: DatasetSpec, split: str, problems: Problems, progress: Callable[[int, int], None] | None = None
+) -> list[Read]:
+    """Return the usable records of a split, classes as label numbers; the others are told to ``problems``.
 
     Raises:
-        DataError: The list, an XML file or an image is missing or malformed, or a class is not in ``names``.
+        DataError: An image list is no text.
     """
-    listing = root / "ImageSets" / "Main" / f"{split}.txt"
-    if not listing.is_file():
-        splits = sorted(path.stem for path in listing.parent.glob("*.txt"))
-        raise DataError(f"{listing}: not found; lists of this dataset: {choices(splits) or 'none'}")
-    stems = [line.strip() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
-    roots = {stem: read_xml(root / "Annotations" / f"{stem}.xml") for stem in stems}
-    if names is None:
-        found = {(name.text or "").strip() for tree in roots.values() for name in tree.iterfind("object/name")}
-        names = dict(enumerate(sorted(found)))
-    index = {name: number for number, name in names.items()}
-    records = [_record(root, stem, tree, index) for stem, tree in roots.items()]
-    extras = root / "extras" / f"{split}.json"
-    return (apply_extras(records, root, extras) if extras.is_file() else records), names
+    sources, things = [], []
+    for listing in spec.sources(split):
+        root = root_of(listing)
+        pictures = _pictures(root / "JPEGImages")
+        for stem in read_list(listing):
+            source, objects = _read(root, stem, pictures.get(stem, []), spec)
+            sources.append(source)
+            things.append(objects)
+    problems.images = len(sources)
+    facts = inspect_all([source.image for source in sources], spec.channels, spec.stretch, progress)
+    return assemble(sources, _rows(things, spec), spec, facts, problems)
 
 
-def read_xml(path: Path) -> ElementTree.Element:
-    """Return the root element of an XML file that declares no document type, hence no entities.
+def _pictures(folder: Path) -> dict[str, list[str]]:
+    """Return the image files in a folder by their stems."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
+        stem, ending = os.path.splitext(name)
+        if ending.lower() in IMAGE_ENDINGS:
+            found.setdefault(stem, []).append(name)
+    return found
 
-    Raises:
-        DataError: The file cannot be read, is not XML, or declares a document type.
-    """
+
+def _read(root: Path, stem: str, pictures: list[str], spec: DatasetSpec) -> tuple[Source, list[VocObject]]:
+    """Read the annotations of one image; objects in which something is wrong leave it out."""
+    file = root / "Annotations" / f"{stem}.xml"
     try:
-        return ElementTree.fromstring(path.read_bytes(), ElementTree.XMLParser(target=_PlainBuilder()))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except ElementTree.ParseError as error:
-        raise DataError(f"{path}: not valid XML ({error})") from error
-    except _DoctypeError as error:
-        raise DataError(f"{path}: declares a DOCTYPE, which annotations have no use for; remove it") from error
+        content = read_voc_file(file)
+    except DataError as error:
+        name = pictures[0] if pictures else f"{stem}.jpg"
+        return Source(root / "JPEGImages" / name, file, wrong=[(None, "annotation file unreadable", str(error))]), []
+    source = Source(root / "JPEGImages" / _picture(stem, pictures, content), file, content.size)
+    for number, thing in enumerate(content.objects, 1):
+        if wrong := _wrong(thing, spec.labels):
+            kind, detail = wrong
+            source.wrong.append((None, kind, f"object {number} ('{thing.name}'): {detail}"))
+    return source, [] if source.wrong else content.objects
 
 
-class _DoctypeError(Exception):
-    """An XML file declares a document type."""
+def _picture(stem: str, pictures: list[str], content: VocFile) -> str:
+    """Return the file name of an image: that of the list's stem, and of several the one that the XML names."""
+    if len(pictures) == 1 or (pictures and content.filename not in pictures):
+        return pictures[0]
+    return content.filename or f"{stem}.jpg"
 
 
-class _PlainBuilder(ElementTree.TreeBuilder):
-    """Builds the tree and stops at a DOCTYPE, before any entity in it is declared, let alone expanded."""
+def _wrong(thing: VocObject, labels: tuple[str, ...]) -> tuple[str, str] | None:
+    """Return the kind and detail of what cannot be understood in an object."""
+    if thing.name not in labels:
+        right = nearest(thing.name, labels, f"the classes are {choices(labels)}")
+        return "class name unknown", f"class '{thing.name}' is neither in names nor under ignore{right}"
+    if thing.corners is None:
+        return "label not numbers", f"xmin, ymin, xmax, ymax are {thing.shown}; all must be finite numbers"
+    return None
 
-    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        raise _DoctypeError
 
-
-def _record(root: Path, stem: str, tree: ElementTree.Element, index: dict[str, int]) -> ImageRecord:
-    where = root / "Annotations" / f"{stem}.xml"
-    things = tree.findall("object")
-    labels = [_text(where, thing, "name") for thing in things]
-    for label in labels:
-        if label not in index:
-            raise DataError(f"{where}: class '{label}' is not one of {choices(index)}{nearest(label, index)}")
-    boxes = [[_number(where, thing, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")] for thing in things]
-    return ImageRecord(
-        root / "JPEGImages" / _text(where, tree, "filename"),
-        int(_number(where, tree, "size/width")),
-        int(_number(where, tree, "size/height")),
-        np.array(boxes, float).reshape(-1, 4) - [1, 1, 0, 0],
-        [index[label] for label in labels],
-        difficult=[(thing.findtext("difficult") or "0").strip() == "1" for thing in things],
+def _rows(things: list[list[VocObject]], spec: DatasetSpec) -> Rows:
+    numbers = {name: number for number, name in enumerate(spec.labels)}
+    flat = [(place, number, thing) for place, group in enumerate(things) for number, thing in enumerate(group, 1)]
+    corners = np.array([thing.corners for _, _, thing in flat], np.float64).reshape(-1, 4)
+    return Rows(
+        owner=np.array([place for place, _, _ in flat], np.int64),
+        boxes=corners - FIRST_PIXEL if spec.voc_pixels == INCLUSIVE else corners,
+        labels=np.array([numbers[thing.name] for _, _, thing in flat], np.int64),
+        where=lambda row: (None, f"object {flat[row][1]} ('{flat[row][2].name}')"),
+        difficult=np.array([thing.difficult for _, _, thing in flat], bool),
     )
-
-
-def _text(where: Path, element: ElementTree.Element, tag: str) -> str:
-    text = (element.findtext(tag) or "").strip()
-    if not text:
-        raise DataError(f"{where}: <{element.tag}> has no <{tag}>")
-    return text
-
-
-def _number(where: Path, element: ElementTree.Element, tag: str) -> float:
-    text = _text(where, element, tag)
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise DataError(f"{where}: <{tag}> of <{element.tag}> is '{text}', not a number")
-    return value
 
 
 def _to_xml(record: ImageRecord, names: dict[int, str]) -> ElementTree.Element:
@@ -143,9 +141,8 @@ def _to_xml(record: ImageRecord, names: dict[int, str]) -> ElementTree.Element:
         _add(thing, "name", names[int(label)])
         _add(thing, "difficult", str(int(difficult)))
         bounds = _add(thing, "bndbox")
-        x1, y1, x2, y2 = map(float, box)
-        for key, value in (("xmin", x1 + 1), ("ymin", y1 + 1), ("xmax", x2), ("ymax", y2)):
-            _add(bounds, key, f"{value:.12g}")
+        for key, value in zip(("xmin", "ymin", "xmax", "ymax"), (box + FIRST_PIXEL).tolist(), strict=True):
+            _add(bounds, key, repr(value).removesuffix(".0"))
     return top
 
 

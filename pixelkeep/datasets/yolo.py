@@ -12,26 +12,27 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import yaml
 
-from pixelkeep.datasets.extras import apply_extras, save_extras
+from pixelkeep.datasets.assembling import Read, complete
+from pixelkeep.datasets.extras import save_extras
 from pixelkeep.datasets.files import check_stems, copy_image
 from pixelkeep.datasets.inspection import Facts, inspect_all
 from pixelkeep.datasets.labels import Labels, read_labels
-from pixelkeep.datasets.mending import clip_boxes, drop_repeated
+from pixelkeep.datasets.mending import clip_boxes, snap
 from pixelkeep.datasets.problems import Problems
 from pixelkeep.datasets.record import ImageRecord
 from pixelkeep.datasets.spec import IMAGE_ENDINGS, DatasetSpec, load_spec
 from pixelkeep.errors import DataError
 from pixelkeep.writing import write_text
 
-DIGITS = 9  # significant digits: enough for float32
-GRID = 4  # decimals of a pixel that survive them, at up to 100,000 pixels
+HOLDS = ("polygons",)  # what need not stand in the extras
 NO_LABELS = ("classes.txt", "notes.json")  # what labelling tools leave among the labels
 
 
-def save_yolo(root: Path, split: str, records: Sequence[ImageRecord], names: dict[int, str]) -> None:
-    """Write images (copied unless they are there), labels and extras of ``split`` under ``root``.
+def save_yolo(
+    root: Path, split: str, records: Sequence[ImageRecord], names: dict[int, str], link: bool = False
+) -> None:
+    """Write images (copied or linked unless they are there), labels and extras of ``split`` under ``root``.
 
     Raises:
         DataError: Two images share a stem, an image is missing, or a class has no name.
@@ -41,20 +42,10 @@ def save_yolo(root: Path, split: str, records: Sequence[ImageRecord], names: dic
     named = []
     for record in records:
         _check_classes(record, names)
-        image = copy_image(record.path, root / "images" / split)
+        image = copy_image(record.path, root / "images" / split, link)
         named.append((image.relative_to(root).as_posix(), record))
         write_text(labels / f"{image.stem}.txt", _rows(record))
-    save_extras(root / "extras" / f"{split}.json", named)
-
-
-def save_yaml(path: Path, splits: Sequence[str], names: dict[int, str]) -> None:
-    """Write the dataset YAML for what `save_yolo` wrote into the folder of ``path``, which may be moved later."""
-    document = {
-        **{split: f"images/{split}" for split in splits},
-        "names": names,
-        "extras": {split: f"extras/{split}.json" for split in splits},
-    }
-    write_text(path, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    save_extras(root / "extras" / f"{split}.json", named, HOLDS)
 
 
 def load_yolo(source: Path, split: str) -> list[ImageRecord]:
@@ -68,13 +59,14 @@ def load_yolo(source: Path, split: str) -> list[ImageRecord]:
         DataError: There is no such split, or an image, a label or the extras file is malformed.
     """
     spec = _spec_of_folder(source, split) if source.is_dir() else load_spec(source)
-    return read_yolo(spec, split, Problems(split, strict=True))
+    problems = Problems(split, strict=True)
+    return complete(read_yolo(spec, split, problems), spec, split, problems)
 
 
 def read_yolo(
     spec: DatasetSpec, split: str, problems: Problems, progress: Callable[[int, int], None] | None = None
-) -> list[ImageRecord]:
-    """Return the usable records of a split; the others are told to ``problems``.
+) -> list[Read]:
+    """Return the usable records of a split, classes as label numbers; the others are told to ``problems``.
 
     Args:
         spec: The dataset.
@@ -85,12 +77,9 @@ def read_yolo(
     images = list(spec.images(split))
     facts = inspect_all(images, spec.channels, spec.stretch, progress)
     problems.images = len(images)
-    records = [record for image in images if (record := _record(image, facts[image], len(spec.names), problems))]
-    if split in spec.extras:
-        records = apply_extras(records, spec.root, spec.extras[split], left_out=problems.left_out)
-    records = [drop_repeated(record, label_file(record.path), problems) for record in records]
+    reads = [read for image in images if (read := _read(image, facts[image], len(spec.labels or spec.names), problems))]
     _note_lonely_labels(images, problems)
-    return records
+    return reads
 
 
 def label_path(image: Path) -> Path:
@@ -120,8 +109,8 @@ def _spec_of_folder(root: Path, split: str) -> DatasetSpec:
     return DatasetSpec(root, root.resolve(), {split: [folder]}, {}, {split: extras} if extras.is_file() else {})
 
 
-def _record(image: Path, facts: Facts, classes: int, problems: Problems) -> ImageRecord | None:
-    """Return the record of one image; None if it is left out."""
+def _read(image: Path, facts: Facts, classes: int, problems: Problems) -> Read | None:
+    """Return the record of one image and its label file; None if it is left out."""
     if facts.reason:
         problems.leave_out(image, "image unusable", image, facts.reason)
         return None
@@ -131,12 +120,12 @@ def _record(image: Path, facts: Facts, classes: int, problems: Problems) -> Imag
     labels = read_labels(file, classes)
     for line, kind, detail in labels.wrong:
         problems.leave_out(image, kind, file, detail, line)
-    return None if labels.wrong else _in_pixels(image, facts, labels, file, problems)
+    return None if labels.wrong else (_in_pixels(image, facts, labels, file, problems), file)
 
 
 def _in_pixels(image: Path, facts: Facts, labels: Labels, file: Path, problems: Problems) -> ImageRecord:
     size = np.array([facts.width, facts.height])
-    boxes = np.round(np.array(labels.boxes).reshape(-1, 4) * np.tile(size, 2), GRID)
+    boxes = snap(np.array(labels.boxes).reshape(-1, 4) * np.tile(size, 2))
     boxes = clip_boxes(boxes, facts.width, facts.height, file, problems)
     outlines = None
     if any(outline is not None for outline in labels.polygons):  # a box among polygons is the polygon of its corners
@@ -168,13 +157,20 @@ def _is_image(name: str) -> bool:
 
 
 def _rows(record: ImageRecord) -> str:
+    """Return the label file of a record: polygons where it has them, and as many digits as float64 needs."""
     scale = np.array([record.width, record.height])
-    middle = (record.boxes[:, :2] + record.boxes[:, 2:]) / 2 / scale
-    size = (record.boxes[:, 2:] - record.boxes[:, :2]) / scale
-    lines = []
-    for label, values in zip(record.classes, np.hstack([middle, size]), strict=True):
-        lines.append(" ".join([str(label), *(f"{value:.{DIGITS}g}" for value in values)]) + "\n")
-    return "".join(lines)
+    if record.polygons:
+        rows = [(outline / scale).ravel().tolist() for outline in record.polygons]
+    else:
+        middle = (record.boxes[:, :2] + record.boxes[:, 2:]) / 2 / scale
+        rows = np.hstack([middle, (record.boxes[:, 2:] - record.boxes[:, :2]) / scale]).tolist()
+    pairs = zip(record.classes.tolist(), rows, strict=True)
+    return "".join(" ".join([str(label), *map(_shortest, values)]) + "\n" for label, values in pairs)
+
+
+def _shortest(value: float) -> str:
+    """Return the shortest text that reads back to the same number."""
+    return repr(value).removesuffix(".0")
 
 
 def _check_classes(record: ImageRecord, names: dict[int, str]) -> None:

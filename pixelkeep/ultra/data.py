@@ -16,6 +16,7 @@ from ultralytics.utils import LOGGER
 
 from pixelkeep import assets
 from pixelkeep.datasets.demo import write_demo
+from pixelkeep.datasets.forms import YOLO
 from pixelkeep.datasets.loading import Split, load_split
 from pixelkeep.datasets.problems import Problems, to_csv
 from pixelkeep.datasets.spec import DatasetSpec, load_spec, read_mapping
@@ -27,11 +28,13 @@ FAR_LARGER = 2  # times the network's input: then a warning says what becomes of
 GENERATED: dict[str, Callable[..., Path]] = {"demo": write_demo}  # name -> writes it into a folder, gives its YAML
 
 
-def resolve_data(name: str | None) -> DatasetSpec:
+def resolve_data(name: str | None, folder: str | None = None, needs: tuple[str, ...] = ("train", "val")) -> DatasetSpec:
     """Find and check a dataset.
 
     Args:
         name: A path of a YAML file, or the name of one in data/.
+        folder: The dataset's folder, in place of the file's own ``path:``.
+        needs: The splits that it must have.
 
     Raises:
         DataError: It is missing or not usable.
@@ -43,18 +46,22 @@ def resolve_data(name: str | None) -> DatasetSpec:
         file = assets.find("data", name)
     if file is None:
         known = assets.names("data")
-        raise DataError(f"data '{name}' not found{nearest(name, known, f'give a YAML file or one of {choices(known)}')}")
+        raise DataError(
+            f"data '{name}' not found{nearest(name, known, f'give a YAML file or one of {choices(known)}')}"
+        )
     generator = read_mapping(file).get("generate")
     if generator is None:
-        return load_spec(file.resolve())
+        return load_spec(file.resolve(), folder, needs)
     if not isinstance(generator, str) or generator not in GENERATED:
         raise DataError(f"{file}: 'generate: {generator}' is unknown; one of {choices(GENERATED)}")
+    if folder is not None:
+        raise DataError(f"--set path={folder}: has no effect on data '{name}', which is generated; leave it out")
     return load_spec(_generate(generator))
 
 
 def _generate(name: str) -> Path:
     """Write a generated dataset unless it is there, with a progress bar."""
-    with _progress(f"writing {name} data") as progress:
+    with progress_bar(f"writing {name} data") as progress:
         return GENERATED[name](assets.home() / "datasets" / name, progress=progress)
 
 
@@ -64,7 +71,7 @@ def read_split(spec: DatasetSpec, split: str, imgsz: int | list[int]) -> Split:
     Raises:
         DataError: Nothing of it, or too little, can be used.
     """
-    with _progress(f"checking {split} images") as progress:
+    with progress_bar(f"checking {split} images") as progress:
         loaded = load_split(spec, split, progress)
     LOGGER.info(loaded.contents())
     if summary := loaded.problems.summary(spec.root):
@@ -97,7 +104,7 @@ def _shrinking(split: Split, imgsz: int | list[int]) -> str:
 
 
 @contextlib.contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """Give a function that shows how much is done; there is no bar if it is never called."""
     bars: list[Bar] = []
 
@@ -124,8 +131,8 @@ def write_resolved(spec: DatasetSpec) -> Path:
 
 
 def _write_list(spec: DatasetSpec, split: str, source: Path) -> Path:
-    """Write an image list with absolute paths; folders are returned as they are."""
-    if source.is_dir():
+    """Write an image list with absolute paths; folders, and files of other forms, are returned as they are."""
+    if source.is_dir() or spec.form != YOLO:
         return source
     images = replace(spec, splits={split: [source]}).images(split)
     return _write_cached("".join(f"{image}\n" for image in images), source.stem, ".txt")

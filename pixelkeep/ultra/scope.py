@@ -27,8 +27,8 @@ COMMON = ("imgsz", "batch", "device", "conf", "iou", "max_det", "agnostic_nms", 
 COMMON += ("quantize", "half", "compile", "channels_last", "visualize", "save_txt", "save_conf")
 COMMON += ("project", "name", "exist_ok")
 ALSO: dict[str, tuple[str, ...]] = {
-    "train": (*COMMON, "best"),
-    "val": (*COMMON, "data", "workers", "cache", "single_cls", "fraction", "augment"),
+    "train": (*COMMON, "best", "path"),
+    "val": (*COMMON, "data", "path", "workers", "cache", "single_cls", "fraction", "augment"),
     "detect": (*COMMON, "rect", "save", "verbose"),
 }
 # In the groups above, but for other tasks (first line) or models in other formats, or settled by these commands.

@@ -16,7 +16,7 @@ from pixelkeep.ultra import scope
 # Where our commands differ from Ultralytics' defaults.
 DEFAULTS: dict[str, Any] = {"plots": True, "verbose": True}
 # Settings that are ours; the rest are Ultralytics' settings.
-OWN = ("best",)
+OWN = ("best", "path")
 BEST = ("AP", "AP_S")
 # Decided by the command itself: they may only be given as Ultralytics' defaults have them.
 DECIDED = ("task", "mode", "resume", "source", "embed", "cfg")  # by the command
@@ -165,10 +165,12 @@ def _are_counts(value: object) -> bool:
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "model": (_is_text, "the name or path of a model"),
     "data": (_is_text, "the name or path of a dataset"),
+    "path": (_is_text, "the folder of the dataset"),
     "project": (_is_text, "a folder"),
     "name": (_is_text, "a name"),
     "pretrained": (lambda value: isinstance(value, (str, bool)), "a checkpoint (.pt)"),
     "epochs": (lambda value: _is_count(value, 1), "a positive whole number"),
+    "lr0": (lambda value: not isinstance(value, (int, float)) or 0 <= value <= 1, "between 0.0 and 1.0"),
     "batch": (lambda value: value == -1 or _is_count(value, 1), "a positive whole number, or -1 for what fits a GPU"),
     "imgsz": (_is_imgsz, "a positive number of pixels, or [height, width]"),
     "workers": (_is_count, "a number of processes, 0 or more"),

@@ -36,7 +36,7 @@ def build_truth(
     for image_id, record in enumerate(sorted(records, key=lambda record: str(record.path)), start=1):
         kept = np.ones(len(record.boxes), bool) if classes is None else np.isin(record.classes, classes)
         builder.add_image(
-            _relative(record.path, spec.root),
+            relative(record.path, spec.root),
             record.width,
             record.height,
             record.boxes[kept],
@@ -50,5 +50,6 @@ def build_truth(
     return builder.build(), image_ids
 
 
-def _relative(path: Path, root: Path) -> str:
+def relative(path: Path, root: Path) -> str:
+    """Return what the ground truth calls an image file: its path below the dataset's folder, if it lies there."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()

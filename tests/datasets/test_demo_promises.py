@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
-from pixelkeep.datasets.coco import load_coco
-from pixelkeep.datasets.demo import CROWDED, NAMES, SIZE, SPLITS, demo_scene, write_demo
+from pixelkeep.datasets.demo import CROWDED, FORMS, NAMES, SIZE, SPLITS, demo_scene, write_demo
+from pixelkeep.datasets.loading import load_split
 from pixelkeep.datasets.pixels import read_pixels
 from pixelkeep.datasets.record import ImageRecord, box_areas
 from pixelkeep.datasets.scene import Scene
-from pixelkeep.datasets.voc import load_voc
+from pixelkeep.datasets.spec import load_spec
 from pixelkeep.datasets.yolo import load_yolo
 from pixelkeep.errors import DataError
 
@@ -101,12 +101,11 @@ def test_demo__files_hold_the_scenes(demo: Path, scenes: list[Scene], records: d
 @pytest.mark.parametrize("split", SPLITS)
 def test_demo__three_forms_same_annotations(demo: Path, records: dict[str, list[ImageRecord]], split: str) -> None:
     """YOLO, COCO and VOC hold exactly the same boxes, classes, flags and regions."""
-    coco, coco_names = load_coco(demo / "annotations" / f"{split}.json", demo / "images" / split)
-    voc, voc_names = load_voc(demo / "voc", split, NAMES)
-    assert coco_names == voc_names == NAMES
-    assert_same(coco, records[split])
-    assert_same(voc, records[split])
-    assert all(record.path.is_file() for record in (*coco, *voc))
+    for name in FORMS.values():
+        spec = load_spec(demo / name)
+        found = load_split(spec, split)
+        assert spec.names == NAMES and not found.problems.found
+        assert_same(found.records, records[split])
 
 
 def test_demo__boxes_are_whole_and_inside(records: dict[str, list[ImageRecord]]) -> None:

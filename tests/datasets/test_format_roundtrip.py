@@ -9,12 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pixelkeep.datasets.coco import load_coco, save_coco
+from pixelkeep.datasets.coco import save_coco
 from pixelkeep.datasets.extras import load_extras
 from pixelkeep.datasets.files import write_image
+from pixelkeep.datasets.loading import load_split
 from pixelkeep.datasets.record import ImageRecord
-from pixelkeep.datasets.voc import load_voc, read_xml, save_voc
-from pixelkeep.datasets.yolo import label_path, load_yolo, save_yaml, save_yolo
+from pixelkeep.datasets.saving import WRITTEN, save_split, save_yaml
+from pixelkeep.datasets.spec import load_spec
+from pixelkeep.datasets.voc import save_voc
+from pixelkeep.datasets.voc_file import read_xml
+from pixelkeep.datasets.yolo import label_path, load_yolo, save_yolo
 from pixelkeep.errors import DataError
 
 NAMES = {0: "person", 1: "bicycle & car", 2: "straße", 3: "<boat>"}
@@ -65,26 +69,36 @@ def test_yolo__roundtrip(tmp_path: Path, seed: int) -> None:
         assert_close(load_yolo(source, "train"), records, 1e-9)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_coco__roundtrip(tmp_path: Path, seed: int) -> None:
-    """Records and names come back; ids count from 1 and are unique."""
-    records = random_records(tmp_path, seed)
-    save_coco(tmp_path / "coco.json", records, NAMES)
-    found, names = load_coco(tmp_path / "coco.json", tmp_path)
-    assert names == NAMES
-    assert_close(found, records, 1e-9)
-    ids = [annotation["id"] for annotation in json.loads((tmp_path / "coco.json").read_text())["annotations"]]
-    assert ids == list(range(1, len(ids) + 1))
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_voc__roundtrip(tmp_path: Path, seed: int) -> None:
-    """Records come back, and without given names those of the split, sorted."""
+@pytest.mark.parametrize("form", WRITTEN)
+@pytest.mark.parametrize("seed", range(3))
+def test_form__roundtrip(tmp_path: Path, form: str, seed: int) -> None:
+    """Records and names come back from what was written, areas, flags and regions included."""
+    root = tmp_path / "set"
     records = random_records(tmp_path / "source", seed)
-    save_voc(tmp_path / "voc", "val", records, NAMES)
-    assert_close(load_voc(tmp_path / "voc", "val", NAMES)[0], records, 1e-9)
-    used = {NAMES[int(label)] for record in records for label in record.classes}
-    assert list(load_voc(tmp_path / "voc", "val")[1].values()) == sorted(used)
+    save_split(form, root, "train", records, NAMES)
+    save_yaml(root / "set.yaml", ("train",), NAMES, form)
+    spec = load_spec(root / "set.yaml", needs=("train",))
+    assert spec.names == NAMES and spec.form == form
+    found = load_split(spec, "train")
+    assert not found.problems.found
+    assert_close(found.records, records, 1e-9)
+
+
+def test_coco__ids_kept_or_counted_from_one(tmp_path: Path) -> None:
+    """Ids of the records are written if they tell things apart; where some have none, or one is 0, they are new."""
+    boxes, labels = [[0, 0, 2, 3], [0, 0, 4, 4]], [0, 1]
+    images = [tmp_path / f"{number}.png" for number in range(2)]
+    for first, expected in ((7, [[7, 8], [40]]), (0, [[1, 2], [3]]), (None, [[1, 2], [3]])):
+        ids = None if first is None else [first, first + 1]
+        records = [
+            ImageRecord(images[0], 9, 9, boxes, labels, image_id=31, ids=ids),
+            ImageRecord(images[1], 9, 9, [], [], image_id=30, regions=[[0, 0, 5, 5]], region_ids=[40]),
+        ]
+        save_coco(tmp_path / "c.json", records, NAMES)
+        document = json.loads((tmp_path / "c.json").read_text())
+        assert [image["id"] for image in document["images"]] == [31, 30]
+        found = [[a["id"] for a in document["annotations"] if a["image_id"] == number] for number in (31, 30)]
+        assert found == expected
 
 
 def test_voc__pixels_count_from_one(tmp_path: Path) -> None:
@@ -93,23 +107,6 @@ def test_voc__pixels_count_from_one(tmp_path: Path) -> None:
     save_voc(tmp_path / "voc", "val", [ImageRecord(tmp_path / "a.png", 8, 8, [[0, 0, 2, 3]], [0])], {0: "x"})
     bounds = read_xml(tmp_path / "voc" / "Annotations" / "a.xml").find("object/bndbox")
     assert {child.tag: child.text for child in bounds} == {"xmin": "1", "ymin": "1", "xmax": "2", "ymax": "3"}
-
-
-def test_coco__foreign_category_ids_and_missing_area(tmp_path: Path) -> None:
-    """Categories are renumbered by their ids' order, a missing area is the box's, and a crowd becomes a region."""
-    document = {
-        "images": [{"id": 139, "file_name": "a.jpg", "width": 50, "height": 40}],
-        "categories": [{"id": 90, "name": "late"}, {"id": 3, "name": "early"}],
-        "annotations": [
-            {"id": 7, "image_id": 139, "category_id": 90, "bbox": [1, 2, 3, 4]},
-            {"id": 8, "image_id": 139, "category_id": 3, "bbox": [5, 5, 10, 10], "area": 1, "iscrowd": 1},
-        ],
-    }
-    (tmp_path / "c.json").write_text(json.dumps(document))
-    (record,), names = load_coco(tmp_path / "c.json", tmp_path)
-    assert names == {0: "early", 1: "late"}
-    assert record.classes.tolist() == [1] and record.areas.tolist() == [12]
-    assert record.boxes.tolist() == [[1, 2, 4, 6]] and record.regions.tolist() == [[5, 5, 15, 15]]
 
 
 def test_yolo__polygon_becomes_its_box(tmp_path: Path) -> None:
@@ -150,32 +147,6 @@ def test_yolo__damaged_row_named(tmp_path: Path, line: str, message: str) -> Non
         load_yolo(tmp_path, "val")
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda d: d["annotations"][0].update(image_id=99), "unknown image_id 99"),
-        (lambda d: d["annotations"][0].update(category_id=99), "unknown category_id 99"),
-        (lambda d: d["annotations"][0].update(bbox=[1, 2, 3]), "must be"),
-        (lambda d: d["annotations"][0].pop("bbox"), "bbox None"),
-        (lambda d: d.pop("categories"), "no list 'categories'"),
-        (lambda d: d["annotations"][0].update(area="big"), "area 'big'"),
-        (lambda d: d["annotations"][0].update(image_id=[1]), r"image_id \[1\]"),
-        (lambda d: d["images"].append(d["images"][0]), "2 images have only 1 different ids"),
-        (lambda d: d["images"][0].pop("width"), "no 'width'"),
-        (lambda d: d["images"][0].update(height=None), "height None"),
-    ],
-)
-def test_coco__damage_named(tmp_path: Path, change: callable, message: str) -> None:
-    """A COCO file with a dangling reference or a missing key is an error that names it."""
-    record = ImageRecord(tmp_path / "a.jpg", 20, 20, [[1, 2, 3, 4]], [0])
-    save_coco(tmp_path / "c.json", [record], NAMES)
-    document = json.loads((tmp_path / "c.json").read_text())
-    change(document)
-    (tmp_path / "c.json").write_text(json.dumps(document))
-    with pytest.raises(DataError, match=message):
-        load_coco(tmp_path / "c.json", tmp_path)
-
-
 @pytest.mark.parametrize("head", ['<!DOCTYPE a [<!ENTITY e "boom">]>', '<!DOCTYPE a SYSTEM "file:///etc/passwd">'])
 def test_voc__doctype_refused(tmp_path: Path, head: str) -> None:
     """An XML file that declares a document type is refused before anything in it is expanded."""
@@ -185,40 +156,17 @@ def test_voc__doctype_refused(tmp_path: Path, head: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("<xmax>2</xmax>", "<xmax>two</xmax>", "'two', not a number"),
-        ("<xmax>2</xmax>", "", "no <bndbox/xmax>"),
-        ("<width>8</width>", "<width>nan</width>", "'nan', not a number"),
-        ("</annotation>", "", "not valid XML"),
-    ],
-)
-def test_voc__damage_named(tmp_path: Path, old: str, new: str, message: str) -> None:
-    """A VOC file with a missing or impossible value is an error that names it."""
-    write_image(tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8))
-    save_voc(tmp_path / "voc", "val", [ImageRecord(tmp_path / "a.png", 8, 8, [[0, 0, 2, 3]], [0])], {0: "x"})
-    xml = tmp_path / "voc" / "Annotations" / "a.xml"
-    xml.write_text(xml.read_text().replace(old, new))
-    with pytest.raises(DataError, match=message):
-        load_voc(tmp_path / "voc", "val")
-
-
-def test_voc__unknown_class_named_with_nearest(tmp_path: Path) -> None:
-    """A class that is not in the given names is an error with the nearest name."""
-    write_image(tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8))
-    save_voc(tmp_path / "voc", "val", [ImageRecord(tmp_path / "a.png", 8, 8, [[0, 0, 2, 3]], [0])], {0: "persn"})
-    with pytest.raises(DataError, match="did you mean 'person'"):
-        load_voc(tmp_path / "voc", "val", NAMES)
-
-
-@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("[]", "schema 'list'"),
         ('{"schema": 2, "images": {}}', "schema 2"),
         ('{"schema": 1, "images": {"a.jpg": {"hard": [0]}}}', "has hard; allowed"),
         ('{"schema": 1, "images": {"a.jpg": {"areas": {"x": 1}}}}', "row: area"),
+        ('{"schema": 1, "images": {"a.jpg": {"ids": ["x"]}}}', "needs rows"),
+        ('{"schema": 1, "images": {"a.jpg": {"polygons": [[1, 2, 3]]}}}', "needs rows"),
         ("{", "line 1: not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        ("1" * 10_000, "not valid JSON"),
     ],
 )
 def test_extras__damage_named(tmp_path: Path, text: str, message: str) -> None:
@@ -264,6 +212,7 @@ def test_save__name_clash_and_missing_name_refused(tmp_path: Path, save: callabl
         ({"boxes": [[0, 0, 1, 1]], "classes": [0], "areas": [1, 2]}, "areas of shape"),
         ({"boxes": [[0, 0, 1, 1]], "classes": [0], "areas": [np.nan]}, "must be finite"),
         ({"boxes": [], "classes": [], "regions": [[0, 5, 1, 1]]}, r"regions\[0\]"),
+        ({"boxes": [[0, 0, 1, 1]], "classes": [0], "ids": [1, 2]}, "ids of shape"),
     ],
 )
 def test_record__inconsistent_refused(arguments: dict, message: str) -> None:

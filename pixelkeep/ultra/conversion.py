@@ -1,0 +1,55 @@
+"""Converting a dataset as a command does: found by name, with progress, and what is wrong with it told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ultralytics.utils import LOGGER
+
+from pixelkeep.datasets.convert import PROBLEMS, Division, Outcome, convert
+from pixelkeep.datasets.loading import Split, load_split
+from pixelkeep.datasets.spec import DatasetSpec
+from pixelkeep.errors import OptionError
+from pixelkeep.ultra.data import progress_bar, resolve_data
+from pixelkeep.ultra.settings import parse_assignments
+
+
+def convert_data(
+    source: str,
+    form: str,
+    output: Path,
+    *,
+    link: bool = False,
+    division: Division | None = None,
+    assignments: list[str] | None = None,
+) -> Outcome:
+    """Convert a dataset.
+
+    Args:
+        source: A dataset YAML, or the name of a bundled one.
+        form: yolo, coco or voc.
+        output: The folder to write.
+        link: Whether images are linked rather than copied.
+        division: How to divide its images into train and val anew.
+        assignments: ``path=FOLDER``, the dataset's folder.
+
+    Raises:
+        PixelkeepError: Anything that cannot be used; nothing has been written then.
+    """
+    given = parse_assignments(assignments or [])
+    if unknown := next((key for key in given if key != "path"), None):
+        raise OptionError(f"--set {unknown}: has no effect in convert; only path=FOLDER, the dataset's folder, has one")
+    spec = resolve_data(source, None if given.get("path") is None else str(given["path"]), needs=("train",))
+    outcome = convert(spec, form, output, link=link, division=division, load=_load)
+    for report in outcome.problems:
+        if summary := report.summary(spec.root):
+            LOGGER.warning(summary)
+    if any(report.found for report in outcome.problems):
+        LOGGER.info(f"Every case is listed in {outcome.yaml.with_name(PROBLEMS)}")
+    return outcome
+
+
+def _load(spec: DatasetSpec, split: str) -> Split:
+    """Read a split, with a progress bar."""
+    with progress_bar(f"checking {split} images") as progress:
+        return load_split(spec, split, progress)
