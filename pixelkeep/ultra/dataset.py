@@ -15,6 +15,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from ultralytics.data import augment
 from ultralytics.data.augment import Compose, LetterBox, Mosaic, RandomPerspective
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.utils import LOGGER, colorstr
@@ -24,6 +25,8 @@ from pixelkeep.datasets.loading import load_split
 from pixelkeep.datasets.pixels import read_pixels
 from pixelkeep.datasets.record import ImageRecord
 from pixelkeep.datasets.spec import DatasetSpec, load_spec
+from pixelkeep.ultra import ignoring
+from pixelkeep.ultra.whole import replaced
 
 
 class Dataset(YOLODataset):
@@ -51,8 +54,29 @@ class Dataset(YOLODataset):
         return [str(record.path) for record in self.records]
 
     def get_labels(self) -> list[dict]:
-        """Return a dictionary for each image, boxes normalised."""
-        return [_label(record) for record in self.records]
+        """Return a dictionary for each image, boxes normalised; what is ignored stands apart."""
+        outlined = any(record.polygons for record in self.records)
+        return [_label(record, outlined) for record in self.records]
+
+    def update_labels(self, include_class: list[int] | None) -> None:
+        """Leave out all but the chosen classes, or make all classes one."""
+        super().update_labels(include_class)
+        for label in self.labels:
+            label["ignored"] = ignoring.chosen(label["ignored"], include_class, self.single_cls)
+
+    def update_labels_info(self, label: dict) -> dict:
+        """Make instances of an image's objects and of what is ignored in it."""
+        return super().update_labels_info(ignoring.join(label))
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return a sample; see :func:`pixelkeep.ultra.ignoring.part`."""
+        return ignoring.part(super().__getitem__(index))
+
+    @staticmethod
+    def collate_fn(batch: list[dict]) -> dict:
+        """Make a batch of samples; see :func:`pixelkeep.ultra.ignoring.collate`."""
+        collated = YOLODataset.collate_fn(batch)
+        return collated | {"ignored": ignoring.collate(collated["ignored"])}
 
     def set_rectangle(self) -> None:
         """Sort images by their aspect ratio, the records with them."""
@@ -75,11 +99,14 @@ class Dataset(YOLODataset):
 
     def build_transforms(self, hyp: Any) -> Compose:
         """Return Ultralytics' augmentations, for a rectangle where one is asked for."""
+        if self.rectangle is not None:
+            self.imgsz = max(self.rectangle)
+        perspective = replaced(augment, "RandomPerspective", ignoring.Perspective)
+        with perspective, replaced(augment, "CutMix", ignoring.CutMix):
+            transforms = super().build_transforms(hyp)
         if self.rectangle is None:
-            return super().build_transforms(hyp)
+            return transforms
         height, width = self.rectangle
-        self.imgsz = max(self.rectangle)
-        transforms = super().build_transforms(hyp)
         for transform in _flatten(transforms):
             if isinstance(transform, Mosaic):
                 # The mosaic's centre stays inside the part that is cut out of the square canvas's middle.
@@ -167,20 +194,45 @@ def build_dataset(args: Any, batch: int, data: dict, *, train: bool, stride: int
     )
 
 
-def _label(record: ImageRecord) -> dict:
-    """Return what Ultralytics knows of an image: float32, boxes as fractions of the image."""
-    size = np.array([record.width, record.height])
-    middle, side = (record.boxes[:, :2] + record.boxes[:, 2:]) / 2, record.boxes[:, 2:] - record.boxes[:, :2]
+def _label(record: ImageRecord, outlined: bool) -> dict:
+    """Return what Ultralytics knows of an image: float32, boxes as fractions of the image.
+
+    Args:
+        record: The image.
+        outlined: Whether the dataset has polygons: Ultralytics needs one for every instance then.
+    """
+    hard = record.difficult
+    size = np.tile([record.width, record.height], 2)
+    regions = np.clip(record.regions, 0, size)
+    regions = regions[(regions[:, 2:] > regions[:, :2]).all(1)]
+    codes = np.append(ignoring.encode(record.classes[hard]), np.full(len(regions), ignoring.REGION))
+    outlines = (record.polygons or [_corners(box) for box in record.boxes]) if outlined else []
+    lasting, marked = ([o for o, h in zip(outlines, hard, strict=False) if h == which] for which in (False, True))
+    marked += [_corners(box) for box in regions] if outlined else []
     return {
         "im_file": str(record.path),
         "shape": (record.height, record.width),
-        "cls": record.classes.astype(np.float32)[:, None],  # (n, 1)
-        "bboxes": np.hstack([middle / size, side / size]).astype(np.float32),  # (n, 4) xywh
-        "segments": [(outline / size).astype(np.float32) for outline in record.polygons or []],
+        **_instances(record.classes[~hard], record.boxes[~hard], lasting, size),
+        "ignored": _instances(codes, np.concatenate([record.boxes[hard], regions]), marked, size),
         "keypoints": None,
         "normalized": True,
         "bbox_format": "xywh",
     }
+
+
+def _instances(classes: np.ndarray, boxes: np.ndarray, outlines: list[np.ndarray], size: np.ndarray) -> dict:
+    """Return classes (n, 1), boxes (n, 4) xywh and outlines, the latter two as fractions of ``size``."""
+    middle, side = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    return {
+        "cls": classes.astype(np.float32)[:, None],
+        "bboxes": (np.hstack([middle, side]) / size).astype(np.float32),
+        "segments": [(outline / size[:2]).astype(np.float32) for outline in outlines],
+    }
+
+
+def _corners(box: np.ndarray) -> np.ndarray:
+    """Return the outline (4, 2) of a box x1 y1 x2 y2."""
+    return box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2)
 
 
 def _fit(image: np.ndarray, rectangle: tuple[int, int]) -> np.ndarray:

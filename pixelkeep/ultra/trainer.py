@@ -19,6 +19,8 @@ from ultralytics.utils.torch_utils import get_torch_device_backend, strip_optimi
 from pixelkeep.ultra import distributed
 from pixelkeep.ultra.dataset import build_dataset
 from pixelkeep.ultra.environment import use_all_cores
+from pixelkeep.ultra.loss import ignoring
+from pixelkeep.ultra.tally import Tally, summary
 from pixelkeep.ultra.validator import COLUMNS, Validator
 from pixelkeep.ultra.whole import WholePlots, WholeYAML, replaced
 from pixelkeep.writing import PARTIAL, staged, write_text
@@ -58,6 +60,7 @@ class Trainer(WholePlots, DetectionTrainer):
             self.args.imgsz = -(-max(self.rectangle) // 32) * 32
         if distributed.rank() != -1:
             self._be_one_of_several()
+        self.tally = Tally()
 
     def _be_one_of_several(self) -> None:
         """Count the processes of all machines, and on CPUs too: Ultralytics counts this machine's GPUs."""
@@ -70,7 +73,7 @@ class Trainer(WholePlots, DetectionTrainer):
         """Train; with several GPUs, in processes that are started here."""
         if self.ddp:
             self.resume = True  # in the process that starts the others it only keeps the run folder from being removed
-        with distributed.launching() if self.ddp else contextlib.nullcontext():
+        with ignoring(), distributed.launching() if self.ddp else contextlib.nullcontext():
             super().train()
         distributed.disband()
 
@@ -119,6 +122,19 @@ class Trainer(WholePlots, DetectionTrainer):
         if distributed.rank() < 1:  # the same columns in every row of results.csv, also where an epoch is not validated
             self.metrics.update(dict.fromkeys(COLUMNS, float("nan")))
 
+    def run_callbacks(self, event: str) -> None:
+        """Run the callbacks of an event, which every process meets."""
+        if event == "on_train_epoch_start":
+            self.tally = Tally()
+        elif event == "on_train_epoch_end":
+            self.tally.gather()
+        super().run_callbacks(event)
+
+    def preprocess_batch(self, batch: dict) -> dict:
+        """Count what is ignored in a batch, and move it to the device."""
+        self.tally.add(batch)
+        return super().preprocess_batch(batch)
+
     def progress_string(self) -> str:
         """Return no header: the bar names what it shows."""
         return ""
@@ -139,7 +155,7 @@ class Trainer(WholePlots, DetectionTrainer):
             try:
                 if path.exists():
                     shutil.copyfile(path, self.csv)
-                super().save_metrics(metrics)
+                super().save_metrics(metrics | self.tally.columns())
             finally:
                 self.csv = path
 
@@ -185,6 +201,8 @@ class Trainer(WholePlots, DetectionTrainer):
         """Strip the checkpoints; the final validation is the caller's, in full precision and with every figure."""
         if distributed.rank() > 0:
             return
+        if ignored := summary(self.csv):
+            LOGGER.info(ignored)
         results = strip_whole(self.last).get("train_results") if self.last.exists() else None
         if self.best.exists():
             strip_whole(self.best, {"train_results": results})

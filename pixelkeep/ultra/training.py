@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from ultralytics.cfg import get_cfg
 from ultralytics.utils import LOGGER
 
 from pixelkeep.datasets.loading import Split
 from pixelkeep.datasets.problems import Problems
 from pixelkeep.datasets.spec import DatasetSpec, read_mapping
-from pixelkeep.errors import OptionError, WeightsError
+from pixelkeep.errors import DataError, OptionError, WeightsError
 from pixelkeep.evaluation import Result
 from pixelkeep.ultra import distributed, runs
 from pixelkeep.ultra.checkpoints import check_weights, forget, load
@@ -63,9 +64,10 @@ def _check(settings: dict) -> tuple[DatasetSpec, dict, list[Problems]]:
     if isinstance(weights, str):
         weights = settings["pretrained"] = str(check_weights(weights))
     model = resolve_model(settings.get("model") or (weights if isinstance(weights, str) else DEFAULT_MODEL))
-    spec = resolve_data(settings.get("data"))
+    spec = resolve_data(settings.get("data"), settings.pop("path", None))
     definition = check_model(model, spec.channels)
     splits = [read_split(spec, split, settings.get("imgsz", 640)) for split in ("train", "val")]
+    _require_objects(splits[0], settings.get("classes"), spec)
     _require_small(splits[1], settings.get("best", "AP"), spec)
     settings.setdefault("nbs", nominal_batch(len(splits[0].records), settings.get("batch", 16)))
     settings.update(model=str(model), data=str(write_resolved(spec)))
@@ -163,6 +165,18 @@ def _describe(folder: Path, settings: dict, spec: DatasetSpec, definition: dict)
     runs.write_yaml(folder / "data.yaml", spec.to_ultralytics())
     runs.write_yaml(folder / "model.yaml", definition)
     runs.write_environment(folder)
+
+
+def _require_objects(train: Split, classes: list[int] | None, spec: DatasetSpec) -> None:
+    """Refuse to train where every object is to be ignored or of a class that was not chosen."""
+    chosen = [
+        record.difficult | (False if classes is None else ~np.isin(record.classes, classes)) for record in train.records
+    ]
+    if all(left_out.all() for left_out in chosen):
+        of = "" if classes is None else f" of classes {classes}"
+        raise DataError(
+            f"{spec.file}: split 'train' has no object{of} to learn: one is needed that is not marked difficult"
+        )
 
 
 def _require_small(val: Split, best: str, spec: DatasetSpec) -> None:

@@ -58,9 +58,13 @@ def validated(trainer: Trainer) -> dict | None:
 
 
 def watch(folder: Path) -> None:
-    """Write what each process holds after the last epoch: weights, its share of the images, and validations."""
+    """Write what each process holds after the last epoch: counts, weights, its share of the images, and validations."""
     module.Validator = Knowing
-    end = Trainer.final_eval
+    end, gather, own = Trainer.final_eval, module.Tally.gather, []
+
+    def counted(tally: module.Tally) -> None:
+        own.append(tally.counts)
+        gather(tally)
 
     def final_eval(self: Trainer) -> None:
         shared = validated(self)
@@ -68,12 +72,12 @@ def watch(folder: Path) -> None:
         build.ContiguousDistributedSampler = lambda dataset: DistributedSampler(dataset, shuffle=False)
         self.validator.dataloader = self.get_dataloader(self.data["val"], len(share), distributed.rank(), "val")
         padded = list(self.validator.dataloader.sampler)
-        held = {"weights": unwrap_model(self.model).state_dict(), "average": self.ema.ema.state_dict()}
+        held = {"tallies": own, "weights": unwrap_model(self.model).state_dict(), "average": self.ema.ema.state_dict()}
         held |= {"share": share, "shared": shared, "padded_share": padded, "padded": validated(self)}
         torch.save(held, folder / f"{distributed.rank()}.pt")
         end(self)
 
-    Trainer.final_eval = final_eval
+    Trainer.final_eval, module.Tally.gather = final_eval, counted
 
 
 def fail(folder: Path) -> None:

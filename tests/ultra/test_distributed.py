@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -24,6 +25,7 @@ from pixelkeep.ultra import console, distributed
 from pixelkeep.ultra import trainer as trainer_module
 from pixelkeep.ultra.data import write_resolved
 from pixelkeep.ultra.registry import REGISTRY
+from pixelkeep.ultra.tally import COLUMNS
 from pixelkeep.ultra.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,6 +124,17 @@ def test_torchrun__writes_one_run_and_speaks_once(watched):
         assert job.stderr.count(message) == 1
     assert "destroy_process_group() was not called" not in job.stderr
     assert "device" not in yaml.safe_load((project / "exp" / "settings.yaml").read_text())
+
+
+def test_counts__add_up_over_both_processes(watched):
+    """What results.csv counts in an epoch is the sum of what both processes saw."""
+    with (watched["project"] / "exp" / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    first, second = (held["tallies"] for held in watched["held"])
+    assert len(rows) == len(first) == len(second)
+    for row, one, other in zip(rows, first, second, strict=True):
+        assert one[0] > 0 and other[0] > 0
+        assert [int(row[key]) for key in COLUMNS] == (one + other).tolist()
 
 
 def test_bad_data__told_once(data, tmp_path):

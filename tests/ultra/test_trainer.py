@@ -16,6 +16,7 @@ from pixelkeep.errors import StorageError
 from pixelkeep.ultra import trainer as module
 from pixelkeep.ultra.data import write_resolved
 from pixelkeep.ultra.runs import storage
+from pixelkeep.ultra.tally import COLUMNS, Tally
 from pixelkeep.ultra.trainer import Trainer, nominal_batch, strip_whole
 
 
@@ -32,7 +33,7 @@ class Stub(Trainer):
 
     def __init__(self, folder):
         self.wdir, self.last, self.best = folder, folder / "last.pt", folder / "best.pt"
-        self.args, self.rectangle = SimpleNamespace(imgsz=64), None
+        self.args, self.rectangle, self.tally = SimpleNamespace(imgsz=64), None, Tally()
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_results__table_is_whole_at_every_moment(monkeypatch, tmp_path):
     stub.csv, stub.epoch, stub.train_time_start = tmp_path / "results.csv", 0, 0
     stub.save_metrics({"AP": 0.5})
     before = stub.csv.read_text()
-    assert before.splitlines()[0] == "epoch,time,AP" and len(before.splitlines()) == 2
+    assert before.splitlines()[0] == f"epoch,time,AP,{','.join(COLUMNS)}" and len(before.splitlines()) == 2
 
     def interrupted(self, metrics):
         with self.csv.open("a") as file:
