@@ -148,7 +148,7 @@ READERS = {
 def results(folder: Path) -> list[Path]:
     """Return the files of a run folder that are under their final names."""
     files = (path for path in folder.rglob("*") if path.is_file())
-    return [p for p in files if PARTIAL not in p.parts and not (p.name.startswith(".") and p.suffix == PARTIAL)]
+    return [p for p in files if not any(part.endswith(PARTIAL) for part in p.relative_to(folder).parts)]
 
 
 def assert_whole(folder: Path) -> None:

@@ -10,6 +10,7 @@ import typer
 
 SEVERAL = ("--imgsz", "--img", "--freeze", "--classes")  # options that may be followed by several whole numbers
 IMPLIED = {"--cache": "ram"}  # options whose value may be left out, and what it is then
+AUTO = "auto"  # a confidence: each class's own, as the weights have it
 SMALLEST = 32  # pixels, one cell of the deepest feature map
 
 
@@ -49,6 +50,17 @@ def layers(text: str) -> int | list[int]:
 def checkpoint(text: str) -> str | bool:
     """Read the name of a checkpoint; an empty one, or False, stands for none."""
     return False if text.lower() in ("", "false") else text
+
+
+def confidence(text: str) -> float | str:
+    """Read a number from 0 to 1, or ``auto``."""
+    try:
+        value = AUTO if text == AUTO else float(text)
+    except ValueError:
+        value = -1.0
+    if value != AUTO and not 0 <= value <= 1:
+        raise typer.BadParameter(f"'{text}' is not a number from 0 to 1, or {AUTO}")
+    return value
 
 
 def _whole_numbers(text: str) -> list[int]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from pixelkeep.cli import arguments
 from pixelkeep.cli import options as o
 from pixelkeep.cli.session import session, show, show_json
 
@@ -24,8 +25,15 @@ def detect(
     ] = None,
     weights: o.Weights = None,
     conf: Annotated[
-        float | None,
-        o.option("--conf", "--conf-thres", metavar="X", help="Lowest confidence shown.", min=0, max=1, default="0.25"),
+        Any,
+        o.option(
+            "--conf",
+            "--conf-thres",
+            metavar="X|auto",
+            help="Lowest confidence shown; auto: each class's own, as kept in the weights.",
+            parser=arguments.confidence,
+            default="0.25",
+        ),
     ] = None,
     iou: o.Iou = None,
     imgsz: o.ImgSz = None,
@@ -75,7 +83,15 @@ def detect(
     verbose: o.Verbose = False,
 ) -> None:
     """Find objects in images, videos and streams."""
-    flags = dict(conf=conf, iou=iou, imgsz=imgsz, max_det=max_det, device=device, save=True if save is None else save)
+    auto = conf == arguments.AUTO
+    flags = dict(
+        conf=None if auto else conf,
+        iou=iou,
+        imgsz=imgsz,
+        max_det=max_det,
+        device=device,
+        save=True if save is None else save,
+    )
     flags |= dict(save_txt=save_txt, save_crop=save_crop, show=show_, vid_stride=vid_stride, line_width=line_width)
     flags |= dict(project=project, name=name, exist_ok=exist_ok, verbose=verbose)
     with session(verbose):
@@ -90,6 +106,7 @@ def detect(
             classes=classes,
             save_json=save_json,
             save_video=save_video,
+            auto_conf=auto,
         )
     if json:
         show_json(summary.to_dict())

@@ -9,6 +9,7 @@ import typer
 from pixelkeep.cli import options as o
 from pixelkeep.cli.session import session, show, show_json
 
+FIGURES, WHY = "More figures", "Confidences, errors, labels"
 EPILOG = "Example: pixelkeep val --weights runs/train/exp/weights/best.pt --data my.yaml"
 
 
@@ -38,6 +39,65 @@ def val(
             default="3x the densest image, at least 300",
         ),
     ] = None,
+    bins: Annotated[
+        str | None,
+        o.option(
+            "--bins",
+            metavar="TEXT",
+            help="Finer sizes: aitod, visdrone, or sides in pixels such as 0,8,16,32,96.",
+            panel=FIGURES,
+        ),
+    ] = None,
+    match: Annotated[
+        str,
+        o.option("--match", metavar="TEXT", help="iou, nwd, or center:3 for 3 pixels.", panel=FIGURES, default="iou"),
+    ] = "iou",
+    by: Annotated[
+        str | None,
+        o.option("--by", metavar="REGEX", help="Figures by what this finds in the file names.", panel=FIGURES),
+    ] = None,
+    voc: Annotated[bool, o.option("--voc", help="Pascal VOC's AP50 too.", panel=FIGURES)] = False,
+    alarm_conf: Annotated[
+        float,
+        o.option(
+            "--alarm-conf",
+            metavar="X",
+            help="Confidence at which Pd and false alarms are counted.",
+            min=0,
+            max=1,
+            panel=FIGURES,
+            default="0.25",
+        ),
+    ] = 0.25,
+    evaluator: Annotated[
+        str | None,
+        o.option(
+            "--evaluator",
+            metavar="NAME",
+            help="pycocotools, pixelkeep or faster-coco-eval.",
+            panel=FIGURES,
+            default="pycocotools; pixelkeep for other matches",
+        ),
+    ] = None,
+    at: Annotated[
+        str,
+        o.option(
+            "--at",
+            metavar="TEXT",
+            help="The operating point: f1, precision=0.9, recall=0.8 or conf=0.25.",
+            panel=WHY,
+            default="f1",
+        ),
+    ] = "f1",
+    store_conf: Annotated[
+        bool, o.option("--store-conf", help="Keep its confidences in the weights, for detect.", panel=WHY)
+    ] = False,
+    errors: Annotated[
+        bool, o.option("--errors", help="Missed, misplaced, confused objects by size; misses.jpg.", panel=WHY)
+    ] = False,
+    audit: Annotated[
+        bool, o.option("--audit", help="Labels that may be wrong or missing: label_audit.csv, .jpg.", panel=WHY)
+    ] = False,
     half: o.Half = False,
     workers: Annotated[
         int | None,
@@ -54,16 +114,22 @@ def val(
     flags = dict(data=data, imgsz=imgsz, batch=batch, device=device, split=split, conf=conf, iou=iou, max_det=max_det)
     flags |= dict(workers=workers, project=project, name=name, exist_ok=exist_ok)
     with session(verbose):
+        from pixelkeep.evaluation import Scoring, judge_for
+        from pixelkeep.evaluation.operating import Objective
+        from pixelkeep.report.findings import findings
         from pixelkeep.report.tables import result_table
-        from pixelkeep.ultra import settings, validation
+        from pixelkeep.ultra import analysis, settings, validation
 
+        judge = evaluator or judge_for(match)
+        scoring = Scoring(evaluator=judge, bins=bins, match=match, by=by, voc=voc, alarm_conf=alarm_conf)
+        asked = analysis.Analysis(Objective.parse(at), store_conf, errors, audit)
         flags |= settings.half_precision() if half else {}
         merged = settings.merge(flags, command="val", assignments=set_)
-        result, folder = validation.validate({**merged, "weights": weights})
+        result, folder = validation.validate({**merged, "weights": weights}, scoring=scoring, analysis=asked)
     if json:
         show_json(result.to_dict())
     else:
-        show(f"\n{result_table(result)}\n\nresults   {folder}")
+        show(f"\n{result_table(result)}{findings(asked)}\n\nresults   {folder}")
 
 
 def add_to(app: typer.Typer) -> None:

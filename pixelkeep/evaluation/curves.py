@@ -9,7 +9,7 @@ import numpy as np
 
 from pixelkeep.evaluation.areas import AreaRange
 from pixelkeep.evaluation.arrays import DetectionArrays, TruthArrays
-from pixelkeep.evaluation.matching import FALSE, THRESHOLDS, TRUE, count_mask
+from pixelkeep.evaluation.matching import FALSE, TRUE, count_mask
 
 RECALLS = np.linspace(0, 1, 101)
 EVERY = slice(None)
@@ -19,17 +19,22 @@ EVERY = slice(None)
 class Curves:
     """Precision (T, R, K, A, M) and greatest recall (T, K, A, M), NaN for classes without ground truth of that size.
 
-    T = 10 IoU thresholds, R = 101 recalls, K classes by id, A area ranges, M caps on the detections of one class in
-    one image.
+    T thresholds, ten of the IoU, R = 101 recalls, K classes by id, A area ranges, M caps on the detections of one class
+    in one image.
     """
 
     precision: np.ndarray
     recall: np.ndarray
 
     def average_precision(
-        self, area: int, cap: int, threshold: int | slice = EVERY, category: int | slice = EVERY
+        self, area: int, cap: int, threshold: int | slice | None = EVERY, category: int | slice = EVERY
     ) -> float | None:
-        """Return the mean precision over thresholds, recalls and classes; None where nothing is defined."""
+        """Return the mean precision over thresholds, recalls and classes; None where nothing is defined.
+
+        ``threshold`` is None where the measure has none of that value.
+        """
+        if threshold is None:
+            return None
         return _mean(self.precision[threshold, :, category, area, cap])
 
     def average_recall(self, area: int, cap: int) -> float | None:
@@ -43,8 +48,8 @@ def accumulate(
     """Turn the (N, A, T) outcome of `match` into curves, at each cap from the same matching."""
     classes = len(truth.category_ids)
     shape = (classes, len(areas), len(caps))
-    precision = np.full((len(THRESHOLDS), len(RECALLS), *shape), np.nan)
-    recall = np.full((len(THRESHOLDS), *shape), np.nan)
+    precision = np.full((outcome.shape[2], len(RECALLS), *shape), np.nan)
+    recall = np.full((outcome.shape[2], *shape), np.nan)
     counted = count_mask(truth, areas)
     positives = np.stack([np.bincount(truth.category[mask], minlength=classes) for mask in counted.T], axis=1)  # (K, A)
     borders = np.searchsorted(found.group, np.arange(classes + 1) * len(truth.image_ids))

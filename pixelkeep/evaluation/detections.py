@@ -61,6 +61,10 @@ class Detections:
             _check(record, f"{where}[{index}]")
         return cls(*(np.array([record[key] for record in records]) for key in KEYS))
 
+    def subset(self, kept: np.ndarray) -> Detections:
+        """Return the detections at the positions, or under the mask, ``kept``."""
+        return Detections(self.image_ids[kept], self.category_ids[kept], self.boxes_xywh[kept], self.scores[kept])
+
     def records(self) -> list[dict[str, Any]]:
         """Return the detections in COCO results form, one dictionary each."""
         columns = (self.image_ids, self.category_ids, self.boxes_xywh, self.scores)

@@ -1,4 +1,4 @@
-"""The judge: the same figures from pycocotools itself.
+"""The judge: the same figures from pycocotools itself, or from faster-coco-eval, a copy of it in C++.
 
 Two things are changed in what pycocotools does. Its ``_prepare`` overwrites ``ignore`` by ``iscrowd``, so the mark of
 objects to ignore is put back; and ``eval["precision"]`` is read in place of its summary, which prints -1 at caps other
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pixelkeep.errors import OptionError
 from pixelkeep.evaluation.areas import AreaRange
 from pixelkeep.evaluation.coco import CocoEvaluator
 from pixelkeep.evaluation.curves import Curves
@@ -25,19 +26,61 @@ class ReferenceEvaluator(CocoEvaluator):
 
     name = "pycocotools"
 
+    @classmethod
+    def require(cls, match: str) -> None:
+        """Raise OptionError unless the evaluator is there and has the measure ``match``."""
+        if match != "iou":
+            raise OptionError(
+                f"evaluator '{cls.name}' matches by IoU alone; expected evaluator 'pixelkeep' for match '{match}'"
+            )
+        cls.load()
+
+    @staticmethod
+    def load() -> tuple[type, type]:
+        """Return the package's COCO and COCOeval."""
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+
+        return COCO, COCOeval
+
     def curves(self, detections: Detections) -> Curves:
         """Return precision and recall over `areas` and `caps`, in that order."""
-        return pycocotools_curves(self.ground_truth, detections, self.areas, self.caps)
+        return coco_curves(self.load(), self.ground_truth, detections, self.areas, self.caps)
 
 
-def pycocotools_curves(
-    ground_truth: dict[str, Any], detections: Detections, areas: Sequence[AreaRange], caps: Sequence[int]
+class FastEvaluator(ReferenceEvaluator):
+    """`ReferenceEvaluator` with the curves from faster-coco-eval, an optional package.
+
+    Errors: OptionError where it is not installed.
+    """
+
+    name = "faster-coco-eval"
+
+    @staticmethod
+    def load() -> tuple[type, type]:
+        """Return the package's COCO and COCOeval."""
+        try:
+            from faster_coco_eval import COCO, COCOeval_faster
+        except ImportError as error:
+            raise OptionError(
+                "evaluator 'faster-coco-eval' is not installed; pip install 'pixelkeep[fast]', or use pycocotools"
+            ) from error
+        return COCO, COCOeval_faster
+
+
+def coco_curves(
+    classes: tuple[type, type],
+    ground_truth: dict[str, Any],
+    detections: Detections,
+    areas: Sequence[AreaRange],
+    caps: Sequence[int],
 ) -> Curves:
-    """Run pycocotools on a ground truth that `normalise` returned; every id of the detections must be known."""
+    """Run COCOeval on a ground truth that `normalise` returned; every id of the detections must be known."""
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = _evaluation(ground_truth, _results(detections))
+        evaluation = _evaluation(*classes, ground_truth, _results(detections))
         evaluation.params.maxDets = sorted(set(caps))
         evaluation.params.areaRng = [list(area.area) for area in areas]
+        evaluation.params.areaRngLbl = [area.name for area in areas]
         evaluation.evaluate()
         evaluation.accumulate()
     places = [evaluation.params.maxDets.index(cap) for cap in caps]
@@ -53,22 +96,18 @@ def _results(detections: Detections) -> list[dict[str, Any]]:
     ]
 
 
-def _evaluation(ground_truth: dict[str, Any], results: list[dict[str, Any]]) -> Any:
+def _evaluation(coco_class: type, base: type, ground_truth: dict[str, Any], results: list[dict[str, Any]]) -> Any:
     """Return a COCOeval that neutralises objects to ignore as well as regions."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
     objects = {a["id"] for a in ground_truth["annotations"] if a["ignore"] and not a["iscrowd"]}
 
-    class ObjectIgnoringEval(COCOeval):
+    class ObjectIgnoringEval(base):
         def _prepare(self) -> None:
             super()._prepare()
-            for group in self._gts.values():
-                for annotation in group:
-                    annotation["ignore"] = annotation["ignore"] or annotation["id"] in objects
+            for number in objects:
+                self.cocoGt.anns[number]["ignore"] = 1
 
-    def index(annotations: list[dict[str, Any]]) -> COCO:
-        coco = COCO()
+    def index(annotations: list[dict[str, Any]]) -> Any:
+        coco = coco_class()
         coco.dataset = {**ground_truth, "annotations": [dict(annotation) for annotation in annotations]}
         coco.createIndex()
         return coco

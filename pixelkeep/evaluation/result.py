@@ -13,13 +13,16 @@ from typing import Any
 from pixelkeep.errors import DataError, choices
 
 SCHEMA = 1
+LATER = {"later": True}  # marks keys that came after schema 1 was first written: documents without them are read too
 
 
 @dataclass(kw_only=True)
 class Protocol:
     """How the figures were measured; None where unknown.
 
-    evaluator: "pixelkeep" or "pycocotools"; the figures are equal.
+    evaluator: "pixelkeep", "pycocotools" or "faster-coco-eval"; the figures are equal.
+    match: what makes a match: "iou", "nwd" or "center:K", see `similarity`.
+    bins: whose size bins, and rules, were asked for: "aitod", "visdrone", or the borders; None for nobody's.
     imgsz: side in pixels of the images given to the model, or [height, width].
     conf: lowest score of a detection.
     nms_iou: IoU above which non-maximum suppression drops the lower score.
@@ -44,6 +47,8 @@ class Protocol:
     folded: bool | None = None
     device: str | None = None
     seed: int | None = None
+    match: str | None = field(default=None, metadata=LATER)
+    bins: str | None = field(default=None, metadata=LATER)
 
 
 @dataclass(kw_only=True)
@@ -70,6 +75,46 @@ class ClassFigures:
 
 
 @dataclass(kw_only=True)
+class Alarms:
+    """Found and found in vain at one confidence and above, by the protocol's match at its lowest threshold.
+
+    conf: the confidence. gt: counted boxes. found: those with a detection. Pd: found / gt; Pd_S: that of small ones.
+    false: detections that match nothing and lie in no region to ignore; per_image and per_megapixel (1e6 pixels of the
+    original images, None where a size is unknown) of all images, those without objects included.
+    """
+
+    conf: float
+    Pd: float | None
+    Pd_S: float | None
+    found: int
+    gt: int
+    false: int
+    per_image: float
+    per_megapixel: float | None
+
+
+@dataclass(kw_only=True)
+class PartFigures:
+    """Some of the images: how many; AP, AP50, AP_S and counts as in `Result`, of these images alone."""
+
+    images: int
+    AP: float | None
+    AP50: float | None
+    AP_S: float | None
+    counts: dict[str, int]
+
+
+@dataclass(kw_only=True)
+class By:
+    """Figures by what ``regex`` finds in the file names; ``name``: its named group; ``unmatched``: images left out."""
+
+    regex: str
+    name: str | None
+    unmatched: int
+    values: dict[str, PartFigures]
+
+
+@dataclass(kw_only=True)
 class Result:
     """Figures of one evaluation.
 
@@ -78,7 +123,7 @@ class Result:
     protocol: how it was measured.
     AP: mean precision over 10 IoU thresholds (0.50, 0.55 ... 0.95), 101 recalls (0, 0.01 ... 1) and the classes that
         have ground truth; precision at recall r is the greatest TP / (TP + FP) at any recall >= r, 0 if none.
-    AP50, AP75: the same at IoU 0.50, 0.75 alone.
+    AP50, AP75: the same at IoU 0.50, 0.75 alone; None where the match is by distance, which has but one threshold.
     AP_S, AP_M, AP_L: AP with ground truth of area 0 to 32**2, 32**2 to 96**2, 96**2 and more, in square pixels of the
         original image; other ground truth is ignored, and so are unmatched detections of other area.
     AP50_S: AP_S at IoU 0.50 alone. AP_100: AP with the best 100 detections of each class in each image.
@@ -88,6 +133,8 @@ class Result:
     voc: Pascal VOC's AP at IoU 0.50, "AP50_11" at 11 recalls and "AP50_area" under the curve, or None.
     params: parameters of the model. gflops: 1e9 floating point operations per image.
     speed_ms: milliseconds per image, "preprocess", "inference", "postprocess".
+    operating_point: confidences and what they give, as `operating.OperatingPoint` has it, or None.
+    AP25: AP at IoU 0.25 alone. alarms: Pd and false alarms. by: figures by file name. None where not asked for.
     """
 
     schema: int = SCHEMA
@@ -118,6 +165,10 @@ class Result:
     params: int | None = None
     gflops: float | None = None
     speed_ms: dict[str, float] | None = None
+    AP25: float | None = field(default=None, metadata=LATER)
+    alarms: Alarms | None = field(default=None, metadata=LATER)
+    by: By | None = field(default=None, metadata=LATER)
+    operating_point: dict[str, Any] | None = field(default=None, metadata=LATER)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document as plain dictionaries and lists, keys in the order of the schema."""
@@ -145,15 +196,25 @@ class Result:
         result.per_class = {
             name: _build(ClassFigures, values, f"per_class['{name}']") for name, values in result.per_class.items()
         }
+        if result.alarms is not None:
+            result.alarms = _build(Alarms, result.alarms, "alarms")
+        if result.by is not None:
+            result.by = _build(By, result.by, "by")
+            if not isinstance(result.by.values, Mapping):
+                raise DataError(f"by has values {result.by.values!r}; expected an object")
+            result.by.values = {
+                name: _build(PartFigures, part, f"by['{name}']") for name, part in result.by.values.items()
+            }
         return result
 
 
 def _build(kind: type, values: Any, where: str) -> Any:
-    """Return an instance of the dataclass whose fields are exactly the keys of ``values``."""
+    """Return an instance of the dataclass whose fields are the keys of ``values``; later ones may be missing."""
     expected = [f.name for f in fields(kind)]
+    later = {f.name for f in fields(kind) if f.metadata.get("later")}
     if not isinstance(values, Mapping):
         raise DataError(f"{where} is {values!r}; expected an object with {choices(expected)}")
-    for problem, keys in (("lacks", set(expected) - set(values)), ("has unknown", set(values) - set(expected))):
+    for problem, keys in (("lacks", set(expected) - set(values) - later), ("has unknown", set(values) - set(expected))):
         if keys:
             raise DataError(f"{where} {problem} {choices(sorted(keys))}; expected {choices(expected, len(expected))}")
     return kind(**values)

@@ -62,7 +62,7 @@ def draw(
     width = line_width or max(2, round(sum(canvas.shape[:2]) / 1000))
     for box, cls in zip(boxes, classes, strict=True):
         _box(canvas, box, colour(cls)[::-1], width)
-    font = _font(max(13, round(sum(canvas.shape[:2]) / 110)))
+    font = lettering(max(13, round(sum(canvas.shape[:2]) / 110)))
     picture = Image.fromarray(cv2.cvtColor(canvas, cv2.COLOR_BGR2RGB))
     _scores(ImageDraw.Draw(picture), boxes, classes, np.asarray(scores, float), font, picture.size)
     picture = _with_legend(picture, classes, names, font)
@@ -133,7 +133,8 @@ def _rest(pen: ImageDraw.ImageDraw, count: int, font) -> tuple[str, int]:
 
 
 @lru_cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def lettering(size: int) -> ImageFont.FreeTypeFont:
+    """Return the font for texts of that height in pixels."""
     import matplotlib
 
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)

@@ -14,6 +14,7 @@ from ultralytics.utils import LOGGER
 from pixelkeep.errors import OptionError, SourceError, choices, nearest
 from pixelkeep.ultra import runs
 from pixelkeep.ultra.checkpoints import check_weights, load, model_of, trained_size
+from pixelkeep.ultra.confidence import stored_in
 from pixelkeep.ultra.console import Bar
 from pixelkeep.ultra.predictor import Predictor
 from pixelkeep.ultra.settings import for_ultralytics
@@ -34,6 +35,7 @@ class Summary:
         detections: How many objects were found, by class.
         unreadable: For each file that was left out the reason why it cannot be read.
         speed_ms: Milliseconds an image for preprocess, inference and postprocess.
+        confidence: Lowest confidence of what was kept, or that of each class.
     """
 
     folder: Path
@@ -42,6 +44,7 @@ class Summary:
     detections: Counter = field(default_factory=Counter)
     unreadable: dict[str, str] = field(default_factory=dict)
     speed_ms: dict[str, float] = field(default_factory=dict)
+    confidence: float | dict[str, float] = 0.25
 
     def to_dict(self) -> dict:
         shown = {**asdict(self), "folder": str(self.folder), "weights": str(self.weights)}
@@ -49,7 +52,13 @@ class Summary:
 
 
 def detect(
-    settings: dict, *, sources: list[str], classes: str | None, save_json: bool, save_video: bool | None
+    settings: dict,
+    *,
+    sources: list[str],
+    classes: str | None,
+    save_json: bool,
+    save_video: bool | None,
+    auto_conf: bool = False,
 ) -> Summary:
     """Detect in sources.
 
@@ -59,6 +68,7 @@ def detect(
         classes: Keep only these: names or numbers, separated by commas.
         save_json: Write predictions.json in COCO results form.
         save_video: Write annotated videos; None for files yes and webcams and streams no.
+        auto_conf: Take each class's lowest confidence from the weights.
 
     Raises:
         PixelkeepError: Anything in the settings that cannot be used; nothing has been written then.
@@ -78,6 +88,7 @@ def detect(
     if classes is not None:
         settings["classes"] = _class_numbers(classes, model.names)
     settings.setdefault("imgsz", trained_size(checkpoint))
+    least = _stored_confidences(checkpoint, weights, settings) if auto_conf else None
     settings.setdefault("rect", not isinstance(settings["imgsz"], list))  # no more padding than the stride asks for
     project, name, exist_ok = (settings.pop(key, None) for key in ("project", "name", "exist_ok"))
     folder = runs.new_run(project, name, kind="detect", exist_ok=bool(exist_ok))
@@ -88,10 +99,11 @@ def detect(
         with runs.storage(folder):
             runs.clear(folder, ("predictions.json",))
             channels, stretch = model.yaml.get("channels", 3), model.yaml.get("stretch")
-            predictor = Predictor(for_ultralytics(settings), save_video, channels, stretch)
+            predictor = Predictor(for_ultralytics(settings), save_video, channels, stretch, least)
             if isinstance(source, str) and is_file_address(source):
                 source = [download(source, folder / PARTIAL)]
-            return _run(predictor, source, Summary(folder, weights), save_json)
+            shown = dict(zip(model.names.values(), least, strict=True)) if least else predictor.args.conf
+            return _run(predictor, source, Summary(folder, weights, confidence=shown), save_json)
     finally:
         with suppress(OSError):
             for unused in (folder, folder.parent):
@@ -160,6 +172,16 @@ def _records(result: Results, image_id: int, frame: int | None) -> list[dict]:
         }
         for (x1, y1, x2, y2), conf, cls in rows
     ]
+
+
+def _stored_confidences(checkpoint: dict, weights: Path, settings: dict) -> list[float]:
+    """Return the confidences that the weights hold, one a class, and say where they do not quite belong."""
+    if settings.get("conf") is not None:
+        raise OptionError(f"--conf auto and conf={settings['conf']} exclude each other; leave one out")
+    stored = stored_in(checkpoint, weights, len(model_of(checkpoint).names))
+    if stored.imgsz != settings["imgsz"]:
+        LOGGER.warning(f"The confidences were chosen at imgsz {stored.imgsz}, and this is {settings['imgsz']}.")
+    return stored.confidence
 
 
 def _class_numbers(classes: str, names: dict[int, str]) -> list[int]:

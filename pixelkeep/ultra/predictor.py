@@ -11,12 +11,14 @@ import io
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from PIL import Image
 from ultralytics.data import loaders
 from ultralytics.engine.results import Results
@@ -40,7 +42,7 @@ class Detections(Results):
     def plot(self, line_width: int | None = None, **_: Any) -> np.ndarray:
         """Return the annotated picture, (H, W, 3) BGR."""
         boxes = self.boxes.cpu().numpy()
-        return draw(_viewable(self.orig_img), boxes.xyxy, boxes.cls, boxes.conf, self.names, line_width)
+        return draw(viewable(self.orig_img), boxes.xyxy, boxes.cls, boxes.conf, self.names, line_width)
 
     def save_txt(self, txt_file: str | Path, save_conf: bool = False) -> str:
         """Write a YOLO label file, if there is anything to write."""
@@ -51,14 +53,14 @@ class Detections(Results):
     def save_crop(self, save_dir: str | Path, file_name: str | Path = "im.jpg") -> None:
         """Write each object as ``save_dir/class/file_name``, numbered where that is taken."""
         for box in self.boxes.cpu():
-            crop = save_one_box(box.xyxy, _viewable(self.orig_img), save=False)  # RGB
+            crop = save_one_box(box.xyxy, viewable(self.orig_img), save=False)  # RGB
             content = io.BytesIO()
             Image.fromarray(crop).save(content, "JPEG", quality=95, subsampling=0)
             file = Path(save_dir) / _folder(self.names[int(box.cls.item())]) / Path(file_name).with_suffix(".jpg")
             write_bytes(increment_path(file), content.getvalue())
 
 
-def _viewable(image: np.ndarray) -> np.ndarray:
+def viewable(image: np.ndarray) -> np.ndarray:
     """Return (H, W, C) as three channels for people: grey repeated, of more than three the first."""
     return np.repeat(image, 3, axis=2) if image.shape[2] < 3 else np.ascontiguousarray(image[..., :3])
 
@@ -95,6 +97,22 @@ class _Video:
         os.replace(self.partial, self.path)
 
 
+def silence(predictions: torch.Tensor, confidences: Sequence[float]) -> None:
+    """Set scores below their class's confidence to 0, in place.
+
+    Args:
+        predictions: (B, 4 + classes, boxes), or (B, boxes, 6) of an end-to-end model with score and class last.
+        confidences: By class.
+    """
+    least = torch.as_tensor(confidences, dtype=predictions.dtype, device=predictions.device)
+    if predictions.shape[-1] == 6:
+        score = predictions[..., 4]
+        score[score < least[predictions[..., 5].long()]] = 0
+    else:
+        scores = predictions[:, 4:]
+        scores[scores < least[:, None]] = 0
+
+
 class Predictor(DetectionPredictor):
     """Detects and draws.
 
@@ -103,6 +121,7 @@ class Predictor(DetectionPredictor):
         save_video: Whether videos and streams are written with their detections drawn in.
         channels: Channels of the images that the model takes.
         stretch: Percentiles that become 0 and 255 in images deeper than eight bits; None where it takes none such.
+        confidences: Lowest confidence of each class; None for the same for all, as in the settings.
 
     Attributes:
         unreadable: For each picture that cannot be read the reason.
@@ -114,11 +133,15 @@ class Predictor(DetectionPredictor):
         save_video: bool,
         channels: int = 3,
         stretch: tuple[float, float] | None = None,
+        confidences: Sequence[float] | None = None,
     ):
         super().__init__(overrides=overrides)
         self.save_video = save_video
         self.channels = channels
         self.stretch = stretch
+        self.confidences = confidences
+        if confidences is not None:
+            self.args.conf = min(confidences)
         self.unreadable: dict[str, str] = {}
 
     def reading(self) -> contextlib.AbstractContextManager:
@@ -141,6 +164,12 @@ class Predictor(DetectionPredictor):
             warn_without_half(self.device)
         if self.device.type == "cpu":
             use_all_cores()
+
+    def postprocess(self, preds: Any, img: Any, orig_imgs: Any, **keywords: Any) -> list[Detections]:
+        """Apply NMS to what reaches its class's confidence, so that nothing else suppresses or displaces it."""
+        if self.confidences is not None:
+            silence(preds[0] if isinstance(preds, (list, tuple)) else preds, self.confidences)
+        return super().postprocess(preds, img, orig_imgs, **keywords)
 
     def construct_result(self, pred: Any, img: Any, orig_img: np.ndarray, img_path: str) -> Detections:
         """Return one image's detections in its own pixels."""

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 from ultralytics.utils import LOGGER
 
+from pixelkeep.datasets.forms import VOC
 from pixelkeep.datasets.spec import DatasetSpec
 from pixelkeep.errors import OptionError, choices
-from pixelkeep.evaluation import Result, sha256
+from pixelkeep.evaluation import Breakdown, Result, Scoring, judge_for, sha256
+from pixelkeep.evaluation.bins import read_bins
 from pixelkeep.ultra import runs
+from pixelkeep.ultra.analysis import FILES, Analysis, keep
 from pixelkeep.ultra.checkpoints import check_weights, load, model_of, trained_size
 from pixelkeep.ultra.data import list_problems, read_split, resolve_data, write_resolved
 from pixelkeep.ultra.measure import count_gflops, count_parameters
 from pixelkeep.ultra.settings import for_ultralytics
+from pixelkeep.ultra.truth import relative
 from pixelkeep.ultra.validator import Validator
 
+JUDGE = Scoring(evaluator=judge_for("iou"))
 
-def validate(settings: dict, *, folder: Path | None = None) -> tuple[Result, Path]:
-    """Validate weights on a split of a dataset; pycocotools is the judge.
+
+def validate(
+    settings: dict, *, folder: Path | None = None, scoring: Scoring = JUDGE, analysis: Analysis | None = None
+) -> tuple[Result, Path]:
+    """Validate weights on a split of a dataset.
 
     Args:
         settings: As :func:`pixelkeep.ultra.settings.merge` gives them, with ``weights`` and ``data``.
-        folder: The run folder; a new one in ``runs/val`` by default.
+        folder: The run folder of a training, whose weights get the operating point's confidences; a new one in
+            ``runs/val`` by default.
+        scoring: How the detections are scored; by pycocotools by default. VOC's figures come with VOC's data anyway.
+        analysis: What is asked besides; the operating point of the best F1 by default. It takes what is found.
 
     Returns:
         The result, and the run folder with metrics.json and predictions.json.
@@ -31,29 +43,47 @@ def validate(settings: dict, *, folder: Path | None = None) -> tuple[Result, Pat
     Raises:
         PixelkeepError: Anything in the settings that cannot be used; nothing has been written then.
     """
-    settings = dict(settings)
+    settings, analysis = dict(settings), analysis or Analysis()
+    analysis.check(settings)
     weights = check_weights(settings.pop("weights", None) or runs.newest_weights())
-    spec = resolve_data(settings.get("data") or _trained_on(weights))
+    place = settings.pop("path", None)
+    if place is not None and not settings.get("data"):
+        raise OptionError(f"path: '{place}' is the folder of a dataset, and none is named; give --data as well")
+    spec = resolve_data(settings.get("data") or _trained_on(weights), place)
+    scoring = replace(scoring, voc=scoring.voc or spec.form == VOC)
     settings.setdefault("split", "val")
     spec.sources(settings["split"])
     checkpoint = load(weights)
     _check_classes(checkpoint, spec, weights, settings.get("single_cls", False))
     settings.setdefault("imgsz", trained_size(checkpoint))
+    keeps = analysis.store or folder is not None
     project, name, exist_ok = (settings.pop(key, None) for key in ("project", "name", "exist_ok"))
     if folder is None:  # else training has said already what is wrong with the data
-        reports = [read_split(spec, settings["split"], settings["imgsz"]).problems]
+        split = read_split(spec, settings["split"], settings["imgsz"])
+        reports = [split.problems]
+        if scoring.by is not None:
+            Breakdown(scoring.by).split(relative(record.path, spec.root) for record in split.records)
         folder = runs.new_run(project, name, kind="val", exist_ok=bool(exist_ok))
     else:
         reports = []
     settings.update(model=str(weights), data=str(write_resolved(spec)), save_dir=str(folder), mode="val")
     with runs.storage(folder):
-        runs.clear(folder, ("metrics.json", "predictions.json"))
+        runs.clear(folder, ("metrics.json", "predictions.json", *FILES))
         list_problems(folder, reports)
-        validator = Validator(args=for_ultralytics(settings), save_dir=folder, limit=settings.get("max_det"))
+        limit = settings.get("max_det") or scoring.max_dets
+        validator = Validator(args=for_ultralytics(settings), save_dir=folder, limit=limit)
         validator()
-        result = _describe(validator, checkpoint, weights, spec)
-        runs.write_json(folder / "predictions.json", validator.detections().records())
+        result = _describe(validator.judge(scoring), validator, checkpoint, weights, spec)
+        found, args = validator.detections(), validator.args
+        bins = read_bins(scoring.bins).ranges
+        point = analysis.run(folder, spec, validator.truth, found, max_dets=args.max_det, floor=args.conf, bins=bins)
+        result.operating_point = point.to_dict()
+        names, sha = model_of(checkpoint).names, result.gt_sha256
+        kept = keeps and keep(weights, point, classes=len(names), imgsz=args.imgsz, split=args.split, sha=sha)
+        runs.write_json(folder / "predictions.json", found.records())
         runs.write_json(folder / "metrics.json", result.to_dict())
+    if analysis.store and not kept:
+        raise OptionError(f"--store-conf: no confidence serves {point.objective}, so {weights} stays as it is")
     return result, folder
 
 
@@ -88,9 +118,9 @@ def _check_classes(checkpoint: dict, spec: DatasetSpec, weights: Path, single_cl
     LOGGER.warning(f"Class names differ: the weights call them {choices(known, 5)}, the data {choices(given, 5)}.")
 
 
-def _describe(validator: Validator, checkpoint: dict, weights: Path, spec: DatasetSpec) -> Result:
+def _describe(result: Result, validator: Validator, checkpoint: dict, weights: Path, spec: DatasetSpec) -> Result:
     """Complete the judge's figures to the full schema."""
-    result, args = validator.judge(), validator.args
+    args = validator.args
     model = model_of(checkpoint)
     train_args = checkpoint.get("train_args", {})
     half = getattr(args, "quantize", None) == 16 or getattr(args, "half", False)

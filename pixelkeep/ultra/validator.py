@@ -12,7 +12,7 @@ from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import LOGGER, nms
 from ultralytics.utils.checks import check_imgsz
 
-from pixelkeep.evaluation import CocoEvaluator, Detections, Result, detection_limit, evaluate
+from pixelkeep.evaluation import CocoEvaluator, Detections, Result, Scoring, detection_limit
 from pixelkeep.ultra import distributed
 from pixelkeep.ultra.console import VALIDATING
 from pixelkeep.ultra.environment import use_all_cores, warn_without_half
@@ -118,9 +118,9 @@ class Validator(WholePlots, DetectionValidator):
         boxes = np.round(np.stack([x1, y1, x2 - x1, y2 - y1], 1), 3)  # (n, 4) xywh
         return Detections(rows[:, 0].astype(int), rows[:, 1].astype(int), boxes, np.round(rows[:, 6], 6))
 
-    def judge(self) -> Result:
-        """Score what has been collected by pycocotools."""
-        return evaluate(self.truth, self.detections(), max_dets=self.args.max_det, evaluator="pycocotools")
+    def judge(self, scoring: Scoring) -> Result:
+        """Score what has been collected as reported figures are."""
+        return scoring.evaluate(self.truth, self.detections(), self.args.max_det)
 
     def plot_val_samples(self, batch: dict[str, Any], ni: int) -> None:
         """Draw a batch with its labels."""

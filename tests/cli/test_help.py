@@ -30,7 +30,7 @@ def panels(text: str) -> dict[str, list[str]]:
         if match := re.match(r"╭─ (.+?) ─+╮$", line):
             found[match[1]] = []
         elif line.startswith("│"):
-            found[list(found)[-1]].append(line.strip("│ "))
+            found[list(found)[-1]].append(line.strip("│ *"))  # a star marks what must be given
     return found
 
 

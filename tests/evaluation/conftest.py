@@ -109,7 +109,10 @@ def run_stock(ground_truth, detections, limit):
         "AP75": mean(precision[5, :, :, 0, cap]),
         "AP50_S": mean(precision[0, :, :, 1, cap]),
         "AP_100": mean(precision[:, :, :, 0, coco_cap]),
-        "per_class": [mean(precision[:, :, k, 0, cap]) for k in range(precision.shape[2])],
+        "per_class": [
+            (mean(precision[:, :, k, 0, cap]), mean(precision[0, :, k, 0, cap]), mean(precision[:, :, k, 1, cap]))
+            for k in range(precision.shape[2])
+        ],
     }
     for area, suffix in enumerate(("", "_S", "_M", "_L")):
         figures[f"AP{suffix}"] = mean(precision[:, :, :, area, cap])

@@ -4,14 +4,16 @@ The oracle is stock pycocotools where nothing but regions is ignored, and its su
 """
 
 import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pixelkeep.evaluation import CocoEvaluator, Detections, evaluate, normalise
-from pixelkeep.evaluation.matching import box_iou
-from pixelkeep.evaluation.reference import ReferenceEvaluator
+from pixelkeep.errors import OptionError
+from pixelkeep.evaluation import CocoEvaluator, Detections, Scoring, evaluate, normalise
+from pixelkeep.evaluation.reference import FastEvaluator, ReferenceEvaluator
+from pixelkeep.evaluation.similarity import box_iou
 
 HERE = Path(__file__).parent
 SCENES = sorted(path.stem for path in (HERE / "fixtures").glob("*.json"))
@@ -47,7 +49,9 @@ def assert_stock(ours, stock):
     """Compare a result with the figures read from stock pycocotools."""
     per_class = stock.pop("per_class")
     assert_equal({key: getattr(ours, key) for key in stock}, stock)
-    assert_equal([figures.AP for figures in ours.per_class.values()], per_class)
+    figures = ours.per_class.values()
+    for name, expected in zip(("AP", "AP50", "AP_S"), zip(*per_class, strict=True), strict=True):
+        assert_equal([getattr(f, name) for f in figures], list(expected), name)
 
 
 def test_fixtures__are_what_their_generator_writes():
@@ -109,6 +113,25 @@ def test_random_scene__equals_reference(seed, random_scene):
     """With objects to ignore, random scenes give the reference's figures, bins included."""
     ground_truth, detections = random_scene(seed, objects_to_ignore=True)
     assert_parity(ground_truth, detections, 2 if seed % 3 == 0 else None)
+
+
+@pytest.mark.parametrize("scene", [*SCENES, *range(100, 132)])
+def test_fast__equals_reference(scene, load_scene, random_scene):
+    """faster-coco-eval, where it is installed, gives the reference's figures, objects to ignore and bins included."""
+    pytest.importorskip("faster_coco_eval")
+    ground_truth, detections = load_scene(scene) if scene in SCENES else random_scene(scene, objects_to_ignore=True)
+    reference = ReferenceEvaluator(ground_truth, bins="aitod").evaluate(detections)
+    fast = FastEvaluator(ground_truth, bins="aitod").evaluate(detections)
+    assert fast.protocol.evaluator == "faster-coco-eval"
+    fast.protocol.evaluator = "pycocotools"
+    assert_equal(fast.to_dict(), reference.to_dict())
+
+
+def test_fast__that_is_not_installed(load_scene, monkeypatch):
+    """Without the package one line says how to install it, before anything is scored."""
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    with pytest.raises(OptionError, match=r"'faster-coco-eval' is not installed; pip install 'pixelkeep\[fast\]'"):
+        Scoring(evaluator="faster-coco-eval")
 
 
 def test_random_scenes__hold_what_they_should(random_scene):

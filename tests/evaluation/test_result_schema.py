@@ -9,15 +9,16 @@ from pixelkeep.evaluation import Result, evaluate
 
 KEYS = (
     "schema task model weights data gt_sha256 split images protocol AP AP50 AP75 AP_S AP_M AP_L AP50_S AP_100 "
-    "AR AR_S AR_M AR_L counts bins per_class voc params gflops speed_ms"
+    "AR AR_S AR_M AR_L counts bins per_class voc params gflops speed_ms AP25 alarms by operating_point"
 ).split()
-PROTOCOL = "evaluator imgsz conf nms_iou max_dets area ignored tile precision folded device seed".split()
+PROTOCOL = "evaluator imgsz conf nms_iou max_dets area ignored tile precision folded device seed match bins".split()
+ALARMS = "conf Pd Pd_S found gt false per_image per_megapixel".split()
 
 
 @pytest.fixture
 def result(load_scene):
     """A result with figures, None among them, filled in as a validation would."""
-    result = evaluate(*load_scene("regions"))
+    result = evaluate(*load_scene("regions"), by=r"\d", voc=True)
     result.model, result.split, result.speed_ms = "yolov5-spd-n", "val", {"inference": 1.5}
     result.protocol.imgsz = 640
     return result
@@ -31,6 +32,10 @@ def test_schema__keys_are_frozen(result):
     assert list(document["bins"][0]) == ["name", "low", "high", "gt", "AP", "AP50", "AR"]
     assert list(document["per_class"]["class 1"]) == ["AP", "AP50", "AP_S", "gt"]
     assert list(document["counts"]) == ["S", "M", "L"]
+    assert list(document["alarms"]) == ALARMS
+    assert list(document["voc"]) == ["AP50_11", "AP50_area"]
+    assert list(document["by"]) == ["regex", "name", "unmatched", "values"]
+    assert list(document["by"]["values"]["1"]) == ["images", "AP", "AP50", "AP_S", "counts"]
     assert (document["schema"], document["task"], document["images"]) == (1, "detect", 2)
 
 
@@ -64,6 +69,9 @@ def test_nan__cannot_be_written(result):
         (lambda d: d["bins"][1].pop("gt"), "bins[1] lacks gt; expected name"),
         (lambda d: d["per_class"]["class 2"].pop("AP"), "per_class['class 2'] lacks AP; expected AP"),
         (lambda d: d.update(bins=None), "result has bins None; expected a list"),
+        (lambda d: d["alarms"].pop("Pd"), "alarms lacks Pd; expected conf"),
+        (lambda d: d["by"].update(values=[]), "by has values []; expected an object"),
+        (lambda d: d["by"]["values"]["1"].update(AR=1), "by['1'] has unknown AR; expected images"),
         (lambda d: d.update(per_class=[]), "result has per_class []; expected an object"),
     ],
 )
@@ -74,6 +82,16 @@ def test_from_dict__names_the_fault(change, text, result):
     with pytest.raises(DataError) as error:
         Result.from_dict(document)
     assert str(error.value).startswith(text)
+
+
+def test_from_dict__reads_documents_from_before_later_keys(result):
+    """A document written before a key was added is read, that figure undefined."""
+    document = result.to_dict()
+    for key in ("AP25", "alarms", "by"):
+        del document[key]
+    del document["protocol"]["match"], document["protocol"]["bins"]
+    assert Result.from_dict(document).AP == result.AP
+    assert Result.from_dict(document).alarms is None
 
 
 def test_from_dict__refuses_what_is_no_object():

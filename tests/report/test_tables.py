@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pixelkeep.evaluation.result import ClassFigures, Protocol
+from pixelkeep.evaluation.result import Alarms, BinFigures, By, ClassFigures, PartFigures, Protocol, Result
 from pixelkeep.report.tables import detection_lines, figure, models_table, result_table, text_table
 
 
@@ -16,19 +16,45 @@ def result(**changes):
     """A result as validation gives it, with the parts that the table shows."""
     values = dict(
         AP=0.5, AP50=0.6, AR=0.7, AP_S=0.1, AP_M=0.2, AP_L=None, AP50_S=0.15, AR_S=0.12, AR_M=0.22, AR_L=None,
-        counts={"S": 1234567, "M": 20, "L": 0},
+        counts={"S": 1234567, "M": 40, "L": 0},
         per_class={"car": ClassFigures(AP=0.5, AP50=0.6, AP_S=None, gt=1234567)},
-        images=548, split="val",
+        images=548, split="val", operating_point=None,
         protocol=Protocol(evaluator="pycocotools", imgsz=640, conf=0.001, nms_iou=0.7, max_dets=300, precision="fp32"),
     )  # fmt: skip
-    return SimpleNamespace(**{**values, **changes})
+    return Result(**{**values, **changes})
+
+
+def alarms(**changes):
+    values = dict(conf=0.25, Pd=0.91, Pd_S=None, found=91, gt=100, false=219, per_image=0.4, per_megapixel=1.25)
+    return Alarms(**{**values, **changes})
+
+
+def wide_result():
+    """A result in which every part that was asked for is as wide as it gets."""
+    counts = {"S": 1234567, "M": 29, "L": 1}
+    part = PartFigures(images=123456, AP=0.5, AP50=0.6, AP_S=None, counts=counts)
+    names = ("0.25-1234.5", "very tiny")
+    return result(
+        counts=counts,
+        bins=[BinFigures(name=n, low=0.25, high=1234.5, gt=29, AP=0.5, AP50=None, AR=0.25) for n in names],
+        by=By(regex="x" * 90, name="n" * 50, unmatched=3, values={"v" * 60: part, "day": part}),
+        alarms=alarms(per_image=12345.678, per_megapixel=12345.678),
+        voc={"AP50_11": 0.7, "AP50_area": None},
+        protocol=Protocol(evaluator="faster-coco-eval", match="center:2.5", bins="0.25-1234.5", max_dets=1500),
+    )
 
 
 def summary(detections):
     folder = Path("/runs/detect/exp")
     speed = {"preprocess": 1.4, "inference": 20.2}
     return SimpleNamespace(
-        detections=Counter(detections), images=7, unreadable={}, speed_ms=speed, weights=Path("best.pt"), folder=folder
+        detections=Counter(detections),
+        images=7,
+        unreadable={},
+        speed_ms=speed,
+        weights=Path("best.pt"),
+        folder=folder,
+        confidence=0.25,
     )
 
 
@@ -43,7 +69,7 @@ def test_result__every_figure_in_its_cell():
     lines = [line.split() for line in result_table(result()).splitlines()]
     assert ["all", "1,234,567", "0.500", "0.600", "0.700"] in lines
     assert ["small", "<", "32x32", "px", "1,234,567", "0.100", "0.150", "0.120"] in lines
-    assert ["medium", "32x32", "to", "96x96", "20", "0.200", "0.220"] in lines
+    assert ["medium", "32x32", "to", "96x96", "40", "0.200", "0.220"] in lines
     assert ["large", ">", "96x96", "px", "0", "n/a", "n/a"] in lines
     assert ["car", "1,234,567", "0.500", "0.600", "n/a"] in lines
 
@@ -61,6 +87,95 @@ def test_result__at_most_80_columns(ignored):
     assert " ".join(table.split()).count("1,234,567 0.500 0.600 0.100") == 2
     assert ("123456 ignored" in table) == bool(ignored)
     assert "at most 300 detections an image, fp32." in " ".join(table.split())
+
+
+def test_result__too_few_objects():
+    """From 1 to 29 objects a size class says so beside its figures; none and 30 do not, and the figures stay."""
+    lines = result_table(result(counts={"S": 10, "M": 30, "L": 0})).splitlines()
+    small, medium, large = (next(line for line in lines if line.startswith(size)) for size in ("small", "med", "large"))
+    assert small.split()[-5:] == ["0.120", "too", "few", "objects", "(10)"] and "0.100" in small
+    assert medium.endswith("0.220") and large.endswith("n/a")
+    assert "too few objects (29)" in result_table(result(counts={"S": 29, "M": 30, "L": 0}))
+    assert "too few" not in result_table(result(counts={"S": 30, "M": 31, "L": 0}))
+
+
+def test_result__bins_where_asked_for():
+    """Finer sizes have a row each with name, sides and figures, and stay out where nobody asked for them."""
+    sizes = [
+        BinFigures(name="very tiny", low=2, high=8, gt=40, AP=0.1, AP50=0.3, AR=0.2),
+        BinFigures(name="large", low=96, high=1e5, gt=7, AP=0.5, AP50=None, AR=None),
+    ]
+    table = result_table(result(bins=sizes, protocol=Protocol(bins="aitod")))
+    lines = [line.split() for line in table.splitlines()]
+    assert ["very", "tiny", "2", "to", "8", "px", "40", "0.100", "0.300", "0.200"] in lines
+    assert ["large", "over", "96", "px", "7", "0.500", "n/a", "n/a", "too", "few", "objects", "(7)"] in lines
+    assert "very tiny" not in result_table(result(bins=sizes))
+
+
+def test_result__parts_of_the_file_name():
+    """Each value has a row with its images, objects by size and figures; images that do not match are counted."""
+    part = PartFigures(images=12, AP=0.5, AP50=0.6, AP_S=None, counts={"S": 1, "M": 2, "L": 3})
+    by = By(regex="(day|night)", name="time", unmatched=1, values={"day": part})
+    table = result_table(result(by=by))
+    assert ["time", "images", "small", "medium", "large", "AP", "AP50", "AP_S"] in map(str.split, table.splitlines())
+    assert ["day", "12", "1", "2", "3", "0.500", "0.600", "n/a"] in map(str.split, table.splitlines())
+    assert "1 image does not match (day|night)" in table
+    by.unmatched = 0
+    assert "not match" not in result_table(result(by=by))
+
+
+def test_result__other_protocols():
+    """VOC's figures, Pd and false alarms have a line each; a measure that is not the IoU is named."""
+    text = " ".join(result_table(result(alarms=alarms(), voc={"AP50_11": 0.7, "AP50_area": 0.75})).split())
+    assert "VOC AP50 0.700 by 11 points, 0.750 by area" in text
+    assert "Pd 0.910, small n/a, 0.40 false alarms an image (1.25 a megapixel) at confidence 0.25" in text
+    assert "COCO AP by pycocotools on 548 images" in text
+    assert "megapixel" not in result_table(result(alarms=alarms(per_megapixel=None)))
+    assert "COCO AP by pixelkeep, match nwd, on" in result_table(
+        result(protocol=Protocol(evaluator="pixelkeep", match="nwd"))
+    )
+
+
+def test_result__every_part_within_80_columns():
+    """Names, values and numbers at their longest do not make a line too long, except a pattern without blanks."""
+    lines = result_table(wide_result()).splitlines()
+    assert max(len(line) for line in lines if "x" * 70 not in line) <= 80
+
+
+def point(**changes):
+    """An operating point as metrics.json has it."""
+    figures = {"precision": 0.5, "recall": 0.75, "F1": 0.6, "count_mae": 1.25, "count_bias": -0.5}
+    classes = {"car": {"confidence": 0.12}, "boat": {"confidence": 0.345}, "ghost": {"confidence": None}}
+    values = dict(objective="f1", iou=0.5, overall=figures, single={"confidence": 0.2}, per_class=classes)
+    return {**values, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({}, "Operating point (f1, IoU 0.5): confidence 0.12 to 0.34 by class; precision 0.500, recall 0.750, F1 0.600;"
+             " count per image off by 1.25, bias -0.50."),
+        ({"per_class": {"ghost": {"confidence": None}}}, "(f1, IoU 0.5): confidence 0.20; precision 0.500"),
+        ({"single": {"confidence": None}}, "Operating point (f1): none, no confidence serves it."),
+    ],
+    ids=["by-class", "single", "none"],
+)  # fmt: skip
+def test_result__foot_has_the_operating_point(changes, text):
+    """The confidences' range, what they give and the counting error stand below the table; or that there is none."""
+    table = result_table(result(operating_point=point(**changes)))
+    assert text in " ".join(table.split())
+    assert max(map(len, table.splitlines())) <= 80
+    assert "Operating point" not in result_table(result())
+
+
+def test_detections__confidence_by_class():
+    """Each class's confidence is listed where they differ, and nothing is said of the one that was given."""
+    found = summary({"car": 1})
+    assert "conf " not in detection_lines(found)
+    found.confidence = {f"class number {i}": i / 100 for i in range(20)}
+    text = detection_lines(found)
+    assert "conf class number 0 0.000, class number 1 0.010, " in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_detections__counted_and_wrapped():

@@ -11,6 +11,7 @@ from ultralytics import YOLO
 from pixelkeep.datasets.demo import write_demo
 from pixelkeep.datasets.spec import load_spec
 from pixelkeep.ultra.data import write_resolved
+from pixelkeep.ultra.validation import JUDGE
 from pixelkeep.ultra.validator import Validator
 
 
@@ -53,7 +54,7 @@ def validate(spec, folder: Path, extra=None, imgsz: int = 96) -> Oracle:
 def test_perfect_detections__score_one_at_any_size(spec, tmp_path, imgsz):
     """The labels themselves, mapped to the network's pixels and back, score AP 1 in every size class."""
     validator = validate(spec, tmp_path, imgsz=imgsz)
-    judged = validator.judge()
+    judged = validator.judge(JUDGE)
     assert judged.AP == pytest.approx(1) and judged.AP_S == pytest.approx(1) and judged.AP_M == pytest.approx(1)
     assert validator.result.AP == judged.AP and validator.result.AP_S == judged.AP_S
     assert judged.protocol.ignored > 0
@@ -76,8 +77,8 @@ def test_detection_in_a_region__neutral_elsewhere_not(spec, tmp_path):
     def corner(file: str):
         return [[0, 0, 11, 9]] * 5
 
-    assert validate(spec, tmp_path / "b", inside).judge().AP == pytest.approx(1)
-    assert validate(spec, tmp_path / "c", corner).judge().AP < 0.999
+    assert validate(spec, tmp_path / "b", inside).judge(JUDGE).AP == pytest.approx(1)
+    assert validate(spec, tmp_path / "c", corner).judge(JUDGE).AP < 0.999
 
 
 def test_ids__follow_names_not_batch_order(spec, tmp_path):
