@@ -1,0 +1,223 @@
+"""Several detectors, each trained with several seeds, compared on the same images: figures, intervals, verdicts.
+
+Every arm is a model trained S times. The difference of an arm from the baseline, mean over seeds against mean over
+seeds, gets an interval by `inference`, from resamples of the images by `bootstrap`, and a verdict by `verdicts`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from pixelkeep.errors import OptionError, choices, nearest
+from pixelkeep.evaluation.areas import AreaRange
+from pixelkeep.evaluation.arrays import DetectionArrays, TruthArrays
+from pixelkeep.evaluation.bins import Bins
+from pixelkeep.evaluation.bootstrap import Run, areas_of, draw, portions, resample
+from pixelkeep.evaluation.coco import AnyDetections, CocoEvaluator
+from pixelkeep.evaluation.curves import accumulate
+from pixelkeep.evaluation.detections import Detections
+from pixelkeep.evaluation.ground_truth import GroundTruth
+from pixelkeep.evaluation.inference import LEVEL, Sample
+from pixelkeep.evaluation.matching import count_mask, match
+from pixelkeep.evaluation.metrics import Metric, read_metrics
+from pixelkeep.evaluation.reading import is_id
+from pixelkeep.evaluation.verdicts import Difference, judge, measure
+
+
+@dataclass(frozen=True)
+class ArmFigures:
+    """One arm: its number of runs, and by metric their mean and sample standard deviation, None where undefined."""
+
+    name: str
+    seeds: int
+    mean: dict[str, float | None]
+    spread: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All arms, and the differences of all others from the baseline: those of one arm together, in order of metrics.
+
+    Attributes:
+        baseline, metrics: As asked for.
+        arms, differences: The figures.
+        images, groups: How many images there are, and how many units they are drawn in.
+        resamples, seed: Of the bootstrap.
+        level: Of the intervals.
+        gt_sha256: Of the ground truth.
+    """
+
+    baseline: str
+    metrics: tuple[str, ...]
+    arms: tuple[ArmFigures, ...]
+    differences: tuple[Difference, ...]
+    images: int
+    groups: int
+    resamples: int
+    seed: int
+    level: float
+    gt_sha256: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain dictionaries and lists, ready for JSON; what is undefined is None."""
+        document = asdict(self)
+        document["metrics"], document["arms"] = list(self.metrics), list(document["arms"])
+        document["differences"] = [{**entry, "seeds": list(entry["seeds"])} for entry in document["differences"]]
+        return document
+
+
+def compare_arms(
+    truth: GroundTruth,
+    arms: Mapping[str, Sequence[AnyDetections]],
+    baseline: str,
+    *,
+    metrics: Sequence[str] = ("AP", "AP_S"),
+    groups: Mapping[int, str] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    max_dets: int | None = None,
+    bins: Bins | Sequence[AreaRange] | str | None = None,
+    match: str = "iou",
+    progress: Callable[[int, int], None] | None = None,
+) -> Comparison:
+    """Compare every arm with the baseline.
+
+    Args:
+        truth: COCO document, or the path of one.
+        arms: By name, what each trained run of the arm detected in the images of ``truth``.
+        baseline: Name of the arm that the others are compared with.
+        metrics: Names of figures, see `read_metrics`.
+        groups: By image id, the name of the group that the image is drawn with, such as its video or flight; None
+            draws each image by itself.
+        resamples: How many resamples of the images, 100 or more.
+        seed: Of the resampling, 0 or more; the same seed gives the same numbers.
+        max_dets, bins, match: As in `CocoEvaluator`.
+        progress: Called with steps done and steps in all.
+
+    Errors: DataError for detections or a ground truth that cannot be used, OptionError for any other argument.
+    """
+    _check(arms, baseline, resamples, seed)
+    evaluator = CocoEvaluator(truth, max_dets=max_dets, bins=bins, match=match)
+    chosen = read_metrics(metrics, evaluator)
+    group = _group_numbers(evaluator.truth, groups)
+    samples = _samples(evaluator, arms, chosen, group, resamples, seed, progress)
+    counts = {metric.name: _count(evaluator.truth, metric.area, group) for metric in chosen}
+    differences = [
+        measure(
+            (name, baseline, metric.name),
+            samples[name, metric.name],
+            samples[baseline, metric.name],
+            *counts[metric.name],
+        )
+        for name in arms
+        if name != baseline
+        for metric in chosen
+    ]
+    return Comparison(
+        baseline=baseline,
+        metrics=tuple(metric.name for metric in chosen),
+        arms=tuple(_arm(name, chosen, samples) for name in arms),
+        differences=tuple(judge(differences)),
+        images=len(group),
+        groups=int(group.max()) + 1,
+        resamples=int(resamples),
+        seed=int(seed),
+        level=LEVEL,
+        gt_sha256=evaluator.sha256,
+    )
+
+
+def _check(arms: Mapping[str, Sequence[AnyDetections]], baseline: str, resamples: int, seed: int) -> None:
+    if baseline not in arms:
+        raise OptionError(f"baseline '{baseline}'; expected one of {choices(arms)}{nearest(baseline, arms)}")
+    if len(arms) < 2:
+        raise OptionError(f"there is one arm, '{baseline}'; expected another to compare it with")
+    for name, runs in arms.items():
+        if isinstance(runs, Detections | str | os.PathLike):
+            raise OptionError(f"arm '{name}' is one set of detections; expected a list of them, one for each seed")
+        if not len(runs):
+            raise OptionError(f"arm '{name}' has no detections; expected those of one trained run or more")
+    for name, value, least in (("resamples", resamples, 100), ("seed", seed, 0)):
+        if not (is_id(value) and value >= least):
+            raise OptionError(f"{name} is {value!r}; expected an integer, {least} or more")
+
+
+def _group_numbers(truth: TruthArrays, groups: Mapping[int, str] | None) -> np.ndarray:
+    """Return (I,) the number of each image's group."""
+    ids = truth.image_ids.tolist()
+    if groups is None:
+        return np.arange(len(ids))
+    for problem, odd in (("lacks", set(ids) - set(groups)), ("names", set(groups) - set(ids))):
+        if odd:
+            raise OptionError(f"groups {problem} image {choices(sorted(odd))}; expected a group for each of the images")
+    return np.unique([str(groups[key]) for key in ids], return_inverse=True)[1]
+
+
+def _count(truth: TruthArrays, area: AreaRange, group: np.ndarray) -> tuple[int, int]:
+    """Return how many objects of the size there are, and in how many groups."""
+    counted = count_mask(truth, [area])[:, 0]
+    return int(counted.sum()), len(np.unique(group[truth.group[counted] % len(group)]))
+
+
+def _samples(
+    evaluator: CocoEvaluator,
+    arms: Mapping[str, Sequence[AnyDetections]],
+    metrics: Sequence[Metric],
+    group: np.ndarray,
+    resamples: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None,
+) -> dict[tuple[str, str], Sample]:
+    """Return what is known of each arm in each metric, by both their names."""
+    scored = [_score(evaluator, detections, metrics) for runs in arms.values() for detections in runs]
+    runs, figures = [run for run, _ in scored], np.array([values for _, values in scored], np.float64)  # (R, metrics)
+    parts = portions(evaluator.truth, runs, resamples)
+    tick = _Ticker(progress, len(parts) * len(evaluator.truth.category_ids))
+    drawn = [resample(evaluator.truth, runs, metrics, draw(group, *part, seed), tick) for part in parts]
+    resampled = np.concatenate(drawn, axis=2)  # (R, metrics, B)
+    borders = np.cumsum([0, *(len(runs) for runs in arms.values())])
+    return {
+        (name, metric.name): Sample(figures[start:end, j], resampled[start:end, j])
+        for name, start, end in zip(arms, borders, borders[1:], strict=False)
+        for j, metric in enumerate(metrics)
+    }
+
+
+class _Ticker:
+    """Counts steps for a caller's progress."""
+
+    def __init__(self, progress: Callable[[int, int], None] | None, total: int) -> None:
+        self._progress, self._done, self._total = progress, 0, total
+
+    def __call__(self) -> None:
+        self._done += 1
+        if self._progress:
+            self._progress(self._done, self._total)
+
+
+def _score(
+    evaluator: CocoEvaluator, detections: AnyDetections, metrics: Sequence[Metric]
+) -> tuple[Run, list[float | None]]:
+    """Match once: return what resampling needs, and the metrics on the images as they are."""
+    areas, caps = areas_of(metrics), tuple(dict.fromkeys(metric.cap for metric in metrics))
+    found = DetectionArrays.from_detections(evaluator.prepare(detections), evaluator.truth, max(evaluator.caps))
+    outcome = match(evaluator.truth, found, areas, evaluator.similarity)
+    curves = accumulate(evaluator.truth, found, outcome, areas, caps)
+    return Run.of(evaluator.truth, found, outcome), [metric.value(curves, areas, caps) for metric in metrics]
+
+
+def _arm(name: str, metrics: Sequence[Metric], samples: dict[tuple[str, str], Sample]) -> ArmFigures:
+    figures = {metric.name: samples[name, metric.name].figures for metric in metrics}
+    spread = {key: _defined(values.std(ddof=1)) if len(values) > 1 else None for key, values in figures.items()}
+    seeds = len(next(iter(figures.values())))
+    return ArmFigures(name, seeds, {key: _defined(values.mean()) for key, values in figures.items()}, spread)
+
+
+def _defined(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

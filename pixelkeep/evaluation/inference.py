@@ -1,0 +1,112 @@
+"""The uncertainty of a difference between two sets of trained runs, scored on the same images.
+
+The difference of the means over seeds would come out otherwise on other images and with other seeds. Its variance is
+
+    V = max(I, I + (s_a**2 - g_a) / S_a + (s_b**2 - g_b) / S_b)
+
+I: variance of the difference over resamples of the images, the same resample for every run, times n / (n - 1) for n
+units, images or groups of them. s**2: sample variance of an arm's S figures. g: the part of s**2 that comes from the
+images at hand, each of which suits one run and not the next: the variance over resamples of the runs' distances from
+their mean, summed and divided by S - 1. I holds g / S already, so it is taken off, or it would count twice; V never
+falls below I.
+
+The interval is the difference +- t * sqrt(V), with Student's t at Welch and Satterthwaite's degrees of freedom,
+
+    V**2 / (I**2 / (n - 1) + (s_a**2 / S_a)**2 / (S_a - 1) + (s_b**2 / S_b)**2 / (S_b - 1)),
+
+though never fewer than the smallest of n - 1, S_a - 1 and S_b - 1.
+
+Sources: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993 (resampling). Satterthwaite, "An Approximate
+Distribution of Estimates of Variance Components", Biometrics Bulletin 1946, and Welch, "The Generalization of
+'Student's' Problem when Several Different Population Variances are Involved", Biometrika 1947 (degrees of freedom).
+Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics 1979. Bouthillier et
+al., "Accounting for Variance in Machine Learning Benchmarks", MLSys 2021, on why seeds and data must both vary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pixelkeep.evaluation.student import quantile, two_sided
+
+LEVEL = 0.95
+ROUNDING = 1e-12  # what the order of a sum makes of a figure: no difference
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One arm's figure: (S,) of its runs, and (S, B) on resamples of the images; NaN where a resample has none."""
+
+    figures: np.ndarray
+    resampled: np.ndarray
+
+    @property
+    def seeds(self) -> int:
+        """Number of runs."""
+        return len(self.figures)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A difference with its interval.
+
+    Attributes:
+        value, low, high: The difference and the ends of its interval at `LEVEL`.
+        p: How likely a difference as large or larger is between arms that are alike; None with a single seed in an arm,
+            where the interval is that of the images alone.
+        images: Half-width that images alone would leave.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float | None
+    images: float
+
+
+def estimate_difference(arm: Sample, baseline: Sample, units: int) -> Estimate:
+    """Return ``arm`` minus ``baseline``; ``units``, 2 or more, images or groups of them carry the figure."""
+    value = float(arm.figures.mean() - baseline.figures.mean())
+    value = value if abs(value) > ROUNDING else 0.0
+    inflation = units / (units - 1)
+    apart = arm.resampled.mean(axis=0) - baseline.resampled.mean(axis=0)
+    images = _variance(apart) * inflation
+    alone = quantile(LEVEL, units - 1) * math.sqrt(images)
+    if min(arm.seeds, baseline.seeds) < 2:
+        return Estimate(value, value - alone, value + alone, None, alone)
+    parts = [_seed_parts(sample, inflation) for sample in (arm, baseline)]
+    variance = max(images, images + sum(spread - counted for spread, counted, _ in parts))
+    if variance <= ROUNDING**2:  # every image and every seed say the same
+        return Estimate(value, value, value, float(value == 0), alone)
+    squares = images**2 / (units - 1) + sum(spread**2 / df for spread, _, df in parts)
+    df = max(variance**2 / squares, min(units - 1, *(df for *_, df in parts)))
+    half = quantile(LEVEL, df) * math.sqrt(variance)
+    p = two_sided(value / math.sqrt(variance), df)
+    return Estimate(value, value - half, value + half, p, alone)
+
+
+def holm(chances: Sequence[float]) -> list[float]:
+    """Return p values corrected for their number: rejecting at 0.05 is wrong at all in at most 1 family of 20."""
+    order = sorted(range(len(chances)), key=chances.__getitem__)
+    corrected, least = [0.0] * len(chances), 0.0
+    for place, index in enumerate(order):
+        least = max(least, min(1.0, (len(chances) - place) * chances[index]))
+        corrected[index] = least
+    return corrected
+
+
+def _seed_parts(sample: Sample, inflation: float) -> tuple[float, float, int]:
+    """Return what the seeds add to the mean's variance, how much of it the images hold already, and its freedom."""
+    df = sample.seeds - 1
+    apart = sample.resampled - sample.resampled.mean(axis=0)
+    counted = sum(_variance(row) for row in apart) * inflation / df
+    return float(sample.figures.var(ddof=1)) / sample.seeds, counted / sample.seeds, df
+
+
+def _variance(resampled: np.ndarray) -> float:
+    defined = resampled[~np.isnan(resampled)]
+    return float(defined.var(ddof=1)) if len(defined) > 1 else 0.0

@@ -1,0 +1,112 @@
+"""Better, worse, not distinguishable, or no verdict: what the difference of two detectors allows to say.
+
+The verdicts of one comparison, over all arms and metrics, are corrected together by Holm's method, at 0.05. No verdict
+is given
+
+- with a single seed in an arm: how much training runs differ is unknown, the interval is that of the images alone;
+- with fewer than `FEWEST` images, or groups of images, that hold objects of the size in question, whatever they say;
+- where nothing is found, and the images alone leave the difference uncertain by more than `RESOLUTION`, which more
+  seeds do not mend. The half-width falls with the square root of the number of objects, so the number needed is that of
+  the objects times (half-width / RESOLUTION) squared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pixelkeep.evaluation.inference import LEVEL, Sample, estimate_difference, holm
+
+BETTER, WORSE, SAME = "better", "worse", "not distinguishable"
+RESOLUTION = 0.02  # two points, what papers call an improvement
+FEWEST = 10  # that so many agree by chance has probability 2 / 2**10: not even 25 verdicts at once make it likely
+ONE_SEED = (
+    "images only: how much training runs differ is not in the interval; a verdict takes two seeds or more of both arms"
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One arm minus the baseline in one metric.
+
+    Attributes:
+        value: Difference of the means over seeds; None where the metric is undefined.
+        low, high: Ends of the 95 % interval, of this difference taken by itself.
+        p, p_holm: Chance of such a difference between arms that are alike, by itself and corrected for all verdicts of
+            the comparison; None where there is no verdict to be had.
+        verdict: "better", "worse", "not distinguishable", or None.
+        note: Why there is no verdict, or what to know of it; None for nothing.
+        seeds: Runs of the arm and of the baseline.
+        objects: Ground truth that counts in the metric.
+        objects_needed: How many it would take for the images to leave no more than `RESOLUTION`, or to fill `FEWEST`
+            images; None where there are enough.
+    """
+
+    arm: str
+    baseline: str
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    p_holm: float | None
+    verdict: str | None
+    note: str | None
+    seeds: tuple[int, int]
+    objects: int
+    objects_needed: int | None
+
+
+def measure(names: tuple[str, str, str], arm: Sample, baseline: Sample, objects: int, units: int) -> Difference:
+    """Return a difference without a verdict: with p where `judge` can give one, else with the reason noted.
+
+    Args:
+        names: Of the arm, the baseline and the metric.
+        arm, baseline: What is known of both.
+        objects, units: How many objects count, and how many images or groups of images hold them.
+    """
+    blank = Difference(*names, *[None] * 7, seeds=(arm.seeds, baseline.seeds), objects=objects, objects_needed=None)
+    if not objects:
+        return replace(blank, note="no objects of this size, so the figure is undefined")
+    if units < 2:
+        return replace(_too_few(blank, units), value=float(arm.figures.mean() - baseline.figures.mean()))
+    found = estimate_difference(arm, baseline, units)
+    measured = replace(blank, value=found.value, low=found.low, high=found.high)
+    if units < FEWEST:
+        return _too_few(measured, units)
+    if found.images > RESOLUTION:
+        measured = replace(measured, objects_needed=math.ceil(objects * (found.images / RESOLUTION) ** 2))
+    return replace(measured, note=ONE_SEED) if found.p is None else replace(measured, p=found.p)
+
+
+def judge(differences: Sequence[Difference]) -> list[Difference]:
+    """Return the differences of one comparison with their verdicts."""
+    family = [entry.p for entry in differences if entry.p is not None]
+    corrected = iter(holm(family))
+    return [entry if entry.p is None else _verdict(entry, next(corrected), len(family)) for entry in differences]
+
+
+def _too_few(difference: Difference, units: int) -> Difference:
+    needed = math.ceil(difference.objects * FEWEST / units)
+    note = (
+        f"too few objects: {difference.objects} in {units} images or groups; a verdict takes {FEWEST} such, "
+        f"at this density {needed} objects"
+    )
+    return replace(difference, note=note, objects_needed=needed)
+
+
+def _verdict(entry: Difference, p_holm: float, family: int) -> Difference:
+    entry = replace(entry, p_holm=p_holm)
+    if p_holm <= 1 - LEVEL:
+        return replace(entry, verdict=BETTER if entry.value > 0 else WORSE)
+    if entry.objects_needed:
+        note = (
+            f"too few objects: {entry.objects} leave the difference uncertain by more than {RESOLUTION:g}, however "
+            f"many seeds; about {entry.objects_needed} would bring that down to it"
+        )
+        return replace(entry, note=note)
+    if entry.p <= 1 - LEVEL:
+        note = f"the interval leaves out 0, but one of {family} may do so by chance"
+        return replace(entry, verdict=SAME, note=note)
+    return replace(entry, verdict=SAME)

@@ -1,0 +1,95 @@
+"""Proves when a verdict is given, which, and what is said where there is none."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pixelkeep.evaluation.inference import Sample, estimate_difference
+from pixelkeep.evaluation.verdicts import FEWEST, RESOLUTION, judge, measure
+
+NAMES = ("spd", "stock", "AP_S")
+
+
+def sample(mean, *, seeds=3, images=0.003, training=0.001, rng=0):
+    """Return a figure that varies this much by images and by training."""
+    random = np.random.default_rng(rng)
+    figures = mean + training * np.linspace(-1, 1, seeds)
+    return Sample(figures, figures[:, None] + images * random.normal(size=200))
+
+
+def verdict(arm, baseline, objects=900, units=300):
+    (found,) = judge([measure(NAMES, arm, baseline, objects, units)])
+    return found
+
+
+@pytest.mark.parametrize(("change", "expected"), [(0.05, "better"), (-0.05, "worse"), (0.001, "not distinguishable")])
+def test_verdict__follows_the_difference(change, expected):
+    """A clear difference is better or worse by its sign, a small one neither, without a note."""
+    found = verdict(sample(0.4 + change), sample(0.4, rng=1))
+    assert (found.verdict, found.note, found.objects_needed) == (expected, None, None)
+    assert found.value == pytest.approx(change)
+    assert found.low < change < found.high
+    assert (found.p_holm, found.seeds, found.objects) == (found.p, (3, 3), 900)
+
+
+def test_one_seed__has_an_interval_and_no_verdict():
+    """However large the difference, one run of an arm gives no verdict."""
+    for seeds in ((1, 3), (3, 1), (1, 1)):
+        found = verdict(sample(0.9, seeds=seeds[0]), sample(0.1, seeds=seeds[1]))
+        assert (found.verdict, found.p, found.p_holm, found.seeds) == (None, None, None, seeds)
+        assert found.note.startswith("images only")
+        assert found.low < found.value < found.high
+
+
+def test_no_objects__is_undefined():
+    """Without an object of the size nothing is stated."""
+    nothing = Sample(np.full(3, np.nan), np.full((3, 200), np.nan))
+    found = verdict(nothing, nothing, objects=0, units=0)
+    assert (found.value, found.low, found.high, found.p, found.verdict) == (None,) * 5
+    assert found.note == "no objects of this size, so the figure is undefined"
+
+
+@pytest.mark.parametrize("units", [1, 2, FEWEST - 1])
+def test_few_images__are_not_ranked(units):
+    """Objects in fewer than ten images get no verdict, whatever they say, and the number that would do is named."""
+    found = verdict(sample(0.9), sample(0.1), objects=3 * units, units=units)
+    assert (found.verdict, found.p, found.objects_needed) == (None, None, 3 * FEWEST)
+    assert found.note == (
+        f"too few objects: {3 * units} in {units} images or groups; a verdict takes 10 such, at this density 30 objects"
+    )
+    assert found.value == pytest.approx(0.8)
+    assert (found.low is None) == (units == 1)
+    assert verdict(sample(0.9), sample(0.1), objects=30, units=FEWEST).verdict == "better"
+
+
+def test_wide_interval__says_how_many_objects_it_takes():
+    """Where images leave more than two points open, no verdict but the number of objects, by the square root's law."""
+    arm, baseline = sample(0.41, images=0.03), sample(0.4, images=0.03, rng=1)
+    found = verdict(arm, baseline)
+    half = estimate_difference(arm, baseline, 300).images
+    assert half > RESOLUTION
+    assert found.verdict is None and found.p > 0.05
+    assert found.objects_needed == math.ceil(900 * (half / 0.02) ** 2)
+    assert found.note.startswith("too few objects: 900 leave the difference uncertain by more than 0.02")
+    assert f"about {found.objects_needed} would" in found.note
+
+
+def test_wide_interval__of_a_larger_difference_is_a_verdict():
+    """Two points are beside the matter where the difference is forty."""
+    assert verdict(sample(0.8, images=0.03), sample(0.4, images=0.03, rng=1)).verdict == "better"
+
+
+def test_many_differences__are_corrected_together():
+    """A difference that would do by itself does not among many, and is told so; those without p do not count."""
+    single = measure(NAMES, sample(0.405, images=0.0015), sample(0.4, images=0.0015, rng=1), 900, 300)
+    assert 0.01 < single.p < 0.05
+    refused = measure(NAMES, sample(0.5, seeds=1), sample(0.4), 900, 300)
+    assert [entry.verdict for entry in judge([single, refused, refused])] == ["better", None, None]
+    family = judge([single] * 5)
+    assert [entry.p_holm for entry in family] == pytest.approx([5 * single.p] * 5)
+    assert {entry.verdict for entry in family} == {"not distinguishable"}
+    assert family[0].note == "the interval leaves out 0, but one of 5 may do so by chance"
+    assert family[0].low > 0
+    assert replace(family[0], p_holm=None, verdict=None, note=None) == single
