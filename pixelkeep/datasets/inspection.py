@@ -6,23 +6,20 @@ What was found is kept in the cache folder by path, size and time of change; a s
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import cv2
 
-from pixelkeep import assets
 from pixelkeep.datasets.pixels import read_pixels
+from pixelkeep.datasets.remembering import Memory, stamp
 from pixelkeep.errors import DataError
-from pixelkeep.writing import write_text
 
 SMALLEST = 10  # pixels: Ultralytics' own limit; less holds no object
-FORMAT = 1  # of the cache; change it when an inspection finds something else
+FORMAT = 1  # of what is remembered; change it when an inspection finds something else
 _ANIMATED = {b"RIFF": b"ANIM", b"\x89PNG": b"acTL", b"GIF8": b"NETSCAPE"}  # a file's start, and its mark of animation
 
 
@@ -70,18 +67,18 @@ def inspect_all(
         stretch: As declared by the data.
         progress: Called with how many of the uncached images are done, and how many there are.
     """
-    cache = _Cache([str(channels), str(stretch), *sorted({str(path.parent) for path in paths})])
-    stamps = {path: _stamp(path) for path in paths}
-    known = {path: facts for path, stamp in stamps.items() if (facts := cache.get(path, stamp))}
+    memory = Memory("images", FORMAT, paths, [str(channels), str(stretch)])
+    stamps = {path: stamp(path) for path in paths}
+    known = {path: facts for path, current in stamps.items() if (facts := _remembered(memory.get(path, current)))}
     todo = [path for path in stamps if path not in known]
-    with _silent_opencv(), ThreadPoolExecutor(_threads()) as pool:
+    with silent_opencv(), ThreadPoolExecutor(threads()) as pool:
         found = pool.map(lambda path: inspect(path, channels, stretch), todo)
         for done, (path, facts) in enumerate(zip(todo, found, strict=True), 1):
             known[path] = facts
             if progress:
                 progress(done, len(todo))
     if todo:
-        cache.write({path: (stamps[path], facts) for path, facts in known.items()})
+        memory.write({path: (stamps[path], list(astuple(facts))) for path, facts in known.items()})
     return known
 
 
@@ -94,21 +91,21 @@ def _has_frames(path: Path, channels: int) -> bool:
     return channels in (1, 3) and path.suffix.lower() in (".tif", ".tiff") and cv2.imcount(str(path)) > 1
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    """Return what changes when a file does: its size and the time of its last change."""
-    try:
-        state = os.stat(path)
-    except OSError:
-        return -1, -1
-    return state.st_size, state.st_mtime_ns
+def _remembered(values: list | None) -> Facts | None:
+    """Return what a memory holds, None if that is nothing or of another form: then the image is looked at again."""
+    with contextlib.suppress(TypeError, ValueError):
+        width, height, reason, frames = values
+        return Facts(int(width), int(height), str(reason), bool(frames))
+    return None
 
 
-def _threads() -> int:
+def threads() -> int:
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager
-def _silent_opencv() -> Iterator[None]:
+def silent_opencv() -> Iterator[None]:
     """Keep OpenCV from writing a line of its own for each damaged file."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(0)
@@ -116,32 +113,3 @@ def _silent_opencv() -> Iterator[None]:
         yield
     finally:
         cv2.utils.logging.setLogLevel(level)
-
-
-class _Cache:
-    """Facts by path, in one JSON file for a set of folders; nothing in it is ever executed."""
-
-    def __init__(self, key: list[str]):
-        digest = hashlib.sha256("\n".join([str(FORMAT), *key]).encode("utf-8", "surrogateescape")).hexdigest()[:24]
-        self.path = assets.home() / "cache" / "images" / f"{digest}.json"
-        self.entries: dict[str, list] = {}
-        with contextlib.suppress(OSError, ValueError):
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-            self.entries = content if isinstance(content, dict) else {}
-
-    def get(self, path: Path, stamp: tuple[int, int]) -> Facts | None:
-        entry = self.entries.get(str(path))
-        with contextlib.suppress(TypeError, ValueError):  # an entry of another form: look at the image again
-            size, changed, width, height, reason, frames = entry
-            if (size, changed) == stamp:
-                return Facts(int(width), int(height), str(reason), bool(frames))
-        return None
-
-    def write(self, found: dict[Path, tuple[tuple[int, int], Facts]]) -> None:
-        entries = {
-            str(path): [*stamp, facts.width, facts.height, facts.reason, facts.frames]
-            for path, (stamp, facts) in found.items()
-            if stamp != (-1, -1)
-        }
-        with contextlib.suppress(OSError):  # a cache that cannot be written costs time only
-            write_text(self.path, json.dumps(entries))

@@ -54,7 +54,7 @@ def validate(
     settings.setdefault("split", "val")
     spec.sources(settings["split"])
     checkpoint = load(weights)
-    _check_classes(checkpoint, spec, weights, settings.get("single_cls", False))
+    check_classes(checkpoint, spec, weights, settings.get("single_cls", False))
     settings.setdefault("imgsz", trained_size(checkpoint))
     keeps = analysis.store or folder is not None
     project, name, exist_ok = (settings.pop(key, None) for key in ("project", "name", "exist_ok"))
@@ -96,7 +96,12 @@ def _trained_on(weights: Path) -> str | None:
     return None
 
 
-def _check_classes(checkpoint: dict, spec: DatasetSpec, weights: Path, single_cls: bool) -> None:
+def check_classes(checkpoint: dict, spec: DatasetSpec, weights: Path, single_cls: bool) -> None:
+    """Refuse weights for another task, other channels or other classes than the data's.
+
+    Raises:
+        OptionError: They do not fit.
+    """
     model = model_of(checkpoint)
     task = getattr(model, "task", "detect")
     if task != "detect":

@@ -1,0 +1,47 @@
+"""Where a trained model and the rule for sizes disagree, by size class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pixelkeep.datasets.doctor.recommendations import Advice, percent
+
+ENOUGH = 30  # objects: below, the recall of a size class compares nothing
+HALF = 0.5  # share of a class that is large enough, and recall, from which it is said to be seen
+KINDS = {"missed": "missed", "badly_placed": "badly placed", "wrong_class": "taken for another class"}
+
+
+def span(low: float, high: float | None) -> str:
+    """Return a size class as text."""
+    return f"{low:g} px and more" if high is None else f"{low:g}-{high:g} px"
+
+
+def on_agreement(rows: Sequence[Mapping[str, Any]], goal: float) -> list[Advice]:
+    """Say of each size class where recall and rule disagree, or that they agree.
+
+    Args:
+        rows: For each class ``low``, ``high``, ``objects``, ``above_goal`` (the share that the rule calls large
+            enough), ``recall``, ``missed``, ``badly_placed`` and ``wrong_class`` (counts).
+        goal: Network pixels that the rule asks for.
+    """
+    judged = [row for row in rows if row["objects"] >= ENOUGH]
+    said = [advice for row in judged if (advice := _on_row(row, goal))]
+    if said or not judged:
+        return said
+    why = f"in every size class of {ENOUGH} objects or more, over half are found where over half measure {goal:g} px"
+    return [Advice("validation", "the model bears the advice on sizes out", why)]
+
+
+def _on_row(row: Mapping[str, Any], goal: float) -> Advice | None:
+    large, found = row["above_goal"] >= HALF, row["recall"] >= HALF
+    if large == found:
+        return None
+    which = f"{span(row['low'], row['high'])}: {percent(row['recall'])} of {row['objects']:,} objects are found"
+    measure = f"{percent(row['above_goal'])} measure {goal:g} px or more"
+    if found:
+        return Advice("validation", "the size may be enough as it is", f"{which}, though {measure}")
+    worst = max(KINDS, key=lambda kind: row[kind])
+    share = percent(row[worst] / row["objects"])
+    text = "a larger image may not help: look at labels, classes and the length of training"
+    return Advice("validation", text, f"{which}, though {measure}; {share} are {KINDS[worst]}")

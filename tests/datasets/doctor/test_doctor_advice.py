@@ -1,0 +1,127 @@
+"""Advice on generated sets whose sizes are known: the cheapest that puts 90 % of the objects above the goal."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pixelkeep.datasets.doctor import advice
+from pixelkeep.datasets.doctor.advice import Choice
+from pixelkeep.datasets.doctor.agreement import ENOUGH, on_agreement
+from pixelkeep.datasets.doctor.recommendations import on_head, on_size, percent
+
+STEP = 32
+
+
+def sizes(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).lognormal(2.2, 0.6, 997)
+
+
+def choice(head: str, model: str | None, goal: float, sides: np.ndarray, size, gflops: float | None) -> Choice:
+    new = advice.cheapest_size(size, advice.needed_factor(sides, goal), STEP)
+    cost = None if gflops is None else gflops * new[0] * new[1]
+    return Choice(head, model, goal, new, advice.reached(sides, goal, advice.enlargement(size, new)), cost)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("size", [(640, 640), (512, 640)])
+def test_cheapest_size__does_it_and_one_step_less_does_not(seed, size):
+    """The advised size puts 90 % above the goal; on a square, the next smaller one does not."""
+    sides, goal = sizes(seed), advice.goal_for(8)
+    best = advice.cheapest_size(size, advice.needed_factor(sides, goal), STEP)
+    assert all(side % STEP == 0 for side in best)
+    assert advice.reached(sides, goal, advice.enlargement(size, best)) >= advice.SHARE
+    less = tuple(side - STEP for side in best)
+    assert advice.reached(sides, goal, advice.enlargement(size, less)) < advice.SHARE
+
+
+def test_needed_factor__of_known_sizes():
+    """Of ten objects nine must do: the second smallest decides, whatever the smallest is."""
+    sides = np.array([0.1, 6.0, 20, 20, 20, 20, 20, 20, 20, 20])
+    assert advice.needed_factor(sides, 12) == 2
+    assert advice.cheapest_size((640, 640), 2, STEP) == (1280, 1280)
+    assert advice.needed_factor(sides, 6) == 1  # a P2 head's goal
+
+
+def test_goal__follows_the_finest_stride():
+    """One and a half cells: 12 pixels at stride 8, half of it with a P2 head."""
+    assert (advice.goal_for(8), advice.goal_for(4)) == (12, 6)
+    assert (advice.head_name(8), advice.head_name(4)) == ("P3", "P2")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_tiling__is_the_largest_that_does_it(seed):
+    """Tiles put 90 % above the goal, tiles a few pixels larger do not, and the overlap holds most objects."""
+    sides, size, goal = sizes(seed), (640, 640), 12
+    tiles = advice.tiling(sides, sides * 1.5, [(3000, 4000)], size, goal)
+    assert tiles.share >= advice.SHARE
+    larger = tuple(side + 2 for side in tiles.tile)
+    assert advice.reached(sides, goal, advice.enlargement(larger, size)) < advice.SHARE
+    assert (sides * 1.5 <= tiles.overlap).mean() >= advice.HELD
+
+
+def test_tiling__counts_tiles_that_cover_the_image():
+    """Tiles of 320 with 16 pixels of overlap: (1000 - 16) / 304 and (700 - 16) / 304, rounded up."""
+    sides = np.full(20, 6.0)
+    tiles = advice.tiling(sides, np.full(20, 12.0), [(700, 1000)], (640, 640), 12)
+    assert (tiles.tile, tiles.overlap, tiles.tiles) == ((320, 320), 16, 4 * 3)
+    assert advice.tiling(sides, sides, [(300, 300)], (640, 640), 12).tiles == 1
+
+
+def said(sides: np.ndarray, size=(640, 640), fine: tuple[str | None, float | None] = (None, None)) -> tuple:
+    choices = [choice("P3", "m-n", 12, sides, size, 1e-5), choice("P2", fine[0], 6, sides, size, fine[1])]
+    tiles = advice.tiling(sides, sides, [(2000, 2000)], size, 12)
+    here = advice.reached(sides, 12)
+    return (
+        on_size(size, here, choices, tiles),
+        on_head(size, here, choices[1], advice.reached(sides, 6)),
+    )
+
+
+def test_on_size__keeps_enlarges_or_tiles():
+    """Large objects keep the size, smaller ones ask for a larger one, tiny ones for tiles."""
+    keep, no_head = said(np.full(50, 24.0))
+    assert (keep.text, no_head.text) == ("keep --imgsz 640", "no P2 head")
+    assert "320 would do" in keep.why
+    larger, head = said(np.full(50, 8.0))
+    assert larger.text == "use --imgsz 960" and head.text.startswith("or, at 640, a model with a P2 head")
+    tiles, head = said(np.full(50, 3.0))
+    assert tiles.kind == "tiles" and "160 x 160 px" in tiles.text
+    assert head.text.startswith("or, at 1280, ")
+    rectangle, _ = said(np.full(50, 8.0), (512, 640))
+    assert rectangle.text == "use --imgsz 768 960"
+
+
+def test_on_size__takes_a_p2_head_where_that_is_cheaper():
+    """Twice the operations at 640 cost less than 960 (2.25 times); three times do not."""
+    cheap, head = said(np.full(50, 8.0), fine=("m-p2-n", 2e-5))
+    assert cheap.text == "use --imgsz 480 --model m-p2-n" and head.text == "or, at 640, --model m-p2-n"
+    dear, _ = said(np.full(50, 8.0), fine=("m-p2-n", 5e-5))
+    assert dear.text == "use --imgsz 960"
+
+
+def row(low, high, above, recall, objects=100, **kinds) -> dict:
+    counts = {"missed": 0, "badly_placed": 0, "wrong_class": 0, **kinds}
+    return {"low": low, "high": high, "objects": objects, "above_goal": above, "recall": recall, **counts}
+
+
+def test_on_agreement__names_where_rule_and_recall_differ():
+    """Small and found, or large and not found, is worth a line; few objects are not."""
+    rows = [
+        row(0, 8, 0.0, 0.1),
+        row(8, 16, 0.1, 0.8),
+        row(16, 32, 0.9, 0.2, missed=30, wrong_class=50),
+        row(32, 96, 1.0, 0.9),
+        row(96, None, 1.0, 0.0, objects=ENOUGH - 1),
+    ]
+    found, unseen = on_agreement(rows, 12)
+    assert "8-16 px: 80% of 100 objects are found, though 10% measure 12 px or more" in found.why
+    assert "16-32 px" in unseen.why and "50% are taken for another class" in unseen.why
+    (agreed,) = on_agreement([rows[0], rows[3]], 12)
+    assert "bears the advice on sizes out" in agreed.text
+    assert on_agreement(rows[4:], 12) == []
+
+
+def test_percent__never_hides_a_near_miss():
+    """89.7 % is not shown as the 90 % that is asked for."""
+    assert (percent(0.897), percent(0.9), percent(1)) == ("89.7%", "90%", "100%")
