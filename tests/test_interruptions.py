@@ -313,6 +313,7 @@ def test_training__full_disk(data, disk, tmp_path):
     disk.free()
     Command(tmp_path, "train", "--resume", str(folder)).succeed()
     assert epochs(folder) == ["1", "2", "3", "4", "5"]
+    assert json.loads((folder / "metrics.json").read_text())["model"] == "yolov5-spd-n"  # and not last.pt's "last"
     assert_tidy(folder)
 
 

@@ -73,7 +73,7 @@ class User:
         return done.stdout
 
     def work(self, prefix: tuple[str, ...] = ()) -> None:
-        """Import the package, train, validate and detect."""
+        """Import the package, train, validate, detect and compare."""
         small = ["--imgsz", "64", "--data", str(self.data)]
         pictures, video = self.data.parent / "images" / "test", self.data.parent / "demo.mp4"
         saving = ["--save-txt", "--save-crop", "--save-json", "--conf", "0.001", "--max-det", "3"]
@@ -82,6 +82,8 @@ class User:
         run("-m", "pixelkeep", "train", "--epochs", "1", "--batch", "2", *small)
         run("-m", "pixelkeep", "val", *small)
         run("-m", "pixelkeep", "detect", "--source", str(pictures), "--source", str(video), *saving)
+        compared = ["yolov5-n", "yolov5-spd-n", "--seeds", "1", "--epochs", "1", "--batch", "2"]
+        run("-m", "pixelkeep", "compare", *compared, *small)
 
 
 def snapshot(folder: Path) -> dict[str, tuple]:
@@ -117,7 +119,7 @@ def worked(request, tmp_path_factory):
 
 
 def test_network__nothing_is_looked_up(worked):
-    """Import, train, val and detect look no host up and connect to none; the hook is seen to notice one."""
+    """Import, train, val, detect and compare look no host up and connect to none; the hook is seen to notice one."""
     user, _ = worked
     assert not user.log.exists(), user.log.read_text()
     user.python("-c", "import socket\ntry: socket.getaddrinfo('a.invalid', 80)\nexcept OSError: pass")
@@ -131,7 +133,7 @@ def test_files__nothing_outside_the_run_and_the_cache(worked):
     for name in ("home", "data", "temp"):
         assert snapshot(user.root / name) == before[name]
     assert [path.name for path in (user.root / "cwd").iterdir()] == ["runs"]
-    assert {path.parent.name for path in user.runs.glob("*/exp")} == {"train", "val", "detect"}
+    assert {path.parent.name for path in user.runs.glob("*/exp")} == {"train", "val", "detect", "compare"}
 
 
 def test_settings__of_the_users_ultralytics_are_kept(worked):
@@ -150,7 +152,7 @@ def test_network__none_at_all(tmp_path):
         pytest.skip("the network can only be taken away by unshare -n")
     user = User(tmp_path)
     user.work(alone)
-    assert len(list(user.runs.glob("*/exp"))) == 3
+    assert len(list(user.runs.glob("*/exp"))) == 4
 
 
 def test_address__downloaded_for_the_run_only(worked):

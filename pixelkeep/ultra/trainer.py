@@ -55,6 +55,7 @@ class Trainer(WholePlots, DetectionTrainer):
         self.best_by = carried.best
         self.limit = carried.limit
         self.rectangle = carried.rectangle
+        self.model_given: str | None = None  # in a resumed run
         if self.rectangle:
             # Ultralytics' trainer counts with one number; what is said of rounding is said of the rectangle.
             self.args.imgsz = -(-max(self.rectangle) // 32) * 32
@@ -82,7 +83,7 @@ class Trainer(WholePlots, DetectionTrainer):
         stride = max(int(unwrap_model(self.model).stride.max()), 32)
         if self.rectangle:
             self.rectangle = check_imgsz(self.rectangle, stride)
-        return build_dataset(self._sized(), batch, self.data, train=mode == "train", stride=stride)
+        return build_dataset(self._as_given(), batch, self.data, train=mode == "train", stride=stride)
 
     def set_model_attributes(self) -> None:
         """Attach to the model what detection needs to know of the data."""
@@ -94,16 +95,17 @@ class Trainer(WholePlots, DetectionTrainer):
         return Validator(
             self.test_loader,
             save_dir=self.save_dir,
-            args=self._sized(),
+            args=self._as_given(),
             _callbacks=self.callbacks,
             best=self.best_by,
             limit=self.limit,
         )
 
-    def _sized(self) -> Any:
-        """Return the settings with the image size as it was given."""
+    def _as_given(self) -> Any:
+        """Return the settings with image size and model as they were given: a resumed run calls its model last.pt."""
         args = copy(self.args)
         args.imgsz = self.rectangle or args.imgsz
+        args.model = self.model_given or args.model
         return args
 
     def _setup_ddp(self) -> None:
@@ -142,6 +144,8 @@ class Trainer(WholePlots, DetectionTrainer):
     def resume_training(self, ckpt: dict | None) -> None:
         """Go on after the last whole epoch, and drop what results.csv holds of later ones."""
         super().resume_training(ckpt)
+        if self.resume and ckpt:
+            self.model_given = ckpt.get("train_args", {}).get("model")
         if self.resume and self.csv.is_file() and distributed.rank() < 1:
             with self.csv.open(newline="", encoding="utf-8") as file:
                 header, *rows = csv.reader(file)
@@ -187,7 +191,7 @@ class Trainer(WholePlots, DetectionTrainer):
         partial.mkdir(parents=True)
         self.wdir, self.last, self.best = partial, partial / last.name, partial / best.name
         try:
-            with replaced(self, "args", self._sized()):
+            with replaced(self, "args", self._as_given()):
                 saved = super().save_model()
         finally:
             self.wdir, self.last, self.best = folder, last, best

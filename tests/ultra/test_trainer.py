@@ -33,7 +33,8 @@ class Stub(Trainer):
 
     def __init__(self, folder):
         self.wdir, self.last, self.best = folder, folder / "last.pt", folder / "best.pt"
-        self.args, self.rectangle, self.tally = SimpleNamespace(imgsz=64), None, Tally()
+        self.args, self.tally = SimpleNamespace(imgsz=64, model="x.yaml"), Tally()
+        self.rectangle = self.model_given = None
 
 
 @pytest.fixture

@@ -1,0 +1,75 @@
+"""pixelkeep compare"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from pixelkeep.cli import options as o
+from pixelkeep.cli.session import session, show, show_json
+
+EPILOG = "Example: pixelkeep compare yolov5-n yolov5-spd-n --data my.yaml --seeds 3"
+
+
+def compare(
+    what: Annotated[
+        list[str], typer.Argument(metavar="MODEL|RUN ...", help="Models to train, or run folders that are there.")
+    ],
+    data: o.Data = None,
+    seeds: Annotated[
+        int | None, o.option("--seeds", metavar="N", help="Trainings of each model.", min=1, default="3")
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        o.option("--baseline", metavar="NAME", help="What the others are compared with.", default="the first"),
+    ] = None,
+    epochs: Annotated[
+        int | None, o.option("--epochs", metavar="N", help="Epochs to train.", min=1, default="100")
+    ] = None,
+    imgsz: Annotated[Any, o.image_size("640")] = None,
+    batch: Annotated[
+        int | None,
+        o.option("--batch", "--batch-size", metavar="N", help="Images a batch; -1: what fits a GPU.", default="16"),
+    ] = None,
+    device: o.Device = None,
+    group: Annotated[
+        str | None,
+        o.option("--group", metavar="REGEX", help="Finds in a file name what is drawn together, such as the video."),
+    ] = None,
+    config: Annotated[
+        str | None, o.option("--config", metavar="TEXT", help="Recipe: a name in configs/ or a YAML.", panel=o.MORE)
+    ] = None,
+    set_: o.Set = None,
+    project: o.Project = None,
+    name: Annotated[
+        str | None,
+        o.option(
+            "--name",
+            metavar="TEXT",
+            help="Name of this comparison.",
+            panel=o.RUN,
+            default="exp, exp2, ...; the one of the same settings",
+        ),
+    ] = None,
+    json: o.Json = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Train models alike, several seeds each, and say which is better by AP and AP_S."""
+    flags = dict(data=data, epochs=epochs, imgsz=imgsz, batch=batch, device=device, project=project, name=name)
+    with session(verbose):
+        from pixelkeep.experiments.compare import compare_any
+        from pixelkeep.report.comparison import as_text
+
+        outcome = compare_any(what, flags, recipe=config, assignments=set_, seeds=seeds, baseline=baseline, group=group)
+    if json:
+        show_json(outcome.document)
+    else:
+        page = outcome.folder / "comparison.html"
+        show(f"\n{as_text(outcome.document)}\n\npage      {page}\nresults   {outcome.folder}")
+    outcome.require_all()
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("compare", epilog=EPILOG)(compare)

@@ -1,0 +1,177 @@
+"""Finished runs, read back and sorted into arms: runs of one model with the same settings and different seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from pixelkeep.datasets.loading import load_split
+from pixelkeep.datasets.spec import read_mapping
+from pixelkeep.errors import DataError, OptionError, choices, nearest
+from pixelkeep.evaluation import Result, sha256
+from pixelkeep.ultra import training
+from pixelkeep.ultra.data import resolve_data
+from pixelkeep.ultra.truth import build_truth
+
+# What the figures of all runs must have in common; folding, device and the equal evaluators change none of them.
+PROTOCOL = ("imgsz", "conf", "nms_iou", "max_dets", "area", "match", "bins", "tile", "precision")
+APART = ("seed", "plots", "verbose", *training.PLACE, *training.MACHINE)  # no part of what makes an arm
+MODEL = "model definition"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run folder with metrics.json and predictions.json, and the settings it was trained with, if they are there."""
+
+    folder: Path
+    result: Result
+    settings: dict
+
+    @property
+    def model(self) -> str:
+        """Name of the model: as it was trained, as a run that was resumed names its last.pt in metrics.json."""
+        return Path(str(self.settings.get("model") or self.result.model or self.folder.name)).stem
+
+    @property
+    def seed(self) -> int | None:
+        """What it was trained from; None where unknown."""
+        return self.result.protocol.seed
+
+    @property
+    def predictions(self) -> Path:
+        """Its detections, as COCO results."""
+        return self.folder / "predictions.json"
+
+
+Arms = dict[str, list[Run]]  # by name, in the order given; runs in order of their seeds
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder of ``pixelkeep train`` or ``val``.
+
+    Raises:
+        DataError: It lacks a file, or one is damaged.
+    """
+    for name in ("metrics.json", "predictions.json"):
+        if not (folder / name).is_file():
+            raise DataError(f"{folder} has no {name}; give the folder of a finished 'pixelkeep train' or 'val'")
+    try:
+        result = Result.from_dict(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise DataError(f"{folder / 'metrics.json'} is damaged: {error}; validate again") from error
+    trained = next(
+        (p for p in (folder, Path(result.weights or "").parent.parent) if (p / "settings.yaml").is_file()), None
+    )
+    settings = {}
+    if trained:
+        settings = read_mapping(trained / "settings.yaml")
+        if (trained / "model.yaml").is_file():
+            settings[MODEL] = hashlib.sha256((trained / "model.yaml").read_bytes()).hexdigest()[:8]
+    return Run(folder, result, settings)
+
+
+def sort_into_arms(runs: list[Run]) -> Arms:
+    """Sort runs by model and settings; models of several settings are named by what differs, ``a (epochs 50)``.
+
+    Raises:
+        OptionError: Two runs have model, settings and seed in common, or all are of one arm.
+    """
+    by_kind: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    for run in runs:
+        by_kind[run.model, json.dumps(_settings(run), sort_keys=True, default=str)].append(run)
+    same: dict[str, list[dict]] = defaultdict(list)
+    for (model, _), members in by_kind.items():
+        same[model].append(_settings(members[0]))
+    arms = {_arm_name(model, _settings(runs[0]), same[model]): runs for (model, _), runs in by_kind.items()}
+    for name, members in arms.items():
+        members.sort(key=lambda run: (run.seed is None, run.seed or 0))
+        for one, other in pairwise(members):
+            if one.seed == other.seed:
+                raise OptionError(
+                    f"{one.folder} and {other.folder} are both {name} with seed {one.seed}; give one of each seed"
+                )
+    if len(arms) < 2:
+        raise OptionError(f"all runs are of one model and settings, {next(iter(arms))}; give runs of another as well")
+    return arms
+
+
+def _settings(run: Run) -> dict:
+    return {key: value for key, value in run.settings.items() if key not in APART}
+
+
+def _arm_name(model: str, settings: dict, others: list[dict]) -> str:
+    if len(others) == 1:
+        return model
+    shown = []
+    for key in sorted({key for other in others for key in other}):
+        values = {str(other.get(key, "default")) for other in others}
+        stems = {Path(value).stem for value in values}  # of paths, where that tells them apart
+        if len(values) > 1:
+            value = str(settings.get(key, "default"))
+            shown.append(f"{key} {Path(value).stem if '/' in value and len(stems) == len(values) else value}")
+    return f"{model} ({', '.join(shown)})"
+
+
+def check_alike(runs: list[Run]) -> None:
+    """Refuse runs whose figures cannot be compared: scored on other ground truth, or by another protocol.
+
+    Raises:
+        OptionError: Names two runs and the field in which they differ.
+    """
+    first = runs[0]
+    for other in runs[1:]:
+        pairs = [("gt_sha256", first.result.gt_sha256, other.result.gt_sha256)]
+        protocols = first.result.protocol, other.result.protocol
+        pairs += [(f"protocol.{key}", *(getattr(protocol, key) for protocol in protocols)) for key in PROTOCOL]
+        for field, one, two in pairs:
+            if one != two:
+                raise OptionError(
+                    f"{first.folder} and {other.folder} differ in {field} ({_short(one)} and {_short(two)}): validate "
+                    "both alike with 'pixelkeep val', then compare those runs"
+                )
+
+
+def _short(value: object) -> str:
+    return f"{value[:8]}..." if isinstance(value, str) and len(value) == 64 else str(value)
+
+
+def rebuild_truth(run: Run, data: str | None = None) -> dict:
+    """Return the ground truth in COCO form that a run was scored on, made from its data again.
+
+    Args:
+        run: Any of those that share it.
+        data: The dataset, where it is no longer where it was.
+
+    Raises:
+        DataError: The data is not there, or no longer what it was.
+    """
+    kept = run.folder / "data.yaml"
+    source = data or (str(kept) if kept.is_file() else run.result.data)
+    split = run.result.split or "val"
+    spec = resolve_data(source, needs=(split,))
+    only = {key: run.settings[key] for key in ("classes", "single_cls") if run.settings.get(key) is not None}
+    truth, _ = build_truth(load_split(spec, split).records, spec, **only)
+    if sha256(truth) != run.result.gt_sha256:
+        raise DataError(
+            f"{spec.file}: split '{split}' is not what {run.folder} was scored on (gt_sha256 {_short(sha256(truth))}, "
+            f"not {_short(run.result.gt_sha256)}); name the data with --data, or validate again with 'pixelkeep val'"
+        )
+    return truth
+
+
+def require_baseline(name: str | None, arms: Mapping[str, object]) -> str:
+    """Return the baseline's name: the first arm's where none is given.
+
+    Raises:
+        OptionError: There is no such arm.
+    """
+    if name is None:
+        return next(iter(arms))
+    if name not in arms:
+        raise OptionError(f"--baseline {name}: not among {choices(arms)}{nearest(name, arms)}")
+    return name

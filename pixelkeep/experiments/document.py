@@ -1,0 +1,150 @@
+"""The document of a comparison: figures, differences with intervals and verdicts, cost and latency of all arms.
+
+It is what ``--json`` prints and ``comparison.json`` holds; the report's texts and pages are made from it alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+
+from ultralytics.utils import LOGGER
+
+from pixelkeep.errors import DataError, OptionError
+from pixelkeep.evaluation.comparison import Comparison, compare_arms
+from pixelkeep.experiments.arms import PROTOCOL, Arms, Run
+from pixelkeep.ultra.console import Bar
+from pixelkeep.ultra.latency import measure_latency
+
+SCHEMA = 1
+FIGURES = ("AP", "AP50", "AP_S", "AP_M", "AP_L", "AR_S")
+JUDGED = ("AP", "AP_S")  # those with intervals and verdicts
+
+
+def describe(
+    arms: Arms, baseline: str, truth: dict, group: str | None, groups: dict | None, shared: dict, device: str | None
+) -> dict:
+    """Compare arms that were scored alike, and return the document.
+
+    Args:
+        arms: Their finished runs.
+        baseline: The arm that the others are compared with.
+        truth: The ground truth of all, in COCO form.
+        group: The expression that ``groups`` were found by.
+        groups: By image id what it is drawn with; None to draw each image by itself.
+        shared: Settings that all have in common, to be told.
+        device: What latency is measured on; as for training by default.
+    """
+    first = next(iter(arms.values()))[0].result
+    protocol = first.protocol
+    with _bar("resampling images") as progress:
+        comparison = compare_arms(
+            truth,
+            {name: [run.predictions for run in members] for name, members in arms.items()},
+            baseline,
+            metrics=JUDGED,
+            groups=groups,
+            max_dets=protocol.max_dets,
+            bins=protocol.bins,
+            match=protocol.match or "iou",
+            progress=progress,
+        )
+    LOGGER.info("measuring latency, all models in turns")
+    latency, measured = _latencies(arms, baseline, device)
+    return {
+        "schema": SCHEMA,
+        "baseline": baseline,
+        "data": first.data,
+        "split": first.split,
+        "images": first.images,
+        "groups": comparison.groups if group else None,
+        "group": group,
+        "counts": first.counts,
+        "gt_sha256": first.gt_sha256,
+        "protocol": {key: getattr(protocol, key) for key in PROTOCOL},
+        "settings": shared,
+        "arms": [_arm(name, members, latency.get(name)) for name, members in arms.items()],
+        "differences": comparison.to_dict()["differences"],
+        "statistics": _statistics(comparison),
+        "latency": measured,
+    }
+
+
+@contextlib.contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a function that shows how much is done."""
+    bars: list[Bar] = []
+
+    def show(done: int, total: int) -> None:
+        if not bars:
+            bars.append(Bar(desc=what, total=total, unit="part"))
+        bars[0].update(done - bars[0].n)
+
+    try:
+        yield show
+    finally:
+        for bar in bars:
+            bar.close()
+
+
+def _statistics(comparison: Comparison) -> dict:
+    return {"level": comparison.level, "resamples": comparison.resamples, "seed": comparison.seed}
+
+
+def _arm(name: str, members: list[Run], latency: dict | None) -> dict:
+    result = members[0].result
+    return {
+        "name": name,
+        "model": members[0].model,
+        "seeds": [run.seed for run in members],
+        "runs": [str(run.folder) for run in members],
+        "figures": {key: _spread([getattr(run.result, key) for run in members]) for key in FIGURES},
+        "params": result.params,
+        "gflops": result.gflops,
+        "latency": latency,
+    }
+
+
+def _spread(values: list[float | None]) -> dict:
+    """Return mean and sample standard deviation over seeds; None where undefined."""
+    if any(value is None for value in values):
+        return {"mean": None, "spread": None, "values": values}
+    spread = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.fmean(values), "spread": spread, "values": values}
+
+
+def _latencies(arms: Arms, baseline: str, device: str | None) -> tuple[dict[str, dict], dict | None]:
+    """Measure all arms in turns; nothing where a checkpoint is no longer there."""
+    networks = {}
+    for name, members in arms.items():
+        weights = Path(members[0].result.weights or "")
+        if not weights.is_file():
+            LOGGER.warning(f"latency is not measured: {weights} is not there")
+            return {}, None
+        networks[name] = (weights, members[0].result.protocol.imgsz)
+    measured, facts = measure_latency(networks, baseline, device)
+    return {name: entry.to_dict() for name, entry in measured.items()}, facts
+
+
+def group_images(truth: dict, pattern: str) -> dict[int, str]:
+    """Return by image id what the pattern finds in the file's name: its first group's text, or all that it matches.
+
+    Raises:
+        OptionError: The pattern cannot be used.
+        DataError: It is not in a file's name.
+    """
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise OptionError(f"--group {pattern}: not a regular expression ({error})") from error
+    groups = {}
+    for image in truth["images"]:
+        file = image["file_name"]
+        match = expression.search(file if "/" in pattern else PurePosixPath(file).name)
+        if match is None or match[min(1, expression.groups)] is None:
+            raise DataError(f"{file}: --group {pattern} is not in its name; every image needs a group")
+        groups[image["id"]] = match[min(1, expression.groups)]
+    return groups

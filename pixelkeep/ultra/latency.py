@@ -1,0 +1,106 @@
+"""Latency of several networks on one device, measured in turns, so that a machine that slows down slows all alike.
+
+One image a time through the network alone, with its BatchNorms folded: loading, resizing and NMS are not in it. In each
+round every network runs once, in an order drawn anew, and is set against the baseline of the same round.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from ultralytics.utils.torch_utils import get_cpu_info, select_device
+
+from pixelkeep.ultra.checkpoints import load, model_of
+from pixelkeep.ultra.environment import use_all_cores
+
+WARM_UP = 3  # rounds that are not counted
+SECONDS = 20.0  # what the counted rounds may take
+FEWEST, MOST = 10, 100  # rounds
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds an image and times the baseline's: medians, and between which values the middle half lies."""
+
+    ms: float
+    low: float
+    high: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+def measure_latency(
+    networks: Mapping[str, tuple[Path, int | list[int]]], baseline: str, device: str | None = None
+) -> tuple[dict[str, Latency], dict]:
+    """Measure networks in turns.
+
+    Args:
+        networks: By name, a checkpoint and the image size, a side or height and width in pixels.
+        baseline: The name of the network that the others are set against.
+        device: As for training; GPU 0 if there is one, else the CPU, by default.
+
+    Returns:
+        The latencies by name, and what they were measured on.
+    """
+    place = select_device(device or "", verbose=False)
+    if place.type == "cpu":
+        use_all_cores()
+    steps = {name: _step(weights, imgsz, place) for name, (weights, imgsz) in networks.items()}
+    warm = take_turns(steps, WARM_UP)
+    rounds = int(np.clip(SECONDS / max(warm[-1].sum(), 1e-6), FEWEST, MOST))
+    times = take_turns(steps, rounds)
+    facts = {"device": _name(place), "threads": torch.get_num_threads(), "torch": torch.__version__, "rounds": rounds}
+    return summarise(list(networks), times, baseline), facts
+
+
+def take_turns(
+    steps: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> np.ndarray:
+    """Return (rounds, steps) seconds; within a round the steps run in an order drawn anew."""
+    calls, drawn = list(steps.values()), np.random.default_rng(0)
+    times = np.zeros((rounds, len(calls)))
+    for row in times:
+        for index in drawn.permutation(len(calls)):
+            start = clock()
+            calls[index]()
+            row[index] = clock() - start
+    return times
+
+
+def summarise(names: list[str], times: np.ndarray, baseline: str) -> dict[str, Latency]:
+    """Return medians and quartiles of (rounds, names) seconds, and of their ratios to the baseline's of each round."""
+    ratios = times / times[:, [names.index(baseline)]]
+    quartiles = [np.percentile(values, (50, 25, 75), axis=0).T for values in (times * 1e3, ratios)]  # (names, 3)
+    return {name: Latency(*map(float, (*quartiles[0][i], *quartiles[1][i]))) for i, name in enumerate(names)}
+
+
+def _step(weights: Path, imgsz: int | list[int], device: torch.device) -> Callable[[], None]:
+    """Return a call that runs a network once and waits until it is done."""
+    network = deepcopy(model_of(load(weights))).float().to(device).eval().fuse(verbose=False)
+    height, width = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
+    image = torch.zeros(1, network.yaml.get("channels", 3), height, width, device=device)
+
+    def step() -> None:
+        with torch.inference_mode():
+            network(image)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return step
+
+
+def _name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return get_cpu_info() if device.type == "cpu" else f"{device.type} on {platform.machine()}"

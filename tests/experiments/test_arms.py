@@ -1,0 +1,154 @@
+"""Run folders sorted into arms, and the runs that are refused because their figures cannot be compared."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from pixelkeep.datasets.demo import write_demo
+from pixelkeep.errors import DataError, OptionError
+from pixelkeep.evaluation import Result
+from pixelkeep.experiments.arms import check_alike, read_run, rebuild_truth, require_baseline, sort_into_arms
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Write a run folder; keywords go into the result, ``protocol_`` and ``set_`` ones into protocol and settings."""
+    made = []
+
+    def write(model: str = "yolov5-n", seed: int | None = 0, **others):
+        folder = tmp_path / f"run{len(made)}"
+        made.append(folder)
+        folder.mkdir()
+        result = Result(model=model, gt_sha256="a" * 64, counts={"S": 1, "M": 1, "L": 1}, split="val")
+        result.protocol.seed, result.protocol.imgsz = seed, 64
+        settings = {"epochs": 2, "seed": seed, "model": f"{model}.yaml"}
+        for key, value in others.items():
+            if key.startswith("protocol_"):
+                setattr(result.protocol, key.removeprefix("protocol_"), value)
+            elif key.startswith("set_"):
+                settings[key.removeprefix("set_")] = value
+            else:
+                setattr(result, key, value)
+        (folder / "metrics.json").write_text(result.to_json())
+        (folder / "predictions.json").write_text("[]")
+        (folder / "settings.yaml").write_text(yaml.safe_dump(settings))
+        return read_run(folder)
+
+    return write
+
+
+def test_arms__of_models_with_their_seeds(make):
+    """Runs of a model are an arm, in order of their seeds, wherever they stand; device and plots make no other arm."""
+    given = [make(seed=2), make("yolov5-spd-n", 1), make(seed=0, set_device="0", set_plots=False), make("yolov5-spd-n")]
+    arms = sort_into_arms(given)
+    assert {name: [run.seed for run in runs] for name, runs in arms.items()} == {
+        "yolov5-n": [0, 2],
+        "yolov5-spd-n": [0, 1],
+    }
+
+
+def test_arms__of_one_model_are_named_by_what_differs(make):
+    """Other settings make another arm, and its name says which."""
+    arms = sort_into_arms([make(), make(set_epochs=9, set_data="/a/b-12ab.yaml"), make("yolov5-s", set_epochs=5)])
+    assert list(arms) == ["yolov5-n (data default, epochs 2)", "yolov5-n (data b-12ab, epochs 9)", "yolov5-s"]
+
+
+def test_arms__another_definition_of_the_name_is_another_arm(make):
+    """A model YAML that was edited between two runs is not one model."""
+    runs = [make(), make()]
+    for run, text in zip(runs, ("one", "two"), strict=True):
+        (run.folder / "model.yaml").write_text(text)
+    arms = sort_into_arms([read_run(run.folder) for run in runs])
+    assert len(arms) == 2 and all("(model definition " in name for name in arms)
+
+
+def test_arms__paths_of_one_name_are_told_apart(make):
+    """Runs that started from two checkpoints called best.pt are two arms, named by their paths."""
+    arms = sort_into_arms([make(set_pretrained=f"/runs/{name}/best.pt") for name in ("one", "two")])
+    assert list(arms) == ["yolov5-n (pretrained /runs/one/best.pt)", "yolov5-n (pretrained /runs/two/best.pt)"]
+
+
+def test_arms__a_resumed_run_is_of_its_model(make):
+    """A run that was resumed calls its model last in metrics.json; its settings know better."""
+    resumed = make("last", 1, set_model="yolov5-n.yaml")
+    assert {name: len(runs) for name, runs in sort_into_arms([make(), resumed, make("yolov5-s")]).items()} == {
+        "yolov5-n": 2,
+        "yolov5-s": 1,
+    }
+
+
+def test_arms__same_seed_twice_is_refused(make):
+    """Two runs of one model, settings and seed are one run."""
+    with pytest.raises(OptionError, match=r"run0 and .*run1 are both yolov5-n with seed 0"):
+        sort_into_arms([make(), make(), make("yolov5-s")])
+
+
+def test_arms__a_single_one_is_refused(make):
+    """Seeds of one model are nothing to compare."""
+    with pytest.raises(OptionError, match="all runs are of one model and settings, yolov5-n"):
+        sort_into_arms([make(), make(seed=1)])
+
+
+def test_alike__other_ground_truth_is_refused(make):
+    """The field is named with both values, shortened."""
+    with pytest.raises(OptionError, match=r"differ in gt_sha256 \(aaaaaaaa\.\.\. and bbbbbbbb\.\.\.\)"):
+        check_alike([make(), make("yolov5-s"), make("yolov5-m", gt_sha256="b" * 64)])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("conf", 0.25), ("imgsz", 96), ("nms_iou", 0.5), ("max_dets", 100), ("match", "nwd"), ("precision", "fp16")],
+)
+def test_alike__another_protocol_is_refused(make, field, value):
+    """What decides the figures must be the same."""
+    with pytest.raises(OptionError, match=rf"differ in protocol\.{field} \(.* and {value}\)"):
+        check_alike([make(), make("yolov5-s", **{f"protocol_{field}": value})])
+
+
+def test_alike__evaluator_device_and_seed_may_differ(make):
+    """The evaluators' figures are equal."""
+    check_alike([make(), make("yolov5-s", 3, protocol_evaluator="pixelkeep", protocol_device="cuda:0")])
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "predictions.json"])
+def test_read__unfinished_is_refused(make, name):
+    """A folder without a result is named with what it lacks."""
+    folder = make().folder
+    (folder / name).unlink()
+    with pytest.raises(DataError, match=rf"run0 has no {name}; give the folder of a finished"):
+        read_run(folder)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", json.dumps({"schema": 1})])
+def test_read__damaged_is_refused(make, text):
+    """A metrics.json that is none is told in one line."""
+    folder = make().folder
+    (folder / "metrics.json").write_text(text)
+    with pytest.raises(DataError, match=r"metrics\.json is damaged"):
+        read_run(folder)
+
+
+def test_read__settings_of_a_validation_are_its_trainings(make, tmp_path):
+    """A folder of val has no settings: they lie beside the weights."""
+    trained = make(set_epochs=7).folder
+    validated = make(weights=str(trained / "weights" / "best.pt")).folder
+    (validated / "settings.yaml").unlink()
+    assert read_run(validated).settings["epochs"] == 7
+
+
+def test_truth__changed_data_is_refused(make, tmp_path):
+    """Ground truth that is no longer what was scored on is not used."""
+    data = write_demo(tmp_path / "data", splits={"train": 2, "val": 2, "test": 2})
+    with pytest.raises(DataError, match=r"split 'val' is not what .*run0 was scored on \(gt_sha256 "):
+        rebuild_truth(make(data=str(data)))
+
+
+def test_baseline__default_and_unknown():
+    """The first arm is the baseline, and a name must be one of the arms."""
+    arms = {"yolov5-n": [], "yolov5-spd-n": []}
+    assert require_baseline(None, arms) == "yolov5-n" and require_baseline("yolov5-spd-n", arms) == "yolov5-spd-n"
+    with pytest.raises(OptionError, match=r"--baseline yolov5-spd-m: not among .*; did you mean 'yolov5-spd-n'"):
+        require_baseline("yolov5-spd-m", arms)

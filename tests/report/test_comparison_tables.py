@@ -1,0 +1,79 @@
+"""A comparison in the terminal and in Markdown: every figure in its cell, and what is undefined said."""
+
+from __future__ import annotations
+
+import pytest
+from comparing import FIGURES, arm, difference, document
+
+from pixelkeep.report.comparison import as_markdown, as_text, notes
+
+
+def rows(text: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines()]
+
+
+def test_text__figures_with_their_spread():
+    """Means stand with their spread over seeds, in three digits; what is undefined is n/a."""
+    text = as_text(document())
+    assert ["yolov5-spd-n", "3", *"0.341 ± 0.010 0.581 ± 0.010 0.243 ± 0.010".split()] in rows(text)
+    assert ["yolov5-spd-n", *"0.411 ± 0.010 n/a 0.372 ± 0.010".split()] in rows(text)
+    assert "812 small, 301 medium and 0 large objects" in " ".join(text.split())
+
+
+def test_text__cost():
+    """Parameters in millions, GFLOPs, latency with its middle half, and times the baseline."""
+    assert ["yolov5-spd-n", "4.05", "11.5", "32.4", "(30.8", "to", "36.5)", "1.62"] in rows(as_text(document()))
+    made = document(latency=None)
+    for entry in made["arms"]:
+        entry |= {"latency": None, "params": None, "gflops": None}
+    assert ["yolov5-n", "n/a", "n/a", "n/a", "n/a"] in rows(as_text(made))
+    assert "Latency" not in as_text(made)
+
+
+def test_text__differences_with_verdicts():
+    """A difference has its sign, interval and verdict; notes say why there is none."""
+    text = as_text(document())
+    assert ["yolov5-spd-n", "AP_S", "+0.042", "+0.022", "to", "+0.062", "better"] in rows(text)
+    assert "yolov5-slicesamp-up-n AP_S: too few objects: 30 leave it uncertain" in text
+    assert "missing: yolov5-spd-s seed 2 failed: OutOfMemoryError: CUDA out of memory" in text
+
+
+def test_text__a_single_seed():
+    """With one seed there is no spread, and no verdict but that it is of the images only."""
+    figures = [arm(name, *[0.5] * 6, seeds=1) for name in ("yolov5-n", "yolov5-s")]
+    of = [difference("yolov5-s", key, 0.01, None, seeds=[1, 1], note="images only: so") for key in ("AP", "AP_S")]
+    made = document(arms=figures, differences=of, failed=[])
+    assert ["yolov5-s", "1", "0.500", "0.500", "0.500"] in rows(as_text(made))
+    assert ["yolov5-s", "AP", "+0.010", "-0.010", "to", "+0.030", "images", "only"] in rows(as_text(made))
+    assert notes(made) == ["images only: so"]  # once, as it is of all
+
+
+def test_text__undefined_difference():
+    """Without objects of a size there is no difference to show."""
+    made = document(differences=[difference("yolov5-spd-n", "AP_S", None, None, note="no objects")])
+    assert ["yolov5-spd-n", "AP_S", "n/a", "n/a", "no", "verdict"] in rows(as_text(made))
+
+
+@pytest.mark.parametrize("name", ["yolov5-slicesamp-up-n", "x" * 60])
+def test_text__fits_the_terminal(name):
+    """Long names are cut there, and nowhere else."""
+    made = document(arms=[arm(name, *[0.5] * 6, cost=40), *document()["arms"]], differences=[])
+    made["differences"] = [difference(name, "AP_S", -0.1, "not distinguishable")]
+    assert max(map(len, as_text(made).splitlines())) <= 80
+    assert name in as_markdown(made)
+
+
+def test_markdown__tables_hold_the_same():
+    """Markdown has the tables of the terminal; nothing in a name is markup."""
+    text = as_markdown(document(name="a|b_c"))
+    assert "| yolov5-spd-n | AP\\_S | +0.042 | +0.022 to +0.062 | better |" in text
+    assert text.startswith("# Comparison: a\\|b\\_c\n")
+    for table in text.split("## ")[1:]:
+        lines = [line for line in table.splitlines() if line.startswith("|")]
+        assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+
+
+def test_groups__are_told():
+    """Who draws groups reads how many there are."""
+    assert "120 images (val) in 9 groups by cam_" in " ".join(as_text(document(groups=9, group="cam_")).split())
+    assert set(FIGURES) == set(document()["arms"][0]["figures"])
