@@ -5,10 +5,8 @@ It is what ``--json`` prints and ``comparison.json`` holds; the report's texts a
 
 from __future__ import annotations
 
-import contextlib
 import re
 import statistics
-from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from ultralytics.utils import LOGGER
@@ -16,7 +14,7 @@ from ultralytics.utils import LOGGER
 from pixelkeep.errors import DataError, OptionError
 from pixelkeep.evaluation.comparison import Comparison, compare_arms
 from pixelkeep.experiments.arms import PROTOCOL, Arms, Run
-from pixelkeep.ultra.console import Bar
+from pixelkeep.ultra.console import progress_bar
 from pixelkeep.ultra.latency import measure_latency
 
 SCHEMA = 1
@@ -40,7 +38,7 @@ def describe(
     """
     first = next(iter(arms.values()))[0].result
     protocol = first.protocol
-    with _bar("resampling images") as progress:
+    with progress_bar("resampling images", unit="part") as progress:
         comparison = compare_arms(
             truth,
             {name: [run.predictions for run in members] for name, members in arms.items()},
@@ -71,23 +69,6 @@ def describe(
         "statistics": _statistics(comparison),
         "latency": measured,
     }
-
-
-@contextlib.contextmanager
-def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a function that shows how much is done."""
-    bars: list[Bar] = []
-
-    def show(done: int, total: int) -> None:
-        if not bars:
-            bars.append(Bar(desc=what, total=total, unit="part"))
-        bars[0].update(done - bars[0].n)
-
-    try:
-        yield show
-    finally:
-        for bar in bars:
-            bar.close()
 
 
 def _statistics(comparison: Comparison) -> dict:

@@ -6,11 +6,12 @@ terminals. ``--verbose`` brings them back.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ultralytics.data import base, dataset
@@ -123,3 +124,20 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="The image is already gray")
     for module in (trainer, validator, dataset, base):
         module.TQDM = Bar
+
+
+@contextlib.contextmanager
+def progress_bar(what: str, unit: str = "img") -> Iterator[Callable[[int, int], None]]:
+    """Give a function of how much is done and of how much, which shows it; there is no bar if it is never called."""
+    bars: list[Bar] = []
+
+    def show(done: int, total: int) -> None:
+        if not bars:
+            bars.append(Bar(desc=what, total=total, unit=unit))
+        bars[0].update(done - bars[0].n)
+
+    try:
+        yield show
+    finally:
+        for bar in bars:
+            bar.close()

@@ -10,7 +10,8 @@ from pixelkeep.datasets.convert import PROBLEMS, Division, Outcome, convert
 from pixelkeep.datasets.loading import Split, load_split
 from pixelkeep.datasets.spec import DatasetSpec
 from pixelkeep.errors import OptionError
-from pixelkeep.ultra.data import progress_bar, resolve_data
+from pixelkeep.ultra.console import progress_bar
+from pixelkeep.ultra.data import resolve_data
 from pixelkeep.ultra.settings import parse_assignments
 
 

@@ -3,10 +3,9 @@ Ultralytics."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from pixelkeep.datasets.loading import Split, load_split
 from pixelkeep.datasets.problems import Problems, to_csv
 from pixelkeep.datasets.spec import DatasetSpec, load_spec, read_mapping
 from pixelkeep.errors import DataError, choices, nearest
-from pixelkeep.ultra.console import Bar
+from pixelkeep.ultra.console import progress_bar
 from pixelkeep.writing import write_text
 
 FAR_LARGER = 2  # times the network's input: then a warning says what becomes of small objects
@@ -101,23 +100,6 @@ def _shrinking(split: Split, imgsz: int | list[int]) -> str:
         f"{split.problems.split}: images shrink {factor:.1f}-fold (from {middle.width}x{middle.height} to fit "
         f"{width}x{height}): an object of 12 pixels becomes {12 / factor:.1f}; a larger --imgsz keeps more of it"
     )
-
-
-@contextlib.contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a function that shows how much is done; there is no bar if it is never called."""
-    bars: list[Bar] = []
-
-    def show(done: int, total: int) -> None:
-        if not bars:
-            bars.append(Bar(desc=what, total=total, unit="img"))
-        bars[0].update(done - bars[0].n)
-
-    try:
-        yield show
-    finally:
-        for bar in bars:
-            bar.close()
 
 
 def write_resolved(spec: DatasetSpec) -> Path:

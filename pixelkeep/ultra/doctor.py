@@ -21,7 +21,8 @@ from pixelkeep.errors import DataError, OptionError
 from pixelkeep.evaluation import detection_limit
 from pixelkeep.ultra import names, runs
 from pixelkeep.ultra.checkpoints import check_weights, load, trained_size
-from pixelkeep.ultra.data import list_problems, progress_bar, read_split, resolve_data
+from pixelkeep.ultra.console import progress_bar
+from pixelkeep.ultra.data import list_problems, read_split, resolve_data
 from pixelkeep.ultra.definitions import check_model, resolve_model
 from pixelkeep.ultra.doctor_pictures import draw
 from pixelkeep.ultra.doctor_validation import bear_out
