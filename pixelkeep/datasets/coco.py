@@ -22,28 +22,32 @@ from pixelkeep.datasets.spec import DatasetSpec
 from pixelkeep.errors import DataError, choices, nearest
 
 
-def save_coco(path: Path, records: Sequence[ImageRecord], names: dict[int, str]) -> None:
+def save_coco(
+    path: Path, records: Sequence[ImageRecord], names: dict[int, str], category_ids: Sequence[int] = ()
+) -> None:
     """Write ``records`` as one COCO JSON file; images are named by their file name alone.
 
     Ids are those of the records where all of them have some and they can be told apart; else they count from 1, as
-    they do where one is 0, since pycocotools never matches an annotation whose id is 0.
+    they do where one is 0, since pycocotools never matches an annotation whose id is 0. Categories have the ids given
+    for them, else count from 1.
 
     Raises:
         DataError: Two images have the same file name.
     """
     image_ids = _ids([record.image_id for record in records])
     annotation_ids = iter(_ids([number for record in records for number in _own_ids(record)]))
+    categories = dict(zip(sorted(names), category_ids or range(1, len(names) + 1), strict=True))  # class to id
     images, annotations = [], []
     for image_id, record in zip(image_ids, records, strict=True):
         images.append({"id": image_id, "file_name": record.path.name, "width": record.width, "height": record.height})
-        for annotation in _annotations(record):
+        for annotation in _annotations(record, categories):
             annotations.append({"id": next(annotation_ids), "image_id": image_id, **annotation})
     taken = [image["file_name"] for image in images]
     if len(set(taken)) < len(taken):
         twice = next(name for name in taken if taken.count(name) > 1)
         raise DataError(f"{path}: two images are called '{twice}'; COCO tells them apart by that name")
-    categories = [{"id": index + 1, "name": name} for index, name in sorted(names.items())]
-    write_json(path, {"images": images, "annotations": annotations, "categories": categories})
+    named = [{"id": number, "name": names[index]} for index, number in categories.items()]
+    write_json(path, {"images": images, "annotations": annotations, "categories": named})
 
 
 def read_coco(
@@ -156,14 +160,15 @@ def _own_ids(record: ImageRecord) -> list[int | None]:
     return [number for ids, boxes in pairs for number in ([None] * len(boxes) if ids is None else ids.tolist())]
 
 
-def _annotations(record: ImageRecord) -> list[dict]:
+def _annotations(record: ImageRecord, categories: dict[int, int]) -> list[dict]:
     annotations = []
     for box, label, area, hard in zip(record.boxes, record.classes, record.areas, record.difficult, strict=True):
-        annotation = {"category_id": int(label) + 1, "bbox": _xywh(box), "area": float(area), "iscrowd": 0}
+        annotation = {"category_id": categories[int(label)], "bbox": _xywh(box), "area": float(area), "iscrowd": 0}
         annotations.append({**annotation, "ignore": 1} if hard else annotation)
     for region in record.regions:
         x, y, w, h = _xywh(region)
-        annotations.append({"category_id": 1, "bbox": [x, y, w, h], "area": w * h, "iscrowd": 1})
+        first = next(iter(categories.values()))
+        annotations.append({"category_id": first, "bbox": [x, y, w, h], "area": w * h, "iscrowd": 1})
     return annotations
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pixelkeep.datasets.forms import COCO
 from pixelkeep.datasets.loading import Split, load_split
 from pixelkeep.datasets.problems import Problems, to_csv
 from pixelkeep.datasets.record import ImageRecord
@@ -123,8 +124,10 @@ def _divided(loaded: dict[str, Split], division: Division | None) -> tuple[dict[
 
 def _write(root: Path, spec: DatasetSpec, form: str, splits: dict[str, list[ImageRecord]], link: bool) -> None:
     for split, records in splits.items():
-        save_split(form, root, split, records, spec.names, link)
+        save_split(form, root, split, records, spec.names, link, spec.category_ids)
     others = dict(spec.others)
+    if spec.category_ids and form != COCO:  # whose files hold them
+        others["category_ids"] = list(spec.category_ids)
     if spec.channels != 3:
         others["channels"] = spec.channels
     if spec.stretch:

@@ -7,6 +7,7 @@ names (COCO, VOC), an ignored one need not stand there.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 from pixelkeep.datasets.coco_file import read_coco_file
@@ -44,6 +45,41 @@ def class_names(
         raise DataError(f"{file}: no class is left: all of {choices(labels)} are under 'ignore:'")
     labels += [name for name in ignore if name not in labels]
     return dict(enumerate(names)), tuple(labels), ignore
+
+
+def category_ids(
+    file: Path, d: dict, form: str, splits: dict[str, list[Path]], names: dict[int, str]
+) -> tuple[int, ...]:
+    """Return the id of each class in the dataset's COCO files, so that results can be read beside them.
+
+    Ids that do not rise with the class numbers are not used: the order of ids is the order of classes everywhere.
+
+    Args:
+        file, d, form, splits: As of :func:`class_names`.
+        names: The network's classes by number.
+
+    Returns:
+        The ids, or () where classes count from 1.
+
+    Raises:
+        DataError: The YAML gives ids that cannot be used.
+    """
+    if (given := d.get("category_ids")) is not None:
+        numbers = given if isinstance(given, list) and all(type(number) is int for number in given) else []
+        if len(numbers) != len(names) or not _rise(numbers):
+            raise DataError(f"{file}: 'category_ids: {given}' must be {len(names)} rising numbers, one for each class")
+        return tuple(numbers)
+    if form != COCO:
+        return ()
+    path = next(splits[split][0] for split in ("val", "test", "train") if splits.get(split))
+    known = {name: number for number, name in read_coco_file(path).categories.items()}
+    found = [known.get(name) for name in names.values()]
+    usable = all(type(number) is int for number in found) and _rise(found)
+    return tuple(found) if usable and found != list(range(1, len(found) + 1)) else ()
+
+
+def _rise(numbers: list[int]) -> bool:
+    return all(one < other for one, other in pairwise(numbers))
 
 
 def _nearest(name: str, labels: list[str]) -> str:

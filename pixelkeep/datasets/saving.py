@@ -23,7 +23,13 @@ COCO_HOLDS = ("difficult", "areas", "regions", "image_id", "ids", "region_ids")
 
 
 def save_split(
-    form: str, root: Path, split: str, records: Sequence[ImageRecord], names: dict[int, str], link: bool = False
+    form: str,
+    root: Path,
+    split: str,
+    records: Sequence[ImageRecord],
+    names: dict[int, str],
+    link: bool = False,
+    category_ids: Sequence[int] = (),
 ) -> None:
     """Write the images, annotations and extras of a split in one of the forms `WRITTEN`.
 
@@ -34,6 +40,7 @@ def save_split(
         records: The images; copied unless they are there already.
         names: Class number to class name.
         link: Whether to link images instead.
+        category_ids: The id of each class in COCO files; () for numbers from 1.
 
     Raises:
         DataError: Two images would share a name, an image is missing, or a class has no name.
@@ -41,7 +48,7 @@ def save_split(
     if form != COCO:
         (save_voc if form == VOC else save_yolo)(root, split, records, names, link)
         return
-    save_coco(root / "annotations" / f"{split}.json", records, names)
+    save_coco(root / "annotations" / f"{split}.json", records, names, category_ids)
     folder = root / "images" / split
     named = [(copy_image(r.path, folder, link).relative_to(root).as_posix(), r) for r in records]
     if any(record.polygons for record in records):

@@ -18,11 +18,11 @@ import yaml
 
 from pixelkeep.datasets.entries import channel_count, extras_files, image_folders, stretch_percentiles, voc_pixels
 from pixelkeep.datasets.forms import COCO, INCLUSIVE, SPLITS, VISDRONE, VOC, YOLO, form_of, listed
-from pixelkeep.datasets.naming import class_names
+from pixelkeep.datasets.naming import category_ids, class_names
 from pixelkeep.errors import DataError, choices, nearest
 
 IMAGE_ENDINGS = frozenset(".avif .bmp .dng .heic .heif .jp2 .jpeg .jpeg2000 .jpg .mpo .png .tif .tiff .webp".split())
-OWN_KEYS = ("format", "images", "ignore", "label_names", "voc_pixels", "extras", "stretch")
+OWN_KEYS = ("format", "images", "ignore", "label_names", "voc_pixels", "extras", "stretch", "category_ids")
 KNOWN_KEYS = ("path", "names", "nc", "channels", "download", "source", *OWN_KEYS, *SPLITS)
 
 
@@ -44,6 +44,7 @@ class DatasetSpec:
         voc_pixels: For VOC, whether corners count pixels from 1 (inclusive) or are edges as they are.
         ignore: Classes whose objects become regions to ignore.
         labels: The names of all labels in the order of their numbers, the ignored ones too; () for ``names``.
+        category_ids: The id of each class in COCO files; () for numbers from 1.
     """
 
     file: Path
@@ -59,6 +60,7 @@ class DatasetSpec:
     voc_pixels: str = INCLUSIVE
     ignore: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    category_ids: tuple[int, ...] = ()
 
     def classes(self) -> np.ndarray:
         """Return for each label number the number of its class, -1 for one to ignore; int (labels,)."""
@@ -113,6 +115,8 @@ class DatasetSpec:
             d["voc_pixels"] = self.voc_pixels
         if self.ignore:
             d |= {"ignore": list(self.ignore), "label_names": list(self.labels)}
+        if self.category_ids:
+            d["category_ids"] = list(self.category_ids)
         return d
 
 
@@ -172,6 +176,7 @@ def load_spec(file: Path, folder: str | None = None, needs: tuple[str, ...] = ("
         voc_pixels=voc_pixels(file, d),
         ignore=ignore,
         labels=labels,
+        category_ids=category_ids(file, d, form, splits, names),
     )
 
 

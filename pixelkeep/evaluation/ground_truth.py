@@ -25,15 +25,20 @@ BOX = "[x, y, width, height] in pixels, finite and with no negative side"
 
 
 class GroundTruthBuilder:
-    """Collect labelled images into one ground truth; the class with index i becomes the category with id i + 1.
+    """Collect labelled images into one ground truth.
+
+    Args:
+        names: The classes' names.
+        category_ids: Their ids, rising; None for 1, 2, 3 ...
 
     Errors: DataError for values that cannot be evaluated, naming the image file and the record.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], category_ids: Sequence[int] | None = None) -> None:
         if not names:
             raise DataError("the ground truth has no class names; expected at least one")
         self.names = list(names)
+        self.category_ids = list(category_ids or range(1, len(names) + 1))
         self._images: dict[int, dict[str, Any]] = {}
         self._annotations: list[dict[str, Any]] = []
 
@@ -78,14 +83,15 @@ class GroundTruthBuilder:
         )
         records = [self._object(file, image_id, *values) for values in objects]
         for box in _sides([] if regions is None else regions, f"{file}: regions").tolist():
-            records += [_annotation(image_id, index + 1, box, None, 1, 1) for index in range(len(self.names))]
+            records += [_annotation(image_id, category, box, None, 1, 1) for category in self.category_ids]
         size = {"width": int(width), "height": int(height)}
         self._images[image_id] = {"id": int(image_id), "file_name": str(file), **size}
         self._annotations += records
 
     def build(self) -> dict[str, Any]:
         """Return the ground truth as a COCO document; see `normalise` for its form."""
-        categories = [{"id": index + 1, "name": name} for index, name in enumerate(self.names)]
+        pairs = zip(self.category_ids, self.names, strict=True)
+        categories = [{"id": number, "name": name} for number, name in pairs]
         images = list(self._images.values())
         return normalise({"images": images, "categories": categories, "annotations": self._annotations})
 
@@ -95,7 +101,7 @@ class GroundTruthBuilder:
         """Return one labelled object as an annotation."""
         if index not in range(len(self.names)):
             raise DataError(f"{file}: class index {index:g}; expected 0 to {len(self.names) - 1}")
-        return _annotation(image_id, int(index) + 1, box, area, 0, int(bool(ignore)))
+        return _annotation(image_id, self.category_ids[int(index)], box, area, 0, int(bool(ignore)))
 
 
 def normalise(ground_truth: GroundTruth) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def build_truth(
     classes: list[int] | None = None,
     single_cls: bool = False,
 ) -> tuple[dict, dict[str, int]]:
-    """Build the ground truth.
+    """Build the ground truth, with the ids that a COCO file has, so that results can be read beside that file.
 
     Args:
         records: The images that are validated on.
@@ -30,10 +30,11 @@ def build_truth(
     Returns:
         The ground truth in COCO form, and the image id of each image file.
     """
-    builder = GroundTruthBuilder([spec.names[i] for i in range(len(spec.names))])
+    builder = GroundTruthBuilder([spec.names[i] for i in range(len(spec.names))], spec.category_ids)
     image_ids = {}
     # Sorted by name: the loader's order depends on the batch shapes, ids must not.
-    for image_id, record in enumerate(sorted(records, key=lambda record: str(record.path)), start=1):
+    ordered = sorted(records, key=lambda record: str(record.path))
+    for image_id, record in zip(_ids(ordered), ordered, strict=True):
         kept = np.ones(len(record.boxes), bool) if classes is None else np.isin(record.classes, classes)
         builder.add_image(
             relative(record.path, spec.root),
@@ -48,6 +49,12 @@ def build_truth(
         )
         image_ids[str(record.path)] = image_id
     return builder.build(), image_ids
+
+
+def _ids(records: list[ImageRecord]) -> list[int]:
+    """Return ids that tell the images apart: their own in a COCO file, else 1, 2, 3 ..."""
+    own = [record.image_id for record in records]
+    return own if None not in own and len(set(own)) == len(own) else list(range(1, len(own) + 1))
 
 
 def relative(path: Path, root: Path) -> str:

@@ -64,6 +64,7 @@ class Validator(WholePlots, DetectionValidator):
             self.truth, self._image_ids = build_truth(
                 dataset.records, dataset.spec, classes=self.args.classes, single_cls=self.args.single_cls
             )
+            self._category_ids = np.array([category["id"] for category in self.truth["categories"]])
             self.args.max_det = self.limit or detection_limit(self.truth)
             self._evaluator = CocoEvaluator(self.truth, max_dets=self.args.max_det)
         self._collected = {}
@@ -90,9 +91,11 @@ class Validator(WholePlots, DetectionValidator):
             prepared = self._prepare_batch(index, batch)
             boxes = self.scale_preds(pred, prepared)["bboxes"]
             number = self._image_ids[prepared["im_file"]]
-            image = torch.full_like(pred["conf"], number)[:, None]
-            rows = torch.cat([image, pred["cls"][:, None] + 1, boxes, pred["conf"][:, None]], 1)
-            self._collected[number] = rows.double().cpu().numpy()  # (n, 7): image, category, x1, y1, x2, y2, score
+            found = torch.cat([boxes, pred["conf"][:, None]], 1).double().cpu().numpy()
+            category = self._category_ids[pred["cls"].int().cpu().numpy()]
+            images = np.full(len(found), float(number))  # in double precision, for ids of many digits
+            # (n, 7): image, category, x1, y1, x2, y2, score
+            self._collected[number] = np.column_stack([images, category, found])
 
     def gather_stats(self) -> None:
         """Bring the detections of all processes together on the first."""

@@ -14,7 +14,7 @@ import pytest
 
 from pixelkeep.datasets import convert as converting
 from pixelkeep.datasets.convert import Division, convert
-from pixelkeep.datasets.files import write_image
+from pixelkeep.datasets.files import read_json, write_image
 from pixelkeep.datasets.loading import load_split
 from pixelkeep.datasets.record import ImageRecord
 from pixelkeep.datasets.saving import WRITTEN, save_split, save_yaml
@@ -23,6 +23,7 @@ from pixelkeep.errors import DataError, OptionError, PixelkeepError
 
 NAMES = {0: "person", 1: "bicycle & car", 2: "straße"}
 FIELDS = ("boxes", "areas", "regions")
+CATEGORY_IDS = (0, 17, 90)
 
 
 def random_dataset(root: Path, form: str, seed: int, images: int = 6) -> DatasetSpec:
@@ -252,3 +253,29 @@ def test_form__that_cannot_be_written_refused(tmp_path):
     for form, message in (("visdrone", "not one of yolo, coco, voc"), ("cocoo", "did you mean 'coco'")):
         with pytest.raises(OptionError, match=message):
             convert(spec, form, tmp_path / "out")
+
+
+@pytest.mark.parametrize("form", ["yolo", "voc", "coco"])
+def test_category_ids__come_back(tmp_path, form):
+    """The ids of a COCO file's categories survive a form that has none."""
+    spec = random_dataset(tmp_path, "coco", seed=3)
+    for split in ("train", "val"):
+        save_split("coco", tmp_path / "set", split, load_split(spec, split).records, NAMES, category_ids=CATEGORY_IDS)
+    spec = load_spec(spec.file)
+    assert spec.category_ids == CATEGORY_IDS
+    between = convert(spec, form, tmp_path / "between").yaml
+    back = convert(load_spec(between), "coco", tmp_path / "back").yaml
+    for split in ("train", "val"):
+        before, after = (read_json(file.parent / "annotations" / f"{split}.json") for file in (spec.file, back))
+        assert after["categories"] == before["categories"]
+        crowdless = [[a for a in d["annotations"] if not a["iscrowd"]] for d in (before, after)]
+        assert [a["category_id"] for a in crowdless[0]] == [a["category_id"] for a in crowdless[1]]
+
+
+@pytest.mark.parametrize("given", ["[1, 2]", "[3, 2, 5]", "[1, 1, 2]", "[1, 2, x]", "7"])
+def test_category_ids__bad(tmp_path, given):
+    """Ids that cannot tell the classes apart, or stand in another order than they, are refused in one line."""
+    spec = random_dataset(tmp_path, "yolo", seed=4)
+    spec.file.write_text(spec.file.read_text(encoding="utf-8") + f"category_ids: {given}\n", encoding="utf-8")
+    with pytest.raises(DataError, match="must be 3 rising numbers"):
+        load_spec(spec.file)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from ultralytics import YOLO
 
 from pixelkeep.datasets.demo import write_demo
+from pixelkeep.datasets.loading import load_split
+from pixelkeep.datasets.saving import save_split, save_yaml
 from pixelkeep.datasets.spec import load_spec
 from pixelkeep.ultra.data import write_resolved
 from pixelkeep.ultra.validation import JUDGE
@@ -87,3 +92,25 @@ def test_ids__follow_names_not_batch_order(spec, tmp_path):
     names = [image["file_name"] for image in truth["images"]]
     assert names == sorted(names) and [image["id"] for image in truth["images"]] == list(range(1, 7))
     assert all(not Path(name).is_absolute() for name in names)
+
+
+def test_ids__those_of_a_coco_file(spec, tmp_path):
+    """Detections name images and categories as the COCO file does, so pycocotools reads them beside that very file."""
+    categories = tuple(7 * number + 3 for number in spec.names)
+    for split in ("train", "val"):
+        records = load_split(spec, split).records
+        # Ids of ten digits, which single precision cannot hold, against the order of the names; nothing ignored, which
+        # pycocotools takes otherwise.
+        plain = {"regions": None, "difficult": None}
+        records = [replace(r, image_id=4_000_000_001 - place, **plain) for place, r in enumerate(records)]
+        save_split("coco", tmp_path / "set", split, records, spec.names, category_ids=categories)
+    save_yaml(tmp_path / "set" / "data.yaml", ("train", "val"), spec.names, "coco")
+    found = validate(load_spec(tmp_path / "set" / "data.yaml"), tmp_path).detections().records()
+
+    file = COCO(tmp_path / "set" / "annotations" / "val.json")
+    assert {row["category_id"] for row in found} <= set(categories) and min(file.getImgIds()) > 2**31
+    judge = COCOeval(file, file.loadRes(found), "bbox")
+    judge.evaluate()
+    judge.accumulate()
+    precision = judge.eval["precision"][..., 0, -1]
+    assert precision[precision > -1].min() == pytest.approx(1)
