@@ -32,10 +32,7 @@ def convert(
         str | None,
         o.option("--group", metavar="REGEX", help="Keep images together by this regex's first group.", panel=DIVIDE),
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        o.option("--set", metavar="KEY=VALUE", help="path=FOLDER: the folder of the source.", panel=o.MORE),
-    ] = None,
+    set_: o.DatasetFolder = None,
     json: o.Json = False,
     verbose: o.Verbose = False,
 ) -> None:

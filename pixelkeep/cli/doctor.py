@@ -31,6 +31,7 @@ def doctor(
         o.option("--weights", metavar="FILE", help="Checkpoint (.pt) to validate: is the advice borne out?"),
     ] = None,
     device: o.Device = None,
+    set_: o.DatasetFolder = None,
     project: o.Project = None,
     name: o.Name = None,
     exist_ok: o.ExistOk = None,
@@ -41,9 +42,11 @@ def doctor(
     with session(verbose):
         from pixelkeep.report.doctor import doctor_text
         from pixelkeep.ultra.doctor import examine
+        from pixelkeep.ultra.settings import dataset_folder
 
         document, folder = examine(
             data=data,
+            path=dataset_folder(set_, "doctor"),
             imgsz=imgsz,
             model=model,
             batch=batch,

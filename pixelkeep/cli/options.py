@@ -53,6 +53,10 @@ Set = Annotated[
     list[str] | None,
     option("--set", help="Any other Ultralytics setting; repeat it.", metavar="KEY=VALUE", panel=MORE),
 ]
+DatasetFolder = Annotated[
+    list[str] | None,
+    option("--set", help="path=FOLDER: the folder of the dataset.", metavar="KEY=VALUE", panel=MORE),
+]
 Project = Annotated[
     str | None, option("--project", metavar="TEXT", help="Folder for runs.", panel=RUN, default="runs/COMMAND")
 ]

@@ -9,10 +9,9 @@ from ultralytics.utils import LOGGER
 from pixelkeep.datasets.convert import PROBLEMS, Division, Outcome, convert
 from pixelkeep.datasets.loading import Split, load_split
 from pixelkeep.datasets.spec import DatasetSpec
-from pixelkeep.errors import OptionError
 from pixelkeep.ultra.console import progress_bar
 from pixelkeep.ultra.data import resolve_data
-from pixelkeep.ultra.settings import parse_assignments
+from pixelkeep.ultra.settings import dataset_folder
 
 
 def convert_data(
@@ -37,10 +36,7 @@ def convert_data(
     Raises:
         PixelkeepError: Anything that cannot be used; nothing has been written then.
     """
-    given = parse_assignments(assignments or [])
-    if unknown := next((key for key in given if key != "path"), None):
-        raise OptionError(f"--set {unknown}: has no effect in convert; only path=FOLDER, the dataset's folder, has one")
-    spec = resolve_data(source, None if given.get("path") is None else str(given["path"]), needs=("train",))
+    spec = resolve_data(source, dataset_folder(assignments, "convert"), needs=("train",))
     outcome = convert(spec, form, output, link=link, division=division, load=_load)
     for report in outcome.problems:
         if summary := report.summary(spec.root):

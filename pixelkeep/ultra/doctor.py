@@ -77,6 +77,7 @@ class Case:
 def examine(
     *,
     data: str | None,
+    path: str | None = None,
     imgsz: int | list[int] | None = None,
     model: str | None = None,
     batch: int = 16,
@@ -90,7 +91,7 @@ def examine(
     """Examine a dataset.
 
     Args:
-        data: As :func:`pixelkeep.ultra.data.resolve_data` takes it.
+        data, path: As :func:`pixelkeep.ultra.data.resolve_data` takes them.
         imgsz: Image size in pixels, or height and width; 640 or what the weights were trained on by default.
         model: As :func:`pixelkeep.ultra.definitions.resolve_model` takes it; the weights or the default model if None.
         batch: Images a training step, for the memory.
@@ -108,7 +109,8 @@ def examine(
     if device is not None and weights is None:
         raise OptionError(f"--device {device} has no effect without --weights: only their validation uses a device")
     checked = None if weights is None else check_weights(weights)
-    case = _open(data, imgsz or (640 if checked is None else trained_size(load(checked))), model, batch, checked)
+    imgsz = imgsz or (640 if checked is None else trained_size(load(checked)))
+    case = _open(resolve_data(data, path), imgsz, model, batch, checked)
     if checked is not None:
         check_classes(load(checked), case.spec, checked, single_cls=False)
         if "val" in case.refused:
@@ -133,7 +135,7 @@ def examine(
         list_problems(folder, [split.problems for split in case.splits.values()])
         draw(folder, case.spec, case.objects, document, pairs)
         if checked is not None:
-            settings = {"data": data, "imgsz": _sides(case.size), "device": device}
+            settings = {"data": data, "path": path, "imgsz": _sides(case.size), "device": device}
             document["validation"], said = bear_out(checked, settings, case.objects["val"], case.goal, folder)
             document["advice"] += [asdict(item) for item in said]
         runs.write_json(folder / "doctor.json", document)
@@ -144,10 +146,9 @@ def _sides(size: Size) -> int | list[int]:
     return size[0] if size[0] == size[1] else list(size)
 
 
-def _open(data: str | None, imgsz: int | list[int], model: str | None, batch: int, weights: Path | None) -> Case:
+def _open(spec: DatasetSpec, imgsz: int | list[int], model: str | None, batch: int, weights: Path | None) -> Case:
     """Read what is examined."""
     resolved = resolve_model(model or (DEFAULT_MODEL if weights is None else str(weights)))
-    spec = resolve_data(data)
     probe = Probe(check_model(resolved, spec.channels), spec.channels, len(spec.names))
     step = max(probe.strides())
     sides = [imgsz] * 2 if isinstance(imgsz, int) else [imgsz[0], imgsz[-1]]

@@ -61,6 +61,16 @@ def parse_assignments(assignments: list[str]) -> dict:
     return settings
 
 
+def dataset_folder(assignments: list[str] | None, command: str) -> str | None:
+    """Return the folder of ``path=FOLDER``, the only assignment that commands take which have no other settings."""
+    given = parse_assignments(assignments or [])
+    if unknown := next((key for key in given if key != "path"), None):
+        raise OptionError(
+            f"--set {unknown}: has no effect in {command}; only path=FOLDER, the dataset's folder, has one"
+        )
+    return None if given.get("path") is None else str(given["path"])
+
+
 def merge(flags: dict, *, command: str, recipe: str | None = None, assignments: list[str] | None = None) -> dict:
     """Merge defaults, recipe, flags and assignments, later ones winning, and check the outcome.
 

@@ -50,6 +50,8 @@ def test_text__ends_with_the_folder(data, tmp_path, monkeypatch, capsys):
         (["--data", "{data}", "--weights", "none.pt"], "weights 'none.pt' not found"),
         (["--data", "{data}", "--device", "cpu"], "--device cpu has no effect without --weights"),
         (["--data", "{data}", "--imgsz", "8"], "'8' is not a number of pixels"),
+        (["--data", "{data}", "--set", "epochs=3"], "--set epochs: has no effect in doctor"),
+        (["--data", "hituav", "--set", "path=nowhere"], "--set path=nowhere: not a folder"),
     ],
 )
 def test_bad_input__is_one_line(args, said, data, tmp_path, monkeypatch, capsys):
