@@ -1,7 +1,8 @@
 """Model names: ``<host>-<block>[-p2]-<scale>`` such as ``yolov5-spd-n``, and where their YAML lies.
 
-A name is a family (one YAML) and a scale letter. ``yolov5n-spd`` (Ultralytics' spelling), ``yolov5-spd-n.yaml`` and
-``yolov5-n`` (Ultralytics' own definition) are accepted too, from any working directory.
+A name is a family (one YAML) and a scale letter, or the family alone where it comes in one size, as
+``resnet50-spd-cls`` does. ``yolov5n-spd`` (Ultralytics' spelling), ``yolov5-spd-n.yaml`` and ``yolov5-n``
+(Ultralytics' own definition) are accepted too, from any working directory.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ _INNER_SCALE = re.compile(r"^(?P<host>yolov?\d+)(?P<scale>[a-z])(?P<rest>-.+)?$"
 
 @dataclass(frozen=True)
 class ModelName:
-    """A family's YAML file and a scale letter."""
+    """A family's YAML file and a scale letter, which is empty where the family has one size."""
 
     family: str
     scale: str
     path: Path
 
     def __str__(self) -> str:
-        return f"{self.family}-{self.scale}"
+        return f"{self.family}-{self.scale}" if self.scale else self.family
 
     def definition(self) -> dict:
         """Return the model dictionary as Ultralytics' ``yaml_model_load`` would, scale included."""
@@ -43,6 +44,12 @@ class ModelName:
 def our_families() -> list[str]:
     """Return the names of the families that this project defines."""
     return assets.names("models")
+
+
+def sizes(family: str) -> list[str]:
+    """Return the model names of a family: one for each scale, or the family's own where it has none."""
+    path = _family_yaml(family)
+    return ([f"{family}-{scale}" for scale in _scales(path)] or [family]) if path else []
 
 
 @cache
@@ -64,9 +71,13 @@ def parse(name: str) -> ModelName | None:
     for ending in YAML_ENDINGS:
         stem = stem.removesuffix(ending)
     if path := _family_yaml(stem):
+        if not _scales(path):
+            return ModelName(stem, "", path)
         raise ModelError(f"model '{name}': which size? One of {choices(f'{stem}-{s}' for s in _scales(path))}")
     for family, scale in _splits(stem):
         if path := _family_yaml(family):
+            if not _scales(path):
+                raise ModelError(f"model '{name}': {family} comes in one size; write '{family}'")
             if scale not in _scales(path):
                 raise ModelError(f"model '{name}': {family} has no size '{scale}'; one of {choices(_scales(path))}")
             return ModelName(family, scale, path)
@@ -84,7 +95,9 @@ def _splits(stem: str) -> list[tuple[str, str]]:
 
 
 def _family_yaml(family: str) -> Path | None:
-    path = assets.find("models", family) or (stock_yaml(family) if family.startswith("yolo") else None)
+    if path := assets.find("models", family):
+        return path
+    path = stock_yaml(family) if family.startswith("yolo") else None
     return path if path and _scales(path) else None
 
 
@@ -101,10 +114,9 @@ def _load(path: Path, scale: str, shown: str) -> dict:
 
 def suggest(name: str, otherwise: str = "") -> str:
     """Return a hint to the nearest model name, or to the nearest family where no size is given; see ``nearest``."""
-    files = {family: assets.find("models", family) for family in our_families()}
-    files |= {family: path for family in STOCK_FAMILIES if (path := stock_yaml(family))}
+    families = [*our_families(), *(family for family in STOCK_FAMILIES if stock_yaml(family))]
     sized = _TRAILING_SCALE.match(name) or _INNER_SCALE.match(name)
-    known = [f"{family}-{scale}" for family, path in files.items() for scale in _scales(path)] if sized else files
+    known = [model for family in families for model in sizes(family)] if sized else families
     return nearest(name, known, otherwise)
 
 
@@ -130,8 +142,11 @@ def extend_yaml_load(load: Callable[[str | Path], dict], tasks: ModuleType) -> C
 
 
 def _load_file(path: Path, load: Callable[[str | Path], dict]) -> dict:
-    """Load an existing YAML file; its scale may also stand at the end of its name."""
+    """Load an existing YAML file; its scale may also stand at the end of its name, and a single one needs no name."""
     d = load(path)
-    if not d["scale"] and (match := _TRAILING_SCALE.match(path.stem)) and match["scale"] in (d.get("scales") or {}):
+    scales = d.get("scales") or {}
+    if not d["scale"] and (match := _TRAILING_SCALE.match(path.stem)) and match["scale"] in scales:
         d["scale"] = match["scale"]
+    elif not d["scale"] and len(scales) == 1:
+        (d["scale"],) = scales
     return d

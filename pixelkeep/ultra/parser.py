@@ -5,8 +5,9 @@ limits and repeats only for its own classes. So rows with a registered name are 
 channel arithmetic, the stock parser runs, and the real blocks are put in the stand-ins' places:
 
 - a block with an output-channel argument is stood in for by ``Conv`` (scaled, limited and repeated as any Conv);
-- a block with a channel rule by ``Index``, which has no parameters and whose output channels are taken literally;
-  its input channels come from parsing the rows before it on the meta device;
+- a block with a channel rule, or with outputs that the width does not scale, by ``Index``, which has no parameters
+  and whose output channels are taken literally; the input channels that the rule needs come from parsing the rows
+  before it on the meta device;
 - the input channels of every replaced row are read off a probe: a ``Conv`` row appended after the head, which is
   cut off again.
 """
@@ -40,15 +41,16 @@ class _Row:
     """One YAML row that names a registered block."""
 
     index: int
-    source: int  # the row's "from": where its input comes from
+    sources: list[int]  # the row's "from": where its inputs come from
     repeats: int
     name: str
     spec: BlockSpec
     args: list
 
     @property
-    def absolute_source(self) -> int:
-        return self.index + self.source if self.source < 0 else self.source
+    def source(self) -> int:
+        """The first source."""
+        return self.sources[0]
 
 
 def extend_parser(parse: Parse, tasks: ModuleType) -> Parse:
@@ -165,17 +167,28 @@ def _registered_rows(d: dict) -> list[_Row]:
     for index, (source, repeats, name, args) in enumerate(d["backbone"] + d["head"]):
         if name not in REGISTRY:
             continue
-        if not isinstance(source, int):
-            raise ModelError(f"{_where(d, index)}: {name} takes one input, so 'from' must be one number")
-        if source != -1 and not -index <= source < index:
-            raise ModelError(f"{_where(d, index)}: {name} takes its input from row {source}, which is no earlier row")
         spec, args = REGISTRY[name], [_resolve(arg, d) for arg in args]
+        sources = _sources(source, index, name, spec, d)
         if spec.out_channels is None and not (args and isinstance(args[0], (int, float)) and args[0] >= 1):
             raise ModelError(f"{_where(d, index)}: {name} needs its output channels as first argument, 1 or more")
-        if spec.out_channels is not None and repeats != 1:
-            raise ModelError(f"{_where(d, index)}: {name} changes its channels by itself, so repeats must be 1")
-        rows.append(_Row(index, source, repeats, name, spec, args))
+        if not spec.repeatable and repeats != 1:
+            raise ModelError(f"{_where(d, index)}: {name} has channels that no scale changes, so repeats must be 1")
+        rows.append(_Row(index, sources, repeats, name, spec, args))
     return rows
+
+
+def _sources(given: Any, index: int, name: str, spec: BlockSpec, d: dict) -> list[int]:
+    sources = given if isinstance(given, list) else [given]
+    if spec.sources == "one" and not isinstance(given, int):
+        raise ModelError(f"{_where(d, index)}: {name} takes one input, so 'from' must be one number")
+    if not sources or not all(isinstance(source, int) for source in sources):
+        raise ModelError(f"{_where(d, index)}: 'from' must be a number or a list of numbers")
+    if spec.sources == "all" and len(sources) < 2:
+        raise ModelError(f"{_where(d, index)}: {name} takes several inputs, so 'from' must be a list of numbers")
+    for source in sources:
+        if source != -1 and not -index <= source < index:
+            raise ModelError(f"{_where(d, index)}: {name} takes its input from row {source}, which is no earlier row")
+    return sources
 
 
 def _resolve(arg: Any, d: dict) -> Any:
@@ -194,30 +207,36 @@ def _build(parse: Parse, tasks: ModuleType, d: dict, ch: int, verbose: bool, row
     layers = deepcopy(d["backbone"] + d["head"])
     for row in rows:
         layers[row.index] = _stand_in(row, parse, d, ch, layers)
-    probes = [_probe(row) for row in rows]
+    probes = [_probe(row, source) for row in rows for source in row.sources]
     model, _ = parse({**d, "backbone": layers, "head": probes}, ch, False)
 
-    parsed, probed = list(model)[:total], list(model)[total:]
-    for row, probe in zip(rows, probed, strict=True):
-        c1 = probe.conv.in_channels if row.index else ch
-        parsed[row.index] = _real_block(row, parsed[row.index], c1, probe.act, d)
+    parsed, probed = list(model)[:total], iter(list(model)[total:])
+    for row in rows:
+        own = [next(probed) for _ in row.sources]
+        channels = [probe.conv.in_channels if row.index else ch for probe in own]
+        c1 = channels if row.spec.sources == "all" else channels[0]
+        parsed[row.index] = _real_block(row, parsed[row.index], c1, own[0].act, d)
     if verbose:
         _print_table(parsed, d, tasks)
     return nn.Sequential(*parsed), _save_list(parsed)
 
 
-def _probe(row: _Row) -> list:
-    """Return a row whose Conv shows the input channels of ``row`` and the YAML's activation."""
-    return [max(row.absolute_source, 0), 1, "Conv", [8, 1, 1]]
+def _probe(row: _Row, source: int) -> list:
+    """Return a row whose Conv shows the channels of one source of ``row`` and the YAML's activation."""
+    return [max(row.index + source if source < 0 else source, 0), 1, "Conv", [8, 1, 1]]
 
 
 def _stand_in(row: _Row, parse: Parse, d: dict, ch: int, layers: list) -> list:
-    if row.spec.out_channels is None:
+    if row.spec.head:
+        return [row.sources[:-1], 1, "Detect", row.args]
+    if row.spec.repeatable:
         return [row.source, row.repeats, "Conv", [row.args[0], 1, 1]]
+    if row.spec.out_channels is None:
+        return [row.source, 1, "Index", [int(row.args[0])]]
     c1 = ch
     if row.index:
         scale = d.get("scale") or next(iter(d.get("scales") or []), "")  # stock's choice; its warning comes once
-        rows = {"backbone": deepcopy(layers[: row.index]), "head": [_probe(row)]}
+        rows = {"backbone": deepcopy(layers[: row.index]), "head": [_probe(row, row.source)]}
         with torch.device("meta"):
             before, _ = parse({**d, **rows, "scale": scale}, ch, False)
         c1 = before[-1].conv.in_channels
@@ -227,20 +246,28 @@ def _stand_in(row: _Row, parse: Parse, d: dict, ch: int, layers: list) -> list:
         raise ModelError(f"{_where(d, row.index)}: {row.name}: {error}") from error
 
 
-def _real_block(row: _Row, stand_in: nn.Module, c1: int, activation: nn.Module, d: dict) -> nn.Module:
+def _real_block(row: _Row, stand_in: nn.Module, c1: int | list[int], activation: nn.Module, d: dict) -> nn.Module:
     """Build the block, once for each Conv of the stand-in: the stock parser has scaled repeats and channels."""
     try:
-        if rule := row.spec.out_channels:
+        if row.spec.head:
+            built = [row.spec.block.of(stand_in)]
+        elif rule := row.spec.out_channels:
             built = [row.spec.build(c1, rule(c1), row.args, activation)]
+        elif not row.spec.repeatable:
+            built = [row.spec.build(c1, int(row.args[0]), row.args[1:], activation)]
         else:
             convs = [m for m in stand_in.modules() if isinstance(m, nn.Conv2d)]
             # Every repeat takes the same input channels, as in the stock parser.
-            built = [row.spec.build(c1, conv.out_channels, row.args[1:], activation) for conv in convs]
-    except (TypeError, ValueError, RuntimeError) as error:
+            inside = [len(convs)] if row.spec.repeats_inside else []
+            built = [
+                row.spec.build(c1, conv.out_channels, [*inside, *row.args[1:]], activation)
+                for conv in (convs[:1] if inside else convs)
+            ]
+    except (TypeError, ValueError, RuntimeError, ImportError) as error:
         reason = str(error).removeprefix(f"{row.name}: ")
         raise ModelError(f"{_where(d, row.index)}: {row.name}: {reason}") from error
     block = built[0] if len(built) == 1 else nn.Sequential(*built)
-    block.i, block.f = stand_in.i, stand_in.f
+    block.i, block.f = stand_in.i, row.sources if len(row.sources) > 1 else row.source
     block.type = f"{row.spec.block.__module__}.{row.spec.block.__name__}"
     block.np = sum(p.numel() for p in block.parameters())
     return block

@@ -1,15 +1,16 @@
 """The table of blocks that a model YAML may name: one row a block, with its channel rule.
 
-Two rules exist. By default a row's first argument is the block's output channels, scaled by the model's width like a
-``Conv`` row's. A block whose output channels follow from its input alone gives a function instead, and its row has no
-channel argument.
+Three rules exist. By default a row's first argument is the block's output channels, scaled by the model's width like a
+``Conv`` row's; a head's, whose outputs are classes, is taken as it is. A block whose output channels follow from its
+input alone gives a function instead, and its row has no channel argument.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,18 +25,32 @@ class BlockSpec:
 
     Attributes:
         block: The module class.
-        out_channels: None where a row's first argument gives the (width-scaled) output channels, else a function
-            from input channels to output channels.
+        out_channels: None where a row's first argument gives the output channels, else a function from input
+            channels to output channels.
+        scaled: Whether the model's width scales that first argument.
         constructor_channels: How many leading channel arguments the constructor takes: 2 (in, out), 1 (in) or 0.
         activation: Whether the constructor takes a keyword ``activation`` that follows the YAML's ``activation:``.
+        sources: How many rows a row of it may take its input from: "one"; "first" for one or several, of which the
+            constructor is told the channels of the first; "all" for several, of which it is told those of all.
+        repeats_inside: Whether the constructor takes the (depth-scaled) repeats after the channels.
+        head: Whether it is a Detect head with a mask as its last input; ``block.of`` makes it from Ultralytics'.
     """
 
     block: type[nn.Module]
     out_channels: Callable[[int], int] | None
+    scaled: bool
     constructor_channels: int
     activation: bool
+    sources: str = "one"
+    repeats_inside: bool = False
+    head: bool = False
 
-    def build(self, in_channels: int, out_channels: int, args: list, activation: nn.Module) -> nn.Module:
+    @property
+    def repeatable(self) -> bool:
+        """Whether the model's width and depth scale a row of it, as they do a ``Conv`` row."""
+        return self.out_channels is None and self.scaled
+
+    def build(self, in_channels: int | list[int], out_channels: int, args: list, activation: nn.Module) -> nn.Module:
         """Construct the block; ``args`` are the row's arguments after the output channels."""
         channels = (in_channels, out_channels)[: self.constructor_channels]
         keywords = {"activation": activation} if self.activation else {}
@@ -46,7 +61,11 @@ REGISTRY: dict[str, BlockSpec] = {}
 
 
 def register(
-    block: type[nn.Module], *, name: str | None = None, out_channels: Callable[[int], int] | None = None
+    block: type[nn.Module],
+    *,
+    name: str | None = None,
+    out_channels: Callable[[int], int] | None = None,
+    scaled: bool = True,
 ) -> type[nn.Module]:
     """Make a block of your own usable in any Ultralytics model YAML.
 
@@ -57,15 +76,16 @@ def register(
     Args:
         block: A class derived from ``torch.nn.Module``, importable from a module (checkpoints name its path).
         name: The name in the YAML; the class name by default.
-        out_channels: None where the row's first argument gives the output channels, which the model's width scales;
-            else a function from input channels to output channels, e.g. ``lambda c: 4 * c``; it may refuse its
-            input by ValueError.
+        out_channels: None where the row's first argument gives the output channels; else a function from input
+            channels to output channels, e.g. ``lambda c: 4 * c``; it may refuse its input by ValueError.
+        scaled: Whether the model's width scales that first argument. False suits a head: its outputs are classes.
 
     Returns:
         ``block``, so that the call also works as a decorator.
 
     Raises:
-        OptionError: ``block`` is no module class, or the name is taken by another class.
+        OptionError: ``block`` is no module class, the name is taken by another class, or there is no argument
+            that could be left unscaled.
 
     Example:
         >>> import torch, pixelkeep
@@ -84,13 +104,20 @@ def register(
     known = REGISTRY.get(name)
     if known and known.block is not block and known.block.__qualname__ != block.__qualname__:
         raise OptionError(f"register: the name '{name}' is taken by {known.block}; pass another name=")
+    if out_channels is not None and not scaled:
+        raise OptionError(f"register: '{name}' has a rule for its output channels, so scaled=False has no effect")
     parameters = inspect.signature(block).parameters
     activation = "activation" in parameters and parameters["activation"].kind is inspect.Parameter.KEYWORD_ONLY
     positional = [p for p in parameters.values() if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
     channels = 2 if out_channels is None else min(1, len(positional))  # a block without parameters takes none
-    REGISTRY[name] = BlockSpec(block, out_channels, channels, activation)
+    REGISTRY[name] = BlockSpec(block, out_channels, scaled, channels, activation)
     torch.serialization.add_safe_globals([block])  # checkpoints that hold it load without executing code
     return block
+
+
+def adjust(name: str, **fields: Any) -> None:
+    """Set fields of a registered block that its constructor does not show."""
+    REGISTRY[name] = replace(REGISTRY[name], **fields)
 
 
 def _quarter(channels: int) -> int:
@@ -105,3 +132,23 @@ register(blocks.DepthToSpace, out_channels=_quarter)
 register(blocks.SPDConv)
 register(blocks.SliceSamp)
 register(blocks.SliceUpsamp)
+register(blocks.LIP)
+register(blocks.SimplifiedLIP, out_channels=lambda c: c)
+register(blocks.BottleneckLIP, out_channels=lambda c: c)
+register(blocks.ConvNorm)
+register(blocks.ResNetStage)
+register(blocks.DenseBlock)
+register(blocks.DenseTransition)
+register(blocks.Swin, scaled=False)  # its size gives its channels
+register(blocks.Classifier, scaled=False)
+register(blocks.SelectiveStage)
+register(blocks.ContentAdaptiveStage)
+register(blocks.PlainStage)
+register(blocks.ASPP)
+register(blocks.LearnedMask, out_channels=lambda c: 1)
+register(blocks.ObjectMask, out_channels=lambda c: 1)
+register(blocks.EdgeMask, out_channels=lambda c: 1)
+adjust("ContentAdaptiveStage", sources="first")
+adjust("EdgeMask", constructor_channels=0)
+# Checkpoints name the layers inside these blocks as well.
+torch.serialization.add_safe_globals([c for c in map(vars(blocks).get, blocks.__all__) if isinstance(c, type)])
