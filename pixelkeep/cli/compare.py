@@ -37,6 +37,12 @@ def compare(
         str | None,
         o.option("--group", metavar="REGEX", help="Finds in a file name what is drawn together, such as the video."),
     ] = None,
+    match_gflops: Annotated[
+        bool, o.option("--match-gflops", help="Also train the baseline wider and larger: as many GFLOPs.")
+    ] = False,
+    match_latency: Annotated[
+        bool, o.option("--match-latency", help="The same, but as slow: measured on the device.")
+    ] = False,
     config: Annotated[
         str | None, o.option("--config", metavar="TEXT", help="Recipe: a name in configs/ or a YAML.", panel=o.MORE)
     ] = None,
@@ -58,15 +64,14 @@ def compare(
     """Train models alike, several seeds each, and say which is better by AP and AP_S."""
     flags = dict(data=data, epochs=epochs, imgsz=imgsz, batch=batch, device=device, project=project, name=name)
     with session(verbose):
-        from pixelkeep.experiments.compare import compare_any
-        from pixelkeep.report.comparison import as_text
+        from pixelkeep.experiments.compare import compare_any, one_match
 
-        outcome = compare_any(what, flags, recipe=config, assignments=set_, seeds=seeds, baseline=baseline, group=group)
+        rest = dict(seeds=seeds, baseline=baseline, group=group, match=one_match(match_gflops, match_latency))
+        outcome = compare_any(what, flags, recipe=config, assignments=set_, **rest)
     if json:
         show_json(outcome.document)
     else:
-        page = outcome.folder / "comparison.html"
-        show(f"\n{as_text(outcome.document)}\n\npage      {page}\nresults   {outcome.folder}")
+        show(f"\n{outcome.table}\n\npage      {outcome.page}\nresults   {outcome.folder}")
     outcome.require_all()
 
 

@@ -1,7 +1,8 @@
 """Several detectors, each trained with several seeds, compared on the same images: figures, intervals, verdicts.
 
 Every arm is a model trained S times. The difference of an arm from the baseline, mean over seeds against mean over
-seeds, gets an interval by `inference`, from resamples of the images by `bootstrap`, and a verdict by `verdicts`.
+seeds, gets an interval by `inference`, from resamples of the images by `bootstrap`, and a verdict by `verdicts`. An arm
+can besides be set against several rivals at once, by `joint`.
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ from pixelkeep.evaluation.curves import accumulate
 from pixelkeep.evaluation.detections import Detections
 from pixelkeep.evaluation.ground_truth import GroundTruth
 from pixelkeep.evaluation.inference import LEVEL, Sample
+from pixelkeep.evaluation.joint import Joint, join
 from pixelkeep.evaluation.matching import count_mask, match
 from pixelkeep.evaluation.metrics import Metric, read_metrics
 from pixelkeep.evaluation.reading import is_id
 from pixelkeep.evaluation.verdicts import Difference, judge, measure
+
+STRENGTH = ("AP_S", "AP")  # of several rivals the stronger is that of higher mean AP_S; where that is equal, of AP
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,12 @@ class ArmFigures:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All arms, and the differences of all others from the baseline: those of one arm together, in order of metrics.
+    """All arms, and differences from the baseline: those of one arm together, in order of metrics.
 
     Attributes:
         baseline, metrics: As asked for.
-        arms, differences: The figures.
+        arms, differences: The figures; differences are of all arms but the baseline and those that serve as rivals.
+        joints: The arms that have rivals against all of them, in the same order.
         images, groups: How many images there are, and how many units they are drawn in.
         resamples, seed: Of the bootstrap.
         level: Of the intervals.
@@ -57,6 +62,7 @@ class Comparison:
     metrics: tuple[str, ...]
     arms: tuple[ArmFigures, ...]
     differences: tuple[Difference, ...]
+    joints: tuple[Joint, ...]
     images: int
     groups: int
     resamples: int
@@ -68,8 +74,13 @@ class Comparison:
         """Return plain dictionaries and lists, ready for JSON; what is undefined is None."""
         document = asdict(self)
         document["metrics"], document["arms"] = list(self.metrics), list(document["arms"])
-        document["differences"] = [{**entry, "seeds": list(entry["seeds"])} for entry in document["differences"]]
+        document["differences"] = _listed(document["differences"])
+        document["joints"] = [{**entry, "differences": _listed(entry["differences"])} for entry in document["joints"]]
         return document
+
+
+def _listed(differences: Sequence[dict]) -> list[dict]:
+    return [{**entry, "seeds": list(entry["seeds"])} for entry in differences]
 
 
 def compare_arms(
@@ -77,6 +88,7 @@ def compare_arms(
     arms: Mapping[str, Sequence[AnyDetections]],
     baseline: str,
     *,
+    rivals: Mapping[str, Sequence[str]] | None = None,
     metrics: Sequence[str] = ("AP", "AP_S"),
     groups: Mapping[int, str] | None = None,
     resamples: int = 1000,
@@ -92,6 +104,8 @@ def compare_arms(
         truth: COCO document, or the path of one.
         arms: By name, what each trained run of the arm detected in the images of ``truth``.
         baseline: Name of the arm that the others are compared with.
+        rivals: By arm, those that it is set against at once, such as the baseline at equal cost. A rival other than the
+            baseline has figures and no verdict of its own: what is not asked costs the others no power.
         metrics: Names of figures, see `read_metrics`.
         groups: By image id, the name of the group that the image is drawn with, such as its video or flight; None
             draws each image by itself.
@@ -102,28 +116,34 @@ def compare_arms(
 
     Errors: DataError for detections or a ground truth that cannot be used, OptionError for any other argument.
     """
+    rivals = rivals or {}
     _check(arms, baseline, resamples, seed)
+    _check_rivals(rivals, arms, baseline)
     evaluator = CocoEvaluator(truth, max_dets=max_dets, bins=bins, match=match)
     chosen = read_metrics(metrics, evaluator)
     group = _group_numbers(evaluator.truth, groups)
     samples = _samples(evaluator, arms, chosen, group, resamples, seed, progress)
     counts = {metric.name: _count(evaluator.truth, metric.area, group) for metric in chosen}
-    differences = [
-        measure(
-            (name, baseline, metric.name),
-            samples[name, metric.name],
-            samples[baseline, metric.name],
-            *counts[metric.name],
-        )
-        for name in arms
-        if name != baseline
-        for metric in chosen
+
+    def differ(arm: str, other: str, metric: str) -> Difference:
+        return measure((arm, other, metric), samples[arm, metric], samples[other, metric], *counts[metric])
+
+    names = [metric.name for metric in chosen]
+    serving = {baseline, *(rival for several in rivals.values() for rival in several)}
+    differences = [differ(arm, baseline, metric) for arm in arms if arm not in serving for metric in names]
+    joints = [
+        join([differ(arm, rival, metric) for rival in rivals[arm]], _stronger(rivals[arm], metric, samples))
+        for arm in arms
+        if arm in rivals
+        for metric in names
     ]
+    judged = judge([*differences, *joints])
     return Comparison(
         baseline=baseline,
-        metrics=tuple(metric.name for metric in chosen),
+        metrics=tuple(names),
         arms=tuple(_arm(name, chosen, samples) for name in arms),
-        differences=tuple(judge(differences)),
+        differences=tuple(judged[: len(differences)]),
+        joints=tuple(judged[len(differences) :]),
         images=len(group),
         groups=int(group.max()) + 1,
         resamples=int(resamples),
@@ -131,6 +151,13 @@ def compare_arms(
         level=LEVEL,
         gt_sha256=evaluator.sha256,
     )
+
+
+def _stronger(rivals: Sequence[str], metric: str, samples: Mapping[tuple[str, str], Sample]) -> str:
+    """Return the rival of the highest mean by `STRENGTH`, or by the metric itself where neither was asked for."""
+    by = [key for key in STRENGTH if (rivals[0], key) in samples] or [metric]
+    means = {rival: [samples[rival, key].figures.mean() for key in by] for rival in rivals}
+    return max(rivals, key=lambda rival: [-math.inf if math.isnan(mean) else mean for mean in means[rival]])
 
 
 def _check(arms: Mapping[str, Sequence[AnyDetections]], baseline: str, resamples: int, seed: int) -> None:
@@ -146,6 +173,15 @@ def _check(arms: Mapping[str, Sequence[AnyDetections]], baseline: str, resamples
     for name, value, least in (("resamples", resamples, 100), ("seed", seed, 0)):
         if not (is_id(value) and value >= least):
             raise OptionError(f"{name} is {value!r}; expected an integer, {least} or more")
+
+
+def _check_rivals(rivals: Mapping[str, Sequence[str]], arms: Mapping[str, object], baseline: str) -> None:
+    for name, several in rivals.items():
+        odd = [rival for rival in (name, *several) if rival not in arms]
+        if odd:
+            raise OptionError(f"rivals: '{odd[0]}' is not among {choices(arms)}{nearest(odd[0], arms)}")
+        if not several or name in several or name == baseline:
+            raise OptionError(f"rivals of '{name}' are {choices(several) or 'none'}; expected other arms")
 
 
 def _group_numbers(truth: TruthArrays, groups: Mapping[int, str] | None) -> np.ndarray:

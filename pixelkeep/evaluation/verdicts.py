@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
 from pixelkeep.evaluation.inference import LEVEL, Sample, estimate_difference, holm
 
@@ -24,6 +25,24 @@ FEWEST = 10  # that so many agree by chance has probability 2 / 2**10: not even 
 ONE_SEED = (
     "images only: how much training runs differ is not in the interval; a verdict takes two seeds or more of both arms"
 )
+
+
+class Question(Protocol):
+    """What `judge` answers: a `Difference`, or a `pixelkeep.evaluation.joint.Joint` of several."""
+
+    p: float | None
+    p_holm: float | None
+    verdict: str | None
+    note: str | None
+    objects: int
+    objects_needed: int | None
+
+    @property
+    def ahead(self) -> bool:
+        """Whether it would be "better", not "worse"."""
+
+
+Asked = TypeVar("Asked", bound=Question)
 
 
 @dataclass(frozen=True)
@@ -57,6 +76,10 @@ class Difference:
     objects: int
     objects_needed: int | None
 
+    @property
+    def ahead(self) -> bool:
+        return self.value is not None and self.value > 0
+
 
 def measure(names: tuple[str, str, str], arm: Sample, baseline: Sample, objects: int, units: int) -> Difference:
     """Return a difference without a verdict: with p where `judge` can give one, else with the reason noted.
@@ -80,11 +103,11 @@ def measure(names: tuple[str, str, str], arm: Sample, baseline: Sample, objects:
     return replace(measured, note=ONE_SEED) if found.p is None else replace(measured, p=found.p)
 
 
-def judge(differences: Sequence[Difference]) -> list[Difference]:
-    """Return the differences of one comparison with their verdicts."""
-    family = [entry.p for entry in differences if entry.p is not None]
+def judge(asked: Sequence[Asked]) -> list[Asked]:
+    """Return all questions of one comparison with their verdicts."""
+    family = [entry.p for entry in asked if entry.p is not None]
     corrected = iter(holm(family))
-    return [entry if entry.p is None else _verdict(entry, next(corrected), len(family)) for entry in differences]
+    return [entry if entry.p is None else _verdict(entry, next(corrected), len(family)) for entry in asked]
 
 
 def _too_few(difference: Difference, units: int) -> Difference:
@@ -96,10 +119,10 @@ def _too_few(difference: Difference, units: int) -> Difference:
     return replace(difference, note=note, objects_needed=needed)
 
 
-def _verdict(entry: Difference, p_holm: float, family: int) -> Difference:
+def _verdict(entry: Asked, p_holm: float, family: int) -> Asked:
     entry = replace(entry, p_holm=p_holm)
     if p_holm <= 1 - LEVEL:
-        return replace(entry, verdict=BETTER if entry.value > 0 else WORSE)
+        return replace(entry, verdict=BETTER if entry.ahead else WORSE)
     if entry.objects_needed:
         note = (
             f"too few objects: {entry.objects} leave the difference uncertain by more than {RESOLUTION:g}, however "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,7 +36,8 @@ class Run:
     @property
     def model(self) -> str:
         """Name of the model: as it was trained, as a run that was resumed names its last.pt in metrics.json."""
-        return Path(str(self.settings.get("model") or self.result.model or self.folder.name)).stem
+        name = Path(str(self.settings.get("model") or self.result.model or self.folder.name)).name
+        return re.sub(r"\.(ya?ml|pt)$", "", name)  # yolov5-n w0.3203 has a point and no ending
 
     @property
     def seed(self) -> int | None:
@@ -117,8 +119,12 @@ def _arm_name(model: str, settings: dict, others: list[dict]) -> str:
     return f"{model} ({', '.join(shown)})"
 
 
-def check_alike(runs: list[Run]) -> None:
+def check_alike(runs: list[Run], sizes: Mapping[Path, list[int]] | None = None) -> None:
     """Refuse runs whose figures cannot be compared: scored on other ground truth, or by another protocol.
+
+    Args:
+        runs: Those to compare.
+        sizes: By folder, the image size of those that were meant to have one of their own, and must have that.
 
     Raises:
         OptionError: Names two runs and the field in which they differ.
@@ -128,6 +134,10 @@ def check_alike(runs: list[Run]) -> None:
         pairs = [("gt_sha256", first.result.gt_sha256, other.result.gt_sha256)]
         protocols = first.result.protocol, other.result.protocol
         pairs += [(f"protocol.{key}", *(getattr(protocol, key) for protocol in protocols)) for key in PROTOCOL]
+        if other.folder in (sizes or {}):
+            pairs = [
+                (field, sizes[other.folder] if field == "protocol.imgsz" else one, two) for field, one, two in pairs
+            ]
         for field, one, two in pairs:
             if one != two:
                 raise OptionError(

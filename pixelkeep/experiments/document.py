@@ -14,6 +14,8 @@ from ultralytics.utils import LOGGER
 from pixelkeep.errors import DataError, OptionError
 from pixelkeep.evaluation.comparison import Comparison, compare_arms
 from pixelkeep.experiments.arms import PROTOCOL, Arms, Run
+from pixelkeep.experiments.equal import Equal
+from pixelkeep.experiments.matching import near
 from pixelkeep.ultra.console import progress_bar
 from pixelkeep.ultra.latency import measure_latency
 
@@ -23,7 +25,14 @@ JUDGED = ("AP", "AP_S")  # those with intervals and verdicts
 
 
 def describe(
-    arms: Arms, baseline: str, truth: dict, group: str | None, groups: dict | None, shared: dict, device: str | None
+    arms: Arms,
+    baseline: str,
+    truth: dict,
+    group: str | None,
+    groups: dict | None,
+    shared: dict,
+    device: str | None,
+    equal: Equal | None = None,
 ) -> dict:
     """Compare arms that were scored alike, and return the document.
 
@@ -35,14 +44,18 @@ def describe(
         groups: By image id what it is drawn with; None to draw each image by itself.
         shared: Settings that all have in common, to be told.
         device: What latency is measured on; as for training by default.
+        equal: What of the arms is the baseline at equal cost.
     """
     first = next(iter(arms.values()))[0].result
     protocol = first.protocol
+    rivals = _rivals(equal, baseline, arms)
+    idle = set(equal.arms if equal else ()) - {rival for several in rivals.values() for rival in several}
     with progress_bar("resampling images", unit="part") as progress:
         comparison = compare_arms(
             truth,
-            {name: [run.predictions for run in members] for name, members in arms.items()},
+            {name: [run.predictions for run in members] for name, members in arms.items() if name not in idle},
             baseline,
+            rivals=rivals,
             metrics=JUDGED,
             groups=groups,
             max_dets=protocol.max_dets,
@@ -66,9 +79,25 @@ def describe(
         "settings": shared,
         "arms": [_arm(name, members, latency.get(name)) for name, members in arms.items()],
         "differences": comparison.to_dict()["differences"],
+        "equal": equal.to_dict() if equal else None,
+        "equal_cost": [_noted(joint, equal) for joint in comparison.to_dict()["joints"]],
         "statistics": _statistics(comparison),
         "latency": measured,
     }
+
+
+def _rivals(equal: Equal | None, baseline: str, arms: Arms) -> dict[str, list[str]]:
+    """Return what variants are set against at once, where all of it is there."""
+    every = equal.rivals(baseline) if equal else {}
+    return {name: several for name, several in every.items() if {name, *several} <= set(arms)}
+
+
+def _noted(joint: dict, equal: Equal) -> dict:
+    """Add to a verdict at equal cost what of it is not quite equal."""
+    arms = equal.variants[joint["arm"]]["arms"]
+    off = [f"{name} at {made['ratio']:.2f} times" for name, made in arms.items() if not near(made["ratio"])]
+    told = f"no nearer to equal cost than {' and '.join(off)} could be had" if off else None
+    return joint | {"note": "; ".join(filter(None, (joint["note"], told))) or None}
 
 
 def _statistics(comparison: Comparison) -> dict:
@@ -80,6 +109,7 @@ def _arm(name: str, members: list[Run], latency: dict | None) -> dict:
     return {
         "name": name,
         "model": members[0].model,
+        "imgsz": result.protocol.imgsz,
         "seeds": [run.seed for run in members],
         "runs": [str(run.folder) for run in members],
         "figures": {key: _spread([getattr(run.result, key) for run in members]) for key in FIGURES},

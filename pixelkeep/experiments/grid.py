@@ -7,8 +7,6 @@ others alone.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import statistics
 import time
 import traceback
@@ -20,32 +18,31 @@ from pathlib import Path
 from ultralytics.cfg import DEFAULT_CFG_DICT
 from ultralytics.utils import LOGGER
 
-from pixelkeep.datasets.loading import load_split
 from pixelkeep.datasets.spec import DatasetSpec
 from pixelkeep.errors import OptionError, PixelkeepError, StorageError, choices
-from pixelkeep.evaluation import sha256
 from pixelkeep.experiments.arms import require_baseline
+from pixelkeep.experiments.equal import Equal, find_equal, model_file, require_kind
+from pixelkeep.experiments.identity import identify, place, sha
+from pixelkeep.experiments.matching import WIDTH, Baseline
+from pixelkeep.experiments.sizes import as_size, rounded
 from pixelkeep.ultra import runs, training
-from pixelkeep.ultra.checkpoints import check_weights
+from pixelkeep.ultra.costs import stride_of
 from pixelkeep.ultra.data import resolve_data
 from pixelkeep.ultra.definitions import check_model, resolve_model
-from pixelkeep.ultra.truth import build_truth
 from pixelkeep.writing import write_text
 
-# Not among what all cells share, or without effect on their figures.
-APART = ("model", "seed", "data", "path", "plots", "verbose", *training.PLACE, *training.MACHINE)
-FILE, PARTS = "grid.json", ("settings", "data", "models")
 ERROR = "error.txt"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training: of an arm, with a seed, into a folder."""
+    """One training: of an arm, with a seed, into a folder; ``imgsz`` where it has an image size of its own."""
 
     arm: str
     model: str
     seed: int
     folder: Path
+    imgsz: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         return f"{self.arm} seed {self.seed}"
@@ -71,6 +68,7 @@ class Grid:
         settings: What all share.
         baseline: The arm that the others are compared with.
         truth: The ground truth that the cells are validated on, in COCO form.
+        equal: The arms that the baseline has at equal cost; None where they were not asked for.
     """
 
     folder: Path
@@ -78,9 +76,10 @@ class Grid:
     settings: dict
     baseline: str
     truth: dict
+    equal: Equal | None = None
 
 
-def plan(models: list[str], seeds: int, settings: dict, baseline: str | None = None) -> Grid:
+def plan(models: list[str], seeds: int, settings: dict, baseline: str | None = None, match: str | None = None) -> Grid:
     """Check models, data and what is in the folder already, and lay out the cells.
 
     Args:
@@ -89,6 +88,7 @@ def plan(models: list[str], seeds: int, settings: dict, baseline: str | None = N
         settings: As :func:`pixelkeep.ultra.settings.merge` gives them. Without ``name``, the first folder of these
             settings is gone on with, else a new one made.
         baseline: One of the models; the first by default.
+        match: ``gflops`` or ``latency`` to train the baseline at the cost of each other model as well.
 
     Raises:
         PixelkeepError: A model or the data cannot be used, or the folder holds cells of other settings.
@@ -100,96 +100,42 @@ def plan(models: list[str], seeds: int, settings: dict, baseline: str | None = N
         arm = _arm(path)
         if arm in resolved:
             raise OptionError(f"two of the models are called '{arm}'; give each once, and files different names")
-        definitions[arm] = _sha(path, check_model(path, spec.channels))
+        definitions[arm] = check_model(path, spec.channels)
         resolved[arm] = path
     chosen = require_baseline(baseline and _arm(resolve_model(baseline)), resolved)
-    truth, identity = _identity(definitions, settings, spec)
-    folder = _place(settings.get("project"), settings.get("name"), identity)
+    if match is not None and Path(resolved[require_kind(match) and chosen]).suffix == ".pt":
+        raise OptionError(f"match: the baseline {chosen} is a checkpoint, which cannot be made wider; name its model")
+    truth, identity = identify({arm: sha(resolved[arm], made) for arm, made in definitions.items()}, settings, spec)
+    folder = place(settings.get("project"), settings.get("name"), identity)
+    kinds = {arm: (str(path), None) for arm, path in resolved.items()}
+    equal = _equal(folder, match, chosen, definitions, settings, spec, truth) if match else None
+    for arm in equal.arms.values() if equal else ():
+        own = model_file(folder, arm.name) if arm.kind == WIDTH else resolved[chosen]
+        kinds[arm.name] = (str(own), None if arm.kind == WIDTH else arm.size)
     first = int(settings.get("seed", DEFAULT_CFG_DICT["seed"]))
     cells = tuple(
-        Cell(arm, str(model), seed, folder / arm / f"seed{seed}")
+        Cell(arm, model, seed, folder / arm / f"seed{seed}", size)
         for seed in range(first, first + seeds)
-        for arm, model in resolved.items()
+        for arm, (model, size) in kinds.items()
     )
-    return Grid(folder, cells, settings, chosen, truth)
+    return Grid(folder, cells, settings, chosen, truth, equal)
+
+
+def _equal(
+    folder: Path, by: str, baseline: str, definitions: dict, settings: dict, spec: DatasetSpec, truth: dict
+) -> Equal:
+    """Look for the baseline at the cost of each other model, on data of this kind."""
+    data = spec.channels, 1 if settings.get("single_cls") else len(spec.names)
+    stride = stride_of(definitions[baseline], *data)
+    size = rounded(as_size(settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"])), stride)
+    wide = sum(image["width"] >= image["height"] for image in truth["images"]) * 2 >= len(truth["images"])
+    others = {arm: made for arm, made in definitions.items() if arm != baseline}
+    plain = Baseline(baseline, definitions[baseline], size, stride, wide)
+    return find_equal(folder, by, plain, others, data, settings.get("device"))
 
 
 def _arm(model: str | Path) -> str:
     return Path(model).stem
-
-
-def _identity(definitions: dict[str, str], settings: dict, spec: DatasetSpec) -> tuple[dict, dict]:
-    """Return the ground truth of the validation, and what decides the outcome of the cells."""
-    if isinstance(settings.get("fraction"), list):
-        raise OptionError(f"fraction: {settings['fraction']}; give one number, so that all is validated on")
-    shared = {key: value for key, value in settings.items() if key not in APART and DEFAULT_CFG_DICT.get(key) != value}
-    weights = shared.get("pretrained")
-    if isinstance(weights, str):
-        shared["pretrained"] = _sha(check_weights(weights), {})
-    only = {key: settings[key] for key in ("classes", "single_cls") if settings.get(key) is not None}
-    truths = {split: build_truth(load_split(spec, split).records, spec, **only)[0] for split in ("train", "val")}
-    shas = {split: sha256(truth) for split, truth in truths.items()}
-    return truths["val"], {"settings": shared, "data": shas, "models": definitions}
-
-
-def _sha(model: str | Path, definition: dict) -> str:
-    """Return the hash of a checkpoint, else of the definition."""
-    path = Path(model)
-    content = path.read_bytes() if path.suffix == ".pt" else json.dumps(definition, sort_keys=True).encode()
-    return hashlib.sha256(content).hexdigest()
-
-
-def _place(project: str | None, name: str | None, identity: dict) -> Path:
-    """Return the comparison's folder, made if need be, with the identity written down."""
-    base = Path(project) if project else runs.RUNS / "compare"
-    for number in range(1, 100_000):
-        folder = base / (name or ("exp" if number == 1 else f"exp{number}"))
-        known = _known(folder)
-        differences = _differences(known, identity)
-        if not differences:
-            break
-        if name:
-            raise OptionError(
-                f"{folder} cannot be gone on with: {choices(differences)}; give what was before, or another --name"
-            )
-    else:
-        raise OptionError(f"cannot create a run folder {base / 'exp'}: all numbers up to 100000 are taken")
-    with runs.storage(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        runs.write_json(folder / FILE, {**identity, "models": known.get("models", {}) | identity["models"]})
-    return folder.resolve()
-
-
-def _known(folder: Path) -> dict:
-    """Return the identity of the cells in a folder; empty where there are none."""
-    file = folder / FILE
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return {}
-    try:
-        known = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {"foreign": f"it has no readable {FILE}, so it is something else"}
-    whole = isinstance(known, dict) and all(isinstance(known.get(part), dict) for part in PARTS)
-    return known if whole else {"foreign": f"its {FILE} is damaged"}
-
-
-def _differences(known: dict, now: dict) -> list[str]:
-    """Say in which settings two identities differ, as far as both know of them."""
-    if not known or "foreign" in known:
-        return [known["foreign"]] if known else []
-    told = []
-    before, after = known["settings"], now["settings"]
-    for key in sorted(key for key in {*before, *after} if before.get(key) != after.get(key)):
-        told.append(f"{key} was {_shown(key, before)} and is {_shown(key, after)}")
-    for part, what in (("data", "the data of split"), ("models", "the definition of")):
-        changed = [key for key in known[part] if key in now[part] and known[part][key] != now[part][key]]
-        told += [f"{what} {key} has changed" for key in changed]
-    return told
-
-
-def _shown(key: str, settings: dict) -> str:
-    value = settings.get(key, DEFAULT_CFG_DICT.get(key))
-    return f"{value[:8]}..." if isinstance(value, str) and len(value) == 64 else str(value)  # hashes
 
 
 def train_missing(grid: Grid) -> dict[Cell, str]:
@@ -227,9 +173,10 @@ def _train(cell: Cell, settings: dict) -> str | None:
             machine = {key: settings[key] for key in training.MACHINE if key in settings}
             training.resume(str(cell.folder), machine, requested=True, assignments=None)
         else:
-            place = {"project": str(cell.folder.parent), "name": cell.folder.name, "exist_ok": True}
-            model = cell.model
-            training.train({**settings, **place, "model": model, "seed": cell.seed})
+            own = {"project": str(cell.folder.parent), "name": cell.folder.name, "exist_ok": True}
+            if cell.imgsz:
+                own["imgsz"] = list(cell.imgsz)
+            training.train({**settings, **own, "model": cell.model, "seed": cell.seed})
     except StorageError:
         raise  # the others would meet it too
     except PixelkeepError as error:

@@ -9,9 +9,11 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pixelkeep.report.tables import figure, text_table, wrap
+from pixelkeep.report.tables import WIDTH, figure, text_table, wrap
 
-NAME = 21  # characters of a model's name on the terminal: what the figures beside it leave of a line
+NAME = 21  # characters of a model's name on the terminal, or fewer where the figures beside it leave less of a line
+STRONGER = " *"  # marks the one of several that a verdict is shown with
+UNITS = {"gflops": "GFLOPs", "latency": "latency"}
 QUALITY, SIZES = ("AP", "AP50", "AP_S"), ("AP_M", "AP_L", "AR_S")
 
 
@@ -26,15 +28,30 @@ class Table:
 
 
 def tables(document: dict) -> list[Table]:
-    """Return the tables of a comparison: figures, cost, differences."""
+    """Return the tables of a comparison: figures, cost, differences, and those at equal cost by variant."""
     base = document["baseline"]
     against = [[d["arm"], d["metric"], signed(d["value"]), interval(d), verdict(d)] for d in document["differences"]]
     return [
         _figures(document, "Mean and spread over seeds", QUALITY, seeds=True),
         _figures(document, "By size", SIZES),
-        Table("Cost", ["model", "params (M)", "GFLOPs", "ms an image", "times"], _costs(document)),
+        Table("Cost", ["model", "imgsz", "params (M)", "GFLOPs", "ms an image", "times"], _costs(document)),
         Table(f"Against {base}", ["model", "figure", "difference", "95 % interval", "verdict"], against, 2),
+        *_at_equal_cost(document),
     ]
+
+
+def _at_equal_cost(document: dict) -> list[Table]:
+    """Return a table for each variant that is set against the baseline at its cost."""
+    several: dict[str, list[list[str]]] = defaultdict(list)
+    for joint in document["equal_cost"]:
+        for d in joint["differences"]:
+            shown = d["baseline"] == joint["stronger"]
+            name = d["baseline"] + (STRONGER if shown else "")
+            row = [name, d["metric"], signed(d["value"]), interval(d), verdict(joint) if shown else ""]
+            several[joint["arm"]].append(row)
+    header = ["against", "figure", "difference", "95 % interval", "verdict"]
+    unit = UNITS[document["equal"]["by"]] if document["equal"] else ""
+    return [Table(f"{variant} at equal {unit}", header, rows, 2) for variant, rows in several.items()]
 
 
 def _figures(document: dict, title: str, keys: tuple[str, ...], *, seeds: bool = False) -> Table:
@@ -54,8 +71,13 @@ def _costs(document: dict) -> list[list[str]]:
         if latency := arm["latency"]:
             ms = f"{latency['ms']:.1f} ({latency['low']:.1f} to {latency['high']:.1f})"
             ratio = f"{latency['ratio']:.2f}"
-        rows.append([arm["name"], params, gflops, ms, ratio])
+        rows.append([arm["name"], size(arm["imgsz"]), params, gflops, ms, ratio])
     return rows
+
+
+def size(imgsz: int | list[int]) -> str:
+    """Return an image size: a side, or height x width."""
+    return "x".join(map(str, imgsz)) if isinstance(imgsz, list) else str(imgsz)
 
 
 def spread(figures: dict) -> str:
@@ -77,8 +99,13 @@ def interval(difference: dict) -> str:
 
 
 def verdict(difference: dict) -> str:
-    """Return the verdict; where there is none, ``images only`` if that is for want of seeds."""
-    alone = min(difference["seeds"]) < 2 and difference["low"] is not None
+    """Return the verdict; where there is none, ``images only`` if that is for want of seeds.
+
+    Args:
+        difference: Of two arms, or of one from several at once.
+    """
+    singles = difference.get("differences", [difference])
+    alone = difference["low"] is not None and any(min(d["seeds"]) < 2 for d in singles)
     return difference["verdict"] or ("images only" if alone else "no verdict")
 
 
@@ -88,25 +115,55 @@ def notes(document: dict) -> list[str]:
     for d in document["differences"]:
         if d["note"]:
             said[d["note"]].append(f"{d['arm']} {d['metric']}")
-    everything = len(document["differences"])
+    for d in document["equal_cost"]:
+        if d["note"]:
+            said[d["note"]].append(f"{d['arm']} {d['metric']} at equal {UNITS[document['equal']['by']]}")
+    everything = len(document["differences"]) + len(document["equal_cost"])
     told = [note if len(of) == everything else f"{', '.join(of)}: {note}" for note, of in said.items()]
+    told += costs_told(document)
     told += [f"missing: {f['arm']} seed {f['seed']} failed: {f['reason']}" for f in document["failed"]]
     return told
+
+
+def costs_told(document: dict) -> list[str]:
+    """Return what the arms at equal cost really cost, and which of them are not there, a sentence or two a variant."""
+    equal, told = document["equal"], []
+    trained = {arm["name"] for arm in document["arms"]}
+    for variant, entry in equal["variants"].items() if equal else ():
+        unit, base, made = UNITS[equal["by"]], entry["baseline"], entry["arms"]
+        of = ", ".join(f"{name} {arm['ratio']:.2f}" for name, arm in made.items())
+        more = f"; times that of {variant}: {of}" if of else ""
+        told.append(f"{variant} has {entry['times']:.2f} times the {unit} of {base}{more}")
+        if abs(1 / entry["times"] - 1) > equal["tolerance"]:
+            changed = {key for arm in made.values() for key in arm}
+            lacking = [what for key, what in (("width", "width"), ("imgsz", "image size")) if key not in changed]
+            told += [f"no {what} of {base} comes nearer to the {unit} of {variant} than {base}" for what in lacking]
+        missing = [name for name in made if name not in trained]
+        if missing and variant in trained:
+            told.append(f"{variant} has no verdict at equal {unit}, for want of {' and '.join(missing)}")
+        if isinstance(document["settings"].get("pretrained"), str) and any("width" in arm for arm in made.values()):
+            told.append("the pretrained weights fit no other width: wider and narrower arms start mostly without them")
+    return list(dict.fromkeys(told))
 
 
 def method(document: dict) -> str:
     """Say in one paragraph how the figures were made."""
     protocol, statistics, counts = document["protocol"], document["statistics"], document["counts"]
-    size = "x".join(map(str, protocol["imgsz"])) if isinstance(protocol["imgsz"], list) else protocol["imgsz"]
     grouped = f" in {document['groups']} groups by {document['group']}" if document["groups"] else ""
     settings = "".join(f", {key} {value}" for key, value in document["settings"].items())
     text = (
         f"{document['images']} images ({document['split']}){grouped} with {counts['S']} small, {counts['M']} medium "
-        f"and {counts['L']} large objects; imgsz {size}{settings}. "
+        f"and {counts['L']} large objects; imgsz {size(protocol['imgsz'])}{settings}. "
         "Spread: sample standard deviation over seeds. Interval: "
         f"of the difference of means, for other images and other seeds, from {statistics['resamples']} resamples. "
         "Verdicts are corrected for their number (Holm)."
     )
+    if document["equal_cost"]:
+        text += (
+            f" Equal {UNITS[document['equal']['by']]}: the baseline wider, or on larger images, until it costs as much "
+            "as the model; better is said of what is better than all of these, worse of what is worse than the best of "
+            f"them.{STRONGER}: the one of highest AP_S."
+        )
     if latency := document["latency"]:
         threads = "1 thread" if latency["threads"] == 1 else f"{latency['threads']} threads"
         text += (
@@ -123,7 +180,15 @@ def as_text(document: dict) -> str:
 
 
 def _cut(table: Table) -> list[list[str]]:
-    return [[row[0] if len(row[0]) <= NAME else f"{row[0][: NAME - 1]}…", *row[1:]] for row in table.rows]
+    """Return rows whose names leave the other columns their place, cut in the middle: the scale is at the end."""
+    others = [max(map(len, column)) + 2 for column in list(zip(table.header, *table.rows, strict=True))[1:]]
+    most = min(NAME, WIDTH - sum(others))
+    return [[_shortened(row[0], most), *row[1:]] for row in table.rows]
+
+
+def _shortened(name: str, most: int) -> str:
+    tail = most // 2
+    return name if len(name) <= most else f"{name[: most - tail - 1]}…{name[-tail:]}"
 
 
 def as_markdown(document: dict) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from pixelkeep.report.charts import against_cost, by_size, differences, swatch
-from pixelkeep.report.comparison import Table, interval, method, notes, signed, tables, verdict
+from pixelkeep.report.comparison import UNITS, Table, interval, method, notes, signed, tables, verdict
 
 # Okabe and Ito's colours, told apart also by colour-blind people; the first arm is grey.
 _STYLE = """
@@ -78,18 +78,26 @@ def as_page(document: dict) -> str:
 
 
 def _cards(document: dict) -> list[str]:
-    """Return a card for each arm but the baseline: what became of it, in words."""
+    """Return a card for each arm with differences, coloured by AP_S at equal cost, else against the baseline."""
     cards = []
     for arm in document["arms"]:
         own = [d for d in document["differences"] if d["arm"] == arm["name"]]
         if not own:
             continue
-        verdicts = {d["verdict"] for d in own if d["metric"] == "AP_S"}
+        joints = [d for d in document["equal_cost"] if d["arm"] == arm["name"]]
+        verdicts = {d["verdict"] for d in joints or own if d["metric"] == "AP_S"}
         kind = next((v for v in ("better", "worse") if v in verdicts), "open")
-        told = [(d["metric"], signed(d["value"]), interval(d), verdict(d)) for d in own]
-        lines = "".join(f"<p>{key} <b>{value}</b> ({between}): {said}</p>" for key, value, between, said in told)
+        lines = "".join(map(_line, own))
+        if joints:
+            unit = UNITS[document["equal"]["by"]]
+            lines += f'<p class="soft">At equal {unit}, against {escape(joints[0]["stronger"])}:</p>'
+            lines += "".join(map(_line, joints))
         cards.append(f'<div class="card {kind}"><h3>{escape(arm["name"])}</h3>{lines}</div>')
     return cards
+
+
+def _line(d: dict) -> str:
+    return f"<p>{d['metric']} <b>{signed(d['value'])}</b> ({interval(d)}): {verdict(d)}</p>"
 
 
 def _legend(document: dict) -> str:

@@ -20,6 +20,7 @@ def arm(name: str, *values: float | None, seeds: int = 3, cost: float = 1.0) -> 
     return {
         "name": name,
         "model": name,
+        "imgsz": 640,
         "seeds": list(range(seeds)),
         "runs": [f"/runs/{name}/seed{seed}" for seed in range(seeds)],
         "figures": figures,
@@ -68,6 +69,31 @@ def document(**others: object) -> dict:
         ],
         "statistics": {"level": 0.95, "resamples": 1000, "seed": 0},
         "latency": {"device": "a CPU", "threads": 2, "torch": "2.15.0", "rounds": 50},
+        "equal": None,
+        "equal_cost": [],
         "failed": [{"arm": "yolov5-spd-s", "seed": 2, "reason": "OutOfMemoryError: CUDA out of memory"}],
     }
     return made | others
+
+
+def at_equal_cost(variant: str = "yolov5-spd-n", verdict: str | None = "better", **others: object) -> dict:
+    """Return what a document has of a model of 1.62 times the cost: the baseline, wider and on larger images."""
+    names = ["yolov5-n", "yolov5-n w0.3203", "yolov5-n 1280x1248"]
+    values = {"AP": (0.029, 0.011, 0.012), "AP_S": (0.042, 0.021, 0.032)}
+    joints = []
+    for metric, several in values.items():
+        differences = [
+            difference(variant, metric, v, None) | {"baseline": n} for n, v in zip(names, several, strict=True)
+        ]
+        shown = {key: differences[1][key] for key in ("arm", "metric", "value", "low", "high")}
+        shown |= {"stronger": names[1], "verdict": verdict, "note": None, "differences": differences}
+        joints.append(shown | others)
+    made = {
+        names[1]: {"width": 0.3203, "channels": {}, "ratio": 0.998},
+        names[2]: {"imgsz": [1280, 1248], "ratio": 1.09},
+    }
+    entry = {"baseline": "yolov5-n", "times": 1.62, "device": None, "arms": made}
+    equal = {"by": "gflops", "tolerance": 0.03, "device": None, "variants": {variant: entry}}
+    arms = document()["arms"] + [arm(name, *[0.3] * 6, cost=1.6) for name in names[1:]]
+    arms[-1]["imgsz"] = [1280, 1248]
+    return {"equal": equal, "equal_cost": joints, "arms": arms}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from comparing import FIGURES, arm, difference, document
+from comparing import FIGURES, arm, at_equal_cost, difference, document
 
 from pixelkeep.report.comparison import as_markdown, as_text, notes
 
@@ -22,11 +22,11 @@ def test_text__figures_with_their_spread():
 
 def test_text__cost():
     """Parameters in millions, GFLOPs, latency with its middle half, and times the baseline."""
-    assert ["yolov5-spd-n", "4.05", "11.5", "32.4", "(30.8", "to", "36.5)", "1.62"] in rows(as_text(document()))
+    assert ["yolov5-spd-n", "640", "4.05", "11.5", "32.4", "(30.8", "to", "36.5)", "1.62"] in rows(as_text(document()))
     made = document(latency=None)
     for entry in made["arms"]:
         entry |= {"latency": None, "params": None, "gflops": None}
-    assert ["yolov5-n", "n/a", "n/a", "n/a", "n/a"] in rows(as_text(made))
+    assert ["yolov5-n", "640", "n/a", "n/a", "n/a", "n/a"] in rows(as_text(made))
     assert "Latency" not in as_text(made)
 
 
@@ -77,3 +77,52 @@ def test_groups__are_told():
     """Who draws groups reads how many there are."""
     assert "120 images (val) in 9 groups by cam_" in " ".join(as_text(document(groups=9, group="cam_")).split())
     assert set(FIGURES) == set(document()["arms"][0]["figures"])
+
+
+def test_equal_cost__table_by_variant():
+    """Each rival has its difference, the stronger the mark and the verdict; sizes and multiples are told."""
+    made = document(**at_equal_cost())
+    found = rows(as_text(made))
+    assert ["yolov5-spd-n", "at", "equal", "GFLOPs"] in found
+    assert ["yolov5-n", "w0.3203", "*", "AP_S", "+0.021", "+0.001", "to", "+0.041", "better"] in found
+    assert ["yolov5-n", "AP_S", "+0.042", "+0.022", "to", "+0.062"] in found  # no verdict of its own here
+    assert ["yolov5-n", "1280x1248", "1280x1248", "4.00", "11.4", "32.0", "(30.4", "to", "36.0)", "1.60"] in found
+    told = "yolov5-spd-n has 1.62 times the GFLOPs of yolov5-n; times that of yolov5-spd-n: "
+    assert f"{told}yolov5-n w0.3203 1.00, yolov5-n 1280x1248 1.09" in notes(made)
+    assert "| yolov5-n w0.3203 \\* | AP\\_S | +0.021 | +0.001 to +0.041 | better |" in as_markdown(made)
+
+
+def test_equal_cost__of_a_single_seed():
+    """Where a rival has one seed, the verdict is of the images only."""
+    made = at_equal_cost(verdict=None)
+    made["equal_cost"][0]["differences"][2]["seeds"] = [3, 1]
+    text = as_text(document(**made))
+    assert text.count("images only") == 1 and text.count("no verdict") == 2  # the other is of another arm
+
+
+def test_equal_cost__what_is_missing():
+    """Arms that are not there, a kind of which there is none, and weights that do not fit are told."""
+    made = document(**at_equal_cost(), settings={"pretrained": "/best.pt"})
+    entry = made["equal"]["variants"]["yolov5-spd-n"]
+    del entry["arms"]["yolov5-n 1280x1248"]
+    made["arms"] = made["arms"][:4]
+    told = notes(made)
+    assert "no image size of yolov5-n comes nearer to the GFLOPs of yolov5-spd-n than yolov5-n" in told
+    assert "yolov5-spd-n has no verdict at equal GFLOPs, for want of yolov5-n w0.3203" in told
+    assert any("the pretrained weights fit no other width" in note for note in told)
+
+
+def test_equal_cost__fits_the_terminal():
+    """Long names are cut in the middle, so that scale, width and size stay."""
+    long = "yolov5-slicesamp-up-of-mine-n"
+    made = document(**at_equal_cost(long))
+    for joint in made["equal_cost"]:
+        for entry in joint["differences"]:
+            entry["baseline"] = entry["baseline"].replace("yolov5", "yolov5-with-a-long-name")
+        joint |= {"stronger": joint["stronger"].replace("yolov5", "yolov5-with-a-long-name")}
+        joint |= {"verdict": "not distinguishable"}
+    text = as_text(made)
+    tables = text.split("\n\n")
+    assert max(map(len, text.splitlines())) <= 80
+    (table,) = [each for each in tables if "at equal GFLOPs\n" in each]
+    assert table.count("0.3203 *") == 2 and table.count("…") == 6

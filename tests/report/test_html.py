@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
-from comparing import arm, difference, document
+from comparing import arm, at_equal_cost, difference, document
 
 from pixelkeep.report.charts import against_cost, by_size, differences, swatch, ticks
 from pixelkeep.report.html import as_page
@@ -63,6 +63,17 @@ def test_page__names_are_texts():
     made["differences"] = [difference(name, "AP_S", 0.1, "better")]
     text = as_page(made)
     assert '<b>&"x"' not in text and name in Page(text).texts
+
+
+def test_page__cards_follow_the_verdict_at_equal_cost():
+    """Better than the plain baseline alone is no green card; the card says both."""
+    text = as_page(document(**at_equal_cost(verdict="not distinguishable")))
+    texts = Page(text).texts
+    assert (
+        '<div class="card open"><h3>yolov5-spd-n</h3>' in text and '<div class="card better"><h3>yolov5-spd-s' in text
+    )
+    assert "At equal GFLOPs, against yolov5-n w0.3203:" in texts and "yolov5-spd-n at equal GFLOPs" in texts
+    assert '<div class="card better"><h3>yolov5-spd-n</h3>' in as_page(document(**at_equal_cost()))
 
 
 @pytest.mark.parametrize("value", [None, 0.0])

@@ -48,6 +48,7 @@ def summary(detections):
     folder = Path("/runs/detect/exp")
     speed = {"preprocess": 1.4, "inference": 20.2}
     return SimpleNamespace(
+        task="detect",
         detections=Counter(detections),
         images=7,
         unreadable={},

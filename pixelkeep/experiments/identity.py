@@ -1,0 +1,107 @@
+"""What the cells of a comparison were trained with, in ``grid.json``: a folder never holds cells of other settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from pixelkeep.datasets.loading import load_split
+from pixelkeep.datasets.spec import DatasetSpec
+from pixelkeep.errors import OptionError, choices
+from pixelkeep.evaluation import sha256 as truth_sha
+from pixelkeep.ultra import runs, training
+from pixelkeep.ultra.checkpoints import check_weights
+from pixelkeep.ultra.settings import default_of
+from pixelkeep.ultra.truth import build_truth
+
+# Not among what all cells share, or without effect on their figures.
+APART = ("model", "seed", "data", "path", "plots", "verbose", *training.PLACE, *training.MACHINE)
+FILE, PARTS = "grid.json", ("settings", "data", "models")
+MATCHED = "matched"  # the part on arms at equal cost; see pixelkeep.experiments.equal
+
+
+def identify(definitions: dict[str, str], settings: dict, spec: DatasetSpec) -> tuple[dict, dict]:
+    """Return the ground truth of the validation, and what decides the outcome of the cells."""
+    if isinstance(settings.get("fraction"), list):
+        raise OptionError(f"fraction: {settings['fraction']}; give one number, so that all is validated on")
+    shared = {key: value for key, value in settings.items() if key not in APART and default_of(key) != value}
+    weights = shared.get("pretrained")
+    if isinstance(weights, str):
+        shared["pretrained"] = sha(check_weights(weights), {})
+    only = {key: settings[key] for key in ("classes", "single_cls") if settings.get(key) is not None}
+    truths = {split: build_truth(load_split(spec, split).records, spec, **only)[0] for split in ("train", "val")}
+    shas = {split: truth_sha(truth) for split, truth in truths.items()}
+    return truths["val"], {"settings": shared, "data": shas, "models": definitions}
+
+
+def sha(model: str | Path, definition: dict) -> str:
+    """Return the hash of a checkpoint, else of the definition."""
+    path = Path(model)
+    content = path.read_bytes() if path.suffix == ".pt" else json.dumps(definition, sort_keys=True).encode()
+    return hashlib.sha256(content).hexdigest()
+
+
+def place(project: str | None, name: str | None, identity: dict) -> Path:
+    """Return the comparison's folder, made if need be, with the identity written down."""
+    base = Path(project) if project else runs.RUNS / "compare"
+    for number in range(1, 100_000):
+        folder = base / (name or ("exp" if number == 1 else f"exp{number}"))
+        known = _known(folder)
+        differences = _differences(known, identity)
+        if not differences:
+            break
+        if name:
+            raise OptionError(
+                f"{folder} cannot be gone on with: {choices(differences)}; give what was before, or another --name"
+            )
+    else:
+        raise OptionError(f"cannot create a run folder {base / 'exp'}: all numbers up to 100000 are taken")
+    with runs.storage(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = {"models": known.get("models", {}) | identity["models"], MATCHED: known.get(MATCHED, {})}
+        runs.write_json(folder / FILE, identity | kept)
+    return folder.resolve()
+
+
+def read_matched(folder: Path) -> dict:
+    """Return the arms at equal cost that a comparison has, by kind of cost."""
+    return json.loads((folder / FILE).read_text(encoding="utf-8"))[MATCHED]
+
+
+def write_matched(folder: Path, matched: dict) -> None:
+    """Keep arms at equal cost, of the kinds of cost that are given."""
+    known = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    runs.write_json(folder / FILE, known | {MATCHED: known[MATCHED] | matched})
+
+
+def _known(folder: Path) -> dict:
+    """Return the identity of the cells in a folder; empty where there are none."""
+    file = folder / FILE
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return {}
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {"foreign": f"it has no readable {FILE}, so it is something else"}
+    whole = isinstance(known, dict) and all(isinstance(known.get(part), dict) for part in PARTS)
+    return known if whole else {"foreign": f"its {FILE} is damaged"}
+
+
+def _differences(known: dict, now: dict) -> list[str]:
+    """Say in which settings two identities differ, as far as both know of them."""
+    if not known or "foreign" in known:
+        return [known["foreign"]] if known else []
+    told = []
+    before, after = known["settings"], now["settings"]
+    for key in sorted(key for key in {*before, *after} if before.get(key) != after.get(key)):
+        told.append(f"{key} was {_shown(key, before)} and is {_shown(key, after)}")
+    for part, what in (("data", "the data of split"), ("models", "the definition of")):
+        changed = [key for key in known[part] if key in now[part] and known[part][key] != now[part][key]]
+        told += [f"{what} {key} has changed" for key in changed]
+    return told
+
+
+def _shown(key: str, settings: dict) -> str:
+    value = settings.get(key, default_of(key))
+    return f"{value[:8]}..." if isinstance(value, str) and len(value) == 64 else str(value)  # hashes

@@ -1,0 +1,50 @@
+"""Drawings of classes and regions: the right colours at the right places, and one size for all frames."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pixelkeep.report.drawing import LEAST_SIDE, colour
+from pixelkeep.report.label_drawing import IGNORED, OPACITY, draw_classes, draw_regions
+
+NAMES = {0: "land", 1: "water", 2: "a class with a name that is much too long for half of any picture's width, surely"}
+
+
+def test_regions__each_pixel_has_its_class_colour():
+    """Colours lie over the picture where the mask says, and nothing lies where it says 255."""
+    image = np.full((96, 96, 3), 100, np.uint8)
+    classes = np.zeros((96, 96), np.uint8)
+    classes[:, 32:64], classes[:, 64:] = 1, IGNORED
+    drawn = draw_regions(image, classes, NAMES)
+    factor = LEAST_SIDE // 96
+    for column, expected in ((16, colour(0)), (48, colour(1))):
+        mixed = (1 - OPACITY) * 100 + OPACITY * np.array(expected[::-1])
+        assert np.abs(drawn[48 * factor, column * factor] - mixed).max() <= 1
+    assert (drawn[48 * factor, 80 * factor] == 100).all()
+    assert drawn[48 * factor, 32 * factor].max() <= 20  # the border between two classes
+
+
+def test_regions__nothing_said():
+    """A mask without any class leaves the picture, with a legend that says so."""
+    drawn = draw_regions(np.full((800, 800, 3), 50, np.uint8), np.full((800, 800), IGNORED, np.uint8), NAMES)
+    assert (drawn[:800] == 50).all() and drawn.shape[0] > 800
+
+
+def test_classes__bars_are_as_long_as_they_are_probable():
+    """A bar of probability 0.5 is half as long as one of 1, in its class's colour."""
+    image = np.zeros((768, 768, 3), np.uint8)
+
+    def length(score: float) -> int:
+        drawn = draw_classes(image, [1, 0], [score, 1 - score], NAMES)
+        return int((drawn[768:] == colour(1)[::-1]).all(2).any(0).sum())
+
+    assert abs(length(1.0) - 2 * length(0.5)) <= 3 and length(1.0) > 200
+
+
+def test_classes__one_size_for_all_frames():
+    """However many classes and however long their names, the strip has one height, and texts stay out of the bars."""
+    image = np.zeros((768, 768, 3), np.uint8)
+    sizes = {draw_classes(image, order, [0.5, 0.3, 0.2], NAMES).shape for order in ([0, 1, 2], [2, 1, 0])}
+    assert len(sizes) == 1 and sizes.pop()[0] > 768
+    long = draw_classes(image, [2], [0.0], NAMES)[768:, 376:383]
+    assert (long == long[0, 0]).all()
