@@ -1,0 +1,238 @@
+"""Selective downsampling: a strided stage on the whole map, and the same stage unstrided at the cells that matter.
+
+Published, in a letter of the Journal of the Korean Institute of Communications and Information Sciences on selective
+downsampling by masks for light networks: a mask chooses where a stage keeps its resolution; the network beside it is
+an ordinary strided one; submanifold sparse convolution (see submanifold.py) does the work at the chosen cells; several
+methods mitigate the loss of accuracy. On Cityscapes it prints the mIoU of content-adaptive downsampling, 0.77, at 140M
+against 690M, without saying of what. The letter's text is not public in full.
+
+Our reading, where it says no more:
+
+    m    = halo(gate(x))            the mask, learned, constant on 2x2 cells
+    low  = stage with stride 2, everywhere
+    high = stage with stride 1 and weights of its own, submanifold sparse, where m = 1
+    y    = up(low) + m * high       (fusion)   or   (1 - m) * up(low) + m * high
+
+with `up` repeating each cell. A submanifold convolution reads zeros beyond the border of the active set, and regions
+apart from each other know nothing of each other. Three means against what this costs, each of which can be left out:
+
+- fusion: what the strided stage knows, of the surroundings too, is added to the active cells instead of replaced there;
+- halo: the mask grows by this many cells of the strided map, so that the neighbourhoods of what matters are complete;
+- teacher: in training, the unstrided stage also runs densely, without gradient. A loss draws the values at the active
+  cells to what they would be with all their neighbours (the squared difference, relative to the teacher's square), and
+  the gate learns from the teacher's values what the inactive cells would have contributed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
+from statistics import NormalDist
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .masks import LearnedMask, is_exporting
+from .submanifold import ActiveCells, SubmanifoldConv
+
+DENSE_ABOVE = 0.3  # fraction from which dense arithmetic with zeros is faster in evaluation than the sparse one
+Layer = Callable[[SubmanifoldConv, Tensor], Tensor]  # how one convolution runs: densely, sparsely, masked
+
+
+class SelectiveUnit(nn.Module):
+    """Two 3x3 convolutions with a shortcut, as in ResNet-18, of which each can run densely or sparsely.
+
+    Shapes: (N, in_channels, H, W) -> (N, out_channels, ceil(H/stride), ceil(W/stride)).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, activation: nn.Module) -> None:
+        super().__init__()
+        self.first = SubmanifoldConv(in_channels, out_channels, 3, stride)
+        self.second = SubmanifoldConv(out_channels, out_channels, 3)
+        same = in_channels == out_channels and stride == 1
+        self.shortcut = None if same else SubmanifoldConv(in_channels, out_channels, 1, stride)
+        self.act = deepcopy(activation)
+
+    def forward(self, x: Tensor, layer: Layer) -> Tensor:
+        """Run the unit, each convolution by ``layer``; x is a map, or rows if ``layer`` takes rows."""
+        y = layer(self.second, self.act(layer(self.first, x)))
+        return self.act(y + (x if self.shortcut is None else layer(self.shortcut, x)))
+
+
+class SelectivePath(nn.Module):
+    """Residual units of which the first one has the stride.
+
+    Shapes: (N, in_channels, H, W) -> (N, out_channels, ceil(H/stride), ceil(W/stride)).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, blocks: int, stride: int, activation: nn.Module) -> None:
+        super().__init__()
+        first = SelectiveUnit(in_channels, out_channels, stride, activation)
+        rest = (SelectiveUnit(out_channels, out_channels, 1, activation) for _ in range(blocks - 1))
+        self.units = nn.ModuleList([first, *rest])
+
+    def forward(self, x: Tensor, layer: Layer = SubmanifoldConv.__call__) -> Tensor:
+        """Run the units, each convolution by ``layer``: everywhere, unless it says otherwise."""
+        for unit in self.units:
+            x = unit(x, layer)
+        return x
+
+
+class HaloMask(LearnedMask):
+    """A learned mask that grows by a halo; loss and fraction are those of the grown mask.
+
+    The estimator's output is normalized over each image, and a cell is active where it is above a learned level, in
+    standard deviations. So the mask follows the content from the first step on, about the target fraction is active,
+    and since nothing is drawn at random, training and evaluation have the same mask. With a small target fraction a
+    random mask would meet the target by its noise, and be empty in evaluation. The gradient is a sigmoid's (straight
+    through). The loss is (fraction / target_fraction - 1)^2 / 2, and linear from a difference of 1: a plain square
+    hardly feels that a small target is missed.
+
+    Shapes: (N, in_channels, H, W) -> (N, 1, ceil(H/2), ceil(W/2)).
+    Parameters: those of the learned mask, and 1.
+    Errors: ValueError for a target fraction outside (0, 1) or a halo that is no integer from 0.
+    """
+
+    def __init__(self, in_channels: int, target_fraction: float, halo: int) -> None:
+        super().__init__(in_channels, target_fraction)
+        if isinstance(halo, bool) or not isinstance(halo, int) or halo < 0:
+            raise ValueError(f"halo must be an integer from 0, in cells of the strided map, got {halo!r}")
+        self.halo = halo
+        for conv in (m for m in self.estimator if isinstance(m, nn.Conv2d)):
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")  # the output varies by about one from the start
+        # Cells grow to so many times their number: once for large regions, (2 * halo + 1)**2 times where scattered.
+        grows = 2 * halo + 1
+        self.level = nn.Parameter(torch.tensor(-NormalDist().inv_cdf(self.target_fraction / grows)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) -> (N, 1, ceil(H/2), ceil(W/2)) of 0 and 1."""
+        logits = self.estimator(x)  # (N, 1, h, w)
+        logits = F.layer_norm(logits.to(self.level.dtype), logits.shape[1:]) - self.level
+        mask = (logits > 0).to(x.dtype)
+        if self.training:
+            soft = torch.sigmoid(logits).to(x.dtype)
+            mask = mask + (soft - soft.detach())
+        if self.halo:
+            mask = F.max_pool2d(mask, 2 * self.halo + 1, 1, self.halo)
+        share = mask.float().mean() / self.target_fraction
+        return self._remember(mask, F.smooth_l1_loss(share, torch.ones_like(share)) if self.training else None)
+
+
+class SelectiveStage(nn.Module):
+    """A stage that keeps the resolution of its input at the cells that matter, and is strided elsewhere.
+
+    Shapes: (N, in_channels, H, W) -> (N, out_channels, H, W). A cell of the mask stands for 2x2 cells of the map.
+    Odd sizes: the strided stage rounds up; what is repeated from it is cropped at the bottom and the right.
+    Parameters: those of two residual stages (stride 2 and 1) and of the gate.
+    Errors: ValueError for a target fraction outside (0, 1), no block, or a halo that is no integer from 0.
+
+    In evaluation the output is the same whether it is computed sparsely (up to ``DENSE_ABOVE`` of the cells), with
+    dense arithmetic and zeros (above, and in traces, exports and compilation), or on batches of other images. The two
+    differ in training: there BatchNorm's statistics are those of the active cells.
+
+    Attributes:
+        active_fraction: Share of active cells in the last forward pass; None before, and where a trace ran it.
+        region_mask: What the mask was, bool (N, ceil(H/2), ceil(W/2)), for drawing; None likewise.
+
+    Args:
+        in_channels: Of the map.
+        out_channels: Of the result.
+        blocks: Residual units in each of the two paths.
+        target_fraction: Share of active cells to train for, the halo included.
+        fusion: Add the strided stage's result at active cells; False replaces it there.
+        halo: By how many cells of the strided map the mask grows.
+        teacher: Run the unstrided stage densely in training too, for the auxiliary loss and the gate's gradient.
+        activation: Copied.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        blocks: int = 1,
+        target_fraction: float = 0.05,
+        fusion: bool = True,
+        halo: int = 1,
+        teacher: bool = True,
+        *,
+        activation: nn.Module = nn.SiLU(),
+    ) -> None:
+        super().__init__()
+        if isinstance(blocks, bool) or not isinstance(blocks, int) or blocks < 1:
+            raise ValueError(f"SelectiveStage: blocks must be a positive integer, got {blocks!r}")
+        self.gate = HaloMask(in_channels, target_fraction, halo)
+        self.low = SelectivePath(in_channels, out_channels, blocks, 2, activation)
+        self.high = SelectivePath(in_channels, out_channels, blocks, 1, activation)
+        self.fusion, self.teacher = bool(fusion), bool(teacher)
+        self.region_mask: Tensor | None = None
+        self._loss: Tensor | None = None
+
+    @property
+    def active_fraction(self) -> float | None:
+        """The share of active cells in the last forward pass."""
+        return None if self.region_mask is None else self.region_mask.float().mean().item()
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Map (N, in_channels, H, W) -> (N, out_channels, H, W).
+
+        Args:
+            x: The map.
+            mask: (N, 1, ceil(H/2), ceil(W/2)) of 0 and 1, in place of the gate's own.
+        """
+        mask = self.gate(x) if mask is None else mask.to(x.dtype)
+        dense = is_exporting() or x.is_meta
+        self._loss, self.region_mask = None, None if dense else mask.detach()[:, 0] > 0.5
+        low = _repeat(self.low(x), x)  # (N, out_channels, H, W)
+        mask = _repeat(mask, x)  # (N, 1, H, W)
+        if dense:
+            return self._merge(low, mask, self._masked(x, mask))
+        cells = ActiveCells(mask)
+        if self.training:
+            return self._merge(low, mask, self._learning(x, cells))
+        if len(cells) > DENSE_ABOVE * mask.numel():
+            return self._merge(low, mask, self._masked(x, mask))
+        return cells.put_(low, self._rows(x, cells), add=self.fusion)
+
+    def auxiliary_loss(self) -> Tensor | None:
+        """Return what the teacher adds to the training loss for the last forward pass, or None."""
+        return self._loss
+
+    def _merge(self, low: Tensor, mask: Tensor, high: Tensor) -> Tensor:
+        return (low if self.fusion else (1 - mask) * low) + mask * high
+
+    def _masked(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Compute the unstrided stage with dense arithmetic and zeros: -> (N, out_channels, H, W)."""
+        return self.high(x, partial(SubmanifoldConv.masked, mask=mask))
+
+    def _rows(self, x: Tensor, cells: ActiveCells) -> Tensor:
+        """Compute the unstrided stage at the active cells: -> (A, out_channels)."""
+        return self.high(cells.gather(x), partial(SubmanifoldConv.active, cells=cells))
+
+    def _learning(self, x: Tensor, cells: ActiveCells) -> Tensor:
+        """Compute it in training, the teacher's part included: -> (N, out_channels, H, W)."""
+        rows = self._rows(x, cells)
+        high = cells.scatter(rows)
+        if not self.teacher or not torch.is_grad_enabled():
+            return high
+        with torch.no_grad():
+            dense = self.high(x, partial(SubmanifoldConv.beside, cells=cells))  # (N, out_channels, H, W)
+        self._loss = _relative_error(rows, cells.gather(dense))
+        return torch.where(cells.mask, high, dense.to(high.dtype))  # what is inactive reaches the mask's gradient only
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the last mask, and the loss, whose graph can neither be copied nor saved."""
+        return {**self.__dict__, "_loss": None, "region_mask": None}
+
+
+def _repeat(coarse: Tensor, x: Tensor) -> Tensor:
+    """Repeat each cell of a map with half the resolution of x, and crop the result to x."""
+    return F.interpolate(coarse, scale_factor=2, mode="nearest")[:, :, : x.shape[2], : x.shape[3]]
+
+
+def _relative_error(rows: Tensor, teacher: Tensor) -> Tensor:
+    """Return the squared difference, relative to the teacher's square; zero where there is no active cell."""
+    rows, teacher = rows.float(), teacher.float()
+    return (rows - teacher).square().sum() / teacher.square().sum().clamp(min=1e-6)

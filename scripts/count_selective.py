@@ -1,0 +1,176 @@
+"""Counts what a ResNet-18 trunk costs with dense, content-adaptive and selective stages, at measured active fractions.
+
+    python scripts/count_selective.py [--images FOLDER] [--size HEIGHT WIDTH]
+
+The trunk is that of a segmentation network with strides 8 and 16: the last two stages keep stride 8 everywhere (dense),
+nowhere (strided), in regions that are computed at both resolutions (content-adaptive), or at cells that are computed
+beside a strided stage (selective). Masks are edges of real pictures, with the threshold at which the wanted share of
+16x16 pixel cells is active, on average over the pictures; with a halo they grow by one cell. Multiply-adds are counted
+while the pictures run through the networks. The other two means of the selective stage change none: the teacher is of
+training alone, and fusion adds where its absence replaces. Times are ratios to the dense trunk's, measured in turns,
+the median of the pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+
+from pixelkeep import assets  # noqa: E402
+from pixelkeep.blocks import ContentAdaptiveStage, ConvNorm, ResNetStage, SelectiveStage  # noqa: E402
+from pixelkeep.blocks.masks import EdgeMask  # noqa: E402
+from pixelkeep.datasets.demo import write_demo  # noqa: E402
+from pixelkeep.datasets.pixels import read_pixels  # noqa: E402
+
+FRACTIONS = (0.02, 0.05, 0.1, 0.26)  # 0.26 is where the counted content-adaptive ResNet-101 costs 690 G
+PLAN = ((128, 256), (256, 512))  # channels of the two stages
+SUFFIXES = {".jpg", ".jpeg", ".png"}
+Network = Callable[[Tensor, Tensor], Tensor]
+
+
+class Trunk(nn.Module):
+    """The stem and the first two stages, which all variants share, then two stages made by ``stage``."""
+
+    def __init__(self, stage: Callable[[int, int], nn.Module]) -> None:
+        super().__init__()
+        self.before = nn.Sequential(
+            ConvNorm(3, 64, 7, 2),
+            nn.MaxPool2d(3, 2, 1),
+            ResNetStage(64, 64, 2, "none", "basic"),
+            ResNetStage(64, 128, 2, "conv", "basic"),
+        )
+        self.stages = nn.ModuleList(stage(*channels) for channels in PLAN)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Map images (N, 3, H, W) and the mask of 16x16 pixels -> (N, 512, H/8, W/8) or half of it."""
+        x = self.before(x)
+        for stage in self.stages:
+            x = stage(x, mask) if isinstance(stage, (SelectiveStage, ContentAdaptiveStage)) else stage(x)
+        return x
+
+
+def strided() -> Callable[[int, int], nn.Module]:
+    """Return stages of which the first has the stride; the second's dilation in the paper costs nothing."""
+    return lambda c1, c2: ResNetStage(c1, c2, 2, "conv" if c1 == PLAN[0][0] else "none", "basic")
+
+
+def adaptive(in_channels: int, out_channels: int) -> nn.Module:
+    """Return a content-adaptive stage on regions of 2x2 cells, of which the first of the trunk has the stride."""
+    stride = 2 if in_channels == PLAN[0][0] else 1
+    return ContentAdaptiveStage(in_channels, out_channels, 2, None, "basic", stride, side=2)
+
+
+def trunks() -> dict[str, nn.Module]:
+    """Return the four trunks by name."""
+    stages = {
+        "dense": lambda c1, c2: ResNetStage(c1, c2, 2, "none", "basic"),
+        "strided": strided(),
+        "content-adaptive": adaptive,
+        "selective": lambda c1, c2: SelectiveStage(c1, c2, 2, activation=nn.ReLU()),
+    }
+    return {name: Trunk(stage).eval().to(memory_format=torch.channels_last) for name, stage in stages.items()}
+
+
+def pictures(folder: Path | None, size: tuple[int, int]) -> list[Tensor]:
+    """Return up to two pictures of a folder, or of the demo data, as (1, 3, H, W) from 0 to 1."""
+    if folder is None:
+        folder = assets.home() / "datasets" / "count-selective"
+        write_demo(folder, splits={"train": 1, "val": 1, "test": 1})
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)[:2]
+    if not files:
+        sys.exit(f"{folder}: no pictures (.jpg, .png)")
+    maps = (torch.from_numpy(read_pixels(file, 3)).permute(2, 0, 1)[None].float() / 255 for file in files)
+    return [F.interpolate(x, size, mode="bilinear", antialias=True) for x in maps]
+
+
+def grown(mask: Tensor, halo: int) -> Tensor:
+    """Return a mask that is grown by so many cells."""
+    return F.max_pool2d(mask, 2 * halo + 1, 1, halo)
+
+
+def masks_at(images: list[Tensor], fraction: float) -> list[Tensor]:
+    """Return masks by edges of 16x16 cells, with the threshold that makes the wanted share of all cells active."""
+    low, high = 0.001, 1.0
+    for _ in range(12):
+        threshold = (low * high) ** 0.5
+        found = [EdgeMask(16, threshold, 1)(image) for image in images]
+        share = statistics.fmean(mask.mean().item() for mask in found)
+        low, high = (threshold, high) if share > fraction else (low, threshold)
+    return found
+
+
+def count(network: Network, images: list[Tensor], masks: list[Tensor]) -> float:
+    """Return the multiply-adds of one image, in G."""
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        for image, mask in zip(images, masks, strict=True):
+            network(image, mask)
+    return counter.get_total_flops() / 2e9 / len(images)
+
+
+def seconds(network: Network, image: Tensor, mask: Tensor) -> float:
+    """Return how long one image takes."""
+    begin = time.perf_counter()
+    with torch.inference_mode():
+        network(image, mask)
+    return time.perf_counter() - begin
+
+
+def ratio(network: Network, dense: Network, image: Tensor, mask: Tensor, pairs: int) -> float:
+    """Return how much longer a network takes than the dense one, the median of pairs."""
+    found = []
+    for _ in range(pairs):
+        base = seconds(dense, image, mask)
+        found.append(seconds(network, image, mask) / base)
+    return statistics.median(found) if found else float("nan")
+
+
+def rows(images: list[Tensor], pairs: int) -> Iterator[tuple[str, float, float, float, float]]:
+    """Yield name, active share, multiply-adds in G, the same over the content-adaptive trunk's, time over the dense."""
+    networks = trunks()
+    dense = networks["dense"]
+
+    def row(name: str, shown: str, masks: list[Tensor], base: float) -> tuple[str, float, float, float, float]:
+        share = statistics.fmean(mask.mean().item() for mask in masks)
+        cost = count(networks[name], images, masks)
+        taken = ratio(networks[name], dense, images[0], masks[0], pairs)
+        return shown, share, cost, cost / (base or cost), taken
+
+    full = [torch.ones_like(mask) for mask in masks_at(images, 0.5)]
+    yield row("dense", "dense, stride 8", full, float("nan"))
+    yield row("strided", "strided, stride 16", [0 * mask for mask in full], float("nan"))
+    for fraction in FRACTIONS:
+        masks = masks_at(images, fraction)
+        base = row("content-adaptive", "content-adaptive", masks, 0)
+        yield base
+        yield row("selective", "selective", masks, base[2])
+        yield row("selective", "selective, halo", [grown(mask, 1) for mask in masks], base[2])
+
+
+def main() -> None:
+    """Print the table as Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=Path, help="folder of pictures; the generated demo's by default")
+    parser.add_argument("--size", type=int, nargs=2, default=(256, 512), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--pairs", type=int, default=5, help="measurements of time for each row; 0 for none")
+    given = parser.parse_args()
+    torch.manual_seed(0)
+    print("| Trunk | Active | Multiply-adds, G | Of content-adaptive | Time, of dense |\n|---|---|---|---|---|")
+    for name, share, cost, relative, taken in rows(pictures(given.images, tuple(given.size)), given.pairs):
+        cells = (f"{relative:.2f}", f"{taken:.2f}")
+        print(f"| {name} | {share:.3f} | {cost:.2f} | {' | '.join(cells)} |".replace("nan", "–"), flush=True)
+
+
+if __name__ == "__main__":
+    main()
