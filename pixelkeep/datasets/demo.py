@@ -54,24 +54,41 @@ def write_demo(
         DataError: The seed is negative, or ``root`` holds something that is not a demo.
     """
     splits = SPLITS if splits is None else splits
-    if seed < 0:
-        raise DataError(f"seed {seed}; it must be a whole number from 0")
-    root = Path(root).resolve()
-    marker = {"version": VERSION, "seed": seed, "splits": splits}
-    if _is_there(root, marker):
-        return root / "demo.yaml"
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent, ignore_cleanup_errors=True) as folder:
-        made = Path(folder) / root.name
+
+    def write(made: Path) -> None:
         _write(made, seed, splits, progress or (lambda done, total: None))
         for form, name in FORMS.items():
             save_yaml(made / name, tuple(splits), NAMES, form)
+
+    return write_once(root, {"version": VERSION, "seed": seed, "splits": splits}, write) / "demo.yaml"
+
+
+def write_once(root: Path, marker: dict, write: Callable[[Path], None]) -> Path:
+    """Write a generated dataset, unless it is there, whole or not at all; return its folder.
+
+    Args:
+        root: The folder, new or that of such a dataset, which is replaced if its marker is another.
+        marker: What decides about the content, ``seed`` among it.
+        write: Writes the content into a folder that is new.
+
+    Raises:
+        DataError: The seed is negative, or ``root`` holds something that was not written here.
+    """
+    if marker["seed"] < 0:
+        raise DataError(f"seed {marker['seed']}; it must be a whole number from 0")
+    root = Path(root).resolve()
+    if _is_there(root, marker):
+        return root
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent, ignore_cleanup_errors=True) as folder:
+        made = Path(folder) / root.name
+        write(made)
         write_json(made / MARKER, marker)
         if not _is_there(root, marker):  # another process may have been faster
             if root.exists():
                 shutil.rmtree(root)
             made.rename(root)
-    return root / "demo.yaml"
+    return root
 
 
 def _is_there(root: Path, marker: dict) -> bool:

@@ -85,6 +85,7 @@ class Scene:
         difficult: Bool (n,).
         regions: Float64 (m, 4), rectangles to ignore.
         ignored: How many objects lie in the regions.
+        zone: Uint8 (H, W), what the ground is, as `terrain` counts it.
     """
 
     picture: np.ndarray
@@ -94,6 +95,7 @@ class Scene:
     difficult: np.ndarray
     regions: np.ndarray
     ignored: int
+    zone: np.ndarray
 
 
 def render_scene(
@@ -119,7 +121,7 @@ def render_scene(
     classes = np.array([CLASSES.index(CLASS_OF[p.item.kind]) for p in labelled], np.int64)
     regions = np.array(layout.regions, float).reshape(-1, 4)
     ignored = sum(p.ignored for p in layout.placed)
-    return Scene(expose(picture, rng), labelled, boxes, classes, difficult, regions, ignored)
+    return Scene(expose(picture, rng), labelled, boxes, classes, difficult, regions, ignored, layout.terrain.zone)
 
 
 def lay_ground(theme: Theme, size: tuple[int, int], rng: np.random.Generator) -> Terrain:

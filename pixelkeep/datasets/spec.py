@@ -151,15 +151,13 @@ def load_spec(file: Path, folder: str | None = None, needs: tuple[str, ...] = ("
         DataError: It is no YAML mapping, a split or names are missing, or a split's entries cannot be used.
     """
     d = read_mapping(file)
-    if folder is not None:
-        d["path"] = _folder(file, folder)
     if "val" not in d and "validation" in d:
         d["val"] = d.pop("validation")
     for key in needs:
         if not d.get(key):
             raise DataError(f"{file}: no '{key}:'; a dataset YAML needs train, val and names{_near(key, d)}")
     form = form_of(file, d)
-    root = _root(file, d)
+    root = dataset_root(file, d, folder)
     splits = {split: _sources(file, root, split, d[split], form) for split in SPLITS if d.get(split)}
     names, labels, ignore = class_names(file, d, form, splits)
     return DatasetSpec(
@@ -212,6 +210,11 @@ def _read_text(file: Path) -> str:
 def _near(key: str, d: dict) -> str:
     hint = nearest(key, [k for k in d if isinstance(k, str)])
     return hint.replace("did you mean", "is it written as") if hint else ""
+
+
+def dataset_root(file: Path, d: dict, folder: str | None = None) -> Path:
+    """Return the folder of the dataset that a YAML with the content ``d`` defines, or ``folder`` in its place."""
+    return _root(file, d if folder is None else {**d, "path": _folder(file, folder)})
 
 
 def _folder(file: Path, folder: str) -> str:

@@ -53,20 +53,31 @@ def draw(
     Returns:
         (H', W', 3) uint8, BGR: the picture, enlarged if it is small, with the legend's strip added below.
     """
-    factor = max(1, -(-LEAST_SIDE // max(image.shape[:2])))
-    canvas = (
-        cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC) if factor > 1 else image.copy()
-    )
+    canvas, factor = enlarged(image)
     boxes = np.asarray(boxes, float).reshape(-1, 4) * factor
     classes = np.asarray(classes, int)
     width = line_width or max(2, round(sum(canvas.shape[:2]) / 1000))
     for box, cls in zip(boxes, classes, strict=True):
         _box(canvas, box, colour(cls)[::-1], width)
-    font = lettering(max(13, round(sum(canvas.shape[:2]) / 110)))
+    font = lettering(text_size(canvas))
     picture = Image.fromarray(cv2.cvtColor(canvas, cv2.COLOR_BGR2RGB))
     _scores(ImageDraw.Draw(picture), boxes, classes, np.asarray(scores, float), font, picture.size)
-    picture = _with_legend(picture, classes, names, font)
+    counts = sorted(Counter(classes.tolist()).items())
+    picture = with_legend(picture, [(cls, f"{names[cls]} {count}") for cls, count in counts], font)
     return cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGB2BGR)
+
+
+def enlarged(image: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return a copy of a picture (H, W, 3), enlarged if it is small, and by which whole factor."""
+    factor = max(1, -(-LEAST_SIDE // max(image.shape[:2])))
+    if factor == 1:
+        return image.copy(), 1
+    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC), factor
+
+
+def text_size(canvas: np.ndarray) -> int:
+    """Return the height in pixels of texts that suit a picture (H, W, 3)."""
+    return max(13, round(sum(canvas.shape[:2]) / 110))
 
 
 def _box(canvas: np.ndarray, box: np.ndarray, bgr: tuple[int, ...], width: int) -> None:
@@ -103,16 +114,20 @@ def _overlap(a: Rect, b: Rect) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _with_legend(picture: Image.Image, classes: np.ndarray, names: Mapping[int, str], font) -> Image.Image:
-    """Add a strip that says which colour is which class and how many were found.
+def with_legend(picture: Image.Image, entries: list[tuple[int, str]], font) -> Image.Image:
+    """Add a strip that says which colour is which class, and what is to be said of it.
 
     It is one line for any number of classes, so that all frames of a video have one size; what has no place is counted.
+
+    Args:
+        picture: What it is added to.
+        entries: Classes and the texts beside their colours.
+        font: Of the texts.
     """
     height = font.size + 12
     result = Image.new("RGB", (picture.width, picture.height + height), _STRIP)
     result.paste(picture, (0, 0))
     pen, x, top = ImageDraw.Draw(result), 8, picture.height + 4
-    entries = [(cls, f"{names[cls]} {count}") for cls, count in sorted(Counter(classes.tolist()).items())]
     widths = [font.size + 19 + int(pen.textlength(text, font=font)) for _, text in entries]
     shown = len(entries)
     while shown > 1 and x + sum(widths[:shown]) + _rest(pen, len(entries) - shown, font)[1] > picture.width:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
+from pixelkeep.report.tiles import seam_words, tile_words
+
 WIDTH = 80
 _NAME = 44  # characters of a class name: what the figures beside it leave of a line
 _VALUE = 24  # characters of a part of a file name
@@ -19,7 +21,8 @@ def figure(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.3f}"
 
 
-def _cut(text: str, length: int) -> str:
+def cut(text: str, length: int) -> str:
+    """Return a text of at most so many characters."""
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
@@ -62,7 +65,7 @@ def result_table(result) -> str:
         text_table(
             ["class", "count", "AP", "AP50", "AP_S"],
             [
-                [_cut(name, _NAME), f"{entry.gt:,}", figure(entry.AP), figure(entry.AP50), figure(entry.AP_S)]
+                [cut(name, _NAME), f"{entry.gt:,}", figure(entry.AP), figure(entry.AP50), figure(entry.AP_S)]
                 for name, entry in result.per_class.items()
             ],
         ),
@@ -107,10 +110,10 @@ def _noted_table(header: list[str], rows: list[list[str]]) -> str:
 def _by(by) -> str:
     name = by.name or "value"
     table = text_table(
-        [_cut(name, _VALUE), "images", *(label for _, label, _ in _SIZES), "AP", "AP50", "AP_S"],
+        [cut(name, _VALUE), "images", *(label for _, label, _ in _SIZES), "AP", "AP50", "AP_S"],
         [
             [
-                _cut(value, _VALUE),
+                cut(value, _VALUE),
                 f"{part.images:,}",
                 *(f"{part.counts[key]:,}" for key, _, _ in _SIZES),
                 figure(part.AP),
@@ -146,9 +149,10 @@ def _footnote(result) -> str:
     match = "" if p.match in (None, "iou") else f", match {p.match},"
     ignored = f", {p.ignored} ignored" if p.ignored else ""
     size = "x".join(map(str, p.imgsz)) + " (height x width)" if isinstance(p.imgsz, (list, tuple)) else p.imgsz
+    tiles = f"{tile_words(p.tile)}, " if p.tile else ""
     return wrap(
         f"COCO AP by {p.evaluator}{match} on {result.images} images ({result.split}{ignored}), "
-        f"sizes in original pixels; imgsz {size}, conf {p.conf}, NMS IoU {p.nms_iou}, "
+        f"sizes in original pixels; {tiles}imgsz {size}, conf {p.conf}, NMS IoU {p.nms_iou}, "
         f"at most {p.max_dets} detections an image, {p.precision}."
     )
 
@@ -169,11 +173,22 @@ def _operating(point: dict) -> str:
 
 
 def models_table(entries: Iterable) -> str:
-    """Return the table of models; stock baselines are marked."""
-    rows = [
-        [e.name, "Ultralytics" if e.stock else "pixelkeep", f"{e.params / 1e6:.2f}", f"{e.gflops:.1f}"] for e in entries
-    ]
-    return text_table(["model", "defined by", "params (M)", "GFLOPs at 640"], rows, left=2)
+    """Return the table of models; stock baselines are marked. GFLOPs are stated with the image size.
+
+    A model that needs a package which is not installed says so in place of its figures. Where work depends on the
+    image, the share of active regions that the GFLOPs are for stands beside the name.
+    """
+    entries = list(entries)
+    rows = []
+    for e in entries:
+        figures = [f"needs {e.needs}", ""] if e.needs else [f"{e.params / 1e6:.2f}", f"{e.gflops:.1f}"]
+        name = e.name if e.active_fraction is None else f"{e.name} ({e.active_fraction:.0%} active)"
+        rows.append([name, "Ultralytics" if e.stock else "pixelkeep", *figures])
+    header = ["model", "defined by", "params (M)"]
+    if len(sizes := {e.imgsz for e in entries}) == 1:
+        return text_table([*header, f"GFLOPs at {sizes.pop()}"], rows, left=2)
+    rows = [[*row, str(e.imgsz)] for row, e in zip(rows, entries, strict=True)]
+    return text_table([*header, "GFLOPs", "at"], rows, left=2)
 
 
 def detection_lines(summary) -> str:
@@ -182,7 +197,12 @@ def detection_lines(summary) -> str:
     Args:
         summary: A :class:`pixelkeep.ultra.detection.Summary`.
     """
-    found = ", ".join(f"{count} {name}" for name, count in summary.detections.most_common()) or "nothing"
+    total = sum(summary.detections.values())
+    found = ", ".join(
+        f"{f'{count / total:.1%}' if summary.task == 'semantic' else count} {name}"
+        for name, count in summary.detections.most_common()
+    )
+    found = found or "nothing"
     speed = sum(summary.speed_ms.values())
     found = wrap(f"found     {found} in {summary.images} images, {speed:.0f} ms an image", indent=" " * 10)
     left_out = "".join(f"left out  {file}: {reason}\n" for file, reason in summary.unreadable.items())
@@ -190,4 +210,7 @@ def detection_lines(summary) -> str:
     if isinstance(summary.confidence, dict):
         listed = ", ".join(f"{name} {value:.3f}" for name, value in summary.confidence.items())
         sure = wrap(f"conf      {listed}", indent=" " * 10) + "\n"
+    if summary.tile:
+        told = f"tiles     {tile_words(summary.tile)}: {seam_words(summary.seams)}"
+        sure += wrap(told, indent=" " * 10) + "\n"
     return f"\n{found}\n{left_out}{sure}weights   {summary.weights}\nresults   {summary.folder}"

@@ -23,7 +23,7 @@ from pixelkeep.evaluation.overlaps import Scene
 from pixelkeep.report.zoom import MOST, Tile, zoom_sheet
 from pixelkeep.ultra import runs
 from pixelkeep.ultra.confidence import Stored, store
-from pixelkeep.ultra.predictor import viewable
+from pixelkeep.ultra.run_predictor import viewable
 from pixelkeep.writing import write_bytes, write_text
 
 FILES = ("errors.json", "misses.jpg", "label_audit.csv", "label_audit.json", "label_audit.jpg")

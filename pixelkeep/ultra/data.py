@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -15,6 +16,7 @@ from ultralytics.utils import LOGGER
 
 from pixelkeep import assets
 from pixelkeep.datasets.demo import write_demo
+from pixelkeep.datasets.demo_labels import write_class_demo, write_mask_demo
 from pixelkeep.datasets.forms import YOLO
 from pixelkeep.datasets.loading import Split, load_split
 from pixelkeep.datasets.problems import Problems, to_csv
@@ -24,7 +26,12 @@ from pixelkeep.ultra.console import progress_bar
 from pixelkeep.writing import write_text
 
 FAR_LARGER = 2  # times the network's input: then a warning says what becomes of small objects
-GENERATED: dict[str, Callable[..., Path]] = {"demo": write_demo}  # name -> writes it into a folder, gives its YAML
+# Name -> the task that it is for, and what writes it into a folder and gives its YAML.
+GENERATED: dict[str, tuple[str, Callable[..., Path]]] = {
+    "demo": ("detect", write_demo),
+    "demo-cls": ("classify", write_class_demo),
+    "demo-sem": ("semantic", write_mask_demo),
+}
 
 
 def resolve_data(name: str | None, folder: str | None = None, needs: tuple[str, ...] = ("train", "val")) -> DatasetSpec:
@@ -38,11 +45,33 @@ def resolve_data(name: str | None, folder: str | None = None, needs: tuple[str, 
     Raises:
         DataError: It is missing or not usable.
     """
+    file = find_data(name, folder, "detect")
+    if file.is_dir():
+        raise DataError(
+            f"data '{name}' is a folder; detection takes a dataset YAML (folders of classes are for models whose names "
+            "end in -cls)"
+        )
+    return load_spec(file, folder, needs)
+
+
+def find_data(name: str | None, folder: str | None, task: str) -> Path:
+    """Return the YAML file or the folder that a name means; what is generated is written first, if need be.
+
+    Args:
+        name: A path, or the name of a YAML in data/.
+        folder: The dataset's folder, in place of the YAML's own ``path:``.
+        task: What the model is for, in Ultralytics' name.
+
+    Raises:
+        DataError: There is no such data, or it is generated for another task.
+    """
+    example = next(example for example, (made_for, _) in GENERATED.items() if made_for == task)
     if not name:
-        raise DataError("no data given: pass --data YOUR.yaml, or --data demo for the generated demo dataset")
-    file = Path(os.path.expanduser(name))
-    if len(file.name) > 255 or not file.is_file():
-        file = assets.find("data", name)
+        raise DataError(f"no data given: pass --data YOUR.yaml, or --data {example} for the generated demo dataset")
+    given = Path(os.path.expanduser(name))
+    if len(given.name) < 256 and given.is_dir():
+        return given.resolve()
+    file = given if len(given.name) < 256 and given.is_file() else assets.find("data", name)
     if file is None:
         known = assets.names("data")
         raise DataError(
@@ -50,18 +79,20 @@ def resolve_data(name: str | None, folder: str | None = None, needs: tuple[str, 
         )
     generator = read_mapping(file).get("generate")
     if generator is None:
-        return load_spec(file.resolve(), folder, needs)
+        return file.resolve()
     if not isinstance(generator, str) or generator not in GENERATED:
         raise DataError(f"{file}: 'generate: {generator}' is unknown; one of {choices(GENERATED)}")
     if folder is not None:
         raise DataError(f"--set path={folder}: has no effect on data '{name}', which is generated; leave it out")
-    return load_spec(_generate(generator))
+    if GENERATED[generator][0] != task:
+        raise DataError(f"data '{name}' is made for task '{GENERATED[generator][0]}', not for '{task}'; use {example}")
+    return _generate(generator)
 
 
 def _generate(name: str) -> Path:
     """Write a generated dataset unless it is there, with a progress bar."""
     with progress_bar(f"writing {name} data") as progress:
-        return GENERATED[name](assets.home() / "datasets" / name, progress=progress)
+        return GENERATED[name][1](assets.home() / "datasets" / name, progress=progress)
 
 
 def read_split(spec: DatasetSpec, split: str, imgsz: int | list[int]) -> Split:
@@ -70,13 +101,18 @@ def read_split(spec: DatasetSpec, split: str, imgsz: int | list[int]) -> Split:
     Raises:
         DataError: Nothing of it, or too little, can be used.
     """
+    loaded = told(load_split, spec, split)
+    shrinking(loaded, imgsz)
+    return loaded
+
+
+def told(load: Callable[..., Any], spec: Any, split: str) -> Any:
+    """Read a split by ``load``, with a progress bar, and say what it holds and what is wrong with it."""
     with progress_bar(f"checking {split} images") as progress:
-        loaded = load_split(spec, split, progress)
+        loaded = load(spec, split, progress)
     LOGGER.info(loaded.contents())
     if summary := loaded.problems.summary(spec.root):
         LOGGER.warning(summary)
-    if hint := _shrinking(loaded, imgsz):
-        LOGGER.warning(hint)
     return loaded
 
 
@@ -88,18 +124,17 @@ def list_problems(folder: Path, reports: list[Problems]) -> None:
         LOGGER.info(f"Every case is listed in {listing}")
 
 
-def _shrinking(split: Split, imgsz: int | list[int]) -> str:
-    """Return a warning where images are far larger than the network's input."""
+def shrinking(split: Any, imgsz: int | list[int]) -> None:
+    """Warn where images are far larger than the network's input."""
     height, width = (imgsz, imgsz) if isinstance(imgsz, int) else (imgsz[0], imgsz[-1])
     factors = [max(record.height / height, record.width / width) for record in split.records]
     factor = float(np.median(factors))
-    if factor <= FAR_LARGER:
-        return ""
-    middle = split.records[int(np.argsort(factors)[len(factors) // 2])]
-    return (
-        f"{split.problems.split}: images shrink {factor:.1f}-fold (from {middle.width}x{middle.height} to fit "
-        f"{width}x{height}): an object of 12 pixels becomes {12 / factor:.1f}; a larger --imgsz keeps more of it"
-    )
+    if factor > FAR_LARGER:
+        middle = split.records[int(np.argsort(factors)[len(factors) // 2])]
+        LOGGER.warning(
+            f"{split.problems.split}: images shrink {factor:.1f}-fold (from {middle.width}x{middle.height} to fit "
+            f"{width}x{height}): an object of 12 pixels becomes {12 / factor:.1f}; a larger --imgsz keeps more of it"
+        )
 
 
 def write_resolved(spec: DatasetSpec) -> Path:
@@ -108,8 +143,12 @@ def write_resolved(spec: DatasetSpec) -> Path:
     It lies in the cache folder under a name made of its content, so a run can be resumed from any working directory.
     """
     lists = {split: [_write_list(spec, split, source) for source in sources] for split, sources in spec.splits.items()}
-    d = replace(spec, splits=lists).to_ultralytics()
-    return _write_cached(yaml.safe_dump(d, sort_keys=False, allow_unicode=True), spec.file.stem, ".yaml")
+    return write_mapping(replace(spec, splits=lists).to_ultralytics(), spec.file.stem)
+
+
+def write_mapping(d: dict, stem: str) -> Path:
+    """Write a mapping into the cache folder, under a name made of its content."""
+    return _write_cached(yaml.safe_dump(d, sort_keys=False, allow_unicode=True), stem, ".yaml")
 
 
 def _write_list(spec: DatasetSpec, split: str, source: Path) -> Path:

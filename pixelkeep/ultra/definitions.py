@@ -35,28 +35,42 @@ def resolve_model(name: str) -> str | Path:
     return f"{model}.yaml"
 
 
-def check_model(model: str | Path, channels: int = 3) -> dict:
+def task_of(model: str | Path) -> str:
+    """Return Ultralytics' name of the task that a model is for.
+
+    Args:
+        model: As :func:`resolve_model` returns it.
+    """
+    if isinstance(model, Path) and model.suffix == ".pt":
+        return model_of(load(model)).task
+    return tasks.guess_model_task(_definition(model))
+
+
+def _definition(model: str | Path) -> dict:
+    """Return what a model is built from."""
+    if isinstance(model, Path) and model.suffix == ".pt":
+        return _require_rows(model_of(load(model)).yaml, model)
+    return _read(model) if isinstance(model, Path) else names.parse(model).definition()
+
+
+def check_model(model: str | Path, channels: int = 3, task: str = "detect") -> dict:
     """Build and run a model on the meta device, and return its definition.
 
     Args:
         model: As :func:`resolve_model` returns it.
         channels: Input channels.
+        task: What it is to be for, in Ultralytics' name.
 
     Raises:
-        ModelError: It is no model definition, cannot be built, or does not detect boxes.
+        ModelError: It is no model definition, cannot be built, or is for another task.
     """
-    if isinstance(model, Path) and model.suffix == ".pt":
-        network = model_of(load(model))
-        _require_detection(network.task, model)
-        definition = _require_rows(network.yaml, model)
-    else:
-        definition = _read(model) if isinstance(model, Path) else names.parse(model).definition()
+    definition = _definition(model)
+    _require_task(task_of(model), task, model)
     _refuse_downloads(definition, model)
     try:
         network = tasks.BaseModel()
         with torch.device("meta"):
             network.model, network.save = tasks.parse_model(deepcopy(definition), channels, False)
-        _require_detection(tasks.guess_model_task(definition), model)
         with torch.no_grad():  # in training mode: decoding needs real anchors; two: one value cannot be normalised
             network.train()(torch.empty(2, channels, PROBE, PROBE, device="meta"))
         yaml.safe_dump(definition)  # as the run folder will hold it
@@ -68,9 +82,10 @@ def check_model(model: str | Path, channels: int = 3) -> dict:
     return definition
 
 
-def _require_detection(task: str, model: str | Path) -> None:
-    if task != "detect":
-        raise ModelError(f"model '{model}' is for task '{task}'; these commands work with detection models")
+def _require_task(found: str, task: str, model: str | Path) -> None:
+    if found != task:
+        what = "detection models" if task == "detect" else f"models for task '{task}'"
+        raise ModelError(f"model '{model}' is for task '{found}'; this command works with {what}")
 
 
 def _read(path: Path) -> dict:

@@ -12,16 +12,25 @@ from ultralytics.engine.results import Results
 from ultralytics.utils import LOGGER
 
 from pixelkeep.errors import OptionError, SourceError, choices, nearest
-from pixelkeep.ultra import runs
+from pixelkeep.ultra import runs, tasks
 from pixelkeep.ultra.checkpoints import check_weights, load, model_of, trained_size
 from pixelkeep.ultra.confidence import stored_in
 from pixelkeep.ultra.console import Bar
+from pixelkeep.ultra.detection_csv import to_csv
+from pixelkeep.ultra.fitting import refuse, refuse_options
+from pixelkeep.ultra.label_predictors import ClassPredictor, MaskPredictor
 from pixelkeep.ultra.predictor import Predictor
-from pixelkeep.ultra.settings import for_ultralytics
+from pixelkeep.ultra.run_predictor import RunPredictor
+from pixelkeep.ultra.settings import check_task, for_ultralytics
 from pixelkeep.ultra.sources import download, is_file_address, is_live, resolve_sources
+from pixelkeep.ultra.tiled import Request
+from pixelkeep.ultra.tiled_predictor import TiledPredictor
 from pixelkeep.writing import PARTIAL, write_text
 
 NO_FRAME = "no picture or frame can be read from it"
+WHOLE = Request()  # images as a whole
+PREDICTORS = {"detect": Predictor, "classify": ClassPredictor, "semantic": MaskPredictor}
+COUNTED = {"detect": "detections", "classify": "images_by_class", "semantic": "pixels"}  # names of the counts
 
 
 @dataclass
@@ -31,24 +40,34 @@ class Summary:
     Attributes:
         folder: The run folder with the annotated copies.
         weights: The weights that were used.
+        task: What they are for, in Ultralytics' name.
         images: How many images and frames were looked at.
-        detections: How many objects were found, by class.
+        detections: By class, how many objects were found; of classification images, of segmentation pixels.
         unreadable: For each file that was left out the reason why it cannot be read.
         speed_ms: Milliseconds an image for preprocess, inference and postprocess.
         confidence: Lowest confidence of what was kept, or that of each class.
+        tile: How images were cut into tiles; None if they were not.
+        seams: What became of the boxes of tiles; see :meth:`pixelkeep.tiling.Seams.report`.
     """
 
     folder: Path
     weights: Path
+    task: str = "detect"
     images: int = 0
     detections: Counter = field(default_factory=Counter)
     unreadable: dict[str, str] = field(default_factory=dict)
     speed_ms: dict[str, float] = field(default_factory=dict)
     confidence: float | dict[str, float] = 0.25
+    tile: dict | None = None
+    seams: dict | None = None
 
     def to_dict(self) -> dict:
         shown = {**asdict(self), "folder": str(self.folder), "weights": str(self.weights)}
-        return {"schema": 1, "task": "detect", **shown, "detections": dict(self.detections.most_common())}
+        del shown["detections"]  # a Counter does not survive being copied there
+        counts = dict(self.detections.most_common())
+        if self.task != "detect":
+            shown = {key: value for key, value in shown.items() if key not in ("confidence", "tile", "seams")}
+        return {"schema": 1, "task": self.task, **shown, COUNTED[self.task]: counts}
 
 
 def detect(
@@ -58,7 +77,10 @@ def detect(
     classes: str | None,
     save_json: bool,
     save_video: bool | None,
+    save_csv: bool = False,
+    save_masks: bool = False,
     auto_conf: bool = False,
+    tiling: Request = WHOLE,
 ) -> Summary:
     """Detect in sources.
 
@@ -68,12 +90,16 @@ def detect(
         classes: Keep only these: names or numbers, separated by commas.
         save_json: Write predictions.json in COCO results form.
         save_video: Write annotated videos; None for files yes and webcams and streams no.
+        save_csv: Write predictions.csv, one line a detection.
+        save_masks: Write what semantic segmentation says of each pixel, as PNG.
         auto_conf: Take each class's lowest confidence from the weights.
+        tiling: The tiles that images are cut into; none by default.
 
     Raises:
         PixelkeepError: Anything in the settings that cannot be used; nothing has been written then.
     """
     settings = dict(settings)
+    tiling.check()
     if save_video and not settings.get("save", True):
         raise OptionError("--save-video needs annotated copies: leave out --no-save")
     source = resolve_sources(sources)
@@ -83,11 +109,19 @@ def detect(
         LOGGER.info(f"no weights given: using {weights}, trained last")
     checkpoint = load(weights)
     model = model_of(checkpoint)
-    if getattr(model, "task", "detect") != "detect":
-        raise OptionError(f"weights '{weights}' are for task '{model.task}'; this command runs detection models")
+    task = tasks.of_model(weights)
+    if task is not tasks.DETECT:
+        refuse_options("detect", task.name, (tiling, WHOLE))
+        refuse("detect", task.name, {"classes": classes, "save-csv": save_csv, "conf auto": auto_conf})
+    check_task(settings, "detect", task.name)
+    if save_masks and task is not tasks.SEMANTIC:
+        raise OptionError(
+            f"--save-masks has no effect in detect for task '{task.name}'; it is for semantic segmentation"
+        )
     if classes is not None:
         settings["classes"] = _class_numbers(classes, model.names)
-    settings.setdefault("imgsz", trained_size(checkpoint))
+    tiles = tiling.resolve(checkpoint, settings)
+    settings.setdefault("imgsz", tiles.imgsz if tiles else trained_size(checkpoint))
     least = _stored_confidences(checkpoint, weights, settings) if auto_conf else None
     settings.setdefault("rect", not isinstance(settings["imgsz"], list))  # no more padding than the stride asks for
     project, name, exist_ok = (settings.pop(key, None) for key in ("project", "name", "exist_ok"))
@@ -97,20 +131,29 @@ def detect(
         save_video = isinstance(source, list) or not is_live(source)
     try:
         with runs.storage(folder):
-            runs.clear(folder, ("predictions.json",))
+            runs.clear(folder, ("predictions.json", "predictions.csv"))
             channels, stretch = model.yaml.get("channels", 3), model.yaml.get("stretch")
-            predictor = Predictor(for_ultralytics(settings), save_video, channels, stretch, least)
+            given = (for_ultralytics(settings), save_video, channels, stretch, *([least] if least else []))
+            predictor = TiledPredictor(tiles, *given) if tiles else PREDICTORS[task.name](*given)
             if isinstance(source, str) and is_file_address(source):
                 source = [download(source, folder / PARTIAL)]
             shown = dict(zip(model.names.values(), least, strict=True)) if least else predictor.args.conf
-            return _run(predictor, source, Summary(folder, weights, confidence=shown), save_json)
+            summary = Summary(folder, weights, task.name, confidence=shown, tile=tiles and tiles.protocol())
+            return _run(predictor, source, summary, save_json, save_csv, save_masks)
     finally:
         with suppress(OSError):
             for unused in (folder, folder.parent):
                 unused.rmdir()  # only if nothing has been written
 
 
-def _run(predictor: Predictor, source: str | list[str], summary: Summary, save_json: bool) -> Summary:
+def _run(
+    predictor: RunPredictor,
+    source: str | list[str],
+    summary: Summary,
+    save_json: bool,
+    save_csv: bool,
+    save_masks: bool = False,
+) -> Summary:
     """Detect in ``source``."""
     files = source if isinstance(source, list) else []
     if files:  # Ultralytics takes images alone as a list, but images and videos from a list file
@@ -119,14 +162,18 @@ def _run(predictor: Predictor, source: str | list[str], summary: Summary, save_j
     records: list[dict] = []
     frames: Counter = Counter()
     try:
-        with predictor.reading(), closing(_shown(predictor(source, stream=True), predictor.args.verbose)) as results:
+        with predictor.reading(), closing(_shown(predictor, source)) as results:
             for result in results:
                 summary.images += 1
                 frames[result.path] += 1
-                summary.detections.update(result.names[int(c)] for c in result.boxes.cls)
-                if save_json:
-                    number = frames[result.path] * predictor.args.vid_stride
-                    records += _records(result, summary.images, number if predictor.dataset.mode != "image" else None)
+                summary.detections.update(result.found())
+                moving = predictor.dataset.mode != "image"
+                number = frames[result.path] * predictor.args.vid_stride if moving else None
+                if save_json or save_csv:
+                    records += _records(result, summary.images, number)
+                if save_masks:
+                    stem = Path(result.path).stem + (f"_{number}" if moving else "")
+                    result.save_mask(summary.folder / "masks" / f"{stem}.png")
         missing = (file for file in files if file not in frames)
         summary.unreadable = {file: predictor.unreadable.get(file, NO_FRAME) for file in missing}
     except KeyboardInterrupt:
@@ -138,19 +185,29 @@ def _run(predictor: Predictor, source: str | list[str], summary: Summary, save_j
     if summary.unreadable and not summary.images:
         file, reason = next(iter(summary.unreadable.items()))
         raise SourceError(f"source '{file}': {reason}; it may be damaged")
-    if save_json:
-        runs.write_json(summary.folder / "predictions.json", records)
+    _write(summary.folder, records, save_json, save_csv)
+    if isinstance(predictor, TiledPredictor):
+        summary.seams = predictor.seams.report()
     summary.speed_ms = {key: round(value, 3) for key, value in (predictor.speed or {}).items()}
     return summary
 
 
-def _shown(results: Generator, verbose: bool) -> Generator:
-    """Pass results on with a progress bar, which appears with the first of them."""
+def _write(folder: Path, records: list[dict], save_json: bool, save_csv: bool) -> None:
+    """Write what was found in the forms that are asked for."""
+    if save_json:
+        runs.write_json(folder / "predictions.json", records)
+    if save_csv:
+        write_text(folder / "predictions.csv", to_csv(records))
+
+
+def _shown(predictor: RunPredictor, source: str | list[str]) -> Generator:
+    """Detect in ``source`` with a progress bar, which appears with the first result."""
     bar = None
-    with closing(results):
+    without = predictor.args.verbose or isinstance(predictor, TiledPredictor)  # which has a bar of its own
+    with closing(predictor(source, stream=True)) as results:
         try:
             for result in results:
-                bar = bar or Bar(desc="detecting", unit="img", disable=verbose)
+                bar = bar or Bar(desc="detecting", unit="img", disable=without)
                 bar.update()
                 yield result
         finally:
@@ -159,19 +216,9 @@ def _shown(results: Generator, verbose: bool) -> Generator:
 
 
 def _records(result: Results, image_id: int, frame: int | None) -> list[dict]:
-    """Return one image's detections in COCO results form, with the names that its ids stand for."""
-    rows = zip(result.boxes.xyxy.tolist(), result.boxes.conf.tolist(), result.boxes.cls.tolist(), strict=True)
+    """Return what was found in one image, in COCO results form where that is objects."""
     where = {"image_id": image_id, "file_name": Path(result.path).name, **({"frame": frame} if frame else {})}
-    return [
-        {
-            **where,
-            "category_id": int(cls) + 1,
-            "category": result.names[int(cls)],
-            "bbox": [round(v, 3) for v in (x1, y1, x2 - x1, y2 - y1)],
-            "score": round(conf, 6),
-        }
-        for (x1, y1, x2, y2), conf, cls in rows
-    ]
+    return [{**where, **row} for row in result.records()]
 
 
 def _stored_confidences(checkpoint: dict, weights: Path, settings: dict) -> list[float]:

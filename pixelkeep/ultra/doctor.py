@@ -26,11 +26,11 @@ from pixelkeep.ultra.data import list_problems, read_split, resolve_data
 from pixelkeep.ultra.definitions import check_model, resolve_model
 from pixelkeep.ultra.doctor_pictures import draw
 from pixelkeep.ultra.doctor_validation import bear_out
+from pixelkeep.ultra.fitting import check_classes
 from pixelkeep.ultra.measure import count_gflops
 from pixelkeep.ultra.memory import Probe
 from pixelkeep.ultra.training import DEFAULT_MODEL
 from pixelkeep.ultra.truth import build_truth
-from pixelkeep.ultra.validation import check_classes
 
 FILES = ("doctor.json", "sizes.png", "duplicates.jpg", "smallest.jpg")
 USUAL_LIMITS = (100, 300)  # detections an image: COCO's evaluator, Ultralytics' max_det

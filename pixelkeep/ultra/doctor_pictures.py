@@ -17,7 +17,7 @@ from pixelkeep.datasets.pixels import read_pixels
 from pixelkeep.datasets.spec import DatasetSpec
 from pixelkeep.report import pair_sheet, zoom
 from pixelkeep.report.size_plot import size_plot
-from pixelkeep.ultra.predictor import viewable
+from pixelkeep.ultra.run_predictor import viewable
 from pixelkeep.writing import write_bytes
 
 

@@ -1,4 +1,4 @@
-"""Which settings have an effect in which command.
+"""Which settings have an effect in which command, and for which task.
 
 Ultralytics has one list of settings for all its modes, cfg/default.yaml, in groups under headings. A command takes the
 groups made for it, what else of the list it uses, and leaves out what these groups hold for other tasks. Settings of a
@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
+
+from pixelkeep.ultra import recipe
 
 COMMANDS = ("train", "val", "detect")
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -27,13 +29,24 @@ COMMON = ("imgsz", "batch", "device", "conf", "iou", "max_det", "agnostic_nms", 
 COMMON += ("quantize", "half", "compile", "channels_last", "visualize", "save_txt", "save_conf")
 COMMON += ("project", "name", "exist_ok")
 ALSO: dict[str, tuple[str, ...]] = {
-    "train": (*COMMON, "best", "path"),
+    "train": (*COMMON, *recipe.NAMES, "path"),
     "val": (*COMMON, "data", "path", "workers", "cache", "single_cls", "fraction", "augment"),
     "detect": (*COMMON, "rect", "save", "verbose"),
 }
-# In the groups above, but for other tasks (first line) or models in other formats, or settled by these commands.
-WITHOUT = ("overlap_mask", "mask_ratio", "retina_masks", "dropout", "auto_augment", "erasing", "pose", "kobj", "rle")
-WITHOUT += ("angle", "dlog", "dgrad", "dlam", "dnn", "save_json")
+# In the groups above, but for tasks or formats that are not served, or settled by these commands.
+WITHOUT = ("overlap_mask", "mask_ratio", "retina_masks", "pose", "kobj", "rle", "angle", "dlog", "dgrad", "dlam")
+WITHOUT += ("dnn", "save_json")
+# What a task leaves out besides: first what is about boxes, then what changes more than one image or its shape.
+_BOXES = ("box", "cls", "dfl", "iou", "conf", "max_det", "agnostic_nms", "nms", "classes", "single_cls", "save_txt")
+_BOXES += ("save_conf", "save_crop", "line_width", "augment", "distill_model", "dis", "copy_paste", "copy_paste_mode")
+_BOXES += ("nwd", "enlarge", "paste", "zoom", "shrunk")
+_SCENES = ("degrees", "translate", "shear", "perspective", "bgr", "mosaic", "mixup", "cutmix", "close_mosaic")
+_SCENES += ("multi_scale", "rect", "cls_pw", "cache", "albumentations")
+WITHOUT_FOR: dict[str, tuple[str, ...]] = {
+    "detect": ("dropout", "auto_augment", "erasing"),
+    "classify": (*_BOXES, *_SCENES),
+    "semantic": (*_BOXES, "dropout", "auto_augment", "erasing"),
+}
 WITHOUT_IN: dict[str, tuple[str, ...]] = {"train": ("split", "verbose"), "val": ("val",), "detect": ()}
 INSTEAD = {
     "model": "; give --weights",
@@ -45,8 +58,13 @@ _SETTING = re.compile(r"(\w+):")
 
 
 def commands_using(setting: str) -> tuple[str, ...]:
-    """Return the commands in which a setting has an effect."""
-    return tuple(command for command in COMMANDS if _uses(command, setting))
+    """Return the commands in which a setting has an effect, for whichever task."""
+    return tuple(command for command in COMMANDS if _uses(command, setting) and tasks_using(setting))
+
+
+def tasks_using(setting: str) -> tuple[str, ...]:
+    """Return the tasks for which a setting has an effect, in whichever command."""
+    return tuple(task for task, without in WITHOUT_FOR.items() if setting not in without)
 
 
 def _uses(command: str, setting: str) -> bool:

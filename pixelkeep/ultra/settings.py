@@ -11,13 +11,13 @@ import yaml
 
 from pixelkeep import assets
 from pixelkeep.errors import OptionError, choices, nearest
+from pixelkeep.ultra import recipe as own
 from pixelkeep.ultra import scope
 
 # Where our commands differ from Ultralytics' defaults.
 DEFAULTS: dict[str, Any] = {"plots": True, "verbose": True}
 # Settings that are ours; the rest are Ultralytics' settings.
-OWN = ("best", "path")
-BEST = ("AP", "AP_S")
+OWN = (*own.NAMES, "path")
 # Decided by the command itself: they may only be given as Ultralytics' defaults have them.
 DECIDED = ("task", "mode", "resume", "source", "embed", "cfg")  # by the command
 DECIDED += ("show_labels", "show_conf", "show_boxes", "save_frames")  # by our own drawing
@@ -103,12 +103,20 @@ def _as_meant(key: str, value: object) -> object:
 
 
 def _unlike_defaults(recipe: dict) -> dict:
-    """Leave out what a recipe gives as Ultralytics' defaults have it: it may be a copy of their whole file."""
+    """Leave out what a recipe gives as the defaults have it: it may be a copy of Ultralytics' whole file."""
+    known = _defaults()
+    return {key: value for key, value in recipe.items() if key not in known or value != known[key]}
+
+
+def default_of(key: str) -> object:
+    """Return what a setting is where it is not given; None for one that is unknown, or left open."""
+    return _defaults().get(key)
+
+
+def _defaults() -> dict:
     from ultralytics.cfg import DEFAULT_CFG_DICT
 
-    return {
-        key: value for key, value in recipe.items() if key not in DEFAULT_CFG_DICT or value != DEFAULT_CFG_DICT[key]
-    }
+    return DEFAULT_CFG_DICT | own.DEFAULTS
 
 
 def _check_scope(settings: dict, command: str) -> None:
@@ -124,6 +132,26 @@ def _check_scope(settings: dict, command: str) -> None:
             raise OptionError(f"setting '{key}' has no effect in {command}{instead}")
 
 
+def check_task(settings: dict, command: str, task: str) -> None:
+    """Refuse settings that have no effect for a task.
+
+    Args:
+        settings: As :func:`merge` gives them.
+        command: train, val or detect.
+        task: What the model is for, in Ultralytics' name.
+
+    Raises:
+        OptionError: One of them has none.
+    """
+    for key, value in _unlike_defaults(settings).items():
+        users = scope.tasks_using(key)
+        if value is not None and task not in users:
+            only = f"; it is for {choices(users)}"
+            raise OptionError(f"setting '{key}' has no effect in {command} for task '{task}'{only}")
+    if task != "detect" and isinstance(settings.get("imgsz"), list):
+        raise OptionError(f"imgsz: {settings['imgsz']} is a rectangle; task '{task}' takes one side in pixels")
+
+
 def check(settings: dict) -> None:
     """Check the values of settings against Ultralytics' rules and ours.
 
@@ -135,8 +163,7 @@ def check(settings: dict) -> None:
     for key, value in settings.items():
         if key in DECIDED and value != DEFAULT_CFG_DICT[key]:
             raise OptionError(f"{key}: {value} cannot be set; the command decides it")
-    if settings.get("best", "AP") not in BEST:
-        raise OptionError(f"best: '{settings['best']}' is not one of {choices(BEST)}")
+    own.check(settings)
     for key, (allowed, right) in RULES.items():
         if settings.get(key) is not None and not allowed(settings[key]):
             hint = nearest(settings[key], OPTIMIZERS) if key == "optimizer" else ""

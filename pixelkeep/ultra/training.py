@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from ultralytics.cfg import get_cfg
 from ultralytics.utils import LOGGER
 
-from pixelkeep.datasets.loading import Split
 from pixelkeep.datasets.problems import Problems
-from pixelkeep.datasets.spec import DatasetSpec, read_mapping
-from pixelkeep.errors import DataError, OptionError, WeightsError
+from pixelkeep.datasets.spec import read_mapping
+from pixelkeep.errors import OptionError, WeightsError
 from pixelkeep.evaluation import Result
-from pixelkeep.ultra import distributed, runs
-from pixelkeep.ultra.checkpoints import check_weights, forget, load
-from pixelkeep.ultra.data import list_problems, read_split, resolve_data, write_resolved
+from pixelkeep.evaluation.label_result import LabelResult
+from pixelkeep.ultra import distributed, runs, tasks
+from pixelkeep.ultra.checkpoints import check_weights, forget, load, model_of
+from pixelkeep.ultra.conversion_models import adapted
+from pixelkeep.ultra.data import list_problems
 from pixelkeep.ultra.definitions import check_model, resolve_model
+from pixelkeep.ultra.recipe import Recipe
+from pixelkeep.ultra.run_trainer import nominal_batch, strip_whole
 from pixelkeep.ultra.scope import VALIDATION
-from pixelkeep.ultra.settings import check, for_ultralytics
-from pixelkeep.ultra.trainer import Trainer, nominal_batch, strip_whole
+from pixelkeep.ultra.settings import check, check_task, for_ultralytics
+from pixelkeep.ultra.tasks import Task
 from pixelkeep.ultra.validation import validate
 
 DEFAULT_MODEL = "yolov5-spd-n"
-SMALL_AREA = 32**2  # square pixels, the upper end of COCO's small
 PLACE = ("project", "name", "exist_ok")  # settings that say where the run folder is
 MACHINE = ("device", "workers")  # settings that belong to the machine, not to the run
 
 
-def train(settings: dict) -> tuple[Result, Path]:
+def train(settings: dict) -> tuple[Result | LabelResult, Path]:
     """Train a model and validate its best epoch.
 
     Args:
@@ -42,21 +44,26 @@ def train(settings: dict) -> tuple[Result, Path]:
     """
     settings = dict(settings)
     device = distributed.join(settings)
-    described = distributed.in_turn(lambda: _check(settings))
+    task, *described = distributed.in_turn(lambda: _check(settings))
     folder = distributed.by_first(lambda: _open_run(settings, *described))
     settings = {key: value for key, value in settings.items() if key not in PLACE} | {"save_dir": str(folder)}
     with distributed.for_first(runs.storage(folder)):
-        best, limit = settings.get("best", "AP"), settings.get("max_det")
-        overrides = for_ultralytics(settings | {"device": device})
-        Trainer(overrides=overrides, best=best, limit=limit).train()
+        _run(task, settings, settings | {"device": device})
         return _finish(folder, settings)
 
 
-def _check(settings: dict) -> tuple[DatasetSpec, dict, list[Problems]]:
+def _run(task: Task, settings: dict, overrides: dict) -> None:
+    """Run the epochs."""
+    recipe = Recipe.of(settings | {"best": task.best_of(settings)})
+    overrides = for_ultralytics(overrides) | recipe.for_ultralytics()
+    task.trainer(overrides=overrides, recipe=recipe, limit=settings.get("max_det")).train()
+
+
+def _check(settings: dict) -> tuple[Task, Any, dict, list[Problems]]:
     """Check what can be wrong with model, weights and data, and complete the settings.
 
     Returns:
-        The dataset, the model's definition, and what is wrong with the data of each split.
+        The task, the dataset, the model's definition, and what is wrong with the data of each split.
     """
     if teacher := settings.get("distill_model"):
         settings["distill_model"] = str(check_weights(teacher))
@@ -64,17 +71,23 @@ def _check(settings: dict) -> tuple[DatasetSpec, dict, list[Problems]]:
     if isinstance(weights, str):
         weights = settings["pretrained"] = str(check_weights(weights))
     model = resolve_model(settings.get("model") or (weights if isinstance(weights, str) else DEFAULT_MODEL))
-    spec = resolve_data(settings.get("data"), settings.pop("path", None))
-    definition = check_model(model, spec.channels)
-    splits = [read_split(spec, split, settings.get("imgsz", 640)) for split in ("train", "val")]
-    _require_objects(splits[0], settings.get("classes"), spec)
-    _require_small(splits[1], settings.get("best", "AP"), spec)
+    task = tasks.of_model(model)
+    check_task(settings, "train", task.name)
+    task.best_of(settings)
+    if task.imgsz:
+        settings.setdefault("imgsz", task.imgsz)
+    spec = task.resolve(settings.get("data"), settings.pop("path", None))
+    definition = check_model(model, spec.channels, task.name)
+    if isinstance(weights, str):
+        adapted(model_of(load(Path(weights))), definition, verbose=False)  # says now what would not fit
+    splits = [task.read(spec, split, settings.get("imgsz", 640)) for split in ("train", "val")]
+    task.require(*splits, settings, spec)
     settings.setdefault("nbs", nominal_batch(len(splits[0].records), settings.get("batch", 16)))
-    settings.update(model=str(model), data=str(write_resolved(spec)))
-    return spec, definition, [split.problems for split in splits]
+    settings.update(model=str(model), data=str(task.write(spec)))
+    return task, spec, definition, [split.problems for split in splits]
 
 
-def _open_run(settings: dict, spec: DatasetSpec, definition: dict, problems: list[Problems]) -> Path:
+def _open_run(settings: dict, spec: Any, definition: dict, problems: list[Problems]) -> Path:
     """Make the run folder, or empty that of an earlier run, and describe the run in it."""
     project, name, exist_ok = (settings.get(key) for key in PLACE)
     folder = runs.new_run(project, name, kind="train", exist_ok=bool(exist_ok))
@@ -86,7 +99,9 @@ def _open_run(settings: dict, spec: DatasetSpec, definition: dict, problems: lis
     return folder
 
 
-def resume(run: str | None, flags: dict, *, requested: bool, assignments: list[str] | None) -> tuple[Result, Path]:
+def resume(
+    run: str | None, flags: dict, *, requested: bool, assignments: list[str] | None
+) -> tuple[Result | LabelResult, Path]:
     """Go on with a run that was interrupted, after its last whole epoch.
 
     Args:
@@ -112,7 +127,8 @@ def resume(run: str | None, flags: dict, *, requested: bool, assignments: list[s
     epoch = _last_epoch(last)
     settings = read_mapping(folder / "settings.yaml") | {key: given[key] for key in MACHINE if key in given}
     check(settings)
-    settings["data"] = str(write_resolved(resolve_data(settings.get("data"))))  # without its download script
+    task = tasks.of_model(last)
+    settings["data"] = str(task.write(task.resolve(settings.get("data"))))  # without its download script
     LOGGER.info(f"Resuming {folder}")
     device = distributed.join(settings)
     with distributed.for_first(runs.storage(folder)):
@@ -120,7 +136,7 @@ def resume(run: str | None, flags: dict, *, requested: bool, assignments: list[s
             forget()  # it holds the optimizer's state
             overrides = {key: settings[key] for key in ("data", *MACHINE) if key in settings}
             overrides |= {"device": device, "model": str(last), "resume": str(last), "save_dir": str(folder)}
-            Trainer(overrides=overrides, best=settings.get("best", "AP"), limit=settings.get("max_det")).train()
+            _run(task, settings, overrides)
         else:  # interrupted between the last epoch and the end
             distributed.leave()
             for path in (last, best):
@@ -144,7 +160,7 @@ def _last_epoch(last: Path) -> int:
         raise WeightsError(f"weights '{last}': its epoch or training arguments are damaged ({reason})") from error
 
 
-def _finish(folder: Path, settings: dict) -> tuple[Result, Path]:
+def _finish(folder: Path, settings: dict) -> tuple[Result | LabelResult, Path]:
     """Validate the best epoch, as ``pixelkeep val`` would, under the settings of the epochs' validations.
 
     Of several processes the first does it, and the others end here.
@@ -158,30 +174,10 @@ def _finish(folder: Path, settings: dict) -> tuple[Result, Path]:
     return result, folder
 
 
-def _describe(folder: Path, settings: dict, spec: DatasetSpec, definition: dict) -> None:
+def _describe(folder: Path, settings: dict, spec: Any, definition: dict) -> None:
     """Write what is needed to understand and repeat the run."""
     repeatable = {key: value for key, value in settings.items() if key != "save_dir"}  # a recipe for another run
     runs.write_yaml(folder / "settings.yaml", repeatable)
     runs.write_yaml(folder / "data.yaml", spec.to_ultralytics())
     runs.write_yaml(folder / "model.yaml", definition)
     runs.write_environment(folder)
-
-
-def _require_objects(train: Split, classes: list[int] | None, spec: DatasetSpec) -> None:
-    """Refuse to train where every object is to be ignored or of a class that was not chosen."""
-    chosen = [
-        record.difficult | (False if classes is None else ~np.isin(record.classes, classes)) for record in train.records
-    ]
-    if all(left_out.all() for left_out in chosen):
-        of = "" if classes is None else f" of classes {classes}"
-        raise DataError(
-            f"{spec.file}: split 'train' has no object{of} to learn: one is needed that is not marked difficult"
-        )
-
-
-def _require_small(val: Split, best: str, spec: DatasetSpec) -> None:
-    """Refuse to choose the best epoch by AP_S where validation has no small object."""
-    if best == "AP_S" and not any((r.areas[~r.difficult] <= SMALL_AREA).any() for r in val.records):
-        raise OptionError(
-            f"best: AP_S needs validation objects smaller than 32x32 pixels, and {spec.file} has none; use --best AP"
-        )

@@ -9,22 +9,22 @@ import numpy as np
 import torch
 from ultralytics.engine import validator as engine
 from ultralytics.models.yolo.detect import DetectionValidator
-from ultralytics.utils import LOGGER, nms
+from ultralytics.utils import nms
 from ultralytics.utils.checks import check_imgsz
 
 from pixelkeep.evaluation import CocoEvaluator, Detections, Result, Scoring, detection_limit
 from pixelkeep.ultra import distributed
-from pixelkeep.ultra.console import VALIDATING
-from pixelkeep.ultra.environment import use_all_cores, warn_without_half
+from pixelkeep.ultra.measure import Watch
+from pixelkeep.ultra.run_validator import RunValidator
 from pixelkeep.ultra.truth import build_truth
-from pixelkeep.ultra.whole import WholePlots, replaced
+from pixelkeep.ultra.whole import replaced
 from pixelkeep.writing import staged
 
 COLUMNS = ("AP", "AP50", "AP_S", "AP_M", "AP_L")
 UNLIMITED = 1e9  # seconds: how much NMS finishes must not depend on how busy the machine is
 
 
-class Validator(WholePlots, DetectionValidator):
+class Validator(RunValidator, DetectionValidator):
     """Collects detections while Ultralytics' validation runs, and scores them by the project's own evaluator.
 
     Attributes:
@@ -32,17 +32,17 @@ class Validator(WholePlots, DetectionValidator):
         limit: Detections kept per image; None for three times the densest image, at least 300.
         result: The last result by our evaluator.
         truth: The ground truth in COCO form, built at the first validation.
+        watch: What is known of how much of each image the network's adaptive layers worked on; not in training.
     """
 
     def __init__(self, *args: Any, best: str = "AP", limit: int | None = None, **kwargs: Any):
         # Ultralytics would keep the larger side of [height, width] alone.
         with replaced(engine, "check_imgsz", lambda imgsz, max_dim: check_imgsz(imgsz)):
-            super().__init__(*args, **kwargs)
-        self._half = self.args.quantize == 16
-        self.best = best
+            super().__init__(*args, best=best, **kwargs)
         self.limit = limit
         self.truth: dict | None = None
         self.result: Result | None = None
+        self.watch: Watch | None = None
         self._evaluator: CocoEvaluator | None = None
         self._collected: dict[int, np.ndarray] = {}  # by image: one that two processes see counts once
 
@@ -55,10 +55,6 @@ class Validator(WholePlots, DetectionValidator):
 
     def init_metrics(self, model: torch.nn.Module) -> None:
         """Prepare the ground truth and the limit of detections, which NMS and evaluator share."""
-        if self.device.type == "cpu":
-            use_all_cores()
-        if self._half and not self.training and self.args.quantize != 16:
-            warn_without_half(self.device)
         if self.truth is None:
             dataset = self.dataloader.dataset
             self.truth, self._image_ids = build_truth(
@@ -68,6 +64,8 @@ class Validator(WholePlots, DetectionValidator):
             self.args.max_det = self.limit or detection_limit(self.truth)
             self._evaluator = CocoEvaluator(self.truth, max_dets=self.args.max_det)
         self._collected = {}
+        if not self.training:
+            self.watch = Watch(model)
         super().init_metrics(model)
 
     def postprocess(self, preds: torch.Tensor) -> list[dict[str, torch.Tensor]]:
@@ -107,7 +105,7 @@ class Validator(WholePlots, DetectionValidator):
         with self.plotting():
             stats = super().get_stats()
         self.result = self._evaluator.evaluate(self.detections())
-        figures = {key: getattr(self.result, key) for key in COLUMNS}
+        figures = self.figures()
         stats.update({key: float("nan") if value is None else value for key, value in figures.items()})
         # AP breaks ties, so that an AP_S that stays 0 for a while does not make the last epoch the best.
         stats["fitness"] = (figures[self.best] or 0.0) + 1e-3 * (figures["AP"] or 0.0)
@@ -125,31 +123,11 @@ class Validator(WholePlots, DetectionValidator):
         """Score what has been collected as reported figures are."""
         return scoring.evaluate(self.truth, self.detections(), self.args.max_det)
 
-    def plot_val_samples(self, batch: dict[str, Any], ni: int) -> None:
-        """Draw a batch with its labels."""
-        with self.plotting():
-            super().plot_val_samples(batch, ni)
-
-    def plot_predictions(self, batch: dict[str, Any], preds: list[dict], ni: int, max_det: int | None = None) -> None:
-        """Draw a batch with its detections."""
-        with self.plotting():
-            super().plot_predictions(batch, preds, ni, max_det)
-
-    def finalize_metrics(self) -> None:
-        """Draw the confusion matrix."""
-        with self.plotting():
-            super().finalize_metrics()
-
     def save_one_txt(self, predn: dict, save_conf: bool, shape: tuple[int, int], file: Path) -> None:
         """Write an image's detections as a YOLO label file."""
         with staged(file) as partial:
             super().save_one_txt(predn, save_conf, shape, partial)
 
-    def get_desc(self) -> str:
-        """Return the description of the progress bar."""
-        return f"{'':14}{VALIDATING}"
-
-    def print_results(self) -> None:
-        """Print one line; the table by class belongs to the end."""
-        figures = ((key, getattr(self.result, key)) for key in COLUMNS)
-        LOGGER.info(f"{'':14}" + "  ".join(f"{key} {'n/a' if v is None else f'{v:.3f}'}" for key, v in figures))
+    def figures(self) -> dict[str, float | None]:
+        """Return AP by size."""
+        return {key: getattr(self.result, key) for key in COLUMNS}

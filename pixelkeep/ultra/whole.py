@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from ultralytics.models.yolo.detect import train, val
+from ultralytics.models.yolo import classify, detect, semantic
 from ultralytics.utils import YAML
 from ultralytics.utils.plotting import plot_images
 
 from pixelkeep.writing import PARTIAL, staged
+
+# The modules of Ultralytics' that draw batches.
+DRAWING = (detect.train, detect.val, classify.train, classify.val, semantic.val)
 
 
 class WholeYAML(YAML):
@@ -42,7 +45,9 @@ class WholePlots:
         # Not in a thread: it would outlive the folder, and its errors would be nobody's.
         inline = partial(plot_images, threaded=False)
         try:
-            with replaced(train, "plot_images", inline), replaced(val, "plot_images", inline):
+            with contextlib.ExitStack() as stack:
+                for module in DRAWING:
+                    stack.enter_context(replaced(module, "plot_images", inline))
                 yield
         finally:
             self.save_dir = folder

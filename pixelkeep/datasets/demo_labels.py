@@ -1,0 +1,148 @@
+"""The demo datasets of classification and semantic segmentation, cut from the scenes of the demo for detection.
+
+`write_class_demo`: windows of 48 pixels, each around one object, in a folder for each class; a person is a dozen
+pixels of it. `write_mask_demo`: whole scenes with a mask of what the ground is and what stands on it. Both are
+generated in seconds and are the same for the same seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from pixelkeep.datasets.demo import SIZE, SPLITS, write_once
+from pixelkeep.datasets.files import write_image
+from pixelkeep.datasets.mask_files import IGNORED
+from pixelkeep.datasets.objects import CLASS_OF, CLASSES
+from pixelkeep.datasets.painter import SOLID
+from pixelkeep.datasets.scene import HEIGHTS, THEMES, Scene, render_scene
+from pixelkeep.datasets.terrain import GRASS, PAVED, ROAD, WATER
+from pixelkeep.writing import write_text
+
+VERSION = 1  # raise it whenever the same seed gives something else
+WINDOW = 48  # pixels, side of the classification demo's images
+OFF_CENTRE = 5  # pixels, how far an object may be from the middle of its window, in each direction
+PER_CLASS = {"train": 120, "val": 40, "test": 4}  # images of each class
+SCENES = {"train": 64, "val": 24, "test": 8}
+SURFACES = {GRASS: "land", PAVED: "paved", ROAD: "paved", WATER: "water"}
+CALLED = {"car": "vehicle", "truck": "vehicle"}  # classes that are one in the masks
+NAMES = ("land", "paved", "water", "building", "vehicle", "boat", "person")
+
+Progress = Callable[[int, int], None]
+
+
+def write_class_demo(
+    root: Path, seed: int = 0, progress: Progress | None = None, per_class: dict[str, int] | None = None
+) -> Path:
+    """Write the classification demo to the folder ``root``, unless it is there, and return its YAML.
+
+    Args:
+        root: The folder to write, new or a demo's.
+        seed: A whole number from 0; other seeds give other scenes.
+        progress: Called with (images done, images in all) after each image.
+        per_class: Images of each class in train, val and test, or in some of them; None for `PER_CLASS`.
+
+    Raises:
+        DataError: The seed is negative, or ``root`` holds something that is not a demo.
+    """
+    counts = PER_CLASS if per_class is None else per_class
+    show, total = progress or (lambda done, total: None), sum(counts.values()) * len(CLASSES)
+
+    def write(made: Path) -> None:
+        done = 0
+        for split, count in counts.items():
+            for name, number, window in _windows(split, count, seed):
+                write_image(made / split / name / f"{name}_{number:03d}.png", window)
+                done += 1
+                show(done, total)
+        _write_yaml(made / "demo-cls.yaml", {split: split for split in counts})
+
+    marker = {"kind": "classify", "version": VERSION, "seed": seed, "splits": counts}
+    return write_once(root, marker, write) / "demo-cls.yaml"
+
+
+def write_mask_demo(
+    root: Path, seed: int = 0, progress: Progress | None = None, splits: dict[str, int] | None = None
+) -> Path:
+    """Write the semantic demo to the folder ``root``, unless it is there, and return its YAML.
+
+    Args:
+        root, seed, progress: As of :func:`write_class_demo`.
+        splits: Number of images of train, val and test, or of some of them; None for `SCENES`.
+
+    Raises:
+        DataError: The seed is negative, or ``root`` holds something that is not a demo.
+    """
+    counts = SCENES if splits is None else splits
+    show, total = progress or (lambda done, total: None), sum(counts.values())
+
+    def write(made: Path) -> None:
+        done = 0
+        for split, count in counts.items():
+            for index in range(count):
+                scene = label_scene(split, index, seed)
+                stem = f"{split}_{index:03d}"
+                write_image(made / "images" / split / f"{stem}.jpg", scene.picture)
+                write_image(made / "masks" / split / f"{stem}.png", scene_mask(scene))
+                done += 1
+                show(done, total)
+        entries = {split: f"images/{split}" for split in counts}
+        _write_yaml(made / "demo-sem.yaml", entries | {"masks_dir": "masks", "names": dict(enumerate(NAMES))})
+
+    marker = {"kind": "semantic", "version": VERSION, "seed": seed, "splits": counts}
+    return write_once(root, marker, write) / "demo-sem.yaml"
+
+
+def label_scene(split: str, index: int, seed: int = 0) -> Scene:
+    """Render scene ``index`` of ``split``; each has a seed of its own, which no image of the detection demo has."""
+    entropy = np.random.SeedSequence([seed, len(SPLITS) + 1 + tuple(SPLITS).index(split), index])
+    return render_scene(tuple(THEMES)[index % len(THEMES)], entropy, SIZE)
+
+
+def scene_mask(scene: Scene) -> np.ndarray:
+    """Return what each pixel of a scene is, an index into `NAMES`, uint8 (H, W).
+
+    Clutter counts as the ground it stands on. Objects that are hidden in part or lie in deep shade are left open.
+    """
+    lookup = np.array([NAMES.index(SURFACES[zone]) for zone in range(len(SURFACES))], np.uint8)
+    mask = lookup[scene.zone]
+    for thing in sorted(scene.labelled, key=lambda thing: HEIGHTS[thing.item.kind]):
+        name = CLASS_OF[thing.item.kind]
+        solid = thing.sprite.cover >= SOLID
+        x1, y1, x2, y2 = thing.box
+        inside = solid[y1 - thing.sprite.top : y2 - thing.sprite.top, x1 - thing.sprite.left : x2 - thing.sprite.left]
+        mask[y1:y2, x1:x2][inside] = NAMES.index(CALLED.get(name, name))
+    for x1, y1, x2, y2 in scene.boxes[scene.difficult].astype(int):
+        mask[y1:y2, x1:x2] = IGNORED
+    return mask
+
+
+def _windows(split: str, count: int, seed: int) -> Iterator[tuple[str, int, np.ndarray]]:
+    """Yield class, number and picture of ``count`` windows of each class, scene by scene."""
+    found = dict.fromkeys(CLASSES, 0)
+    index = 0
+    while min(found.values()) < count:
+        scene = label_scene(split, index, seed)
+        rng = np.random.default_rng([seed, tuple(SPLITS).index(split), index])
+        for box, number, hard in zip(scene.boxes, scene.classes, scene.difficult, strict=True):
+            shift = rng.integers(-OFF_CENTRE, OFF_CENTRE + 1, 2)
+            name = CLASSES[number]
+            if not hard and found[name] < count:
+                yield name, found[name], _cut(scene.picture, box, shift)
+                found[name] += 1
+        index += 1
+
+
+def _cut(picture: np.ndarray, box: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Return the window around a box x1 y1 x2 y2, moved by ``shift`` and back into the picture where it leaves it."""
+    middle = (box[:2] + box[2:]) / 2 + shift
+    corner = np.round(middle - WINDOW / 2).astype(int)
+    x, y = np.clip(corner, 0, np.array(picture.shape[1::-1]) - WINDOW)
+    return picture[y : y + WINDOW, x : x + WINDOW]
+
+
+def _write_yaml(path: Path, content: dict) -> None:
+    write_text(path, yaml.safe_dump(content, sort_keys=False))

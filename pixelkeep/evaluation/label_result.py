@@ -1,0 +1,102 @@
+"""The schema of results of classification and semantic segmentation; that of detection is in `result`.
+
+Fractions run from 0 to 1. A figure that is undefined, for want of ground truth, is None (null in JSON), never -1 or 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pixelkeep.evaluation.result import SCHEMA
+
+
+@dataclass(kw_only=True)
+class LabelProtocol:
+    """How the figures were measured; None where unknown.
+
+    imgsz: side in pixels of the images given to the model. precision: number format of the model, such as "fp32".
+    device, seed: what it ran on, and from which seed it was trained.
+    """
+
+    imgsz: int | None = None
+    precision: str | None = None
+    device: str | None = None
+    seed: int | None = None
+
+
+@dataclass(kw_only=True)
+class LabelResult:
+    """What the results of both tasks have in common.
+
+    schema: 1. task: "classify" or "semantic". model, weights, data, split: what was evaluated on what.
+    gt_sha256: hash of the ground truth. images: number of images in it. protocol: how it was measured.
+    params: parameters of the model. gflops: 1e9 floating point operations per image.
+    speed_ms: milliseconds per image, "preprocess", "inference", "postprocess".
+    """
+
+    schema: int = SCHEMA
+    task: str
+    model: str | None = None
+    weights: str | None = None
+    data: str | None = None
+    gt_sha256: str | None = None
+    split: str | None = None
+    images: int | None = None
+    protocol: LabelProtocol = field(default_factory=LabelProtocol)
+    params: int | None = None
+    gflops: float | None = None
+    speed_ms: dict[str, float] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the document as plain dictionaries and lists."""
+        return asdict(self)
+
+
+@dataclass(kw_only=True)
+class ClassAccuracy:
+    """One class: the share of its ``n`` images whose most probable class is theirs; None without images."""
+
+    top1: float | None
+    n: int
+
+
+@dataclass(kw_only=True)
+class ClassifyResult(LabelResult):
+    """Figures of a classification.
+
+    top1: share of the images whose most probable class is theirs. top5: share of those where it is among the five most
+    probable ones; with five classes or fewer always 1. per_class: by class name.
+    """
+
+    task: str = "classify"
+    top1: float | None = None
+    top5: float | None = None
+    per_class: dict[str, ClassAccuracy] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class ClassPixels:
+    """One class of a segmentation; None where the ground truth has none of its pixels.
+
+    IoU: pixels that are and are said to be of the class, by those that are or are said to be. accuracy: the same by
+    those that are. pixels: those that are; pixels to ignore count nowhere.
+    """
+
+    IoU: float | None
+    accuracy: float | None
+    pixels: int
+
+
+@dataclass(kw_only=True)
+class SemanticResult(LabelResult):
+    """Figures of a semantic segmentation, counted over the pixels of all images at once, at their original size.
+
+    mIoU: mean IoU of the classes that have ground truth. pixel_accuracy: share of the pixels said right. per_class: by
+    class name.
+    """
+
+    task: str = "semantic"
+    mIoU: float | None = None
+    pixel_accuracy: float | None = None
+    per_class: dict[str, ClassPixels] = field(default_factory=dict)

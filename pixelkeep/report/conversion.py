@@ -1,0 +1,123 @@
+"""What became of each part of a network in a conversion, as a table and as a document."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+
+from pixelkeep.report.tables import text_table, wrap
+
+TAKEN, REWRITTEN, PARTLY, FITTED, FRESH = "taken", "rewritten", "partly", "fitted", "fresh"
+MEANING = {
+    TAKEN: "the same weights",
+    REWRITTEN: "the same function in another form",
+    PARTLY: "some of the weights",
+    FITTED: "fitted to what the source puts out",
+    FRESH: "as in a new network",
+}
+
+
+@dataclass
+class Carried:
+    """What became of one part of the target.
+
+    Attributes:
+        role: Its place in the network's structure, such as ``backbone P3 down``.
+        block: The class, or classes, of the target's rows.
+        how: One of the words in `MEANING`.
+        parameters: How many the part has.
+        taken: How many of them come from the source.
+        exact: Whether it does what the source's part does.
+        note: Why, where the weights are not simply taken.
+        error_before: Relative error of its output against the source's part, before the fit.
+        error_after: The same after the fit.
+        misfit: Whether it has the source's class in another width or depth.
+    """
+
+    role: str
+    block: str
+    how: str
+    parameters: int
+    taken: int
+    exact: bool
+    note: str = ""
+    error_before: float | None = None
+    error_after: float | None = None
+    misfit: bool = False
+
+
+@dataclass
+class Conversion:
+    """The report of a conversion.
+
+    Attributes:
+        source: The checkpoint.
+        target: The model's name.
+        parts: The target's parts, in order.
+        left: The source's parts that the target has no place for.
+        checked: Largest difference of any output of source and target on a random image in double precision; None
+            where they need not be the same.
+        noise: The initial noise in the places that the source left zero.
+        output: The checkpoint that was written; None where none was asked for.
+    """
+
+    source: str
+    target: str
+    parts: list[Carried]
+    left: list[str] = field(default_factory=list)
+    checked: float | None = None
+    noise: float = 0.0
+    output: str | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether the target computes what the source computes."""
+        return not self.noise and not self.left and all(part.exact for part in self.parts)
+
+    @property
+    def share(self) -> float:
+        """The share of the target's parameters that comes from the source."""
+        return sum(part.taken for part in self.parts) / max(1, sum(part.parameters for part in self.parts))
+
+    def to_dict(self) -> dict:
+        """Return the document that ``--json`` prints."""
+        facts = asdict(self)
+        return {"schema": 1, "exact": self.exact, "share": round(self.share, 4), **facts}
+
+    def summary(self) -> str:
+        """Return one line: what was carried over, and whether it is all."""
+        counts = Counter(part.how for part in self.parts)
+        told = ", ".join(f"{counts[how]} {how}" for how in MEANING if counts[how])
+        end = "the same function" if self.exact else f"{100 * self.share:.0f} % of the parameters"
+        return f"{len(self.parts)} parts: {told}; {end}"
+
+
+def conversion_table(report: Conversion) -> str:
+    """Return the report at most 80 columns wide."""
+    rows = [[p.role, p.block, p.how, _errors(p) or p.note] for p in report.parts]
+    table = text_table(["part", "block", "weights", ""], [[*r[:3], _cut(r[3], rows)] for r in rows], left=4)
+    lines = [table, "", wrap(report.summary())]
+    if report.left:
+        lines.append(wrap(f"without a place in {report.target}: {', '.join(report.left)}"))
+    if report.checked is not None:
+        lines.append(f"largest difference in double precision: {report.checked:.1e}")
+    notes = {p.note: p.role for p in report.parts if p.note and len(p.note) > _room(rows)}
+    lines += [wrap(f"{role}: {note}") for note, role in notes.items()]
+    return "\n".join(lines)
+
+
+def _errors(part: Carried) -> str:
+    if part.error_after is None:
+        return ""
+    return f"error {part.error_before:.2f} -> {part.error_after:.2f}"
+
+
+def _room(rows: list[list[str]]) -> int:
+    """Return how many columns the notes have."""
+    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:3]]
+    return max(8, 80 - sum(max(w, 7) for w in widths) - 2 * 3)
+
+
+def _cut(note: str, rows: list[list[str]]) -> str:
+    room = _room(rows)
+    return note if len(note) <= room else f"{note[: room - 1]}…"

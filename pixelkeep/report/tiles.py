@@ -1,0 +1,23 @@
+"""Tiles in words: how images were cut, and what is left of the seams."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def tile_words(tile: Mapping[str, Any] | None) -> str:
+    """Return how images were cut, from a protocol's ``tile``; empty where they were not."""
+    if not tile:
+        return ""
+    seen = "" if tile["imgsz"] == tile["size"] else f" seen at {tile['imgsz']}"
+    whole = ", the whole image too" if tile["full_image"] else ""
+    return f"tiles of {tile['size']} px{seen}, overlap {tile['overlap']:g}{whole}, merged by {tile['merge']}"
+
+
+def seam_words(seams: Mapping[str, float]) -> str:
+    """Return what became of the boxes of tiles."""
+    return (
+        f"{seams['candidates']:,} boxes became {seams['objects']:,}, {seams['joined']:,} of them joined from parts; "
+        f"per thousand, {seams['cut_per_thousand']:g} may be cut and {seams['doubled_per_thousand']:g} doubled"
+    )

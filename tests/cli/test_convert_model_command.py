@@ -1,0 +1,61 @@
+"""pixelkeep convert-model as a command: one document or a table, and one line for what cannot be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from ultralytics.nn.tasks import DetectionModel
+
+from pixelkeep.cli.main import run
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    """A yolov5n with two classes, as Ultralytics writes it."""
+    model = DetectionModel("yolov5n.yaml", nc=2, verbose=False)
+    model.names = {0: "cat", 1: "dog"}
+    path = tmp_path_factory.mktemp("weights") / "source.pt"
+    torch.save({"epoch": -1, "model": model.half(), "ema": None, "train_args": {"imgsz": 64}}, path)
+    return path
+
+
+def call(*words: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        run(["convert-model", *map(str, words)])
+    return ended.value.code
+
+
+def test_convert_model__table_and_document(source, tmp_path, capsys):
+    """The table fits 80 columns; --json is one document; the checkpoint is written by both."""
+    output = tmp_path / "to.pt"
+    assert call(source, "--to", "yolov5-spdconv-n", "--output", output) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = lines[: lines.index("")]
+    assert len(table) == 2 + 18 + 6 and max(map(len, table)) <= 80
+    assert lines[-1] == f"weights   {output}" and output.stat().st_size > 1e6
+    output.unlink()
+    assert call(source, "--to", "yolov5-spdconv-n", "--output", output, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["exact"] and document["share"] == 1 and document["checked"] < 1e-9 and output.is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--to", "yolov5-spdconv-s"), "yolov5-spdconv-n has theirs"),
+        (("--to", "yolov5-spdconv"), "which size?"),
+        (("--to", "resnet18-cls"), "task 'classify'"),
+        (("--to", "yolov5-spdconv-n", "--fit", "nowhere"), "nowhere"),
+        (("--to", "yolov5-spdconv-n", "--noise", "-1"), "noise"),
+    ],
+)
+def test_convert_model__one_line(source, tmp_path, capsys, words, told):
+    """What cannot be converted is told in one line, with exit status 2, and nothing is written."""
+    output = tmp_path / "to.pt"
+    assert call(source, *words, "--output", output) == 2
+    captured = capsys.readouterr()
+    assert told in captured.err.splitlines()[-1] and captured.out == "" and not output.exists()
+    assert "Traceback" not in captured.err
