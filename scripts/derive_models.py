@@ -3,7 +3,9 @@
     spd          the stem becomes Focus; every other strided Conv loses its stride and a SpaceToDepth follows it
     spdconv      every strided Conv becomes an SPDConv with a 3x3 kernel
     slicesamp    every strided Conv becomes a SliceSamp with a 3x3 kernel
+    lip          the stem stays; every other strided Conv becomes a LIP with a 3x3 window
     slicesamp-up as slicesamp, and every nn.Upsample becomes a SliceUpsamp of the same width
+    p2, *-p2     a fourth level of detection with stride 4 is added in the manner of the others, then the rule applies
 
 Row numbers in "from" are shifted where rows are inserted; the comments give each row's number and, where it changes,
 its stride. Run it after a change of a rule or of Ultralytics' definitions:
@@ -25,18 +27,31 @@ from pixelkeep.ultra.names import stock_yaml
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 FAMILIES = {
-    "yolov5": ("spd", "spdconv", "slicesamp", "slicesamp-up"),
+    "yolov5": ("spd", "spdconv", "slicesamp", "slicesamp-up", "lip", "p2", "spd-p2", "slicesamp-p2"),
     "yolov8": ("spd", "spdconv"),
     "yolo11": ("spd", "spdconv"),
     "yolo26": ("spd", "spdconv"),
+    "yolo26-sem": ("slicesamp-up",),
 }
 SUMMARY = {
     "spd": "SPD-Conv as published: convolution at full resolution, then SpaceToDepth (Sunkara & Luo, 2022)",
     "spdconv": "SPD-Conv as its paper words it: SpaceToDepth, then a stride-1 convolution (Sunkara & Luo, 2022)",
     "slicesamp": "SliceSamp for every strided convolution (He & Wang, 2023)",
+    "lip": "LIP for every strided convolution but the stem: bottleneck LIP and 1x1 (Gao et al., 2019)",
     "slicesamp-up": "SliceSamp for every strided convolution, SliceUpsamp for every upsampling (He & Wang, 2023)",
 }
+SUMMARY |= {
+    "p2": "with a fourth level of detection, of stride 4",
+    "spd-p2": "SPD-Conv as published (Sunkara & Luo, 2022), with a fourth level of detection, of stride 4",
+    "slicesamp-p2": "SliceSamp for every strided convolution (He & Wang, 2023), and a fourth level, of stride 4",
+}
 Row = list  # [from, repeats, module, arguments]
+
+
+def family(host: str, rule: str) -> str:
+    """Return the name of a variant: the task stands after the block."""
+    base, dash, task = host.partition("-")
+    return f"{base}-{rule}{dash}{task}"
 
 
 def is_strided(row: Row) -> bool:
@@ -49,18 +64,49 @@ def replace(row: Row, rule: str, number: int, width: int) -> list[Row]:
     source, repeats, module, args = row
     if module == "nn.Upsample" and rule == "slicesamp-up":
         return [[source, repeats, "SliceUpsamp", [width]]]
-    if not is_strided(row):
+    if not is_strided(row) or rule == "p2":
         return [row]
     channels, kernel = args[:2]
     if rule == "spd":
         if number == 0:
             return [[source, repeats, "Focus", [channels, 3]]]
         return [[source, repeats, "Conv", [channels, kernel, 1]], [-1, 1, "SpaceToDepth", []]]
+    if rule == "lip":
+        return [row] if number == 0 else [[source, repeats, "LIP", [channels, 3]]]
     return [[source, repeats, "SPDConv" if rule == "spdconv" else "SliceSamp", [channels, 3]]]
+
+
+def with_p2(stock: dict) -> dict:
+    """Return the definition with a level of stride 4: up from P3 as up from P4, and down from it as down from P3.
+
+    The new rows stand between the way up, which ends with the block of P3, and the way down from there.
+    """
+    backbone, head = stock["backbone"], stock["head"]
+    split, width = len(backbone), 128  # channels of stride 4 at scale 1
+    levels, *detect = head[-1]
+    p3 = levels[0]
+    _, repeats, block, args = head[p3 - split]
+    shallow = next(number for number, row in enumerate(backbone) if row[2:] == [block, [width]])
+    up = [[-1, 1, "Conv", [width, 1, 1]], [-1, 1, "nn.Upsample", ["None", 2, "nearest"]]]
+    up += [[[-1, shallow], 1, "Concat", [1]], [-1, repeats, block, [width, *args[1:]]]]
+    down = [[-1, 1, "Conv", [width, 3, 2]], [[-1, p3 + 1], 1, "Concat", [1]], [-1, repeats, block, args]]
+    new = len(up) + len(down)
+    below = [[_renumber(source, p3, new), *row] for source, *row in head[p3 + 1 - split : -1]]
+    heads = [[p3 + len(up), *(level + new for level in levels)], *detect]
+    return stock | {"head": [*head[: p3 + 1 - split], *up, *down, *below, heads]}
+
+
+def _renumber(source: int | list[int], last: int, new: int) -> int | list[int]:
+    """Return a "from" after ``new`` rows have been put behind the row numbered ``last``."""
+    if isinstance(source, list):
+        return [_renumber(each, last, new) for each in source]
+    return source + new if source > last else source
 
 
 def derive(stock: dict, rule: str) -> tuple[list[Row], list[Row]]:
     """Return the backbone and the head of the variant."""
+    if rule.endswith("p2"):
+        stock, rule = with_p2(stock), rule.removesuffix("-p2")
     rows: list[Row] = []
     last_of: list[int] = []  # stock row number -> number of the last row that stands for it
     split = len(stock["backbone"])
@@ -90,7 +136,7 @@ def strides(rows: list[Row]) -> Iterator[int]:
     seen: list[int] = []
     for source, _, module, _args in rows:
         stride = seen[source[0] if isinstance(source, list) else source] if seen else 1
-        if is_strided([source, 1, module, _args]) or module in {"Focus", "SpaceToDepth", "SPDConv", "SliceSamp"}:
+        if is_strided([source, 1, module, _args]) or module in {"Focus", "SpaceToDepth", "SPDConv", "SliceSamp", "LIP"}:
             stride *= 2
         elif module in {"nn.Upsample", "SliceUpsamp"}:
             stride //= 2
@@ -102,7 +148,7 @@ def render(stock: dict, host: str, rule: str) -> str:
     """Return the variant's YAML text."""
     backbone, head = derive(stock, rule)
     lines = [
-        f"# {host}-{rule}: {SUMMARY[rule]}",
+        f"# {family(host, rule)}: {SUMMARY[rule]}",
         f"# Derived from Ultralytics' {host}.yaml (AGPL-3.0) by scripts/derive_models.py; scales as there.",
         "",
     ]
@@ -141,7 +187,7 @@ def main() -> int:
     for host, rules in FAMILIES.items():
         stock = yaml.safe_load(stock_yaml(host).read_text(encoding="utf-8"))
         for rule in rules:
-            path, text = MODELS / f"{host}-{rule}.yaml", render(stock, host, rule)
+            path, text = MODELS / f"{family(host, rule)}.yaml", render(stock, host, rule)
             if not path.exists() or path.read_text(encoding="utf-8") != text:
                 stale.append(path.name)
                 if not check:

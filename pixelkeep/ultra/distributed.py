@@ -21,6 +21,7 @@ from ultralytics import utils
 
 from pixelkeep.errors import OptionError, PixelkeepError
 from pixelkeep.ultra import console
+from pixelkeep.ultra.recipe import Recipe
 from pixelkeep.ultra.registry import REGISTRY, register
 
 EVENT = "on_pretrain_routine_start"  # where Carried is kept; nothing depends on when it is called
@@ -34,13 +35,13 @@ class Carried:
     Unpickling it registers the user's blocks and shortens the output, before any model is built.
 
     Args:
-        best: AP or AP_S, the figure that decides which epoch is the best.
+        recipe: The training settings that are ours.
         limit: Detections kept per image in validation; None for what the validation set needs.
         rectangle: Height and width that images are fitted into; None for a square.
     """
 
-    def __init__(self, best: str, limit: int | None, rectangle: list[int] | None):
-        self.best = best
+    def __init__(self, recipe: Recipe, limit: int | None, rectangle: list[int] | None):
+        self.recipe = recipe
         self.limit = limit
         self.rectangle = rectangle
 
@@ -49,7 +50,7 @@ class Carried:
 
     def __getstate__(self) -> dict:
         blocks = [(spec.block, name, spec.out_channels) for name, spec in REGISTRY.items()]
-        own = {"best": self.best, "limit": self.limit, "rectangle": self.rectangle}
+        own = {"recipe": self.recipe, "limit": self.limit, "rectangle": self.rectangle}
         return {"own": own, "blocks": blocks, "console": console.taken()}
 
     def __setstate__(self, state: dict) -> None:
@@ -60,11 +61,11 @@ class Carried:
             step()
 
 
-def carry(callbacks: dict, best: str | None, limit: int | None, rectangle: list[int] | None) -> Carried:
+def carry(callbacks: dict, recipe: Recipe | None, limit: int | None, rectangle: list[int] | None) -> Carried:
     """Put what is given among the callbacks, completed from what has been carried so far, and return it."""
     listed = callbacks.get(EVENT, [])
-    former = next((c for c in listed if isinstance(c, Carried)), Carried("AP", None, None))
-    carried = Carried(best or former.best, former.limit if limit is None else limit, rectangle or former.rectangle)
+    former = next((c for c in listed if isinstance(c, Carried)), Carried(Recipe(), None, None))
+    carried = Carried(recipe or former.recipe, former.limit if limit is None else limit, rectangle or former.rectangle)
     callbacks[EVENT] = [c for c in listed if not isinstance(c, Carried)] + [carried]
     return carried
 

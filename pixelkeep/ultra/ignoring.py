@@ -3,18 +3,23 @@
 Regions and ignored objects travel as instances with class numbers below 0, so that Ultralytics moves, clips and mixes
 them like any other; :func:`part` takes them out of the sample again, before anything counts, plots or learns classes.
 Two of its augmentations leave out boxes of which too little is left, while their pixels stay in the picture as
-background. Here such an object becomes an ignored one, and what is ignored stays as long as any of it is visible.
+background. Here such an object becomes an ignored one, unless a recipe wants it left out as there; what is ignored
+stays as long as any of it is visible.
 The codes: -1 for a region; for an object of class c, -2 - 2c if the data marks it, -3 - 2c if augmentation made it so.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.functional import pad
 from ultralytics.data import augment
+
+from pixelkeep.ultra.whole import replaced
 
 REGION = -1
 VISIBLE = 0.1  # pixels of either side: thinner slivers show nothing, and as fractions of an image may have no size
@@ -75,8 +80,11 @@ def collate(parts: tuple[torch.Tensor, ...]) -> torch.Tensor:
 class Perspective(augment.RandomPerspective):
     """Ultralytics' perspective, in which objects of which too little is left become ignored ones."""
 
+    ignores = True
+
     def apply_instances(self, labels: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
         """Move the instances, and leave out those that are no longer visible."""
+        self._hidden = labels["cls"][:, 0] < 0
         labels = super().apply_instances(labels, params)
         cls = labels["cls"]
         shrunk = ~self._whole & (cls[:, 0] >= 0)
@@ -87,12 +95,16 @@ class Perspective(augment.RandomPerspective):
         """Return which boxes are visible, bool (n,), and keep which of these Ultralytics would have kept."""
         whole = super().box_candidates(box1, box2, **limits)
         visible = (box2[2:] - box2[:2] > VISIBLE).all(0)
+        if not self.ignores:
+            visible = np.where(self._hidden, visible, whole)
         self._whole = whole[visible]
         return visible
 
 
 class CutMix(augment.CutMix):
     """Ultralytics' CutMix, in which objects of which the patch shows too little become ignored ones."""
+
+    ignores = True
 
     def get_params(self, labels: dict[str, Any]) -> dict[str, Any]:
         """Choose the patch, and add to its instances all that it shows a part of."""
@@ -102,10 +114,34 @@ class CutMix(augment.CutMix):
         other = labels["mix_labels"][0]
         boxes, area = other["instances"].bboxes, params["area"]
         sides = np.minimum(boxes[:, 2:], area[2:]) - np.maximum(boxes[:, :2], area[:2])
-        shown = (sides > VISIBLE).all(1)
-        shown[params["indexes2"]] = False
         cls = other["cls"]
+        shown = (sides > VISIBLE).all(1) & (self.ignores | (cls[:, 0] < 0))
+        shown[params["indexes2"]] = False
         cut = shown & (cls[:, 0] >= 0)
         cls[cut] = encode(cls[cut], shrunk=True)
         params["indexes2"] = np.concatenate([params["indexes2"], np.flatnonzero(shown)])
         return params
+
+
+class DroppingPerspective(Perspective):
+    """Leaves out objects of which too little is left, as Ultralytics does, and nothing else."""
+
+    ignores = False
+
+
+class DroppingCutMix(CutMix):
+    """Leaves out objects of which the patch shows too little, as Ultralytics does, and nothing else."""
+
+    ignores = False
+
+
+@contextlib.contextmanager
+def augmenting(shrunk: str) -> Iterator[None]:
+    """Let Ultralytics build augmentations inside that treat objects of which too little is left in this way.
+
+    Args:
+        shrunk: ``ignore`` or ``background``.
+    """
+    perspective, cutmix = (Perspective, CutMix) if shrunk == "ignore" else (DroppingPerspective, DroppingCutMix)
+    with replaced(augment, "RandomPerspective", perspective), replaced(augment, "CutMix", cutmix):
+        yield

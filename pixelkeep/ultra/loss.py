@@ -1,4 +1,4 @@
-"""Ultralytics' detection loss, in which nothing is learnt from where something is ignored.
+"""Ultralytics' detection loss, in which nothing is learnt from where something is ignored, with a recipe's terms.
 
 The criterion is told to a model class, not to a model, and only while it trains: checkpoints never refer to it.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,9 @@ from ultralytics.utils.loss import E2ELoss, v8DetectionLoss
 from ultralytics.utils.ops import xywh2xyxy
 from ultralytics.utils.tal import make_anchors
 
+from pixelkeep.ultra import wasserstein
 from pixelkeep.ultra.ignoring import decode
+from pixelkeep.ultra.recipe import Recipe
 from pixelkeep.ultra.whole import replaced
 
 INSIDE = 0.5  # share of a decoded box from which it lies in an ignored one
@@ -29,7 +32,16 @@ class IgnoringLoss(v8DetectionLoss):
     enlarged to a cell of the anchor's level (a box of 3 pixels holds no centre). A region concerns the scores of all
     classes. An ignored object concerns its own class alone, as in evaluation: whether it should be found is open, that
     it is nothing else is not. Everything else is Ultralytics' own, the divisor of the loss included.
+
+    Args:
+        model: As for Ultralytics' loss; so are the arguments that follow it.
+        recipe: What to mix in for tiny boxes; None for nothing.
     """
+
+    def __init__(self, model: nn.Module, *args: Any, recipe: Recipe | None = None, **keywords: Any):
+        super().__init__(model, *args, **keywords)
+        if recipe:
+            wasserstein.adapt(self, weight=recipe.nwd, enlarge=recipe.enlarge)
 
     def get_assigned_targets_and_loss(self, preds: dict[str, torch.Tensor], batch: dict[str, Any], **keywords: Any):
         """Return what Ultralytics' loss returns.
@@ -97,13 +109,14 @@ def held(
     return inside.T.float() @ concerned.float() > 0
 
 
-def criterion(model: DetectionModel) -> IgnoringLoss | E2ELoss:
+def criterion(model: DetectionModel, recipe: Recipe | None = None) -> IgnoringLoss | E2ELoss:
     """Return the loss of a model, for both branches where its head has two."""
+    loss = partial(IgnoringLoss, recipe=recipe)
     if getattr(model.model[-1], "one2one_cv2", None) is not None:
-        return E2ELoss(model, loss_fn=IgnoringLoss)
-    return IgnoringLoss(model)
+        return E2ELoss(model, loss_fn=loss)
+    return loss(model)
 
 
-def ignoring() -> contextlib.AbstractContextManager:
+def ignoring(recipe: Recipe | None = None) -> contextlib.AbstractContextManager:
     """Let detection models that begin to train inside use :func:`criterion`."""
-    return replaced(DetectionModel, "init_criterion", criterion)
+    return replaced(DetectionModel, "init_criterion", lambda model: criterion(model, recipe))

@@ -24,6 +24,7 @@ from pixelkeep.errors import OptionError
 from pixelkeep.ultra import console, distributed
 from pixelkeep.ultra import trainer as trainer_module
 from pixelkeep.ultra.data import write_resolved
+from pixelkeep.ultra.recipe import Recipe
 from pixelkeep.ultra.registry import REGISTRY
 from pixelkeep.ultra.tally import COLUMNS
 from pixelkeep.ultra.trainer import Trainer
@@ -206,6 +207,10 @@ def report(trainer):
     told = {"best": trainer.best_by, "limit": trainer.limit, "max_det": trainer.validator.args.max_det}
     told |= {"fitness_by": trainer.validator.best, "filters": [type(f).__name__ for f in LOGGER.filters]}
     told |= {"environment": dict(os.environ), "processes": trainer.world_size, "rectangle": trainer.rectangle}
+    dataset, loss = trainer.train_loader.dataset, trainer.model.module.criterion
+    told |= {"recipe": vars(trainer.recipe), "weight": loss.bbox_loss.weight, "paste": dataset.recipe.paste}
+    perspective, blend = (dataset.transforms.transforms[0].transforms[-1], dataset.transforms.transforms[3])
+    told |= {"perspective": type(perspective).__name__, "colour": [type(t).__name__ for t in blend.transform]}
     (trainer.save_dir / "told.json").write_text(json.dumps(told))
 """
 NETWORK = {
@@ -229,14 +234,15 @@ def own(tmp_path, monkeypatch):
 
 
 def test_launched_processes__get_what_the_trainer_has(own, data, tmp_path, monkeypatch, capfd):
-    """Ultralytics' own way to start processes: block, best, limit, size, environment and the run's files arrive."""
+    """Ultralytics' own way to start processes: block, recipe, limit, size, environment and the run's files arrive."""
     model, folder = tmp_path / "net.yaml", tmp_path / "run"
     model.write_text(yaml.safe_dump(NETWORK))
     folder.mkdir()
     (folder / "settings.yaml").write_text("kept")
     overrides = {"model": str(model), "data": str(write_resolved(load_spec(data))), "epochs": 1}
     overrides |= {"batch": BATCH, "device": "cpu", "plots": False, "save_dir": str(folder), "imgsz": [64, 96]}
-    trainer = Trainer(overrides=overrides, best="AP_S", limit=7)
+    recipe = Recipe(best="AP_S", nwd=0.5, paste=3, shrunk="background", albumentations="small")
+    trainer = Trainer(overrides=overrides | recipe.for_ultralytics(), recipe=recipe, limit=7)
     trainer.add_callback("on_train_end", own.report)
     trainer.ddp, trainer.world_size = True, 2  # as with device 0,1
     monkeypatch.setattr(LOGGER, "filters", [console._Quiet()])
@@ -247,6 +253,8 @@ def test_launched_processes__get_what_the_trainer_has(own, data, tmp_path, monke
         trainer.train()
     told = json.loads((folder / "told.json").read_text())
     assert (told["best"], told["fitness_by"], told["limit"], told["max_det"]) == ("AP_S", "AP_S", 7, 7)
+    assert told["recipe"] == vars(recipe) and (told["weight"], told["paste"]) == (0.5, 3)
+    assert told["perspective"] == "DroppingPerspective" and "RandomGamma" in told["colour"]
     assert told["processes"] == 2 and told["rectangle"] == [64, 96] and told["filters"] == ["_Quiet"]
     names = ("YOLO_OFFLINE", "YOLO_AUTOINSTALL", "ULTRALYTICS_SAFE_LOAD", "YOLO_CONFIG_DIR", "PIXELKEEP_HOME")
     assert {name: told["environment"].get(name) for name in names} == {name: os.environ[name] for name in names}
@@ -256,12 +264,12 @@ def test_launched_processes__get_what_the_trainer_has(own, data, tmp_path, monke
 
 def test_carried__given_beats_carried():
     """A trainer takes from the callbacks what it is not given, and hands on what it is given; only one is carried."""
-    callbacks = {distributed.EVENT: [print]}
+    callbacks, own = {distributed.EVENT: [print]}, Recipe(best="AP_S", nwd=0.5, paste=3)
     steps = [
-        ((None, None, None), {"best": "AP", "limit": None, "rectangle": None}),
-        (("AP_S", 7, [64, 96]), {"best": "AP_S", "limit": 7, "rectangle": [64, 96]}),
-        ((None, 9, None), {"best": "AP_S", "limit": 9, "rectangle": [64, 96]}),
-        (("AP", None, [32, 64]), {"best": "AP", "limit": 9, "rectangle": [32, 64]}),
+        ((None, None, None), {"recipe": Recipe(), "limit": None, "rectangle": None}),
+        ((own, 7, [64, 96]), {"recipe": own, "limit": 7, "rectangle": [64, 96]}),
+        ((None, 9, None), {"recipe": own, "limit": 9, "rectangle": [64, 96]}),
+        ((Recipe(), None, [32, 64]), {"recipe": Recipe(), "limit": 9, "rectangle": [32, 64]}),
     ]
     for given, expected in steps:
         assert vars(distributed.carry(callbacks, *given)) == expected

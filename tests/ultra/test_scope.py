@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ultralytics.cfg import DEFAULT_CFG_DICT
 
-from pixelkeep.ultra import scope
+from pixelkeep.ultra import recipe, scope
 
 NAMED = {*scope.COMMON, *scope.WITHOUT, *scope.VALIDATION, *scope.INSTEAD}
 NAMED.update(name for lists in (scope.ALSO, scope.WITHOUT_IN) for names in lists.values() for name in names)
@@ -19,8 +19,8 @@ def test_groups__are_this_releases():
 
 
 def test_names__exist():
-    """No list holds a name that is no setting; 'half' is that of earlier releases, 'best' and 'path' are ours."""
-    assert NAMED - {"half", "best", "path"} <= set(DEFAULT_CFG_DICT)
+    """No list holds a name that is no setting; 'half' is that of earlier releases, 'path' and the recipe's are ours."""
+    assert NAMED - {"half", "path", *recipe.NAMES} <= set(DEFAULT_CFG_DICT)
 
 
 def test_lists__say_nothing_twice():
@@ -43,4 +43,15 @@ def test_another_release__unknown_settings_pass(monkeypatch, groups):
     monkeypatch.setattr(scope, "groups", lambda: groups)
     assert scope.commands_using("loudness") == scope.COMMANDS
     assert scope.commands_using("best") == ("train",)
-    assert scope.commands_using("dropout") == ()
+    assert scope.commands_using("overlap_mask") == ()
+
+
+def test_tasks__each_leaves_out_what_is_not_its():
+    """Every setting that a task leaves out exists, is used by some command, and by another task."""
+    from pixelkeep.ultra.recipe import NAMES as OWN
+
+    listed = {setting for without in scope.WITHOUT_FOR.values() for setting in without}
+    assert listed <= set(DEFAULT_CFG_DICT) | set(OWN)
+    assert all(scope.commands_using(setting) and scope.tasks_using(setting) for setting in listed)
+    assert scope.tasks_using("dropout") == ("classify",) and scope.tasks_using("iou") == ("detect",)
+    assert scope.tasks_using("mosaic") == ("detect", "semantic") and len(scope.tasks_using("epochs")) == 3

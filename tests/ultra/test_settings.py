@@ -7,7 +7,7 @@ import torch
 from ultralytics.utils import DEFAULT_CFG_PATH
 
 from pixelkeep.errors import OptionError
-from pixelkeep.ultra.settings import for_ultralytics, load_recipe, merge, parse_assignments
+from pixelkeep.ultra.settings import check_task, for_ultralytics, load_recipe, merge, parse_assignments
 
 
 def test_order__defaults_recipe_flags_assignments(tmp_path):
@@ -94,6 +94,7 @@ FOREIGN = {
         "mosaic=0.1": "setting 'mosaic' has no effect in val; it is for train",
         "vid_stride=2": "setting 'vid_stride' has no effect in val; it is for detect",
         "best=AP_S": "setting 'best' has no effect in val; it is for train",
+        "nwd=0.5": "setting 'nwd' has no effect in val; it is for train",
         "model=a.pt": "setting 'model' has no effect in val; give --weights",
         "format=onnx": "setting 'format' has no effect in val",
         "rect=false": "setting 'rect' has no effect in val; it is for train and detect",
@@ -110,7 +111,6 @@ FOREIGN = {
         "vid_stride=2": "setting 'vid_stride' has no effect in train; it is for detect",
         "augment=true": "setting 'augment' has no effect in train; it is for val and detect",
         "split=test": "setting 'split' has no effect in train; it is for val",
-        "dropout=0.1": "setting 'dropout' has no effect in train",
         "expected=1": "unknown setting 'expected'",
         "tracker=a.yaml": "setting 'tracker' has no effect in train",
         "verbose=false": "setting 'verbose' has no effect in train; give --verbose",
@@ -137,6 +137,14 @@ OWN_SETTINGS = {
         "multi_scale=0.5",
         "nbs=16",
         "save_txt=true",
+        "best=AP_S",
+        "nwd=0.5",
+        "enlarge=2.75",
+        "paste=4",
+        "zoom=0.3",
+        "shrunk=background",
+        "albumentations=none",
+        "albumentations=[{CLAHE: {p: 0.2}}, HorizontalFlip]",
     ],
     "val": [
         "conf=0.1",
@@ -214,6 +222,18 @@ BAD = {
     "optimizer=AdanW": "optimizer: 'AdanW' is not one of .*SGD.*did you mean 'AdamW'?",
     "cache=floppy": "cache: 'floppy' is not one of ram, disk",
     "best=mAP": "best: 'mAP' is not one of AP, AP_S",
+    "nwd=1.5": "nwd: '1.5' is not between 0.0 and 1.0",
+    "nwd=true": "nwd: 'True' is not between",
+    "enlarge=0": "enlarge: '0' is not a number of strides between 0.5 and 16",
+    "paste=1.5": "paste: '1.5' is not a number of copies",
+    "paste=-1": "paste: '-1' is not a number of copies",
+    "zoom=2": "zoom: '2' is not between",
+    "shrunk=drop": "shrunk: 'drop' is not one of ignore, background",
+    "albumentations=smal": "albumentations: 'smal' is not one of none, default, small, or a list; did you mean 'small'",
+    "albumentations=[Blurr]": "albumentations: 'Blurr' is no transform of it; did you mean 'Blur'",
+    "albumentations=[{Blur: {q: 1}}]": "albumentations: Blur does not take {'q': 1}",
+    "albumentations=[FDA]": "albumentations: FDA fails on an image",
+    "albumentations=[{RandomCrop: {height: 64, width: 64}}]": "changes the size of images",
     "device=gpu": "device: 'gpu' is not there; one of cpu",
     "device=[98, 99]": "device: .* is not there; one of cpu",
     "task=segment": "task: segment cannot be set; the command decides it",
@@ -266,3 +286,30 @@ def test_missing_recipe__nearest_name():
     """A misspelt recipe is answered by the nearest name and all names."""
     with pytest.raises(OptionError, match=r"no such recipe; did you mean 'demo'\? \(recipes: .*demo"):
         load_recipe("dmo")
+
+
+@pytest.mark.parametrize(
+    ("task", "assignment", "users"),
+    [
+        ("detect", "dropout=0.1", "classify"),
+        ("classify", "mosaic=0.5", "detect, semantic"),
+        ("semantic", "max_det=7", "detect"),
+        ("semantic", "paste=2", "detect"),
+    ],
+)
+def test_other_task__refused(task, assignment, users):
+    """A setting without effect for the model's task is refused; as Ultralytics' default has it, it may stand."""
+    merged = merge({}, command="train", assignments=[assignment])
+    key = assignment.partition("=")[0]
+    with pytest.raises(
+        OptionError, match=f"setting '{key}' has no effect in train for task '{task}'; it is for {users}"
+    ):
+        check_task(merged, "train", task)
+    check_task(merge({}, command="train", assignments=["mosaic=1.0", "iou=0.7"]), "train", "classify")
+
+
+def test_rectangle__for_detection_alone():
+    """Classification and segmentation take square images."""
+    with pytest.raises(OptionError, match="is a rectangle; task 'semantic' takes one side"):
+        check_task(merge({"imgsz": [64, 96]}, command="train"), "train", "semantic")
+    check_task(merge({"imgsz": [64, 96]}, command="train"), "train", "detect")
