@@ -1,7 +1,7 @@
 """Puts our parser and our model names into Ultralytics.
 
-Two functions of ``ultralytics.nn.tasks`` are wrapped, ``parse_model`` and ``yaml_model_load``, and two methods of its
-models, ``fuse`` and ``is_fused``. Models without a registered block, and paths that are no name of ours, take
+Two functions of ``ultralytics.nn.tasks`` are wrapped, ``parse_model`` and ``yaml_model_load``, and three methods of its
+models, ``fuse``, ``is_fused`` and ``loss``. Models without a registered block, and paths that are no name of ours, take
 Ultralytics' own way unchanged.
 """
 
@@ -10,6 +10,8 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
+from pixelkeep.ultra.auxiliary import extend_loss
+from pixelkeep.ultra.existing import extend_assignment
 from pixelkeep.ultra.fusing import MARK, extend_fusing
 from pixelkeep.ultra.names import extend_yaml_load
 from pixelkeep.ultra.parser import extend_parser
@@ -20,6 +22,11 @@ def extend(tasks: ModuleType) -> None:
     _replace(tasks, "parse_model", extend_parser)
     _replace(tasks, "yaml_model_load", extend_yaml_load)
     extend_fusing(tasks.BaseModel)
+    extend_loss(tasks.BaseModel, (tasks.ClassificationModel,))
+    extend_assignment(tasks.v8DetectionLoss)
+    from pixelkeep.ultra.heads import register_heads  # derived from Ultralytics' classes, which exist by now
+
+    register_heads()
 
 
 def _replace(tasks: ModuleType, name: str, wrap) -> None:

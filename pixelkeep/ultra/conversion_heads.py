@@ -1,0 +1,100 @@
+"""Carries a detection head over: boxes by level, classes by name."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+from torch import nn
+from ultralytics.nn.modules import Detect
+
+from pixelkeep.errors import choices
+from pixelkeep.report.conversion import FRESH, PARTLY, TAKEN, Carried
+
+BOX, CLASS = ("cv2", "one2one_cv2"), ("cv3", "one2one_cv3")
+
+
+def carry_head(
+    source: Detect, target: Detect, known: dict[int, str], wanted: dict[int, str]
+) -> tuple[list[Carried], list[str]]:
+    """Carry a head over, in place.
+
+    Args:
+        source: The source's head.
+        target: The target's.
+        known: The source's class names.
+        wanted: The target's. A class that both have keeps what its logits are computed with; upper and lower case are
+            the same.
+
+    Returns:
+        What became of each branch and level, and the levels of the source that the target has not.
+    """
+    levels = {int(stride): index for index, stride in enumerate(source.stride)}
+    report = []
+    for index, stride in enumerate(target.stride):
+        level = f"head P{int(stride).bit_length() - 1}"
+        place = levels.pop(int(stride), None)
+        for names, what, carry in ((BOX, "box", _carry_box), (CLASS, "class", _carry_class)):
+            branches = [getattr(target, name) for name in names if getattr(target, name, None) is not None]
+            given = [getattr(source, name, None) for name in names[: len(branches)]]
+            carried = Carried(f"{level} {what}", "Detect", FRESH, 0, 0, False)
+            if place is None or any(branch is None for branch in given):
+                carried.note = "the source has no such level" if place is None else "the source has no such branch"
+            else:
+                done = [carry(g[place], b, index, known, wanted) for g, b in zip(given, branches, strict=True)]
+                carried.taken = sum(taken for taken, _, _ in done)
+                carried.exact, carried.note = done[0][1] and source.reg_max == target.reg_max, done[0][2]
+                carried.how = TAKEN if carried.exact else PARTLY if carried.taken else FRESH
+            carried.parameters = sum(p.numel() for branch in branches for p in branch[index].parameters())
+            report.append(carried)
+    return report, [f"head P{stride.bit_length() - 1}" for stride in levels]
+
+
+def _shapes(module: nn.Module) -> dict[str, tuple]:
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
+
+
+def _carry_box(source: nn.Module, branch: nn.ModuleList, index: int, *_: dict) -> tuple[int, bool, str]:
+    """Copy a box branch; return how many parameters were taken, whether that is all, and why not."""
+    if _shapes(source) != _shapes(branch[index]):
+        return 0, False, "other widths"
+    branch[index].load_state_dict(source.state_dict())
+    _copy_eps(source, branch[index])
+    return sum(p.numel() for p in source.parameters()), True, ""
+
+
+def _carry_class(
+    source: nn.Module, branch: nn.ModuleList, index: int, known: dict[int, str], wanted: dict[int, str]
+) -> tuple[int, bool, str]:
+    """Copy a class branch by the names of the classes; its hidden layers keep the source's width."""
+    target = branch[index]
+    if _shapes(source).keys() != _shapes(target).keys() or _reads(source) != _reads(target):
+        return 0, False, "other layers"
+    numbers = {name.strip().casefold(): number for number, name in known.items()}
+    rows = [numbers.get(name.strip().casefold(), -1) for name in wanted.values()]
+    own, fresh = target[-1], deepcopy(source)
+    fresh[-1] = nn.Conv2d(source[-1].in_channels, len(wanted), 1).to(own.weight)
+    with torch.no_grad():
+        fresh[-1].bias.copy_(own.bias)  # for classes that are new: rare at first, as in a new head
+        for row, number in enumerate(rows):
+            if number >= 0:
+                fresh[-1].weight[row].copy_(source[-1].weight[number])
+                fresh[-1].bias[row].copy_(source[-1].bias[number])
+    branch[index] = fresh.train(target.training).requires_grad_(True)
+    new = [name for name, row in zip(wanted.values(), rows, strict=True) if row < 0]
+    taken = sum(p.numel() for p in fresh.parameters()) - len(new) * (source[-1].in_channels + 1)
+    if not new and rows == list(range(len(known))):
+        return taken, True, ""
+    told = f"{len(wanted) - len(new)} of {len(wanted)} classes by name"
+    return taken, False, f"{told}; new: {choices(new, 4)}" if new else told
+
+
+def _reads(branch: nn.Module) -> int:
+    """Return the input channels of a branch."""
+    return next(m for m in branch.modules() if isinstance(m, nn.Conv2d)).in_channels
+
+
+def _copy_eps(source: nn.Module, target: nn.Module) -> None:
+    for one, other in zip(source.modules(), target.modules(), strict=True):
+        if isinstance(one, nn.BatchNorm2d):
+            other.eps, other.momentum = one.eps, one.momentum
