@@ -24,7 +24,7 @@ def output(args: list[str], capsys: pytest.CaptureFixture) -> str:
 def test_table__names_and_sizes(capsys):
     """A glob selects; each model stands with its definer, parameters and GFLOPs, the baseline first."""
     header, rule, *rows = output([PATTERN], capsys).splitlines()
-    assert header.split() == ["model", "defined", "by", "params", "(M)", "GFLOPs", "at", "640"]
+    assert header.split() == ["model", "defined", "by", "params", "(M)", "GFLOPs", "at", "640", "active"]
     assert max(map(len, [header, rule, *rows])) <= 80
     cells = [row.split() for row in rows]
     names = [row[0] for row in cells]
@@ -39,7 +39,7 @@ def test_table__names_and_sizes(capsys):
 
 def test_json__says_what_the_table_says(capsys):
     """--json prints one document with the same models and unrounded figures."""
-    rows = [row.split() for row in output([PATTERN], capsys).splitlines()[2:]]
+    rows = [row.split()[:4] for row in output([PATTERN], capsys).splitlines()[2:]]
     document = json.loads(output([PATTERN, "--json"], capsys))
     assert (document["schema"], document["imgsz"]) == (1, 640)
     assert [

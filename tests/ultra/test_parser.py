@@ -234,7 +234,42 @@ def test_register__own_block_in_one_call():
         REGISTRY.pop("MyDown")
 
 
+PARTS = {
+    "DilatedConvNorm",
+    "EntryBlock",
+    "MixedBlock",
+    "MixedConv",
+    "MixedNorm",  # layers inside blocks, public because checkpoints name them
+    "ConvSPDNorm",
+    "DenseLayer",
+    "FanOutConv2d",
+    "HaloMask",
+    "InstanceNorm",
+    "LIPHead",
+    "LIPResidualBlock",
+    "LIPTrunk",
+    "ResidualBlock",
+    "SelectivePath",
+    "SelectiveUnit",
+    "SliceSampMerging",
+    "SubmanifoldConv",
+    "ZeroBatchNorm2d",
+    "ZeroConv2d",
+}
+
+
 def test_registry__covers_every_public_block():
-    """Every block class is registered under its class name."""
+    """Every block class is registered under its class name, but for layers that are parts of others."""
     public = {n for n in blocks.__all__ if isinstance(getattr(blocks, n), type)}
-    assert public <= set(REGISTRY)
+    assert public - PARTS <= set(REGISTRY) and not PARTS & set(REGISTRY)
+
+
+def test_classes__are_not_scaled():
+    """A head's classes stay as they are where the width scales every other layer, and its class count is resolved."""
+    d = {"nc": 7, "scales": {"n": [1.0, 0.25, 64]}, "scale": "n", "head": [[-1, 1, "Classifier", ["nc"]]]}
+    d["backbone"] = [[-1, 1, "ConvNorm", [128, 3, 2]], [-1, 1, "BottleneckLIP", [3, 5]]]
+    layers, _ = tasks.parse_model(deepcopy(d), 3, False)
+    assert (layers[0].conv.out_channels, layers[1].trunk.width) == (16, 5)  # 64 at most, a quarter of it
+    assert (layers[2].linear.in_features, layers[2].linear.out_features) == (16, 7)
+    with pytest.raises(ModelError, match="repeats must be 1"):
+        tasks.parse_model(d | {"head": [[-1, 2, "Classifier", ["nc"]]]}, 3, False)

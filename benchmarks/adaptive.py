@@ -1,0 +1,166 @@
+"""What a content-adaptive stage costs against the share of its regions that are active, in time and multiply-adds.
+
+Each competitor is a stage of the same residual blocks on the same map. Masks are filled ellipses of random place, size
+and proportion, drawn until the share is reached (in regions of the stage, as it executes them). All get the map in
+ordinary (contiguous) memory, as Ultralytics runs its networks; the dense stages run once more in channels_last, which
+often is the faster of the two. In every round each competitor runs once, in turn, and ratios are medians over rounds of
+its time to that of "dense fine" in the same round.
+
+    python benchmarks/adaptive.py
+    python benchmarks/adaptive.py --stage basic --rounds 30 --threads 2 --plot docs/images/adaptive.png
+    python benchmarks/adaptive.py --device cuda --half
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a bare checkout works too
+from pixelkeep.blocks import ContentAdaptiveStage, PlainStage
+from pixelkeep.blocks.folding import Foldable
+from pixelkeep.report.tables import text_table
+
+FRACTIONS = (0.0, 0.05, 0.10, 0.25, 0.50, 1.0)
+# (in channels, out channels, blocks, kind of block, side of the map)
+STAGES = {"basic": (64, 64, 2, "basic", 160), "layer3": (512, 1024, 6, "bottleneck", 80)}
+SIDE = 8
+Run = Callable[[], Tensor]
+
+
+def objects(cells: int, fraction: float, seed: int) -> Tensor:
+    """Return a mask (1, 1, cells, cells) of filled ellipses, with exactly the share of active cells, rounded."""
+    generator = torch.Generator().manual_seed(seed)
+    wanted = round(fraction * cells**2)
+    axis = torch.arange(cells) + 0.5
+    mask = torch.zeros(cells, cells, dtype=torch.bool)
+    while mask.sum() < wanted:
+        row, column = (torch.rand(2, generator=generator) * cells).tolist()
+        tall, wide = (0.5 + torch.rand(2, generator=generator) * cells / 6).tolist()
+        distance = ((axis[:, None] - row) / tall) ** 2 + ((axis[None] - column) / wide) ** 2
+        new = (distance <= 1) & ~mask
+        missing = wanted - int(mask.sum())
+        if new.sum() > missing:  # the cells nearest to the middle of the last one
+            nearest = distance.masked_fill(~new, torch.inf).flatten().argsort()[:missing]
+            new = torch.zeros_like(mask).flatten().index_fill(0, nearest, True).view_as(mask)
+        mask |= new
+    return mask.float()[None, None]
+
+
+def folded(network: nn.Module) -> nn.Module:
+    """Fold the BatchNorms, as for inference."""
+    for layer in list(network.eval().modules()):
+        if isinstance(layer, Foldable):
+            layer.fuse()
+    return network
+
+
+def competitors(name: str, device: str, dtype: torch.dtype) -> dict[str, Run]:
+    """Return what is measured, by name; the dense fine stage, the measure of all, is there as "dense fine"."""
+    inputs, outputs, blocks, kind, side = STAGES[name]
+    torch.manual_seed(0)
+    stage = ContentAdaptiveStage(inputs, outputs, blocks, None, kind, side=SIDE)
+    x = torch.randn(1, inputs, side, side, device=device, dtype=dtype)
+    runs: dict[str, Run] = {}
+    for label, fine in (("dense fine", True), ("dense strided", False)):
+        plain = PlainStage(inputs, outputs, blocks, fine, kind)
+        plain.load_state_dict(stage.state_dict())
+        plain = folded(plain).to(device, dtype)
+        runs[label] = lambda plain=plain: plain(x)
+        other, own = deepcopy(plain).to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+        runs[f"{label}, channels_last"] = lambda other=other, own=own: other(own)
+    stage = folded(stage).to(device, dtype)
+    for fraction in FRACTIONS:
+        mask = objects(side // SIDE, fraction, seed=int(100 * fraction)).to(device, dtype)
+        runs[f"adaptive {fraction:.0%}"] = lambda mask=mask: stage(x, mask)
+    return runs
+
+
+def seconds(run: Run) -> float:
+    """Return the seconds of one run."""
+    start = time.perf_counter()
+    run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def measured(runs: dict[str, Run], rounds: int) -> list[tuple[str, float, float, float]]:
+    """Return (name, milliseconds, time to the dense fine stage's, multiply-adds to the dense fine stage's) of each."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        seconds(run)
+    for _ in range(rounds):
+        for name, run in runs.items():
+            times[name].append(seconds(run))
+    work = {}
+    for name, run in runs.items():
+        with FlopCounterMode(display=False) as counter:
+            run()
+        work[name] = counter.get_total_flops()
+    rows = []
+    for name, own in times.items():
+        ratio = statistics.median(a / b for a, b in zip(own, times["dense fine"], strict=True))
+        rows.append((name, 1e3 * statistics.median(own), ratio, work[name] / work["dense fine"]))
+    return rows
+
+
+def draw(path: Path, results: dict[str, list[tuple[str, float, float, float]]]) -> None:
+    """Plot time and multiply-adds against the active share, one panel a stage."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(results), figsize=(5 * len(results), 3.6), squeeze=False, sharey=True)
+    for axis, (name, rows) in zip(axes[0], results.items(), strict=True):
+        adaptive = {row[0].removeprefix("adaptive "): row for row in rows if row[0].startswith("adaptive ")}
+        share = [float(label.rstrip("%")) for label in adaptive]
+        axis.plot(share, [row[2] for row in adaptive.values()], "o-", label="time")
+        axis.plot(share, [row[3] for row in adaptive.values()], "s--", label="multiply-adds")
+        styles = {"dense fine": "-", "dense fine, channels_last": "-.", "dense strided, channels_last": ":"}
+        for label, style in styles.items():
+            value = next(row[2] for row in rows if row[0] == label)
+            axis.axhline(value, color="grey", linestyle=style, label=f"{label}, time")
+        axis.set(title=name, xlabel="active regions (%)", ylim=(0, None))
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel("relative to the dense fine stage")
+    axes[0][0].legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stage", nargs="+", choices=STAGES, default=list(STAGES))
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--half", action="store_true", help="float16")
+    parser.add_argument("--plot", type=Path, help="a PNG of time and multiply-adds")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    dtype = torch.float16 if options.half else torch.float32
+    results = {}
+    with torch.inference_mode():
+        for name in options.stage:
+            results[name] = measured(competitors(name, options.device, dtype), options.rounds)
+            inputs, outputs, blocks, kind, side = STAGES[name]
+            print(f"\n{name}: {blocks} {kind} blocks, {inputs} to {outputs} channels, {side}x{side}, batch 1")
+            rows = [[label, f"{ms:.1f}", f"{ratio:.2f}", f"{work:.2f}"] for label, ms, ratio, work in results[name]]
+            print(text_table(["", "ms", "time ratio", "multiply-adds ratio"], rows, left=1))
+    if options.plot:
+        draw(options.plot, results)
+
+
+if __name__ == "__main__":
+    main()
