@@ -11,7 +11,13 @@ from pixelkeep.ultra import hook
 
 __version__ = "0.1.0"
 
-_PUBLIC = {"evaluate": "pixelkeep.evaluation", "register": "pixelkeep.ultra.registry"}
+_PUBLIC = {
+    "TiledDetector": "pixelkeep.ultra.tiled_detector",
+    "compare": "pixelkeep.experiments.compare",
+    "convert_model": "pixelkeep.ultra.conversion_models",
+    "evaluate": "pixelkeep.evaluation",
+    "register": "pixelkeep.ultra.registry",
+}
 __all__ = ["__version__", *sorted(_PUBLIC)]
 
 

@@ -10,7 +10,7 @@ import typer
 
 SEVERAL = ("--imgsz", "--img", "--freeze", "--classes")  # options that may be followed by several whole numbers
 IMPLIED = {"--cache": "ram"}  # options whose value may be left out, and what it is then
-AUTO = "auto"  # a confidence: each class's own, as the weights have it
+AUTO = "auto"  # of confidences: each class's own, as the weights have it; of tiles: at the scale of the training
 SMALLEST = 32  # pixels, one cell of the deepest feature map
 
 
@@ -61,6 +61,13 @@ def confidence(text: str) -> float | str:
     if value != AUTO and not 0 <= value <= 1:
         raise typer.BadParameter(f"'{text}' is not a number from 0 to 1, or {AUTO}")
     return value
+
+
+def tile(text: str) -> int | str:
+    """Read a number of pixels, or ``auto``."""
+    if text != AUTO and not text.isdecimal():
+        raise typer.BadParameter(f"'{text}' is not a number of pixels, or {AUTO}")
+    return AUTO if text == AUTO else int(text)
 
 
 def _whole_numbers(text: str) -> list[int]:

@@ -54,6 +54,12 @@ def detect(
     save_json: Annotated[
         bool, o.option("--save-json", help="Save predictions.json in COCO results form.", panel=o.SAVE)
     ] = False,
+    save_csv: Annotated[
+        bool, o.option("--save-csv", help="Save predictions.csv, one line a detection.", panel=o.SAVE)
+    ] = False,
+    save_masks: Annotated[
+        bool, o.option("--save-masks", help="Save class numbers as PNG, of segmentation (-sem).", panel=o.SAVE)
+    ] = False,
     save_video: Annotated[
         bool | None,
         o.option(
@@ -63,6 +69,10 @@ def detect(
             default="for video files, not streams",
         ),
     ] = None,
+    tile: o.Tile = None,
+    overlap: o.Overlap = None,
+    full_image: o.FullImage = False,
+    merge: o.Merge = None,
     show_: Annotated[bool | None, o.option("--show", "--view-img", help="Show the results in a window.")] = None,
     vid_stride: Annotated[
         int | None,
@@ -82,7 +92,7 @@ def detect(
     json: o.Json = False,
     verbose: o.Verbose = False,
 ) -> None:
-    """Find objects in images, videos and streams."""
+    """Find objects in images, videos and streams; with weights of other tasks, classify (-cls) or segment (-sem)."""
     auto = conf == arguments.AUTO
     flags = dict(
         conf=None if auto else conf,
@@ -97,6 +107,7 @@ def detect(
     with session(verbose):
         from pixelkeep.report.tables import detection_lines
         from pixelkeep.ultra import detection, settings
+        from pixelkeep.ultra.tiled import Request
 
         flags |= settings.half_precision() if half else {}
         merged = settings.merge(flags, command="detect", assignments=set_)
@@ -105,8 +116,11 @@ def detect(
             sources=source or [],
             classes=classes,
             save_json=save_json,
+            save_csv=save_csv,
+            save_masks=save_masks,
             save_video=save_video,
             auto_conf=auto,
+            tiling=Request(tile=tile, overlap=overlap, full_image=full_image, merge=merge),
         )
     if json:
         show_json(summary.to_dict())

@@ -9,6 +9,7 @@ import typer
 from pixelkeep.cli import arguments
 
 SAVE, RUN, MORE = "What is saved", "Run folder", "More"
+TILES = "Large images"
 
 
 def option(*names: str, help: str, metavar: str = "", panel: str | None = None, default: str = "", **keywords):
@@ -66,3 +67,22 @@ Name = Annotated[
 ExistOk = Annotated[bool | None, option("--exist-ok", help="Reuse the folder if it is there.", panel=RUN)]
 Json = Annotated[bool, option("--json", help="Print one JSON document on standard output.")]
 Verbose = Annotated[bool, option("--verbose", "-v", help="Show everything that Ultralytics prints.")]
+Tile = Annotated[
+    Any,
+    option(
+        "--tile",
+        metavar="N|auto",
+        help="Look at images in tiles of N pixels; auto: at the scale of the training.",
+        panel=TILES,
+        parser=arguments.tile,
+    ),
+]
+Overlap = Annotated[
+    float | None,
+    option("--overlap", metavar="X", help="Share of a tile that neighbours share.", panel=TILES, default="0.2"),
+]
+FullImage = Annotated[bool, option("--full-image", help="Look at the whole image too.", panel=TILES)]
+Merge = Annotated[
+    str | None,
+    option("--merge", metavar="NAME", help="Merge boxes by border, nms or ios.", panel=TILES, default="border"),
+]

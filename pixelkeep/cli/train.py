@@ -39,7 +39,13 @@ def train(
         ),
     ] = None,
     best: Annotated[
-        str | None, o.option("--best", metavar="TEXT", help="Keep the best epoch by AP or AP_S.", default="AP")
+        str | None,
+        o.option(
+            "--best",
+            metavar="TEXT",
+            help="Keep the best epoch by AP or AP_S; top1 or top5; mIoU or pixel_accuracy.",
+            default="the task's first",
+        ),
     ] = None,
     patience: Annotated[
         int | None,
@@ -95,12 +101,12 @@ def train(
     json: o.Json = False,
     verbose: o.Verbose = False,
 ) -> None:
-    """Train a detector and end with its table of AP by object size."""
+    """Train a model for detection, classification (-cls) or segmentation (-sem) and end with its figures."""
     flags = dict(model=model, data=data, epochs=epochs, imgsz=imgsz, batch=batch, device=device, pretrained=weights)
     flags |= dict(best=best, patience=patience, optimizer=optimizer, lr0=lr0, seed=seed, workers=workers)
     flags |= dict(freeze=freeze, cache=cache, project=project, name=name, exist_ok=exist_ok)
     with session(verbose, several=True):
-        from pixelkeep.report.tables import result_table
+        from pixelkeep.report.label_tables import task_table
         from pixelkeep.ultra import settings, training
 
         if resume or run:
@@ -110,7 +116,7 @@ def train(
     if json:
         show_json(result.to_dict())
     else:
-        show(f"\n{result_table(result)}\n\nweights   {folder / 'weights' / 'best.pt'}\nresults   {folder}")
+        show(f"\n{task_table(result)}\n\nweights   {folder / 'weights' / 'best.pt'}\nresults   {folder}")
 
 
 def add_to(app: typer.Typer) -> None:

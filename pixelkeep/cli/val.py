@@ -39,6 +39,10 @@ def val(
             default="3x the densest image, at least 300",
         ),
     ] = None,
+    tile: o.Tile = None,
+    overlap: o.Overlap = None,
+    full_image: o.FullImage = False,
+    merge: o.Merge = None,
     bins: Annotated[
         str | None,
         o.option(
@@ -117,19 +121,22 @@ def val(
         from pixelkeep.evaluation import Scoring, judge_for
         from pixelkeep.evaluation.operating import Objective
         from pixelkeep.report.findings import findings
-        from pixelkeep.report.tables import result_table
+        from pixelkeep.report.label_tables import task_table
         from pixelkeep.ultra import analysis, settings, validation
+        from pixelkeep.ultra.tiled import Request
 
         judge = evaluator or judge_for(match)
         scoring = Scoring(evaluator=judge, bins=bins, match=match, by=by, voc=voc, alarm_conf=alarm_conf)
         asked = analysis.Analysis(Objective.parse(at), store_conf, errors, audit)
         flags |= settings.half_precision() if half else {}
         merged = settings.merge(flags, command="val", assignments=set_)
-        result, folder = validation.validate({**merged, "weights": weights}, scoring=scoring, analysis=asked)
+        tiling = Request(tile=tile, overlap=overlap, full_image=full_image, merge=merge)
+        chosen = {**merged, "weights": weights}
+        result, folder = validation.validate(chosen, scoring=scoring, analysis=asked, tiling=tiling)
     if json:
         show_json(result.to_dict())
     else:
-        show(f"\n{result_table(result)}{findings(asked)}\n\nresults   {folder}")
+        show(f"\n{task_table(result)}{findings(asked)}\n\nresults   {folder}")
 
 
 def add_to(app: typer.Typer) -> None:

@@ -176,19 +176,24 @@ def models_table(entries: Iterable) -> str:
     """Return the table of models; stock baselines are marked. GFLOPs are stated with the image size.
 
     A model that needs a package which is not installed says so in place of its figures. Where work depends on the
-    image, the share of active regions that the GFLOPs are for stands beside the name.
+    image, the last column has the share of active regions that the GFLOPs are for.
     """
     entries = list(entries)
     rows = []
     for e in entries:
         figures = [f"needs {e.needs}", ""] if e.needs else [f"{e.params / 1e6:.2f}", f"{e.gflops:.1f}"]
-        name = e.name if e.active_fraction is None else f"{e.name} ({e.active_fraction:.0%} active)"
-        rows.append([name, "Ultralytics" if e.stock else "pixelkeep", *figures])
+        rows.append([e.name, "Ultralytics" if e.stock else "pixelkeep", *figures])
     header = ["model", "defined by", "params (M)"]
     if len(sizes := {e.imgsz for e in entries}) == 1:
-        return text_table([*header, f"GFLOPs at {sizes.pop()}"], rows, left=2)
-    rows = [[*row, str(e.imgsz)] for row, e in zip(rows, entries, strict=True)]
-    return text_table([*header, "GFLOPs", "at"], rows, left=2)
+        header.append(f"GFLOPs at {sizes.pop()}")
+    else:
+        header += ["GFLOPs", "at"]
+        rows = [[*row, str(e.imgsz)] for row, e in zip(rows, entries, strict=True)]
+    shares = [e.active_fraction for e in entries]
+    if any(share is not None for share in shares):
+        header.append("active")
+        rows = [[*row, "" if share is None else f"{share:.0%}"] for row, share in zip(rows, shares, strict=True)]
+    return text_table(header, rows, left=2)
 
 
 def detection_lines(summary) -> str:

@@ -1,0 +1,186 @@
+"""Which boxes of neighbouring tiles are one object, judged by where the tiles end.
+
+A box that ends at an inner border of its tile may be part of an object that goes on beyond it: it is *cut* there. Of
+two tiles that both see an object, the one that cuts it in fewer places shows more of it, and the other's box gives way.
+Where every tile cuts it elsewhere, as where an object is longer than the overlap, the parts are joined.
+
+Two boxes of different tiles are compared in the area that both tiles see, where the same object must look the same;
+of the boxes of another tile a box is compared with the one that suits it best, its counterpart. Boxes of one tile are
+never compared: the detector has told them apart.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+from pixelkeep.tiling.grid import Grid
+from pixelkeep.tiling.pairs import meeting, overlap
+
+if TYPE_CHECKING:
+    from pixelkeep.tiling.merge import Candidates
+
+TOUCH = 2.0  # pixels between a border and a box that ends there: networks do not place a cut side exactly
+_LEAST_TOUCH = 0.5
+_GAP = 0.999  # pixels: parts of one object lie nearer to each other
+
+
+class Cuts(NamedTuple):
+    """Where boxes are cut, n of them.
+
+    Attributes:
+        lines: (n, 4) left, top, right, bottom: the coordinate of the border that cuts there, NaN where none does.
+        windows: (n, 4), the window that each box is from.
+        shown: (n, 4), the boxes, reaching ``touch`` beyond the borders that cut them.
+        touch: Pixels.
+    """
+
+    lines: torch.Tensor
+    windows: torch.Tensor
+    shown: torch.Tensor
+    touch: float
+
+    @property
+    def count(self) -> torch.Tensor:
+        """How many sides are cut: (n,)."""
+        return (~self.lines.isnan()).sum(1)
+
+
+def touch_of(grid: Grid) -> float:
+    """Return how near to a border a box ends there: less where tiles share so little that it would be all of it."""
+    return float(np.clip(grid.shared / 4, _LEAST_TOUCH, TOUCH))
+
+
+def find_cuts(found: Candidates, grid: Grid) -> Cuts:
+    """Return where the boxes are cut by inner borders."""
+    touch = touch_of(grid)
+    boxes = found.boxes
+    windows = torch.as_tensor(grid.windows, device=boxes.device)[found.windows].to(boxes.dtype)
+    inner = torch.as_tensor(grid.inner, device=boxes.device)[found.windows]
+    outwards = boxes.new_tensor([-1, -1, 1, 1])
+    cut = inner & ((windows - boxes) * outwards <= touch)
+    lines = torch.where(cut, windows, torch.nan)
+    return Cuts(lines, windows, torch.where(cut, windows + outwards * touch, boxes), touch)
+
+
+def giving_way(found: Candidates, cuts: Cuts, threshold: float) -> torch.Tensor:
+    """Return which boxes give way to one of another tile: bool (n,).
+
+    A box gives way to its counterpart if that is cut by fewer borders, all of which cut the box too, and shows what it
+    shows; or if both are cut by the same borders, or by none, and the counterpart comes first in the order of scores.
+
+    Args:
+        found: The boxes, from the highest score down.
+        cuts: Where they are cut.
+        threshold: Share of overlap from which two boxes are one object.
+    """
+    pairs = _pairs(found, cuts)
+    one, other = (torch.cat(part) for part in (pairs, pairs[::-1]))  # both directions: ``one`` may give way
+    fewer, same = _is_cut_less(cuts, other, one)
+    agree = torch.where(fewer & ~same, _covered(cuts, one, other), _alike(cuts, one, other))
+    right = agree >= threshold
+    one, other, agree, fewer, same = (part[right] for part in (one, other, agree, fewer, same))
+    first = _counterparts(found, one, other, agree)
+    yields = first & ((fewer & ~same) | (same & (other < one)))
+    gone = torch.zeros(len(found), dtype=torch.bool, device=one.device)
+    gone[one[yields]] = True
+    return gone
+
+
+def joining(found: Candidates, cuts: Cuts, kept: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Return for each box the first box of the object that it is a part of, itself where it is no part: int64 (n,).
+
+    Cut boxes of two tiles are parts of one object if each is the other's counterpart.
+
+    Args:
+        found: The boxes, from the highest score down.
+        cuts: Where they are cut.
+        kept: Which of them have not given way, bool (n,). The others are no parts, but may be counterparts.
+        threshold: Share of overlap from which two boxes are one object.
+    """
+    one, other = _pairs(found, cuts)
+    agree = _alike(cuts, one, other)
+    near = _gaps(found.boxes[one], found.boxes[other]) < _GAP
+    right = near & (agree >= threshold / 2)  # the parts of a slanting object differ where both are seen
+    one, other, agree = one[right], other[right], agree[right]
+    linked = _counterparts(found, one, other, agree) & _counterparts(found, other, one, agree)
+    for side in (one, other):
+        linked &= kept[side] & (cuts.count[side] > 0)
+    return _components(one[linked], other[linked], len(found))
+
+
+def _pairs(found: Candidates, cuts: Cuts) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the pairs i < j of boxes of a class, of different windows, that meet or nearly do."""
+    one, other = meeting(_widened(cuts.shown, cuts.touch), found.classes)
+    apart = found.windows[one] != found.windows[other]
+    return one[apart], other[apart]
+
+
+def _is_cut_less(cuts: Cuts, one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return whether all borders that cut ``one`` cut ``other`` too, and whether the same borders cut both."""
+    a, b = cuts.lines[one], cuts.lines[other]
+    return ((a == b) | a.isnan()).all(1), ((a == b) | (a.isnan() & b.isnan())).all(1)
+
+
+def _covered(cuts: Cuts, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Return which share of ``one`` lies in ``other``, a little widened."""
+    shared, area, _ = overlap(cuts.shown[one], _widened(cuts.shown[other], cuts.touch))
+    return shared / area.clamp(min=1e-9)
+
+
+def _common(cuts: Cuts, one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return both boxes as far as both windows show them, a little widened.
+
+    Without the widening two boxes of a few pixels that differ by one would not be alike, and tiles that share nothing
+    would have nothing to compare.
+    """
+    a, b = (_widened(cuts.windows[part], cuts.touch) for part in (one, other))
+    low, high = torch.maximum(a[:, :2], b[:, :2]), torch.minimum(a[:, 2:], b[:, 2:])
+    shown = (_widened(cuts.shown[part], cuts.touch / 2) for part in (one, other))
+    return tuple(torch.cat([torch.maximum(box[:, :2], low), torch.minimum(box[:, 2:], high)], 1) for box in shown)
+
+
+def _alike(cuts: Cuts, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Return the intersection over union of what both windows show."""
+    shared, a, b = overlap(*_common(cuts, one, other))
+    return shared / (a + b - shared).clamp(min=1e-9)
+
+
+def _gaps(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Return by how many pixels boxes are apart, row or column; below 0 where they overlap: (n,)."""
+    return (torch.maximum(one[:, :2], other[:, :2]) - torch.minimum(one[:, 2:], other[:, 2:])).amax(1)
+
+
+def _counterparts(found: Candidates, one: torch.Tensor, other: torch.Tensor, agree: torch.Tensor) -> torch.Tensor:
+    """Return which pairs hold the counterpart of ``one`` in the window of ``other``: bool (pairs,).
+
+    It is the box of that window with the highest product of agreement and score, of equal ones the first.
+    """
+    key = one * (found.windows.max() + 1) + found.windows[other]
+    weight = agree * found.scores[other]
+    order = torch.arange(len(key), device=key.device)
+    for part in (other, -weight, key):
+        order = order[part[order].sort(stable=True).indices]
+    first = torch.ones_like(key, dtype=torch.bool)
+    first[1:] = key[order][1:] != key[order][:-1]
+    chosen = torch.zeros_like(first)
+    chosen[order] = first
+    return chosen
+
+
+def _components(one: torch.Tensor, other: torch.Tensor, count: int) -> torch.Tensor:
+    """Return the smallest number of the connected set that each of ``count`` numbers is in: int64 (count,)."""
+    label = torch.arange(count, device=one.device)
+    while True:
+        low = torch.minimum(label[one], label[other])
+        new = label.scatter_reduce(0, one, low, "amin").scatter_reduce(0, other, low, "amin")
+        new = new[new]
+        if torch.equal(new, label):
+            return label
+        label = new
+
+
+def _widened(boxes: torch.Tensor, by: float) -> torch.Tensor:
+    return boxes + boxes.new_tensor([-by, -by, by, by])

@@ -1,0 +1,69 @@
+"""Which boxes meet: pairs of many boxes found by cells, without comparing each with each."""
+
+from __future__ import annotations
+
+import torch
+
+_PER_MEDIAN = 2  # sides of the middle-sized box that a cell measures
+_PER_LARGEST = 16  # cells that the largest box may measure
+
+
+def meeting(boxes: torch.Tensor, groups: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the pairs i < j of boxes of one group whose areas have something in common.
+
+    Every box is entered into the cells that it touches; two boxes are a pair in the cell that holds the upper left
+    corner of what they share, so each pair comes up once.
+
+    Args:
+        boxes: (n, 4) x1, y1, x2, y2, finite.
+        groups: Int64 (n,), at least 0.
+
+    Returns:
+        Two int64 tensors (pairs,), in no particular order.
+    """
+    if len(boxes) < 2:
+        return groups.new_zeros(0), groups.new_zeros(0)
+    sides = (boxes[:, 2:] - boxes[:, :2]).amax(1)
+    side = torch.maximum(_PER_MEDIAN * sides.median(), sides.max() / _PER_LARGEST).clamp(min=1)
+    corner = boxes[:, :2].amin(0)
+    first, last = (((part - corner) / side).floor().long() for part in (boxes[:, :2], boxes[:, 2:]))  # (n, 2) each
+    across = last[:, 0].max() + 1
+    down = last[:, 1].max() + 1
+    owner, cell = _enter(first, last)
+    key = (groups[owner] * down + cell[:, 1]) * across + cell[:, 0]
+    i, j, place = _within_runs(owner, key)
+    shared = torch.maximum(boxes[i, :2], boxes[j, :2])
+    found = (shared < torch.minimum(boxes[i, 2:], boxes[j, 2:])).all(1)
+    at = ((shared - corner) / side).floor().long()
+    found &= ((groups[i] * down + at[:, 1]) * across + at[:, 0]) == place
+    return torch.minimum(i, j)[found], torch.maximum(i, j)[found]
+
+
+def _enter(first: torch.Tensor, last: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return box numbers (m,) and cells (m, 2) column, row: every cell between the first and last of each box."""
+    counts = last - first + 1  # (n, 2)
+    total = counts.prod(1)
+    owner = torch.repeat_interleave(torch.arange(len(first), device=first.device), total)
+    within = torch.arange(len(owner), device=first.device) - (total.cumsum(0) - total)[owner]
+    columns = counts[owner, 0]
+    return owner, first[owner] + torch.stack([within % columns, within // columns], 1)
+
+
+def _within_runs(owner: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return all pairs of entries of equal key: the two owners and the key, (pairs,) each."""
+    key, order = key.sort(stable=True)
+    owner = owner[order]
+    _, counts = torch.unique_consecutive(key, return_counts=True)
+    ends = torch.repeat_interleave(counts.cumsum(0), counts)
+    place = torch.arange(len(key), device=key.device)
+    following = ends - place - 1
+    one = torch.repeat_interleave(place, following)
+    other = one + 1 + torch.arange(len(one), device=key.device) - (following.cumsum(0) - following)[one]
+    return owner[one], owner[other], key[one]
+
+
+def overlap(one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the shared area of boxes (n, 4) and (n, 4), row by row, and the areas of both: (n,) each."""
+    sides = torch.minimum(one[:, 2:], other[:, 2:]) - torch.maximum(one[:, :2], other[:, :2])
+    areas = ((part[:, 2:] - part[:, :2]).clamp(min=0).prod(1) for part in (one, other))
+    return sides.clamp(min=0).prod(1), *areas

@@ -1,0 +1,22 @@
+"""What was found as a table: one line a detection, in pixels of the picture or frame."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+COLUMNS = ("image_id", "file_name", "frame", "category", "score", "x1", "y1", "x2", "y2")
+
+
+def to_csv(records: Iterable[Mapping[str, Any]]) -> str:
+    """Return detections in COCO results form as CSV; a picture that is no frame of a video has no ``frame``."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    for record in records:
+        x, y, width, height = record["bbox"]
+        fields = [record.get(name, "") for name in COLUMNS[:5]]
+        table.writerow([*fields, *(round(value, 3) for value in (x, y, x + width, y + height))])
+    return text.getvalue()

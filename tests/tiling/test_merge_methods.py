@@ -1,0 +1,119 @@
+"""What all ways of merging have in common, and NMS and greedy merging against plain loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tile_views import candidates, sorted_rows
+
+from pixelkeep.tiling import METHODS, Candidates, detect_in_tiles, make_grid, merge
+from pixelkeep.tiling.pairs import meeting
+
+
+@pytest.fixture
+def busy():
+    """Overlapping objects of three classes in small tiles, each off by up to two pixels, many of equal score."""
+    rng = np.random.default_rng(5)
+    corner, sides = rng.uniform(0, 380, (300, 2)), np.exp(rng.uniform(np.log(5), np.log(90), (300, 2)))
+    boxes = np.clip(np.hstack([corner, corner + sides]), 0, 400)
+    grid = make_grid(400, 400, 120, 0.3)
+    found = candidates(boxes, grid, rng, jitter=2.0, classes=rng.integers(0, 3, 300))
+    return Candidates(found.boxes, found.scores.mul(20).round().div(20), found.classes, found.windows), grid
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_methods__order_changes_not_a_bit(busy, method):
+    """A permutation of the boxes, and so of the tiles, gives the same tensors bit by bit."""
+    found, grid = busy
+    first = merge(found, grid, method)
+    for seed in range(5):
+        order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))
+        again = merge(found[order], grid, method)
+        for name in ("boxes", "scores", "classes"):
+            assert torch.equal(getattr(first, name), getattr(again, name))
+        assert first.seams == again.seams
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_methods__class_by_class(busy, method):
+    """Merging all classes at once is merging each by itself."""
+    found, grid = busy
+    together = merge(found, grid, method)
+    for kind in range(3):
+        alone = merge(found[found.classes == kind], grid, method)
+        assert torch.equal(alone.boxes, together.boxes[together.classes == kind])
+
+
+@pytest.mark.parametrize("method", ["nms", "ios"])
+def test_methods__equal_plain_loops(busy, method):
+    """NMS and greedy merging do what the textbook's loop over boxes from the best down does."""
+    found, grid = busy
+    found = found.ordered()
+    boxes, kinds = found.boxes.numpy(), found.classes.numpy()
+    open_, expected = list(range(len(found))), []
+    while open_:
+        best, rest, group = open_[0], [], [open_[0]]
+        for other in open_[1:]:
+            (group if kinds[best] == kinds[other] and _same(boxes[best], boxes[other], method) else rest).append(other)
+        members = boxes[group] if method == "ios" else boxes[[best]]
+        expected.append([*members[:, :2].min(0), *members[:, 2:].max(0)])
+        open_ = rest
+    assert merge(found, grid, method).boxes.tolist() == np.array(expected).tolist()
+
+
+def _same(one: np.ndarray, other: np.ndarray, method: str) -> bool:
+    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+    shared = np.clip(sides, 0, None).prod()
+    areas = [(box[2:] - box[:2]).prod() for box in (one, other)]
+    return shared > 0.5 * (min(areas) if method == "ios" else sum(areas) - shared)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_methods__one_tile_is_the_detector_itself(method):
+    """Where one tile covers the image, boxes that share less than the threshold come out as they went in."""
+    rng = np.random.default_rng(2)
+    corner = np.stack(np.meshgrid(np.arange(0, 400, 40), np.arange(0, 300, 30)), -1).reshape(-1, 2)
+    boxes = np.hstack([corner, corner + rng.uniform(5, 25, corner.shape)])
+    grid = make_grid(400, 300, 640)
+    merged = merge(candidates(boxes, grid, rng), grid, method)
+    np.testing.assert_array_equal(sorted_rows(merged.boxes), boxes[np.lexsort(boxes.T[::-1])])
+    assert merged.scores.tolist() == sorted(merged.scores.tolist(), reverse=True)
+
+
+def test_methods__unknown_is_refused(busy):
+    """Another name is refused with the known ones."""
+    with pytest.raises(ValueError, match=r"merge 'wbf' is not one of border, nms, ios"):
+        merge(*busy, "wbf")
+
+
+@pytest.mark.parametrize("spread", [(5, 20), (5, 300), (200, 300)])
+def test_meeting__equals_comparing_each_with_each(spread):
+    """The pairs found by cells are those that comparing all boxes finds, each once."""
+    rng = np.random.default_rng(7)
+    corner, sides = rng.uniform(-50, 400, (250, 2)), rng.uniform(*spread, (250, 2))
+    boxes, groups = torch.tensor(np.hstack([corner, corner + sides])), torch.tensor(rng.integers(0, 3, 250))
+    low = torch.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    expected = (low < high).all(2) & (groups[:, None] == groups[None]) & torch.ones(250, 250).triu(1).bool()
+    found = list(zip(*(part.tolist() for part in meeting(boxes, groups)), strict=True))
+    assert len(found) == len(set(found))
+    assert sorted(found) == sorted(map(tuple, expected.nonzero().tolist()))
+
+
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_run__batches_and_progress(batch):
+    """Every window is looked at once, in batches of one size, the whole image by itself, and progress ends at all."""
+    grid, calls, told = make_grid(500, 300, 100, 0.25, whole=True), [], []
+
+    def look(windows: np.ndarray) -> list[torch.Tensor]:
+        calls.append(windows)
+        return [torch.tensor([[1.0, 2, 11, 12, 0.5, 3]]) for _ in windows]
+
+    merged = detect_in_tiles(look, grid, batch=batch, progress=lambda *state: told.append(state))
+    assert np.array_equal(np.vstack(calls), grid.windows)
+    assert max(map(len, calls)) <= batch and len(calls[-1]) == 1
+    assert told[-1] == (len(grid), len(grid))
+    places = sorted({(x + 1, y + 2) for x, y in grid.windows[:, :2].tolist()})
+    assert [tuple(box[:2]) for box in sorted_rows(merged.boxes).tolist()] == places
+    assert set(merged.classes.tolist()) == {3}
