@@ -76,7 +76,7 @@ def test_import__loads_neither_torch_nor_ultralytics(module, tmp_path):
 
 def test_api__frozen():
     """The public Python names are those that users were promised."""
-    assert pixelkeep.__all__ == ["__version__", "evaluate", "register"]
+    assert pixelkeep.__all__ == ["__version__", "TiledDetector", "compare", "convert_model", "evaluate", "register"]
     assert all(hasattr(pixelkeep, name) for name in pixelkeep.__all__)
     with pytest.raises(AttributeError):
         _ = pixelkeep.nothing

@@ -127,6 +127,8 @@ def read_numbers(path: Path) -> np.ndarray:
             elif mode not in ("1", "L", *_DEEP):
                 raise DataError(f"has colours (mode {mode}); a mask holds class numbers in one channel")
             return np.array(picture).astype(np.int64)
+    except ImportError as error:  # Ultralytics, where it is loaded, has Pillow ask for a reader of HEIF files then
+        raise DataError("cannot be decoded (cannot identify image file)") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, DataError):
             raise

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 from ultralytics.utils.torch_utils import get_cpu_info, select_device
 
 from pixelkeep.ultra.checkpoints import load, model_of
@@ -53,19 +54,32 @@ def measure_latency(
     Returns:
         The latencies by name, and what they were measured on.
     """
+    place = device_of(device)
+    steps = {
+        name: network_step(deepcopy(model_of(load(weights))), imgsz, place)
+        for name, (weights, imgsz) in networks.items()
+    }
+    times = rounds_within(steps, SECONDS, MOST)
+    facts = {"device": name_of(place), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    return summarise(list(networks), times, baseline), facts | {"rounds": len(times)}
+
+
+def device_of(device: str | None) -> torch.device:
+    """Return the device that latency is measured on, with all cores in use where that is a CPU."""
     place = select_device(device or "", verbose=False)
     if place.type == "cpu":
         use_all_cores()
-    steps = {name: _step(weights, imgsz, place) for name, (weights, imgsz) in networks.items()}
+    return place
+
+
+def rounds_within(steps: Mapping[Hashable, Callable[[], object]], seconds: float, most: int) -> np.ndarray:
+    """Warm up, and return (rounds, steps) seconds of as many rounds as the time allows, `FEWEST` at least."""
     warm = take_turns(steps, WARM_UP)
-    rounds = int(np.clip(SECONDS / max(warm[-1].sum(), 1e-6), FEWEST, MOST))
-    times = take_turns(steps, rounds)
-    facts = {"device": _name(place), "threads": torch.get_num_threads(), "torch": torch.__version__, "rounds": rounds}
-    return summarise(list(networks), times, baseline), facts
+    return take_turns(steps, int(np.clip(seconds / max(warm[-1].sum(), 1e-6), FEWEST, most)))
 
 
 def take_turns(
-    steps: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+    steps: Mapping[Hashable, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
 ) -> np.ndarray:
     """Return (rounds, steps) seconds; within a round the steps run in an order drawn anew."""
     calls, drawn = list(steps.values()), np.random.default_rng(0)
@@ -85,9 +99,14 @@ def summarise(names: list[str], times: np.ndarray, baseline: str) -> dict[str, L
     return {name: Latency(*map(float, (*quartiles[0][i], *quartiles[1][i]))) for i, name in enumerate(names)}
 
 
-def _step(weights: Path, imgsz: int | list[int], device: torch.device) -> Callable[[], None]:
-    """Return a call that runs a network once and waits until it is done."""
-    network = deepcopy(model_of(load(weights))).float().to(device).eval().fuse(verbose=False)
+def network_step(
+    network: nn.Module, imgsz: int | list[int] | tuple[int, int], device: torch.device
+) -> Callable[[], None]:
+    """Return a call that runs a network once on one image, and waits until it is done.
+
+    The network is folded and moved where it stands: give one of its own.
+    """
+    network = network.float().to(device).eval().fuse(verbose=False)
     height, width = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
     image = torch.zeros(1, network.yaml.get("channels", 3), height, width, device=device)
 
@@ -100,7 +119,8 @@ def _step(weights: Path, imgsz: int | list[int], device: torch.device) -> Callab
     return step
 
 
-def _name(device: torch.device) -> str:
+def name_of(device: torch.device) -> str:
+    """Return what a device is called."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return get_cpu_info() if device.type == "cpu" else f"{device.type} on {platform.machine()}"

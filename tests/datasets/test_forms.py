@@ -129,7 +129,7 @@ def test_bundled_yamls__complete():
     """Every bundled YAML has a form, says where its data is from, and has all its classes."""
     classes = {"coco": 80, "voc": 20, "visdrone": 10, "ai-tod": 8, "hituav": 4, "bccd": 3}
     forms = {"coco": COCO, "ai-tod": COCO, "hituav": COCO, "voc": VOC, "bccd": VOC, "visdrone": VISDRONE}
-    assert set(assets.names("data")) == {"demo", *classes}
+    assert set(assets.names("data")) == {"demo", "demo-cls", "demo-sem", *classes}
     for name, count in classes.items():
         text = assets.find("data", name).read_text(encoding="utf-8")
         d = yaml.safe_load(text)

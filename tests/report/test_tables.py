@@ -56,6 +56,7 @@ def summary(detections):
         weights=Path("best.pt"),
         folder=folder,
         confidence=0.25,
+        tile=None,
     )
 
 
@@ -195,13 +196,19 @@ def test_detections__nothing():
 
 
 def test_models__stock_marked():
-    """Baselines are marked as Ultralytics' own, parameters are in millions."""
-    entries = [
-        SimpleNamespace(name="yolov5-spd-n", stock=False, params=2_890_000, gflops=9.96),
-        SimpleNamespace(name="yolov5-n", stock=True, params=2_500_000, gflops=7.1),
-    ]
+    """Baselines are marked as Ultralytics' own, parameters are in millions; shares of active regions are shown."""
+
+    def entry(name: str, stock: bool, params: int, gflops: float, share: float | None = None) -> SimpleNamespace:
+        return SimpleNamespace(
+            name=name, stock=stock, params=params, gflops=gflops, imgsz=640, needs=None, active_fraction=share
+        )
+
+    entries = [entry("yolov5-spd-n", False, 2_890_000, 9.96), entry("yolov5-n", True, 2_500_000, 7.1)]
     lines = [line.split() for line in models_table(entries).splitlines()[2:]]
     assert lines == [["yolov5-spd-n", "pixelkeep", "2.89", "10.0"], ["yolov5-n", "Ultralytics", "2.50", "7.1"]]
+    header, _, *rows = models_table([*entries, entry("yolov5-cad-n", False, 2_820_000, 10.1, 0.25)]).splitlines()
+    assert header.split()[-1] == "active"
+    assert [row.split()[4:] for row in rows] == [[], [], ["25%"]]
 
 
 def test_text_table__columns_line_up():

@@ -129,9 +129,15 @@ def forward(layers: list[nn.Module]) -> list[torch.Size]:
     return [tuple(feat.shape) for feat in feats]
 
 
+def lip(i: int, o: int, w: int) -> int:
+    """Parameters of LIP with a logit module of width w."""
+    return 2 * i * w + 9 * w**2 + 4 * w + 2 * i + i * o + 2 * o
+
+
 FORMULAS = {  # parameters from input channels i and output channels o, kernel 3
     "SPDConv": lambda i, o: 36 * i * o + 2 * o,
     "SliceSamp": lambda i, o: 44 * i + 4 * i * o + 2 * o,
+    "LIP": lambda i, o: lip(i, o, min(128, max(1, i // 2))),
 }
 
 

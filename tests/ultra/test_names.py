@@ -61,6 +61,7 @@ def test_own_yaml__scale_from_its_name_only(spelling, tmp_path):
         ("yolov5-spd-q", "no size 'q'; one of n, s, m, l, x"),
         ("yolov5-spd", "which size. One of yolov5-spd-n"),
         ("yolov5q-spd", "no size 'q'"),
+        ("resnet50-spd-cls-n", "comes in one size; write 'resnet50-spd-cls'"),
     ],
 )
 def test_wrong_size__names_the_sizes(spelling, message):
@@ -102,10 +103,10 @@ def strided_channels(definition) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("scale", "nsmlx")
 def test_variants__parameters_follow_from_the_stock_network(scale):
-    """spdconv and slicesamp have the stock count, less the strided convolutions, plus the blocks' own formulas."""
+    """spdconv, slicesamp and lip have the stock count, less the strided convolutions, plus the blocks' own formulas."""
     count = {
         name: catalogue._count(names.parse(f"{name}-{scale}").definition())[0]
-        for name in ("yolov5", "yolov5-spdconv", "yolov5-slicesamp")
+        for name in ("yolov5", "yolov5-spdconv", "yolov5-slicesamp", "yolov5-lip")
     }
     pairs = strided_channels(names.parse(f"yolov5-{scale}").definition())
     assert len(pairs) == 7 and pairs[0][0] == 3
@@ -114,17 +115,25 @@ def test_variants__parameters_follow_from_the_stock_network(scale):
     slicesamp = sum(44 * a + 4 * a * b + 2 * b for a, b in pairs)
     assert count["yolov5-spdconv"] == count["yolov5"] - strided + spdconv
     assert count["yolov5-slicesamp"] == count["yolov5"] - strided + slicesamp
+    behind_stem = [(a, b, min(128, a // 2)) for a, b in pairs[1:]]  # lip keeps the stem
+    convolutions = sum(9 * a * b + 2 * b for a, b, _ in behind_stem)
+    lip = sum(2 * a * w + 9 * w**2 + 4 * w + 2 * a + a * b + 2 * b for a, b, w in behind_stem)
+    assert count["yolov5-lip"] == count["yolov5"] - convolutions + lip
 
 
-@pytest.mark.parametrize("family", assets.names("models"))
+ON_YOLO = [family for family in assets.names("models") if family.startswith(names.STOCK_FAMILIES)]
+
+
+@pytest.mark.parametrize("family", [family for family in ON_YOLO if not family.endswith("-sem")])
 def test_families__nano_runs_with_the_hosts_strides(family):
-    """Each family's nano builds and gives the host's output strides 8, 16, 32, also for odd feature maps."""
+    """Each family's nano builds and has the strides 8, 16, 32, -p2 and -cad also 4, for odd feature maps as well."""
     model = YOLO(f"{family}-n.yaml", verbose=False).model
-    assert model.stride.tolist() == [8, 16, 32]
+    strides = [4] * family.endswith(("-p2", "-cad")) + [8, 16, 32]
+    assert model.stride.tolist() == strides
     with torch.no_grad():
         out = model.train()(torch.zeros(2, 3, 96, 160))
     shapes = [f.shape[-2:] for f in out.get("one2many", out)["feats"]]  # end-to-end heads have two branches
-    assert shapes == [(12, 20), (6, 10), (3, 5)]
+    assert shapes == [(96 // stride, 160 // stride) for stride in strides]
 
 
 def test_definitions__equal_their_derivation():
@@ -138,12 +147,18 @@ def test_definitions__equal_their_derivation():
     for host, rules in script["FAMILIES"].items():
         stock = yaml.safe_load(names.stock_yaml(host).read_text(encoding="utf-8"))
         for rule in rules:
-            text = assets.find("models", f"{host}-{rule}").read_text(encoding="utf-8")
+            text = assets.find("models", script["family"](host, rule)).read_text(encoding="utf-8")
             assert text == script["render"](stock, host, rule), f"{host}-{rule}: run scripts/derive_models.py"
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("yolov5-sdp", "yolov5-spd"), ("yolo-26", "yolo26"), ("yolov5-sdp-s", "yolov5-spd-s")]
+    ("name", "near"),
+    [
+        ("yolov5-sdp", "yolov5-spd"),
+        ("yolo-26", "yolo26"),
+        ("yolov5-sdp-s", "yolov5-spd-s"),
+        ("resnet50-sdp-cls", "resnet50-spd-cls"),
+    ],
 )
 def test_misspelt__family_or_model(name, near):
     """A name without a size is answered by the nearest family, one with a size by the nearest model."""
@@ -168,10 +183,14 @@ def test_catalogue__pattern_keeps_the_baselines():
     assert selected == ["yolov5-n", "yolov5-s", "yolov5-spd-n", "yolov5-spd-s"]
     with pytest.raises(ModelError, match="did you mean 'yolov5-spd'"):
         catalogue.select("yolov5-sdp")
+    assert catalogue.select("resnet50-spd-cls") == ["resnet50-cls", "resnet50-spd-cls"]
 
 
 def test_catalogue__lists_baselines_beside_variants():
     """The list has every family at every size, the host first."""
     listed = catalogue.model_names()
-    assert len(listed) == len(set(listed)) == 5 * (len(assets.names("models")) + len(names.STOCK_FAMILIES))
+    in_one_size = set(assets.names("models")) - set(ON_YOLO)
+    assert len(listed) == len(set(listed)) == 5 * (len(ON_YOLO) + len(names.STOCK_FAMILIES)) + len(in_one_size)
     assert listed.index("yolov5-n") < listed.index("yolov5-spd-n") < listed.index("yolov8-n")
+    assert listed.index("yolo26-x") < listed.index("resnet50-cls") < listed.index("resnet50-lip-cls")
+    assert in_one_size <= set(listed)

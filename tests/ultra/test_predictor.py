@@ -80,7 +80,8 @@ def test_video__with_frames_missing_is_refused(predictor, tmp_path):
 def test_video__full_disk(predictor, tmp_path, monkeypatch):
     """A disk that is all but full stops a video before OpenCV passes over it in silence."""
     write(predictor, tmp_path / "a.avi", [SIZE])
-    monkeypatch.setattr("pixelkeep.ultra.predictor.shutil.disk_usage", lambda path: type("Usage", (), {"free": 999}))
+    full = type("Usage", (), {"free": 999})
+    monkeypatch.setattr("pixelkeep.ultra.run_predictor.shutil.disk_usage", lambda path: full)
     with pytest.raises(OSError, match=r"No space left on device: .*a\.mp4"):
         write(predictor, tmp_path / "a.avi", [SIZE])
 

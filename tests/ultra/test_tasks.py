@@ -24,7 +24,8 @@ from pixelkeep.datasets.demo import write_demo
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parent.parent.parent
 MODELS = Path(ultralytics.__file__).parent / "cfg" / "models"
-BLOCKS = tuple(getattr(blocks, name) for name in blocks.__all__ if isinstance(getattr(blocks, name), type))
+RESIZING = ("DepthToSpace", "LIP", "SPDConv", "SliceSamp", "SliceUpsamp", "SpaceToDepth")
+BLOCKS = tuple(getattr(blocks, name) for name in RESIZING)  # what changes the size in a detector
 
 # A small detector of a few rows that holds every way to change the size.
 MIXED = """
@@ -38,7 +39,7 @@ backbone:
   - [-1, 1, Conv, [64, 3, 1]]
   - [-1, 1, SpaceToDepth, []] # 4-P3/8
   - [-1, 3, C3, [256]]
-  - [-1, 1, SPDConv, [512, 3]] # 6-P4/16
+  - [-1, 1, LIP, [512, 3]] # 6-P4/16
   - [-1, 3, C3, [512]]
 head:
   - [-1, 1, SliceUpsamp, [256]] # 8-P3/8
@@ -53,11 +54,11 @@ def image(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def host(stem: str, folder: Path) -> YOLO:
-    """Ultralytics' model of this name at scale n, SPDConv and SliceSamp by turns for its strided convolutions."""
+    """Ultralytics' model of this name at scale n, SPDConv, SliceSamp and LIP by turns for its strided convolutions."""
     d = yaml.safe_load(next(MODELS.rglob(f"{stem}.yaml")).read_text(encoding="utf-8"))
     strided = [row for row in d["backbone"] + d["head"] if row[2] == "Conv" and row[3][2:3] == [2]]
     for number, row in enumerate(strided):
-        row[2:] = [("SPDConv", "SliceSamp")[number % 2], row[3][:1]]
+        row[2:] = [("SPDConv", "SliceSamp", "LIP")[number % 3], row[3][:1]]
     d["nc"] = 3
     path = folder / f"{stem}-mixed-n.yaml"
     path.write_text(yaml.safe_dump(d), encoding="utf-8")
@@ -108,8 +109,11 @@ def batch(task: str) -> dict[str, torch.Tensor]:
         ("yolo26-sem", "semantic"),
     ],
 )
-def test_train__one_step_of_the_task(stem, task, tmp_path):
-    """The task's own loss gives finite, non-zero gradients to each parameter of the blocks, and a step moves them."""
+def test_train__steps_of_the_task(stem, task, tmp_path):
+    """The task's own loss gives finite, non-zero gradients to each parameter of the blocks, and a step moves them.
+
+    That holds from the second step on: layers behind which LIP has its zero convolution wait for it to move.
+    """
     torch.manual_seed(0)
     yolo = host(stem, tmp_path)
     model = yolo.model
@@ -124,10 +128,12 @@ def test_train__one_step_of_the_task(stem, task, tmp_path):
     assert len({name.split(".")[1] for name in parameters}) >= 5  # blocks
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     before = {name: p.detach().clone() for name, p in parameters.items()}
-    loss, items = model(batch(task))
-    assert all(torch.isfinite(value).all() for value in items.values())
-    loss.sum().backward()
-    optimizer.step()
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss, items = model(batch(task))
+        assert all(torch.isfinite(value).all() for value in items.values())
+        loss.sum().backward()
+        optimizer.step()
     for name, p in parameters.items():
         assert torch.isfinite(p.grad).all() and p.grad.abs().sum() > 0, name
         assert not torch.equal(p, before[name]), name
@@ -181,7 +187,7 @@ def test_mixed__holds_every_way(yolo):
     scores = decoded(yolo.model, X)[:, 4:]
     assert scores.min() < 0.1 and scores.max() > 0.9
     found = {type(m).__name__ for m in yolo.model.model} & {cls.__name__ for cls in BLOCKS}
-    assert found == {"SPDConv", "SliceSamp", "SpaceToDepth", "SliceUpsamp"}
+    assert found == {"LIP", "SPDConv", "SliceSamp", "SpaceToDepth", "SliceUpsamp"}
 
 
 def test_deepcopy__is_independent(yolo):
@@ -294,13 +300,23 @@ def test_channels_last__same_output(yolo):
     assert len(kept) == 5 and all(kept)
 
 
+BUILDERS = {name: getattr(blocks, name) for name in ("DepthToSpace", "SpaceToDepth")}
+BUILDERS |= {name: lambda name=name: getattr(blocks, name)(8, 6) for name in RESIZING if name not in BUILDERS}
+BUILDERS |= {
+    "DenseTransition": lambda: blocks.DenseTransition(8, 6, "lip"),
+    "ResNetStage with LIP": lambda: blocks.ResNetStage(8, 12, 2, "lip"),
+    "ResNetStage with SPD": lambda: blocks.ResNetStage(8, 12, 2, "spd"),
+    "SimplifiedLIP": lambda: blocks.SimplifiedLIP(8),
+}
+
+
 @pytest.mark.parametrize("shape", [(2, 8, 6, 4), (2, 8, 7, 5)])
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda cls: cls.__name__)
-def test_compile__without_a_graph_break(block, shape):
+@pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS.keys())
+def test_compile__without_a_graph_break(build, shape):
     """torch.compile captures each block, forward and backward, as one graph, with the same outputs and gradients."""
     torch.manual_seed(0)
     torch.compiler.reset()
-    module = block(8, 6) if issubclass(block, Foldable) else block()
+    module = build()
     x, y = image(*shape).requires_grad_(), image(*shape).requires_grad_()
     expected = module.eval()(x)
     compiled = torch.compile(module, fullgraph=True, dynamic=False, backend="aot_eager")(y)
@@ -350,7 +366,8 @@ options = dict(imgsz=64, batch=4, plots=False, val=False, workers=0, device="cpu
 model = YOLO(best)
 model.train(data=data, epochs=1, **options)
 names = [type(m).__name__ for m in model.model.model]
-print(sum(n in {"SPDConv", "SliceSamp", "SpaceToDepth", "SliceUpsamp"} for n in names), type(model.model).__module__)
+ours = {"LIP", "SPDConv", "SliceSamp", "SpaceToDepth", "SliceUpsamp"}
+print(sum(n in ours for n in names), type(model.model).__module__)
 """
 
 

@@ -13,11 +13,13 @@ from ultralytics.utils import patches
 from pixelkeep.datasets.demo import write_demo
 from pixelkeep.datasets.spec import load_spec
 from pixelkeep.errors import StorageError
+from pixelkeep.ultra import run_trainer
 from pixelkeep.ultra import trainer as module
 from pixelkeep.ultra.data import write_resolved
+from pixelkeep.ultra.run_trainer import nominal_batch, strip_whole
 from pixelkeep.ultra.runs import storage
 from pixelkeep.ultra.tally import COLUMNS, Tally
-from pixelkeep.ultra.trainer import Trainer, nominal_batch, strip_whole
+from pixelkeep.ultra.trainer import Trainer
 
 
 @pytest.mark.parametrize(
@@ -64,7 +66,7 @@ def test_save__best_is_moved_before_last(monkeypatch, tmp_path):
     """After a crash between the two moves last.pt still is the epoch before, which then runs again."""
     monkeypatch.setattr(module.DetectionTrainer, "save_model", lambda self: [self.last.touch(), self.best.touch()])
     moved = []
-    monkeypatch.setattr(module.os, "replace", lambda a, b: (moved.append(b.name), os.rename(a, b)))
+    monkeypatch.setattr(run_trainer.os, "replace", lambda a, b: (moved.append(b.name), os.rename(a, b)))
     Stub(tmp_path).save_model()
     assert moved == ["best.pt", "last.pt"]
     assert {p.name for p in tmp_path.iterdir()} == {"best.pt", "last.pt"}
