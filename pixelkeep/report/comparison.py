@@ -34,7 +34,7 @@ def tables(document: dict) -> list[Table]:
     return [
         _figures(document, "Mean and spread over seeds", QUALITY, seeds=True),
         _figures(document, "By size", SIZES),
-        Table("Cost", ["model", "imgsz", "params (M)", "GFLOPs", "ms an image", "times"], _costs(document)),
+        _costs(document),
         Table(f"Against {base}", ["model", "figure", "difference", "95 % interval", "verdict"], against, 2),
         *_at_equal_cost(document),
     ]
@@ -62,7 +62,8 @@ def _figures(document: dict, title: str, keys: tuple[str, ...], *, seeds: bool =
     return Table(title, ["model", *(["seeds"] if seeds else []), *keys], rows)
 
 
-def _costs(document: dict) -> list[list[str]]:
+def _costs(document: dict) -> Table:
+    """Return what the arms cost; where work depends on the image, with the share of active regions on these images."""
     rows = []
     for arm in document["arms"]:
         params = "n/a" if arm["params"] is None else f"{arm['params'] / 1e6:.2f}"
@@ -72,7 +73,12 @@ def _costs(document: dict) -> list[list[str]]:
             ms = f"{latency['ms']:.1f} ({latency['low']:.1f} to {latency['high']:.1f})"
             ratio = f"{latency['ratio']:.2f}"
         rows.append([arm["name"], size(arm["imgsz"]), params, gflops, ms, ratio])
-    return rows
+    header = ["model", "imgsz", "params (M)", "GFLOPs", "ms an image", "times"]
+    shares = [arm.get("active_fraction") for arm in document["arms"]]
+    if any(share is not None for share in shares):
+        header.append("active")
+        rows = [[*row, "" if share is None else f"{share:.1%}"] for row, share in zip(rows, shares, strict=True)]
+    return Table("Cost", header, rows)
 
 
 def size(imgsz: int | list[int]) -> str:
@@ -167,7 +173,7 @@ def method(document: dict) -> str:
     if latency := document["latency"]:
         threads = "1 thread" if latency["threads"] == 1 else f"{latency['threads']} threads"
         text += (
-            f" Latency: the network alone, BatchNorms folded, one image a time on {latency['device']}, "
+            f" Latency: the network alone, fused, one image a time on {latency['device']}, "
             f"{threads}; median and middle half of {latency['rounds']} rounds in turns."
         )
     return text

@@ -1,6 +1,6 @@
 """Latency of several networks on one device, measured in turns, so that a machine that slows down slows all alike.
 
-One image a time through the network alone, with its BatchNorms folded: loading, resizing and NMS are not in it. In each
+One image a time through the network alone, fused as val runs it: loading, resizing and NMS are not in it. In each
 round every network runs once, in an order drawn anew, and is set against the baseline of the same round.
 """
 
