@@ -29,6 +29,10 @@ class WeightsError(PixelkeepError):
     """A weights file that is missing, damaged, foreign or unsafe."""
 
 
+class ExportError(PixelkeepError):
+    """A network that cannot be exported, or whose export does not compute the same."""
+
+
 class DataError(PixelkeepError):
     """A dataset YAML, annotation file or image folder that cannot be used."""
 

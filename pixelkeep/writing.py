@@ -37,6 +37,26 @@ def staged(path: Path) -> Iterator[Path]:
             folder.rmdir()
 
 
+@contextlib.contextmanager
+def staged_tree(path: Path) -> Iterator[Path]:
+    """Give a path of the same name, in a folder of its own, for a file or a folder; at the end it replaces ``path``.
+
+    An error moves nothing. Other files may be written beside it meanwhile; they go. Where a folder is replaced by a
+    folder, a kill between two renames leaves neither under the name, and the new one whole in the hidden folder.
+    """
+    folder = path.parent / f".{path.name}.{os.getpid()}{PARTIAL}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    partial = folder / path.name
+    try:
+        yield partial
+        if path.is_dir():
+            path.rename(folder / "replaced")
+        os.replace(partial, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that it is either whole under its name or not there."""
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")  # caches are shared between processes

@@ -167,6 +167,17 @@ def test_broken_resume__other_settings(resumed, capsys):
     assert "this run is finished" in capsys.readouterr().err
 
 
+def test_broken_batch__last_of_one_image(data, tmp_path, capsys):
+    """Ten images in batches of three leave one, which batch norm cannot take where one value a channel is left."""
+    line = ["train", "--model", "resnet18-cls", "--data", data["classify"].parent, "--imgsz", "32", "--epochs", "1"]
+    command(*line, "--batch", "3", "--set", "plots=false", "--project", tmp_path / "none", status=2)
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pixelkeep: ")]
+    assert said == [
+        "pixelkeep: batch 3 leaves one image for the last batch of 3, too few for batch norm at imgsz 32; "
+        "take another batch, or imgsz 64 or more"
+    ]
+
+
 def test_weights__on_data_of_another_task(resumed, task, data, tmp_path, capsys):
     """Weights of one task and data of the other: one line, and no run folder."""
     other = data["semantic" if task == "classify" else "classify"]

@@ -7,7 +7,8 @@
 - `ResNetStage`, `DenseBlock`, `DenseTransition`, `Classifier`: the hosts for classification (resnet.py, densenet.py,
   classifier.py), and `Swin` on timm's (swin.py); the layers that they are made of are listed here too, since
   checkpoints name them
-- `SelectiveStage`: strided everywhere, at full resolution where a mask says so (selective.py, submanifold.py, masks.py)
+- `SelectiveStage`: strided everywhere, at full resolution where a mask says so (selective.py, submanifold.py,
+  halo_mask.py)
 - `ContentAdaptiveStage`: a stage that keeps the resolution of regions that matter (adaptive.py, mixed.py, regions.py);
   `PlainStage`: the same without a mask; `ASPP` (aspp.py), for segmentation; `EdgeMask`, `LearnedMask`, `ObjectMask`:
   what says which regions (masks.py, object_mask.py)
@@ -20,13 +21,14 @@ from .adaptive import ContentAdaptiveStage, PlainStage
 from .aspp import ASPP, DilatedConvNorm
 from .classifier import Classifier
 from .densenet import DenseBlock, DenseLayer, DenseTransition
+from .halo_mask import HaloMask
 from .initial import FanOutConv2d, ZeroBatchNorm2d, ZeroConv2d
 from .lip import LIP, BottleneckLIP, InstanceNorm, LIPHead, LIPTrunk, SimplifiedLIP, lip
 from .masks import EdgeMask, LearnedMask
 from .mixed import EntryBlock, MixedBlock, MixedConv, MixedNorm
 from .object_mask import ObjectMask
 from .resnet import ConvNorm, ConvSPDNorm, LIPResidualBlock, ResidualBlock, ResNetStage
-from .selective import HaloMask, SelectivePath, SelectiveStage, SelectiveUnit
+from .selective import SelectivePath, SelectiveStage, SelectiveUnit
 from .slicesamp import SliceSamp, SliceUpsamp
 from .space_to_depth import DepthToSpace, SpaceToDepth, depth_to_space, space_to_depth
 from .spdconv import SPDConv

@@ -92,12 +92,12 @@ class InstanceNorm(nn.GroupNorm):
     """Normalise each channel of each image to mean 0 and variance 1, then scale and shift it.
 
     Shapes: (N, C, H, W) -> (N, C, H, W), of any size; a map of one cell becomes its shift, up to rounding.
-    Parameters: 2 * channels.
+    Parameters: 2 * channels; none with ``affine=False``, without scale and shift.
     Source: D. Ulyanov et al., 2016, arXiv:1607.08022.
     """
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, channels)
+    def __init__(self, channels: int, affine: bool = True) -> None:
+        super().__init__(channels, channels, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (N, C, H, W)."""

@@ -35,6 +35,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .lip import InstanceNorm
+
 THRESHOLD_MOMENTUM = 0.1  # share of the last batch in the running threshold
 QUANTILE_LIMIT = 2**24  # the most values that torch.quantile takes
 _GREY = (0.299, 0.587, 0.114)  # of red, green and blue
@@ -139,6 +141,8 @@ class LearnedMask(RegionMask):
     over active and inactive, temperature 1) decide by their sign, and the gradient is that of the sigmoid (straight
     through). In evaluation a cell is active if its logit is above ``threshold``, a running mean of what makes as many
     cells active as in training: while the estimator is not sure of itself, the sign alone would make all or none so.
+    The estimator sees the map with each channel normalised over the image: BatchNorm scales maps otherwise
+    in training than in evaluation, by several times in the first epochs, and one threshold could not serve both.
     The loss is (fraction - target_fraction)^2, the fraction being that of the mask in use, over the whole batch.
 
     Shapes: (N, in_channels, H, W) -> (N, 1, ceil(H/stride), ceil(W/stride)). Odd sizes: as a convolution with stride
@@ -164,6 +168,7 @@ class LearnedMask(RegionMask):
             raise ValueError(f"LearnedMask: hidden_channels must be a positive integer, got {hidden_channels!r}")
         self.stride, self.sample_at_inference = stride, bool(sample_at_inference)
         self.estimator = nn.Sequential(
+            InstanceNorm(in_channels, affine=False),
             nn.Conv2d(in_channels, hidden_channels, 3, min(stride, 2), padding=1),
             nn.ReLU(),
             nn.MaxPool2d(max(stride // 2, 1), ceil_mode=True),
@@ -187,14 +192,22 @@ class LearnedMask(RegionMask):
         """
         logits = self.estimator(x)  # (N, 1, h, w)
         if not self.training and not self.sample_at_inference:
-            return self._remember((logits > self.threshold).to(x.dtype), None)
-        mask = straight_through(logits)
-        loss = (mask.float().mean() - self.target_fraction) ** 2 if self.training else None
+            return self._remember((self.grown(logits) > self.threshold).to(x.dtype), None)
+        mask = self.grown(straight_through(logits))
+        loss = self.target_loss(mask.float().mean()) if self.training else None
         self._remember(mask, loss)
         if self.training and not is_exporting():
             self.logits = logits
-            self._calibrate(logits.detach().float(), mask.detach())
+            self._calibrate(self.grown(logits.detach().float()), mask.detach())
         return mask
+
+    def grown(self, cells: Tensor) -> Tensor:
+        """Let what is active reach further, in logits and in masks alike; here it does not."""
+        return cells
+
+    def target_loss(self, fraction: Tensor) -> Tensor:
+        """Return the loss of a fraction that misses the target."""
+        return (fraction - self.target_fraction) ** 2
 
     def _calibrate(self, logits: Tensor, mask: Tensor) -> None:
         """Move the threshold towards that of which as many logits are above as the mask has active cells."""

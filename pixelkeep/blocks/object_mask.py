@@ -3,7 +3,9 @@
 Source: this project's; the mask is that of R. Hesse, S. Schaub-Meyer, S. Roth, "Content-Adaptive Downsampling in
 Convolutional Neural Networks", CVPR Workshops 2023, arXiv:2305.09504 (see masks.py).
 
-Formula: loss = (fraction - target)^2 + gain * mean over the cells that a small box touches of -log sigmoid(logit).
+Formula: loss = h(fraction / target - 1) + gain * mean over the cells that a small box touches of -log sigmoid(logit),
+with h(d) = d^2 / 2, linear from a difference of 1: a plain square hardly feels that a small target is missed, and is
+overruled by the boxes of crowded images.
 
 The paper's mask learns from the task's loss, by way of the values that it blends. In a detector it decides which
 anchors exist, for which the detection loss has no gradient; so the boxes say which cells must be active, and the
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .masks import LearnedMask
 
@@ -46,6 +48,13 @@ class ObjectMask(LearnedMask):
             if not value > 0:
                 raise ValueError(f"ObjectMask: {name} must be above 0, got {value!r}")
         self.largest, self.gain = largest, gain
+        for conv in (m for m in self.estimator if isinstance(m, nn.Conv2d)):
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")  # logits vary by about one from the start
+
+    def target_loss(self, fraction: Tensor) -> Tensor:
+        """Return the loss of a fraction that misses the target, relative to the target."""
+        share = fraction / self.target_fraction
+        return F.smooth_l1_loss(share, torch.ones_like(share))
 
     def loss_from_boxes(self, boxes: Tensor, image: Tensor, size: tuple[int, int]) -> Tensor | None:
         """Return what boxes add to the training loss for the last forward pass, or None where there was none.

@@ -28,14 +28,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
-from statistics import NormalDist
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .masks import LearnedMask, is_exporting
+from .halo_mask import HaloMask
+from .masks import is_exporting
 from .submanifold import ActiveCells, SubmanifoldConv
 
 DENSE_ABOVE = 0.3  # fraction from which dense arithmetic with zeros is faster in evaluation than the sparse one
@@ -79,46 +79,6 @@ class SelectivePath(nn.Module):
         for unit in self.units:
             x = unit(x, layer)
         return x
-
-
-class HaloMask(LearnedMask):
-    """A learned mask that grows by a halo; loss and fraction are those of the grown mask.
-
-    The estimator's output is normalized over each image, and a cell is active where it is above a learned level, in
-    standard deviations. So the mask follows the content from the first step on, about the target fraction is active,
-    and since nothing is drawn at random, training and evaluation have the same mask. With a small target fraction a
-    random mask would meet the target by its noise, and be empty in evaluation. The gradient is a sigmoid's (straight
-    through). The loss is (fraction / target_fraction - 1)^2 / 2, and linear from a difference of 1: a plain square
-    hardly feels that a small target is missed.
-
-    Shapes: (N, in_channels, H, W) -> (N, 1, ceil(H/2), ceil(W/2)).
-    Parameters: those of the learned mask, and 1.
-    Errors: ValueError for a target fraction outside (0, 1) or a halo that is no integer from 0.
-    """
-
-    def __init__(self, in_channels: int, target_fraction: float, halo: int) -> None:
-        super().__init__(in_channels, target_fraction)
-        if isinstance(halo, bool) or not isinstance(halo, int) or halo < 0:
-            raise ValueError(f"halo must be an integer from 0, in cells of the strided map, got {halo!r}")
-        self.halo = halo
-        for conv in (m for m in self.estimator if isinstance(m, nn.Conv2d)):
-            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")  # the output varies by about one from the start
-        # Cells grow to so many times their number: once for large regions, (2 * halo + 1)**2 times where scattered.
-        grows = 2 * halo + 1
-        self.level = nn.Parameter(torch.tensor(-NormalDist().inv_cdf(self.target_fraction / grows)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_channels, H, W) -> (N, 1, ceil(H/2), ceil(W/2)) of 0 and 1."""
-        logits = self.estimator(x)  # (N, 1, h, w)
-        logits = F.layer_norm(logits.to(self.level.dtype), logits.shape[1:]) - self.level
-        mask = (logits > 0).to(x.dtype)
-        if self.training:
-            soft = torch.sigmoid(logits).to(x.dtype)
-            mask = mask + (soft - soft.detach())
-        if self.halo:
-            mask = F.max_pool2d(mask, 2 * self.halo + 1, 1, self.halo)
-        share = mask.float().mean() / self.target_fraction
-        return self._remember(mask, F.smooth_l1_loss(share, torch.ones_like(share)) if self.training else None)
 
 
 class SelectiveStage(nn.Module):
@@ -168,6 +128,7 @@ class SelectiveStage(nn.Module):
         self.high = SelectivePath(in_channels, out_channels, blocks, 1, activation)
         self.fusion, self.teacher = bool(fusion), bool(teacher)
         self.region_mask: Tensor | None = None
+        self.size = (0, 0)  # of the last map
         self._loss: Tensor | None = None
 
     @property
@@ -183,6 +144,7 @@ class SelectiveStage(nn.Module):
             mask: (N, 1, ceil(H/2), ceil(W/2)) of 0 and 1, in place of the gate's own.
         """
         mask = self.gate(x) if mask is None else mask.to(x.dtype)
+        self.size = tuple(x.shape[2:])
         dense = is_exporting() or x.is_meta
         self._loss, self.region_mask = None, None if dense else mask.detach()[:, 0] > 0.5
         low = _repeat(self.low(x), x)  # (N, out_channels, H, W)
@@ -195,6 +157,21 @@ class SelectiveStage(nn.Module):
         if len(cells) > DENSE_ABOVE * mask.numel():
             return self._merge(low, mask, self._masked(x, mask))
         return cells.put_(low, self._rows(x, cells), add=self.fusion)
+
+    def saved_multiply_adds(self, fraction: float) -> float:
+        """Return how many multiply-adds fewer an image takes than where the unstrided stage runs everywhere.
+
+        Each active cell is counted with all its neighbours, as if active cells were never apart: the sparse part is
+        stated too high by what is missing at their borders. It is linear in the fraction up to `DENSE_ABOVE`.
+
+        Args:
+            fraction: Share of active cells, from 0 to 1.
+        """
+        if fraction > DENSE_ABOVE:
+            return 0.0
+        height, width = self.size
+        cost = sum(m.conv.weight.numel() for m in self.high.modules() if isinstance(m, SubmanifoldConv))
+        return (1 - fraction) * cost * height * width
 
     def auxiliary_loss(self) -> Tensor | None:
         """Return what the teacher adds to the training loss for the last forward pass, or None."""

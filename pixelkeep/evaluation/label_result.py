@@ -33,6 +33,8 @@ class LabelResult:
     gt_sha256: hash of the ground truth. images: number of images in it. protocol: how it was measured.
     params: parameters of the model. gflops: 1e9 floating point operations per image.
     speed_ms: milliseconds per image, "preprocess", "inference", "postprocess".
+    active_fraction: mean share of active regions, on these images, of the layers whose work depends on the image,
+        which gflops are for; None for other models.
     """
 
     schema: int = SCHEMA
@@ -47,6 +49,7 @@ class LabelResult:
     params: int | None = None
     gflops: float | None = None
     speed_ms: dict[str, float] | None = None
+    active_fraction: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document as plain dictionaries and lists."""

@@ -33,6 +33,7 @@ class Protocol:
     precision: number format of the model, such as "fp32".
     folded: whether SpaceToDepth and the convolution after it ran as one strided convolution.
     device, seed: what it ran on, and from which seed it was trained.
+    format: "pytorch", or that of an exported file, such as "onnx".
     """
 
     evaluator: str | None = None
@@ -49,6 +50,7 @@ class Protocol:
     seed: int | None = None
     match: str | None = field(default=None, metadata=LATER)
     bins: str | None = field(default=None, metadata=LATER)
+    format: str | None = field(default=None, metadata=LATER)
 
 
 @dataclass(kw_only=True)
@@ -134,6 +136,8 @@ class Result:
     params: parameters of the model. gflops: 1e9 floating point operations per image.
     speed_ms: milliseconds per image, "preprocess", "inference", "postprocess".
     operating_point: confidences and what they give, as `operating.OperatingPoint` has it, or None.
+    active_fraction: mean share of active regions, on these images, of the layers whose work depends on the image,
+        which gflops are for; None for other models.
     AP25: AP at IoU 0.25 alone. alarms: Pd and false alarms. by: figures by file name. None where not asked for.
     """
 
@@ -169,6 +173,7 @@ class Result:
     alarms: Alarms | None = field(default=None, metadata=LATER)
     by: By | None = field(default=None, metadata=LATER)
     operating_point: dict[str, Any] | None = field(default=None, metadata=LATER)
+    active_fraction: float | None = field(default=None, metadata=LATER)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document as plain dictionaries and lists, keys in the order of the schema."""

@@ -63,9 +63,13 @@ def read_run(folder: Path) -> Run:
         if not (folder / name).is_file():
             raise DataError(f"{folder} has no {name}; give the folder of a finished 'pixelkeep train' or 'val'")
     try:
-        result = Result.from_dict(json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
+        document = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        task = document.get("task", "detect") if isinstance(document, dict) else "detect"
+        result = Result.from_dict(document) if task == "detect" else None
     except ValueError as error:
         raise DataError(f"{folder / 'metrics.json'} is damaged: {error}; validate again") from error
+    if result is None:
+        raise DataError(f"{folder} is a run of task '{task}'; compare reads runs of detection")
     trained = next(
         (p for p in (folder, Path(result.weights or "").parent.parent) if (p / "settings.yaml").is_file()), None
     )

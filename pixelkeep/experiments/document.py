@@ -115,6 +115,7 @@ def _arm(name: str, members: list[Run], latency: dict | None) -> dict:
         "figures": {key: _spread([getattr(run.result, key) for run in members]) for key in FIGURES},
         "params": result.params,
         "gflops": result.gflops,
+        "active_fraction": result.active_fraction,
         "latency": latency,
     }
 

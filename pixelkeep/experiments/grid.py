@@ -25,7 +25,7 @@ from pixelkeep.experiments.equal import Equal, find_equal, model_file, require_k
 from pixelkeep.experiments.identity import identify, place, sha
 from pixelkeep.experiments.matching import WIDTH, Baseline
 from pixelkeep.experiments.sizes import as_size, rounded
-from pixelkeep.ultra import runs, training
+from pixelkeep.ultra import runs, tasks, training
 from pixelkeep.ultra.costs import stride_of
 from pixelkeep.ultra.data import resolve_data
 from pixelkeep.ultra.definitions import check_model, resolve_model
@@ -93,10 +93,10 @@ def plan(models: list[str], seeds: int, settings: dict, baseline: str | None = N
     Raises:
         PixelkeepError: A model or the data cannot be used, or the folder holds cells of other settings.
     """
+    paths = [_detector(model) for model in models]
     spec = resolve_data(settings.get("data"), settings.get("path"))
     resolved, definitions = {}, {}
-    for model in models:
-        path = resolve_model(model)
+    for path in paths:
         arm = _arm(path)
         if arm in resolved:
             raise OptionError(f"two of the models are called '{arm}'; give each once, and files different names")
@@ -132,6 +132,16 @@ def _equal(
     others = {arm: made for arm, made in definitions.items() if arm != baseline}
     plain = Baseline(baseline, definitions[baseline], size, stride, wide)
     return find_equal(folder, by, plain, others, data, settings.get("device"))
+
+
+def _detector(model: str) -> str | Path:
+    path = resolve_model(model)
+    task = tasks.of_model(path)
+    if task is not tasks.DETECT:
+        raise OptionError(
+            f"model '{model}' is for {task.noun}; compare measures detection: train and val say what this one reaches"
+        )
+    return path
 
 
 def _arm(model: str | Path) -> str:

@@ -7,7 +7,7 @@ confidence stands beside a box only where it covers no other box, and small pict
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -58,10 +58,12 @@ def draw(
     classes = np.asarray(classes, int)
     width = line_width or max(2, round(sum(canvas.shape[:2]) / 1000))
     for box, cls in zip(boxes, classes, strict=True):
-        _box(canvas, box, colour(cls)[::-1], width)
+        outline(canvas, box, colour(cls)[::-1], width)
     font = lettering(text_size(canvas))
     picture = Image.fromarray(cv2.cvtColor(canvas, cv2.COLOR_BGR2RGB))
-    _scores(ImageDraw.Draw(picture), boxes, classes, np.asarray(scores, float), font, picture.size)
+    order = np.argsort(-np.asarray(scores, float), kind="stable")
+    figures = [f"{score:.2f}"[1:] if score < 1 else "1" for score in np.asarray(scores, float)[order]]
+    label(ImageDraw.Draw(picture), boxes[order], figures, classes[order], font, picture.size)
     counts = sorted(Counter(classes.tolist()).items())
     picture = with_legend(picture, [(cls, f"{names[cls]} {count}") for cls, count in counts], font)
     return cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGB2BGR)
@@ -80,7 +82,7 @@ def text_size(canvas: np.ndarray) -> int:
     return max(13, round(sum(canvas.shape[:2]) / 110))
 
 
-def _box(canvas: np.ndarray, box: np.ndarray, bgr: tuple[int, ...], width: int) -> None:
+def outline(canvas: np.ndarray, box: np.ndarray, bgr: tuple[int, ...], width: int) -> None:
     """Draw a box around the object's outermost pixels, with dark edges that show on bright ground."""
     x1, y1, x2, y2 = (int(v) for v in np.round(box))
     for near, far, value in ((0, width + 2, (0, 0, 0)), (1, width + 1, bgr)):  # rings, by their distance in pixels
@@ -91,13 +93,26 @@ def _box(canvas: np.ndarray, box: np.ndarray, bgr: tuple[int, ...], width: int) 
         canvas[inner] = kept
 
 
-def _scores(
-    pen: ImageDraw.ImageDraw, boxes: np.ndarray, classes: np.ndarray, scores: np.ndarray, font, size: tuple[int, int]
+def label(
+    pen: ImageDraw.ImageDraw,
+    boxes: np.ndarray,
+    texts: Sequence[str],
+    colours: np.ndarray,
+    font: ImageFont.FreeTypeFont,
+    size: tuple[int, int],
 ) -> None:
-    """Write each confidence above or below its box, surest first, unless it would cover a box or another figure."""
+    """Write each text above or below its box, in their order, unless it would cover a box or another text.
+
+    Args:
+        pen: Of the picture.
+        boxes: (n, 4) xyxy in its pixels.
+        texts: One a box.
+        colours: (n,) what :func:`colour` takes.
+        font: Of the texts.
+        size: Width and height of the picture.
+    """
     taken: list[Rect] = [tuple(box) for box in boxes]
-    for i in np.argsort(-scores, kind="stable"):
-        text = f"{scores[i]:.2f}"[1:] if scores[i] < 1 else "1"
+    for i, text in enumerate(texts):
         w, h = pen.textbbox((0, 0), text, font=font, stroke_width=_STROKE)[2:]
         x1, y1, _, y2 = boxes[i]
         others = taken[:i] + taken[i + 1 :]
@@ -105,7 +120,7 @@ def _scores(
             rect = (x - _STROKE, y - _STROKE, x + w, y + h)
             inside = rect[0] >= 0 and rect[1] >= 0 and rect[2] <= size[0] and rect[3] <= size[1]
             if inside and not any(_overlap(rect, other) for other in others):
-                pen.text((x, y), text, fill=colour(classes[i]), font=font, stroke_width=_STROKE, stroke_fill=(0, 0, 0))
+                pen.text((x, y), text, fill=colour(colours[i]), font=font, stroke_width=_STROKE, stroke_fill=(0, 0, 0))
                 taken.append(rect)
                 break
 

@@ -50,7 +50,7 @@ def draw_classes(
 
 
 def draw_regions(image: np.ndarray, classes: np.ndarray, names: Mapping[int, str]) -> np.ndarray:
-    """Return a copy of a picture with its classes in colours over it, their borders, and a legend with their shares.
+    """Return a copy of a picture in grey with its classes in colours over it, their borders, and their shares below.
 
     Args:
         image: (H, W, 3) uint8, BGR.
@@ -66,7 +66,9 @@ def draw_regions(image: np.ndarray, classes: np.ndarray, names: Mapping[int, str
     palette = np.array([colour(cls)[::-1] for cls in range(max(names) + 1)], np.float32)  # BGR
     said = large != IGNORED
     shown = canvas.astype(np.float32)
-    shown[said] = (1 - OPACITY) * shown[said] + OPACITY * palette[large[said]]
+    # In grey, since colours of the picture would look like those of classes.
+    grey = cv2.cvtColor(canvas, cv2.COLOR_BGR2GRAY)[..., None]
+    shown[said] = (1 - OPACITY) * grey[said] + OPACITY * palette[large[said]]
     shown[_borders(large, max(1, factor // 2))] = 20
     values, counts = np.unique(classes[classes != IGNORED], return_counts=True)
     entries = [(int(v), f"{names[int(v)]} {c / classes.size:.1%}") for v, c in zip(values, counts, strict=True)]

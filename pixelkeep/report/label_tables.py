@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pixelkeep.report.tables import ENOUGH, cut, figure, result_table, text_table, wrap
+from pixelkeep.report.tables import ENOUGH, active_words, cut, figure, result_table, text_table, wrap
 
 _NAME = 44  # characters of a class name: what the figures beside it leave of a line
 
@@ -42,4 +42,5 @@ def _semantic(result) -> str:
 
 def _protocol(result) -> str:
     p = result.protocol
-    return f"{result.images:,} images ({result.split}), imgsz {p.imgsz}, {p.precision}"
+    active = active_words(result.active_fraction)
+    return f"{result.images:,} images ({result.split}), imgsz {p.imgsz}, {p.precision}{active}"

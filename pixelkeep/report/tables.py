@@ -153,8 +153,13 @@ def _footnote(result) -> str:
     return wrap(
         f"COCO AP by {p.evaluator}{match} on {result.images} images ({result.split}{ignored}), "
         f"sizes in original pixels; {tiles}imgsz {size}, conf {p.conf}, NMS IoU {p.nms_iou}, "
-        f"at most {p.max_dets} detections an image, {p.precision}."
+        f"at most {p.max_dets} detections an image, {p.precision}{active_words(result.active_fraction)}."
     )
+
+
+def active_words(share: float | None) -> str:
+    """Return how much of the images was active, for a model that adapts to them."""
+    return "" if share is None else f", {share:.1%} of the regions active"
 
 
 def _operating(point: dict) -> str:
@@ -218,4 +223,6 @@ def detection_lines(summary) -> str:
     if summary.tile:
         told = f"tiles     {tile_words(summary.tile)}: {seam_words(summary.seams)}"
         sure += wrap(told, indent=" " * 10) + "\n"
+    if summary.track:
+        sure += "tracks    {objects} objects told apart by {tracker}, {ms:.1f} ms a frame\n".format(**summary.track)
     return f"\n{found}\n{left_out}{sure}weights   {summary.weights}\nresults   {summary.folder}"

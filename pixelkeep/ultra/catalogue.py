@@ -124,7 +124,7 @@ class _Cache:
     @staticmethod
     def _key(definition: dict) -> str:
         text = json.dumps(
-            [definition, ultralytics.__version__, pixelkeep.__version__, image_size(definition), "fraction"],
+            [definition, ultralytics.__version__, pixelkeep.__version__, image_size(definition), "active fraction"],
             sort_keys=True,
         )
         return hashlib.sha256(text.encode()).hexdigest()[:24]

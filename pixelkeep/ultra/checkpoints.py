@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pixelkeep.errors import ModelError, WeightsError, nearest
+from pixelkeep.ultra.export_formats import format_of
 
 if TYPE_CHECKING:
     from ultralytics.nn.tasks import BaseModel
@@ -30,14 +31,22 @@ class _Unusable(Exception):
     """Why a file cannot be used, without its name."""
 
 
-def check_weights(name: str | Path) -> Path:
+def check_weights(name: str | Path, exported: bool = False) -> Path:
     """Return the path of a weights file that loads without executing code.
+
+    Args:
+        name: The file.
+        exported: Whether it may be an exported file, or folder, as well; see :mod:`pixelkeep.ultra.exported`.
 
     Raises:
         WeightsError: It is missing, empty, damaged, no checkpoint of Ultralytics or ours, made by the original
             YOLOv5, or it carries code.
+        OptionError: What an exported file needs is not installed.
     """
     path = Path(os.path.expanduser(name))  # pathlib's own fails on an unknown user
+    if exported and path.exists() and format_of(path):
+        load(path)
+        return path.resolve()
     if not path.is_file():
         folder = path.parent if path.parent.is_dir() else Path()
         advice = "give a .pt file such as runs/train/exp/weights/best.pt"
@@ -53,13 +62,17 @@ def _weights_in(folder: Path) -> list[str]:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Load a checkpoint without executing code.
+    """Load a checkpoint without executing code; of an exported file, what it says of itself.
 
     The last one is kept, so the steps of a command share one load of a file; see :func:`forget`.
 
     Raises:
         WeightsError: As in :func:`check_weights`.
     """
+    if format_of(path):
+        from pixelkeep.ultra.exported import read_exported
+
+        return read_exported(path)
     state = path.stat()
     try:
         return _load(path.resolve(), state.st_mtime_ns, state.st_size)

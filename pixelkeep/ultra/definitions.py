@@ -13,6 +13,7 @@ from ultralytics.nn import tasks
 from pixelkeep.errors import ModelError, PixelkeepError
 from pixelkeep.ultra import names
 from pixelkeep.ultra.checkpoints import check_weights, load, model_of
+from pixelkeep.ultra.export_formats import format_of
 
 PROBE = 256  # pixels a side, as Ultralytics takes to measure the strides of a network
 
@@ -41,7 +42,7 @@ def task_of(model: str | Path) -> str:
     Args:
         model: As :func:`resolve_model` returns it.
     """
-    if isinstance(model, Path) and model.suffix == ".pt":
+    if isinstance(model, Path) and (model.suffix == ".pt" or format_of(model)):
         return model_of(load(model)).task
     return tasks.guess_model_task(_definition(model))
 

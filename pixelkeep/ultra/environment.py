@@ -58,11 +58,16 @@ def cpu_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def threads() -> int:
+    """Return how many threads networks run on: what the user says, or one for each core."""
+    return int(os.environ.get("OMP_NUM_THREADS") or cpu_count())
+
+
 def use_all_cores() -> None:
     """Let torch use every core: Ultralytics leaves one out, which on two cores is half of them."""
     import torch
 
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or cpu_count()))
+    torch.set_num_threads(threads())
 
 
 def warn_without_half(device: object) -> None:

@@ -67,15 +67,20 @@ class Fold:
         parts = [slices[j](x) if j in slices else x for j, x in zip(sources(self.concat), inputs, strict=True)]
         return self.row(self.concat(parts))
 
-    def build(self, widths: list[int]) -> nn.Module:
-        """Return what takes the row's place; ``widths`` are the channels of each row's output."""
+    def build(self, widths: list[int], join: bool = True) -> nn.Module:
+        """Return what takes the row's place.
+
+        Args:
+            widths: The channels of each row's output.
+            join: Whether two convolutions of the same input become one.
+        """
         if not self.sliced:
             return _without_rearranging(self.row)
         if self.concat is None:
-            return _begin_with(self.row, fold_sliced)
+            return _begin_with(self.row, fold_sliced, join)
         parts, gone = sources(self.concat), {module.i for module in self.sliced}
         channels, slices = [widths[j] for j in parts], [j in gone for j in parts]
-        return _begin_with(self.row, lambda conv: fold_concat(conv, channels, slices))
+        return _begin_with(self.row, lambda conv: fold_concat(conv, channels, slices), join)
 
     def apply(self, rows: nn.Sequential, folded: nn.Module) -> None:
         """Put it into the network."""
@@ -91,7 +96,9 @@ def folds(model: nn.Module) -> list[Fold]:
     return own + list(_reading_slices(rows))
 
 
-def fold(model: nn.Module, choose: str = "static", imgsz: int | list[int] = 640, batch: int = 1) -> nn.Module:
+def fold(
+    model: nn.Module, choose: str = "static", imgsz: int | list[int] = 640, batch: int = 1, join: bool = True
+) -> nn.Module:
     """Fold a network in place, for inference, and note in ``model.folding`` what was done.
 
     Args:
@@ -100,6 +107,8 @@ def fold(model: nn.Module, choose: str = "static", imgsz: int | list[int] = 640,
             validations of a training's end, do that. measured folds where that is faster on the model's device.
         imgsz: Image size to measure with: a side in pixels, or height and width.
         batch: Images to measure with.
+        join: Whether the two convolutions that C3 begins with become one, whose output is cut in two. Exported
+            graphs go without, so that nothing in them is cut; in their runtimes neither is faster.
 
     Returns:
         The network itself. ``model.folding`` is {"choose": ..., "places": [{"rows": ..., "kind": ..., "folded": ...,
@@ -125,7 +134,7 @@ def fold(model: nn.Module, choose: str = "static", imgsz: int | list[int] = 640,
             outputs = run(rows, image, stop)
     places = [place for place in getattr(model, "folding", {}).get("places", []) if place["folded"]]
     for place in found:
-        folded, measured = place.build(widths), None
+        folded, measured = place.build(widths, join), None
         if image is not None:
             inputs = [image if j < 0 else outputs[j] for j in place.sources()]
             measured = ratio(place.before, folded, inputs if place.concat else inputs[0], image.device)
@@ -207,16 +216,18 @@ def _without_rearranging(row: nn.Module) -> nn.Module:
     return _with_convolution(row.conv, fold_sliced(row.conv.conv))
 
 
-def _begin_with(row: nn.Module, convolution: Callable[[nn.Conv2d], nn.Module]) -> nn.Module:
+def _begin_with(row: nn.Module, convolution: Callable[[nn.Conv2d], nn.Module], join: bool) -> nn.Module:
     """Return a row whose first convolutions are replaced."""
     names = _begins(row)
-    if len(names) == 2:  # C3
+    if len(names) == 2 and join:  # C3
         first = convolution(joined(row.cv1.conv, row.cv2.conv))
         return JointC3(first, (row.cv1.act, row.cv2.act), row.m, row.cv3)
     if names == [""]:
         return _with_convolution(row, convolution(row.conv))
     folded = _twin(row)
-    folded.cv1 = _with_convolution(row.cv1, convolution(row.cv1.conv))
+    for name in names:
+        conv = row.get_submodule(name)
+        setattr(folded, name, _with_convolution(conv, convolution(conv.conv)))
     return folded
 
 

@@ -15,7 +15,7 @@ from pixelkeep.ultra.class_validator import ClassValidator
 from pixelkeep.ultra.data import list_problems
 from pixelkeep.ultra.fitting import check_classes, trained_on
 from pixelkeep.ultra.mask_validator import MaskValidator
-from pixelkeep.ultra.measure import count_gflops, count_parameters
+from pixelkeep.ultra.measure import count_gflops, count_parameters, mean_fraction
 from pixelkeep.ultra.settings import check_task, for_ultralytics
 from pixelkeep.ultra.tasks import Task
 from pixelkeep.ultra.truth import relative
@@ -77,7 +77,10 @@ def _describe(result: LabelResult, validator: Any, checkpoint: dict, weights: Pa
     truth = [[relative(Path(file), spec.root), label] for file, label in validator.truth()]
     result.gt_sha256 = hashlib.sha256(json.dumps([list(spec.names.values()), truth]).encode()).hexdigest()
     channels = model.yaml.get("channels", 3)
-    result.params, result.gflops = count_parameters(model), round(count_gflops(model, args.imgsz, channels), 3)
+    fractions = validator.watch.fractions()
+    result.params = count_parameters(model)
+    result.gflops = round(count_gflops(model, args.imgsz, channels, fractions), 3)
+    result.active_fraction = mean_fraction(fractions)
     result.speed_ms = {k: round(validator.speed[k], 3) for k in ("preprocess", "inference", "postprocess")}
     result.protocol = LabelProtocol(
         imgsz=args.imgsz,

@@ -66,6 +66,11 @@ def target_fraction(model: nn.Module) -> float | None:
     return sum(targets) / len(targets) if targets else None
 
 
+def mean_fraction(fractions: Sequence[float] | None) -> float | None:
+    """Return the mean over adaptive layers as results have it; None without any."""
+    return round(sum(fractions) / len(fractions), 4) if fractions else None
+
+
 class Watch:
     """Follows a network's adaptive layers while it runs, and tells the mean share of active regions in each.
 

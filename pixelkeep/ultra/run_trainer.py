@@ -14,6 +14,7 @@ from ultralytics.engine import trainer as engine
 from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ultralytics.utils.torch_utils import get_torch_device_backend, strip_optimizer
 
+from pixelkeep.errors import OptionError
 from pixelkeep.ultra import distributed
 from pixelkeep.ultra.environment import use_all_cores
 from pixelkeep.ultra.recipe import Recipe
@@ -100,6 +101,18 @@ class RunTrainer(WholePlots):
             super()._setup_train()
         if distributed.rank() < 1:  # the same columns in every row of results.csv, also where an epoch is not validated
             self.metrics.update(dict.fromkeys(self.columns, float("nan")))
+
+    def _build_train_pipeline(self) -> None:
+        try:
+            super()._build_train_pipeline()
+        except ValueError as error:
+            if "BatchNorm" not in str(error):
+                raise
+            raise OptionError(
+                f"batch {self.args.batch} leaves one image for the last batch of {self.train_loader.batch_size}, "
+                f"too few for batch norm at imgsz {self.args.imgsz}; take another batch, or imgsz {2 * self.stride} "
+                "or more"
+            ) from error
 
     def progress_string(self) -> str:
         """Return no header: the bar names what it shows."""

@@ -9,6 +9,7 @@ from ultralytics.utils import LOGGER
 
 from pixelkeep.ultra.console import VALIDATING
 from pixelkeep.ultra.environment import use_all_cores, warn_without_half
+from pixelkeep.ultra.measure import Watch
 from pixelkeep.ultra.whole import WholePlots
 
 
@@ -17,12 +18,14 @@ class RunValidator(WholePlots):
 
     Attributes:
         best: The figure that decides which epoch is the best.
+        watch: What is known of how much of each image the network's adaptive layers worked on; not in training.
     """
 
     def __init__(self, *args: Any, best: str, **keywords: Any):
         super().__init__(*args, **keywords)
         self._half = self.args.quantize == 16
         self.best = best
+        self.watch: Watch | None = None
 
     def init_metrics(self, model: torch.nn.Module) -> None:
         """Take all cores on a CPU, and say where half precision is not to be had."""
@@ -30,6 +33,8 @@ class RunValidator(WholePlots):
             use_all_cores()
         if self._half and not self.training and self.args.quantize != 16:
             warn_without_half(self.device)
+        if not self.training:
+            self.watch = Watch(model)
         super().init_metrics(model)
 
     def plot_val_samples(self, batch: dict[str, Any], ni: int) -> None:

@@ -6,8 +6,6 @@ from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
-from ultralytics.utils import LOGGER
-
 from pixelkeep.datasets.forms import VOC
 from pixelkeep.datasets.loading import load_split
 from pixelkeep.datasets.spec import DatasetSpec
@@ -17,12 +15,14 @@ from pixelkeep.evaluation.bins import read_bins
 from pixelkeep.evaluation.label_result import LabelResult
 from pixelkeep.ultra import runs, tasks
 from pixelkeep.ultra.analysis import FILES, Analysis, keep
+from pixelkeep.ultra.backends import careful
 from pixelkeep.ultra.checkpoints import check_weights, load, model_of, trained_size
 from pixelkeep.ultra.data import list_problems, read_split, resolve_data, told, write_resolved
+from pixelkeep.ultra.exported import Exported
 from pixelkeep.ultra.fitting import check_classes, refuse_options, trained_on
 from pixelkeep.ultra.folding import is_folded
 from pixelkeep.ultra.label_validation import validate_labels
-from pixelkeep.ultra.measure import count_gflops, count_parameters
+from pixelkeep.ultra.measure import count_gflops, count_parameters, mean_fraction
 from pixelkeep.ultra.settings import for_ultralytics
 from pixelkeep.ultra.tiled import Request
 from pixelkeep.ultra.tiled_validator import TiledValidator
@@ -49,7 +49,7 @@ def validate(
             ``runs/val`` by default.
         scoring: How the detections are scored; by pycocotools by default. VOC's figures come with VOC's data anyway.
         analysis: What is asked besides; the operating point of the best F1 by default. It takes what is found.
-        tiling: The tiles that images are cut into; none by default, and none where ``folder`` is given.
+        tiling: The tiles that images are cut into; none by default.
 
     Returns:
         The result, and the run folder with metrics.json and predictions.json.
@@ -60,7 +60,7 @@ def validate(
     settings, analysis = dict(settings), analysis or Analysis()
     tiling.check()
     analysis.check(settings)
-    weights = check_weights(settings.pop("weights", None) or runs.newest_weights())
+    weights = check_weights(settings.pop("weights", None) or runs.newest_weights(), exported=True)
     task = tasks.of_model(weights)
     if task is not tasks.DETECT:
         refuse_options("val", task.name, (scoring, JUDGE), (analysis, Analysis()), (tiling, WHOLE))
@@ -74,6 +74,10 @@ def validate(
     spec.sources(settings["split"])
     checkpoint = load(weights)
     check_classes(checkpoint, spec, weights, settings.get("single_cls", False))
+    if isinstance(model_of(checkpoint), Exported):
+        if analysis.store:
+            raise OptionError(f"--store-conf: '{weights}' stays as it is; store them in its checkpoint, and export it")
+        model_of(checkpoint).fit(settings, weights, tiled=tiling != WHOLE)
     tiles = tiling.resolve(checkpoint, settings)
     settings.setdefault("imgsz", tiles.imgsz if tiles else trained_size(checkpoint))
     keeps = analysis.store or folder is not None
@@ -89,7 +93,7 @@ def validate(
             Breakdown(scoring.by).split(relative(record.path, spec.root) for record in split.records)
         folder = runs.new_run(project, name, kind="val", exist_ok=bool(exist_ok))
     else:
-        reports = []
+        split, reports = load_split(spec, settings["split"]) if tiles else None, []
     settings.update(model=str(weights), data=str(write_resolved(spec)), save_dir=str(folder), mode="val")
     with runs.storage(folder):
         runs.clear(folder, ("metrics.json", "predictions.json", "seams.json", *FILES))
@@ -100,7 +104,8 @@ def validate(
             validator = TiledValidator(tiles, arguments, spec, split, limit)
         else:
             validator = Validator(args=arguments, save_dir=folder, limit=limit)
-        validator()
+        with careful():
+            validator()
         result = _describe(validator.judge(scoring), validator, checkpoint, weights, spec)
         found, args = validator.detections(), validator.args
         bins = read_bins(scoring.bins).ranges
@@ -127,19 +132,22 @@ def _describe(result: Result, validator: Validator, checkpoint: dict, weights: P
     result.model = Path(str(train_args.get("model") or weights)).stem
     result.weights, result.data, result.split = str(weights), str(spec.file), args.split
     result.gt_sha256 = sha256(validator.truth)
-    channels = model.yaml.get("channels", 3)
-    fractions = validator.watch.fractions()
-    if fractions:
-        LOGGER.info(f"GFLOPs are for the active regions of these images: {', '.join(f'{f:.1%}' for f in fractions)}")
-    gflops = count_gflops(model, args.imgsz, channels, fractions)
-    result.params, result.gflops = count_parameters(model), round(gflops, 3)
+    exported = model if isinstance(model, Exported) else None
+    if exported:
+        result.params, result.gflops = exported.params, exported.gflops
+    else:
+        fractions = validator.watch.fractions()
+        result.params = count_parameters(model)
+        result.gflops = round(count_gflops(model, args.imgsz, model.yaml.get("channels", 3), fractions), 3)
+        result.active_fraction = mean_fraction(fractions)
     result.speed_ms = {k: round(validator.speed[k], 3) for k in ("preprocess", "inference", "postprocess")}
     facts = Namespace(
         imgsz=args.imgsz,
         conf=args.conf,
         nms_iou=args.iou,
-        precision="fp16" if half else "fp32",
-        folded=is_folded(model),
+        precision=exported.precision if exported else "fp16" if half else "fp32",
+        folded=exported.folded if exported else is_folded(model),
+        format=exported.format if exported else "pytorch",
         device=str(validator.device),
         seed=train_args.get("seed"),
     )

@@ -14,7 +14,6 @@ from ultralytics.utils.checks import check_imgsz
 
 from pixelkeep.evaluation import CocoEvaluator, Detections, Result, Scoring, detection_limit
 from pixelkeep.ultra import distributed
-from pixelkeep.ultra.measure import Watch
 from pixelkeep.ultra.run_validator import RunValidator
 from pixelkeep.ultra.truth import build_truth
 from pixelkeep.ultra.whole import replaced
@@ -32,7 +31,6 @@ class Validator(RunValidator, DetectionValidator):
         limit: Detections kept per image; None for three times the densest image, at least 300.
         result: The last result by our evaluator.
         truth: The ground truth in COCO form, built at the first validation.
-        watch: What is known of how much of each image the network's adaptive layers worked on; not in training.
     """
 
     def __init__(self, *args: Any, best: str = "AP", limit: int | None = None, **kwargs: Any):
@@ -42,7 +40,6 @@ class Validator(RunValidator, DetectionValidator):
         self.limit = limit
         self.truth: dict | None = None
         self.result: Result | None = None
-        self.watch: Watch | None = None
         self._evaluator: CocoEvaluator | None = None
         self._collected: dict[int, np.ndarray] = {}  # by image: one that two processes see counts once
 
@@ -64,8 +61,6 @@ class Validator(RunValidator, DetectionValidator):
             self.args.max_det = self.limit or detection_limit(self.truth)
             self._evaluator = CocoEvaluator(self.truth, max_dets=self.args.max_det)
         self._collected = {}
-        if not self.training:
-            self.watch = Watch(model)
         super().init_metrics(model)
 
     def postprocess(self, preds: torch.Tensor) -> list[dict[str, torch.Tensor]]:
@@ -104,9 +99,13 @@ class Validator(RunValidator, DetectionValidator):
         """Add COCO's figures to Ultralytics' statistics; ``fitness`` decides which epoch is the best."""
         with self.plotting():
             stats = super().get_stats()
+        return stats | self.scored()
+
+    def scored(self) -> dict[str, float]:
+        """Score what has been collected, and return COCO's figures and the fitness."""
         self.result = self._evaluator.evaluate(self.detections())
         figures = self.figures()
-        stats.update({key: float("nan") if value is None else value for key, value in figures.items()})
+        stats = {key: float("nan") if value is None else value for key, value in figures.items()}
         # AP breaks ties, so that an AP_S that stays 0 for a while does not make the last epoch the best.
         stats["fitness"] = (figures[self.best] or 0.0) + 1e-3 * (figures["AP"] or 0.0)
         return stats

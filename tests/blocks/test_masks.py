@@ -144,6 +144,26 @@ def test_learned_mask__fraction_in_evaluation_is_that_of_training_though_the_est
     assert learned.eval()(x).mean().item() == pytest.approx(sum(fractions[30:]) / 30, abs=0.02)
 
 
+def test_learned_mask__scale_and_shift_of_a_channel_change_nothing():
+    """As BatchNorm's statistics of training and of evaluation differ; so one threshold serves both."""
+    torch.manual_seed(0)
+    learned = LearnedMask(4, 0.3, 4).eval()
+    x = torch.randn(2, 4, 64, 64)
+    learned.threshold.copy_(learned.estimator(x).detach().quantile(0.7))
+    scale, shift = torch.tensor([0.2, 1.0, 5.0, 20.0]).view(4, 1, 1), torch.tensor([3.0, 0, -1, 7]).view(4, 1, 1)
+    assert 0.2 < learned(x).mean() < 0.4
+    assert (learned(x * scale + shift) != learned(x)).float().mean() < 0.01
+
+
+@pytest.mark.parametrize("target", [0.02, 0.25])
+def test_object_mask__target_loss_is_relative_to_the_target(target: float):
+    torch.manual_seed(0)
+    mask = ObjectMask(3, target, 4).train()
+    drawn = mask(torch.randn(4, 3, 64, 64)).mean().item()
+    off = abs(drawn / target - 1)
+    assert mask.auxiliary_loss().item() == pytest.approx(off**2 / 2 if off < 1 else off - 0.5, rel=1e-5)
+
+
 def test_learned_mask__records_are_neither_copied_nor_saved():
     learned = LearnedMask(4, 0.25)
     learned(torch.randn(1, 4, 8, 8))

@@ -9,9 +9,11 @@ from pixelkeep.evaluation import Result, evaluate
 
 KEYS = (
     "schema task model weights data gt_sha256 split images protocol AP AP50 AP75 AP_S AP_M AP_L AP50_S AP_100 "
-    "AR AR_S AR_M AR_L counts bins per_class voc params gflops speed_ms AP25 alarms by operating_point"
+    "AR AR_S AR_M AR_L counts bins per_class voc params gflops speed_ms AP25 alarms by operating_point active_fraction"
 ).split()
-PROTOCOL = "evaluator imgsz conf nms_iou max_dets area ignored tile precision folded device seed match bins".split()
+PROTOCOL = (
+    "evaluator imgsz conf nms_iou max_dets area ignored tile precision folded device seed match bins format"
+).split()
 ALARMS = "conf Pd Pd_S found gt false per_image per_megapixel".split()
 
 

@@ -131,6 +131,14 @@ def test_read__damaged_is_refused(make, text):
         read_run(folder)
 
 
+def test_read__runs_of_another_task_are_refused(make):
+    """A run of classification is not called damaged: it has other figures."""
+    folder = make().folder
+    (folder / "metrics.json").write_text(json.dumps({"schema": 1, "task": "classify", "top1": 0.5}))
+    with pytest.raises(DataError, match=r"run0 is a run of task 'classify'; compare reads runs of detection"):
+        read_run(folder)
+
+
 def test_read__settings_of_a_validation_are_its_trainings(make, tmp_path):
     """A folder of val has no settings: they lie beside the weights."""
     trained = make(set_epochs=7).folder

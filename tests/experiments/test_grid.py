@@ -222,6 +222,7 @@ def test_folder__of_something_else_is_refused(settings, file, content):
     ("models", "others", "told"),
     [
         (["yolov5-n", "yolov5n"], {}, "two of the models are called 'yolov5-n'"),
+        (["yolov5-n", "resnet18-cls"], {}, "'resnet18-cls' is for classification; compare measures detection"),
         (["yolov5-n", "yolov5-spf-n"], {}, "did you mean 'yolov5-spd-n'"),
         (MODELS, {"fraction": [1.0, 0.5]}, "fraction:"),
         (MODELS, {"data": "nowhere.yaml"}, "nowhere.yaml"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from comparing import FIGURES, arm, at_equal_cost, difference, document
 
-from pixelkeep.report.comparison import as_markdown, as_text, notes
+from pixelkeep.report.comparison import as_markdown, as_text, notes, tables
 
 
 def rows(text: str) -> list[list[str]]:
@@ -126,3 +126,14 @@ def test_equal_cost__fits_the_terminal():
     assert max(map(len, text.splitlines())) <= 80
     (table,) = [each for each in tables if "at equal GFLOPs\n" in each]
     assert table.count("0.3203 *") == 2 and table.count("…") == 6
+
+
+def test_cost__active_regions_where_a_model_adapts():
+    """A column for the share of active regions, blank for ordinary models; none where no model adapts."""
+    made = document()
+    (cost,) = (table for table in tables(made) if table.title == "Cost")
+    assert cost.header[-1] == "times"
+    made["arms"][1]["active_fraction"] = 0.2312
+    (cost,) = (table for table in tables(made) if table.title == "Cost")
+    assert cost.header[-1] == "active" and [row[-1] for row in cost.rows] == ["", "23.1%", "", ""]
+    assert max(map(len, as_text(made).splitlines())) <= 80

@@ -24,6 +24,17 @@ def test_regions__each_pixel_has_its_class_colour():
     assert drawn[48 * factor, 32 * factor].max() <= 20  # the border between two classes
 
 
+def test_regions__colours_of_the_picture_do_not_mix_with_those_of_classes():
+    """Red and blue of one brightness look alike under one class, and stay as they are where nothing is said."""
+    image = np.zeros((768, 768, 3), np.uint8)
+    image[:, :384, 2], image[:, 384:, 0] = 76, 199  # by the weights 0.299 and 0.114 both are 22.7 in grey
+    classes = np.zeros((768, 768), np.uint8)
+    classes[384:] = IGNORED
+    drawn = draw_regions(image, classes, NAMES)
+    assert (drawn[100, 100] == drawn[100, 600]).all() and (drawn[600, 100] != drawn[600, 600]).any()
+    assert np.abs(drawn[100, 100] - (0.5 * 23 + 0.5 * np.array(colour(0)[::-1]))).max() <= 1
+
+
 def test_regions__nothing_said():
     """A mask without any class leaves the picture, with a legend that says so."""
     drawn = draw_regions(np.full((800, 800, 3), 50, np.uint8), np.full((800, 800), IGNORED, np.uint8), NAMES)

@@ -39,3 +39,5 @@ def test_semantic__table():
     assert lines[2].split() == ["all", "0.583", "0.750"] and lines[3].split() == ["land", "75.00%", "0.667", "0.667"]
     assert lines[5].split() == ["ice", "0.00%", "n/a", "n/a"] and all(len(line) <= 80 for line in lines)
     assert lines[-1] == "Pixels counted at the images' original size; 1 images (test), imgsz 64, fp32."
+    result.active_fraction = 0.2312
+    assert " ".join(task_table(result).split()).endswith("imgsz 64, fp32, 23.1% of the regions active.")

@@ -57,6 +57,7 @@ def summary(detections):
         folder=folder,
         confidence=0.25,
         tile=None,
+        track=None,
     )
 
 
@@ -215,3 +216,8 @@ def test_text_table__columns_line_up():
     """The first columns are aligned left, the others right, no line ends in blanks."""
     text = text_table(["a", "b", "c"], [["x", "long", "1"], ["yy", "", "22"]], left=2)
     assert text == "a   b      c\n--  ----  --\nx   long   1\nyy        22"
+
+
+def test_result__active_regions_where_the_model_adapts():
+    assert "active" not in result_table(result())
+    assert "23.1% of the regions active." in " ".join(result_table(result(active_fraction=0.2312)).split())

@@ -299,7 +299,7 @@ def test_region_head__multiply_adds_are_counted_at_the_fraction():
         dense = build()
         counts[regions] = count_gflops(dense, 256, fractions=[regions / 64])
         estimator = dense.model[MASK].estimator  # which did not run: the mask was given
-        work = estimator[0].weight.numel() * 256 + (estimator[3].weight.numel() + estimator[5].weight.numel()) * 64
+        work = estimator[1].weight.numel() * 256 + (estimator[4].weight.numel() + estimator[6].weight.numel()) * 64
         assert counter.get_total_flops() / 1e9 - dfl + 2 * work / 1e9 == pytest.approx(counts[regions], rel=1e-6)
     assert counts[16] - counts[8] == pytest.approx(counts[8] - counts[0])
     assert count_gflops(build(), 256) == pytest.approx(counts[16])  # the target fraction, a quarter

@@ -60,9 +60,16 @@ def settled(model: torch.nn.Module) -> torch.nn.Module:
     with torch.no_grad():
         for _ in range(8):
             model(picture(64, 96))
-    for stage in stages(model):
-        stage.gate.level.data.fill_(1.9)
-    return model.eval()
+    model.eval()
+    for gate in (stage.gate for stage in stages(model)):
+        logits = []
+        hook = gate.estimator.register_forward_hook(lambda m, inputs, y, logits=logits: logits.append(y))
+        with torch.no_grad():
+            model(picture(64, 96))
+            values = gate.grown(logits[0]).unique()  # between two of them, so that rounding changes no mask
+            gate.threshold.copy_(values[len(values) * 3 // 4 - 1 : len(values) * 3 // 4 + 1].mean())
+        hook.remove()
+    return model
 
 
 def decoded(output) -> torch.Tensor:
@@ -96,18 +103,18 @@ def test_host__strides(name):
 
 @pytest.mark.parametrize("name", HOSTS)
 def test_training__gate_and_paths_learn_from_one_step(name):
-    """Every parameter has a gradient, the gates' target and the teachers' errors are part of the loss."""
+    """Every parameter has a gradient, the gates' targets, the boxes and the teachers' errors are part of the loss."""
     model = built(name).train()
     data = batch()
     loss, _ = model(data)
     auxiliary = list(auxiliary_losses(model, data))
-    assert len(auxiliary) == 2 * len(stages(model)) == 4
+    assert len(auxiliary) == 3 * len(stages(model)) == 6
     loss.sum().backward()
     for parameter, value in model.named_parameters():
         if value.requires_grad and ".dfl." not in parameter:
             assert value.grad is not None and value.grad.isfinite().all(), parameter
     for stage in stages(model):
-        assert stage.gate.level.grad.abs() > 0
+        assert stage.gate.estimator[-1].bias.grad.abs() > 0
         assert all(p.grad.abs().sum() > 0 for p in stage.low.units[0].parameters())
 
 
@@ -164,12 +171,15 @@ def test_mask__empty_and_full(fill):
     """A gate that finds nothing, or everything, of interest stops neither training nor evaluation."""
     model = built("yolov5-select-n").train()
     for stage in stages(model):
-        stage.gate.level.data.fill_(-100 if fill else 100)
+        torch.nn.init.constant_(stage.gate.estimator[-1].bias, 100 if fill else -100)
     loss, _ = model(batch())
     loss.sum().backward()
     assert loss.isfinite().all() and [s.active_fraction for s in stages(model)] == [fill, fill]
+    for stage in stages(model):
+        stage.gate.threshold.zero_()
     with torch.no_grad():
         assert decoded(model.eval()(picture(64, 96))).isfinite().all()
+    assert [s.active_fraction for s in stages(model)] == [fill, fill]
 
 
 @pytest.mark.parametrize("name", HOSTS)
@@ -177,9 +187,9 @@ def test_compute__follows_the_active_fraction_of_the_picture(name):
     """Counted while a real picture runs; what a gate leaves out costs nothing."""
     model = settled(built(name))
 
-    def measured(level: float | None) -> tuple[float, int]:
-        for stage in stages(model) if level else ():
-            stage.gate.level.data.fill_(level)
+    def measured(threshold: float | None) -> tuple[float, int]:
+        for stage in stages(model) if threshold else ():
+            stage.gate.threshold.fill_(threshold)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model(picture(64, 96))
         return sum(s.active_fraction for s in stages(model)), counter.get_total_flops()
@@ -244,7 +254,7 @@ def test_training__breaks_off_and_goes_on(own, tmp_path):
     kept = tasks.torch_safe_load(last, safe_only=True)[0]["ema"]  # nothing in it executes code
     fresh = built("yolov5-select-n")
     assert len(stages(kept)) == 2
-    assert all(a.gate.level != b.gate.level for a, b in zip(stages(kept), stages(fresh), strict=True))
+    assert all(a.gate.threshold != b.gate.threshold for a, b in zip(stages(kept), stages(fresh), strict=True))
     resumed = YOLO(last)
     resumed.train(resume=True, **trainer)
     assert resumed.trainer.epoch == 1 and len(stages(resumed.model)) == 2

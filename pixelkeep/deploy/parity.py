@@ -1,0 +1,158 @@
+"""Whether two networks compute the same: differences of their raw outputs, and detections matched.
+
+Raw outputs are compared place by place, before any choice of the best, so that nothing hides behind NMS. What rounding
+may change is bounded by precision: in fp32 every place is bound, elsewhere only what is detected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import ClassVar
+
+import numpy as np
+
+CONFIDENCE = 0.25  # lowest score of a detection that must be matched ...
+SLACK = 0.05  # ... by one of this much less at least: a score on the border falls on either side of it by rounding
+IOU = 0.9  # least overlap of a match
+SHARE = 0.999  # of all places: what the bounds hold for ...
+EXTREME = 10  # ... and by how many times more the others may differ
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """How far apart two networks may be; None where nothing is asked.
+
+    Attributes:
+        boxes: What 99.9 % of the differences of box coordinates stay below, in pixels of the network's input; the
+            largest may be `EXTREME` times as large.
+        scores: The same of scores.
+        matched: Least share of detections matched.
+        ap: Largest loss of AP.
+    """
+
+    boxes: float | None = None
+    scores: float | None = None
+    matched: float
+    ap: float
+    extreme: ClassVar[int] = EXTREME
+
+
+# fp32: rounding alone, sums taken in another order. Fusing BatchNorms, with nothing exported, moves boxes by up to
+# 1.6e-3 pixels (docs/conversion.md); a runtime that silently computes in bf16 moves them by pixels.
+BOUNDS = {
+    "fp32": Bounds(boxes=1e-3, scores=1e-5, matched=0.995, ap=0.002),
+    "fp16": Bounds(matched=0.98, ap=0.005),
+    "bf16": Bounds(matched=0.9, ap=0.01),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """How far two networks are apart on some images.
+
+    Attributes:
+        images: How many.
+        boxes_max: Largest difference of a box coordinate over all places, in pixels of the network's input.
+        boxes_most: What 99.9 % of these differences stay below.
+        scores_max, scores_most: The same of scores.
+        detections: How many the reference has.
+        matched: The share of them that the other has too, or the other way round, whichever is less; None without any.
+    """
+
+    images: int
+    boxes_max: float
+    boxes_most: float
+    scores_max: float
+    scores_most: float
+    detections: int
+    matched: float | None
+    confidence: ClassVar[float] = CONFIDENCE
+    iou: ClassVar[float] = IOU
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    def failures(self, bounds: Bounds, ap_loss: float | None = None) -> list[str]:
+        """Return what exceeds the bounds, in words; nothing where the two agree.
+
+        Args:
+            bounds: How far apart they may be.
+            ap_loss: AP of the reference less that of the other; None where it was not measured.
+        """
+        found = []
+        # Written so that a difference that is no number fails.
+        for what, bound, largest, most in (
+            ("boxes", bounds.boxes, self.boxes_max, self.boxes_most),
+            ("scores", bounds.scores, self.scores_max, self.scores_most),
+        ):
+            if bound is not None and not (most <= bound and largest <= EXTREME * bound):
+                asked = f"bounds {bound:g} and {EXTREME * bound:g}"
+                found.append(f"{what} differ by {most:.2g} in most places and up to {largest:.2g} ({asked})")
+        if self.matched is None and bounds.boxes is None:
+            found.append(f"nothing is detected above {CONFIDENCE}, so nothing can be matched; give --data with objects")
+        if self.matched is not None and self.matched < bounds.matched:
+            found.append(f"{self.matched:.1%} of the detections match (bound {bounds.matched:.1%})")
+        if ap_loss is not None and ap_loss > bounds.ap:
+            found.append(f"AP falls by {ap_loss:.3f} (bound {bounds.ap:g})")
+        return found
+
+
+def compare(
+    reference: np.ndarray, other: np.ndarray, detected: Sequence[np.ndarray], found: Sequence[np.ndarray]
+) -> Parity:
+    """Compare two networks' outputs for the same images.
+
+    Args:
+        reference, other: Raw outputs (images, 4 + classes, places): boxes as x, y, width, height, then scores.
+        detected, found: After NMS, for each image (n, 6) x1, y1, x2, y2, score, class; down to `CONFIDENCE` - `SLACK`.
+
+    Raises:
+        ValueError: The outputs have different shapes.
+    """
+    if reference.shape != other.shape:
+        raise ValueError(f"outputs of shapes {reference.shape} and {other.shape} cannot be compared")
+    apart = np.abs(reference.astype(np.float64) - other)
+    boxes, scores = apart[:, :4], apart[:, 4:]
+    there = [matches(a, b) for a, b in zip(detected, found, strict=True)]
+    back = [matches(b, a) for a, b in zip(detected, found, strict=True)]
+    shares = [np.concatenate(hits).mean() for hits in (there, back) if sum(map(len, hits))]
+    return Parity(
+        images=len(reference),
+        boxes_max=float(boxes.max()),
+        boxes_most=float(np.quantile(boxes, SHARE)),
+        scores_max=float(scores.max()),
+        scores_most=float(np.quantile(scores, SHARE)),
+        detections=sum(map(len, there)),
+        matched=float(min(shares)) if shares else None,
+    )
+
+
+def matches(detections: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return for each detection of `CONFIDENCE` and above whether one of its own among ``others`` is at its place.
+
+    Args:
+        detections, others: Of one image, (n, 6) x1, y1, x2, y2, score, class.
+
+    Returns:
+        bool (m,), from the highest score down: an IoU of `IOU` and the same class; nothing is matched twice.
+    """
+    chosen = detections[detections[:, 4] >= CONFIDENCE]
+    chosen = chosen[np.argsort(-chosen[:, 4], kind="stable")]
+    overlap = _ious(chosen[:, :4], others[:, :4]) * (chosen[:, 5:6] == others[:, 5])  # (m, k)
+    hits = np.zeros(len(chosen), bool)
+    for row, ious in enumerate(overlap):
+        best = int(ious.argmax()) if len(ious) else -1
+        if best >= 0 and ious[best] >= IOU:
+            hits[row] = True
+            overlap[:, best] = 0
+    return hits
+
+
+def _ious(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the IoU of boxes (m, 4) and (k, 4) as x1, y1, x2, y2: (m, k)."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared = np.prod(np.clip(high - low, 0, None), axis=2)
+    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (a, b)]
+    return shared / np.maximum(areas[0][:, None] + areas[1][None] - shared, 1e-12)

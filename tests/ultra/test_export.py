@@ -1,0 +1,227 @@
+"""Exports: folded graphs without slices of ours, the same boxes and scores, nothing kept that is not the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from torch import nn
+from varied import varied, write
+
+from pixelkeep.datasets.demo import write_demo
+from pixelkeep.errors import ExportError, OptionError, WeightsError
+from pixelkeep.ultra import export as exporting
+from pixelkeep.ultra import export_formats, export_parity
+from pixelkeep.ultra.checkpoints import check_weights, load, model_of
+from pixelkeep.ultra.detection import detect
+from pixelkeep.ultra.export import Request, export
+from pixelkeep.ultra.validation import validate
+
+torch.set_num_threads(1)
+NAMES = {i: name for i, name in enumerate(("person", "car", "truck", "boat", "building"))}
+POINT = {"schema": 1, "objective": "f1", "confidence": [0.1, 0.2, 0.3, 0.4, 0.5], "imgsz": 64, "split": "val"}
+CUTS = ("Slice", "Gather", "SpaceToDepth", "Split")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> str:
+    """Six generated images, with labels."""
+    splits = {"train": 2, "val": 6, "test": 1}
+    return str(write_demo(tmp_path_factory.mktemp("demo") / "tiny", splits=splits))
+
+
+@pytest.fixture(autouse=True)
+def brief(monkeypatch, data):
+    """Measure the speed briefly, and compare on the tiny set where none is named."""
+    monkeypatch.setattr(export_parity, "SECONDS", 0.0)
+    resolve = export_parity.resolve_data
+    monkeypatch.setattr(
+        export_parity, "resolve_data", lambda name, **more: resolve(data if name == "demo" else name, **more)
+    )
+
+
+def weights(folder: Path, name: str = "yolov5-spd-n", **content) -> Path:
+    model = varied(name, NAMES)
+    model.task = "detect"
+    point = {"operating_point": POINT | {"gt_sha256": "0"}}
+    return write(model, folder / "best.pt", **point | content)
+
+
+@pytest.fixture(scope="module")
+def spd(tmp_path_factory) -> Path:
+    return weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="module")
+def exports(spd, data) -> dict[str, Path]:
+    """The network in ONNX and in TorchScript, beside its checkpoint."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export_parity, "SECONDS", 0.0)
+        made = {name: export(Request(weights=str(spd), format=name, data=data)) for name in ("onnx", "torchscript")}
+    assert all(not report.failures() and report.loss("AP") < 0.002 for report in made.values())
+    return {name: Path(report.output) for name, report in made.items()}
+
+
+def cuts(file: Path) -> Counter:
+    """How many nodes of an ONNX graph cut something out of a tensor, by kind."""
+    return Counter(node.op_type for node in onnx.load(file).graph.node if node.op_type in CUTS)
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """Return a call that writes a network's ONNX graph alone, and counts its cuts."""
+
+    def counted(name: str) -> Counter:
+        file = tmp_path_factory.mktemp("bare") / "network.onnx"
+        path = weights(file.parent, name)
+        model = model_of(load(path)).float()
+        facts = {"precision": "fp32"}
+        exporting._write(model, file, Request(), [64, 64], torch.device("cpu"), facts)
+        return cuts(file)
+
+    return counted
+
+
+def test_graph__nothing_is_cut_but_in_the_head(exports, bare):
+    """yolov5-spd and -spdconv have the two slices of the detection head that stock yolov5 has, and no other."""
+    assert cuts(exports["onnx"]) == bare("yolov5-n") == bare("yolov5-spdconv-n") == {"Slice": 2}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("host", ["yolov8", "yolo11", "yolo26"])
+def test_graph__other_hosts(bare, host):
+    """On the other hosts the two rules add no cut to what the host's own network has."""
+    stock = bare(f"{host}-n")
+    assert bare(f"{host}-spd-n") == bare(f"{host}-spdconv-n") == stock
+
+
+def test_export__agrees_and_says_so(exports, spd):
+    """Both files stand beside the weights, with nothing else; what they say of themselves is the checkpoint's."""
+    assert sorted(p.name for p in spd.parent.iterdir()) == ["best.onnx", "best.pt", "best.torchscript"]
+    for name, file in exports.items():
+        held = load(check_weights(file, exported=True))
+        model = held["model"]
+        assert (model.format, model.precision, model.size, model.batch, model.folded) == (name, "fp32", 64, 1, True)
+        assert model.names == NAMES and model.params == sum(p.numel() for p in model_of(load(spd)).parameters())
+        assert held["operating_point"]["confidence"] == POINT["confidence"]
+
+
+def test_export__another_function_is_refused(spd, tmp_path, monkeypatch):
+    """An export whose weights were perturbed fails, and no file is left."""
+
+    def perturbed(network: nn.Module, *others, **keywords):
+        network = exporting.deepcopy(network)
+        network.model[-1].cv2[0][0].conv.weight.data.mul_(1.01)
+        return fold(network, *others, **keywords)
+
+    fold = exporting.fold
+    monkeypatch.setattr(exporting, "fold", perturbed)
+    with pytest.raises(ExportError, match="does not compute the same: boxes differ"):
+        export(Request(weights=str(spd), output=str(tmp_path)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_export__what_was_there_stays(spd, tmp_path, monkeypatch):
+    """A failed export leaves the file of its name as it was."""
+    (tmp_path / "best.onnx").write_text("older")
+    monkeypatch.setattr(exporting, "_write", lambda *_: (_ for _ in ()).throw(ExportError("no")))
+    with pytest.raises(ExportError):
+        export(Request(weights=str(spd), output=str(tmp_path)))
+    assert (tmp_path / "best.onnx").read_text() == "older" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "told"),
+    [
+        (dict(format="onx"), "onnx, openvino, torchscript, engine, ncnn; did you mean 'onnx'?"),
+        (dict(format="coreml"), "not one of onnx, openvino"),
+        (dict(precision="int8"), "onnx is exported in fp32, fp16"),
+        (dict(format="torchscript", precision="fp16", device="cpu"), "on a GPU alone"),
+        (dict(output="nowhere/there.txt"), "a name that ends in .onnx"),
+    ],
+)
+def test_export__refused(spd, request_, told):
+    """A format, precision or place that is not to be had is refused by a line that says what is."""
+    with pytest.raises(OptionError, match=told.replace("?", r"\?")):
+        export(Request(weights=str(spd), **request_))
+
+
+def test_export__missing_package(spd, monkeypatch):
+    """Where a package is missing, the line says what to install, and nothing is installed."""
+    monkeypatch.setattr(export_formats, "find_spec", lambda name: None)
+    with pytest.raises(OptionError, match=r"onnx needs onnx, onnxruntime, onnxslim: pip install 'pixelkeep\[onnx\]'"):
+        export(Request(weights=str(spd)))
+    with pytest.raises(OptionError, match="pip install 'ncnn pnnx'"):
+        export(Request(weights=str(spd), format="ncnn"))
+
+
+@pytest.mark.parametrize("name", ["onnx", "torchscript"])
+def test_val__as_the_checkpoint(exports, spd, data, tmp_path, name):
+    """AP and AP_S of the file are within 0.002 of the checkpoint's, and metrics.json names format and precision."""
+    alike = dict(data=data, plots=False, project=str(tmp_path), device="cpu")
+    own, _ = validate({"weights": str(spd), "imgsz": [64, 64], **alike})
+    found, _ = validate({"weights": str(exports[name]), **alike})
+    assert abs(own.AP - found.AP) < 0.002 and abs((own.AP_S or 0) - (found.AP_S or 0)) < 0.002
+    assert (found.protocol.format, found.protocol.precision, found.protocol.imgsz) == (name, "fp32", [64, 64])
+    assert (own.protocol.format, found.params, found.gflops) == ("pytorch", own.params, own.gflops)
+
+
+def test_detect__as_the_checkpoint(exports, spd, data, tmp_path):
+    """The same objects at each class's own confidence, which the file holds as well."""
+    source = [str(Path(data).parent / "images" / "val")]
+    asked = dict(sources=source, classes=None, save_json=False, save_video=None, auto_conf=True)
+    made = dict(save=False, project=str(tmp_path), device="cpu", verbose=False)
+    own = detect({"weights": str(spd), "rect": False, **made}, **asked)
+    for file in exports.values():
+        found = detect({"weights": str(file), **made}, **asked)
+        assert found.detections == own.detections and sum(own.detections.values()) > 0
+        assert found.confidence == dict(zip(NAMES.values(), POINT["confidence"], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [({"imgsz": 96}, "takes 64 alone"), ({"batch": 4}, "takes 1 alone"), ({"quantize": 16}, "computes in fp32")],
+)
+def test_val__what_the_file_cannot(exports, data, settings, told):
+    """Another size, batch or precision than the file's is refused."""
+    with pytest.raises(OptionError, match=told):
+        validate({"weights": str(exports["onnx"]), "data": data, **settings})
+
+
+@pytest.mark.parametrize("name", ["onnx", "torchscript"])
+@pytest.mark.parametrize("damage", ["empty", "truncated", "foreign"])
+def test_damaged_file__one_line(exports, data, tmp_path, name, damage):
+    """Files that are empty, cut off or of another kind are refused by name."""
+    whole = exports[name].read_bytes()
+    content = {"empty": b"", "truncated": whole[: len(whole) * 2 // 3], "foreign": b"nothing of the kind" * 99}
+    file = tmp_path / exports[name].name
+    file.write_bytes(content[damage])
+    with pytest.raises(WeightsError, match=f"weights '{file}': "):
+        validate({"weights": str(file), "data": data})
+
+
+def test_torchscript__that_uses_files_is_refused(exports, tmp_path):
+    """TorchScript can read files by an operator of torch's: it is refused before it is loaded."""
+
+    class Reader(nn.Module):
+        def forward(self, x):
+            return x + torch.from_file("/etc/hostname", size=1)
+
+    extra = {"config.txt": '{"task": "detect"}'}
+    file = tmp_path / "best.torchscript"
+    torch.jit.save(torch.jit.script(Reader()), str(file), _extra_files=extra)
+    with pytest.raises(WeightsError, match="refused without executing it"):
+        check_weights(file, exported=True)
+
+
+@pytest.mark.slow
+def test_openvino__computes_in_the_precision_that_is_named(spd, tmp_path, data):
+    """fp32 agrees on every place; bf16, which OpenVINO would take by itself on some CPUs, is so only by name."""
+    pytest.importorskip("openvino")
+    single = export(Request(weights=str(spd), format="openvino", output=str(tmp_path), data=data))
+    assert single.parity.boxes_max < 1e-3 and single.parity.scores_max < 1e-5
+    found, _ = validate({"weights": single.output, "data": data, "plots": False, "project": str(tmp_path)})
+    assert (found.protocol.format, found.protocol.precision) == ("openvino", "fp32")
