@@ -1,7 +1,7 @@
 """YOLOv5's spellings for which Typer has no form, turned into ones that it has, and the values read back.
 
 ``--imgsz 512 640`` becomes ``--imgsz 512,640``, likewise ``--freeze 0 1 2`` and ``--classes 0 2``; a bare ``--cache``
-becomes ``--cache ram``.
+becomes ``--cache ram``, and a bare ``--track`` ``--track small-objects``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import typer
 
 SEVERAL = ("--imgsz", "--img", "--freeze", "--classes")  # options that may be followed by several whole numbers
-IMPLIED = {"--cache": "ram"}  # options whose value may be left out, and what it is then
+IMPLIED = {"--cache": "ram", "--track": "small-objects"}  # options whose value may be left out, and what it is then
 AUTO = "auto"  # of confidences: each class's own, as the weights have it; of tiles: at the scale of the training
 SMALLEST = 32  # pixels, one cell of the deepest feature map
 

@@ -73,6 +73,16 @@ def detect(
     overlap: o.Overlap = None,
     full_image: o.FullImage = False,
     merge: o.Merge = None,
+    track: Annotated[
+        str | None,
+        o.option(
+            "--track",
+            metavar="[NAME|FILE]",
+            help="Follow objects through videos: small-objects (where nothing is given), bytetrack, botsort ... or a "
+            "tracker's YAML.",
+            panel=o.TRACKS,
+        ),
+    ] = None,
     show_: Annotated[bool | None, o.option("--show", "--view-img", help="Show the results in a window.")] = None,
     vid_stride: Annotated[
         int | None,
@@ -121,6 +131,7 @@ def detect(
             save_video=save_video,
             auto_conf=auto,
             tiling=Request(tile=tile, overlap=overlap, full_image=full_image, merge=merge),
+            track=track,
         )
     if json:
         show_json(summary.to_dict())

@@ -15,7 +15,20 @@ from typing import Annotated
 import typer
 
 from pixelkeep import __version__
-from pixelkeep.cli import arguments, compare, convert, convert_model, demo, detect, doctor, models, train, val, yolo
+from pixelkeep.cli import (
+    arguments,
+    compare,
+    convert,
+    convert_model,
+    demo,
+    detect,
+    doctor,
+    export,
+    models,
+    train,
+    val,
+    yolo,
+)
 from pixelkeep.errors import PixelkeepError, storage_error
 
 app = typer.Typer(
@@ -42,7 +55,7 @@ def start(
     """Train, validate and run detectors for small objects. Start with: pixelkeep demo"""
 
 
-for module in (demo, doctor, train, val, detect, compare, convert, convert_model, models, yolo):
+for module in (demo, doctor, train, val, detect, compare, convert, convert_model, export, models, yolo):
     module.add_to(app)
 
 

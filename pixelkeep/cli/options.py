@@ -10,6 +10,7 @@ from pixelkeep.cli import arguments
 
 SAVE, RUN, MORE = "What is saved", "Run folder", "More"
 TILES = "Large images"
+TRACKS = "Videos"
 
 
 def option(*names: str, help: str, metavar: str = "", panel: str | None = None, default: str = "", **keywords):

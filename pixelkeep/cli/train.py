@@ -38,6 +38,16 @@ def train(
             parser=arguments.checkpoint,
         ),
     ] = None,
+    tile: Annotated[
+        int | None,
+        o.option(
+            "--tile",
+            metavar="N",
+            help="Train and validate on tiles of N pixels, cut on the fly; --imgsz is N by default.",
+            min=32,
+            panel=o.TILES,
+        ),
+    ] = None,
     best: Annotated[
         str | None,
         o.option(
@@ -104,7 +114,7 @@ def train(
     """Train a model for detection, classification (-cls) or segmentation (-sem) and end with its figures."""
     flags = dict(model=model, data=data, epochs=epochs, imgsz=imgsz, batch=batch, device=device, pretrained=weights)
     flags |= dict(best=best, patience=patience, optimizer=optimizer, lr0=lr0, seed=seed, workers=workers)
-    flags |= dict(freeze=freeze, cache=cache, project=project, name=name, exist_ok=exist_ok)
+    flags |= dict(tile=tile, freeze=freeze, cache=cache, project=project, name=name, exist_ok=exist_ok)
     with session(verbose, several=True):
         from pixelkeep.report.label_tables import task_table
         from pixelkeep.ultra import settings, training

@@ -73,7 +73,14 @@ class Dataset(SmallObjects, Pictures, YOLODataset):
 
 
 def build_dataset(
-    args: Any, batch: int, data: dict, *, train: bool, stride: int, recipe: Recipe | None = None
+    args: Any,
+    batch: int,
+    data: dict,
+    *,
+    train: bool,
+    stride: int,
+    recipe: Recipe | None = None,
+    kind: type[Dataset] = Dataset,
 ) -> Dataset:
     """Build the dataset of one split.
 
@@ -84,12 +91,13 @@ def build_dataset(
         train: Whether to augment.
         stride: Largest stride of the model in pixels.
         recipe: What to do to training images beyond Ultralytics' augmentation; None for nothing.
+        kind: How images become samples.
     """
     split = "train" if train else args.split
     spec = load_spec(Path(data["yaml_file"]))
     records = fraction_of(load_split(spec, split).records, args.fraction, split)
     rectangle = isinstance(args.imgsz, (list, tuple))
-    return Dataset(
+    return kind(
         records,
         spec,
         imgsz=tuple(args.imgsz) if rectangle else args.imgsz,

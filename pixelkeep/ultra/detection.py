@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -12,11 +12,12 @@ from ultralytics.engine.results import Results
 from ultralytics.utils import LOGGER
 
 from pixelkeep.errors import OptionError, SourceError, choices, nearest
-from pixelkeep.ultra import runs, tasks
+from pixelkeep.ultra import runs, tasks, tracking
 from pixelkeep.ultra.checkpoints import check_weights, load, model_of, trained_size
 from pixelkeep.ultra.confidence import stored_in
 from pixelkeep.ultra.console import Bar
 from pixelkeep.ultra.detection_csv import to_csv
+from pixelkeep.ultra.exported import Exported
 from pixelkeep.ultra.fitting import refuse, refuse_options
 from pixelkeep.ultra.label_predictors import ClassPredictor, MaskPredictor
 from pixelkeep.ultra.predictor import Predictor
@@ -48,6 +49,7 @@ class Summary:
         confidence: Lowest confidence of what was kept, or that of each class.
         tile: How images were cut into tiles; None if they were not.
         seams: What became of the boxes of tiles; see :meth:`pixelkeep.tiling.Seams.report`.
+        track: Which tracker, and what it did; see :meth:`pixelkeep.ultra.tracking.Tracking.report`.
     """
 
     folder: Path
@@ -60,13 +62,14 @@ class Summary:
     confidence: float | dict[str, float] = 0.25
     tile: dict | None = None
     seams: dict | None = None
+    track: dict | None = None
 
     def to_dict(self) -> dict:
         shown = {**asdict(self), "folder": str(self.folder), "weights": str(self.weights)}
         del shown["detections"]  # a Counter does not survive being copied there
         counts = dict(self.detections.most_common())
         if self.task != "detect":
-            shown = {key: value for key, value in shown.items() if key not in ("confidence", "tile", "seams")}
+            shown = {key: value for key, value in shown.items() if key not in ("confidence", "tile", "seams", "track")}
         return {"schema": 1, "task": self.task, **shown, COUNTED[self.task]: counts}
 
 
@@ -81,6 +84,7 @@ def detect(
     save_masks: bool = False,
     auto_conf: bool = False,
     tiling: Request = WHOLE,
+    track: str | None = None,
 ) -> Summary:
     """Detect in sources.
 
@@ -94,6 +98,7 @@ def detect(
         save_masks: Write what semantic segmentation says of each pixel, as PNG.
         auto_conf: Take each class's lowest confidence from the weights.
         tiling: The tiles that images are cut into; none by default.
+        track: The tracker that gives what is found in videos identities, a name or file; None for none.
 
     Raises:
         PixelkeepError: Anything in the settings that cannot be used; nothing has been written then.
@@ -103,8 +108,9 @@ def detect(
     if save_video and not settings.get("save", True):
         raise OptionError("--save-video needs annotated copies: leave out --no-save")
     source = resolve_sources(sources)
+    tracker = tracking.check(track, source) if track else None
     given = settings.pop("weights", None)
-    weights = check_weights(given or runs.newest_weights())
+    weights = check_weights(given or runs.newest_weights(), exported=True)
     if not given:
         LOGGER.info(f"no weights given: using {weights}, trained last")
     checkpoint = load(weights)
@@ -112,7 +118,7 @@ def detect(
     task = tasks.of_model(weights)
     if task is not tasks.DETECT:
         refuse_options("detect", task.name, (tiling, WHOLE))
-        refuse("detect", task.name, {"classes": classes, "save-csv": save_csv, "conf auto": auto_conf})
+        refuse("detect", task.name, {"classes": classes, "save-csv": save_csv, "conf auto": auto_conf, "track": track})
     check_task(settings, "detect", task.name)
     if save_masks and task is not tasks.SEMANTIC:
         raise OptionError(
@@ -120,6 +126,8 @@ def detect(
         )
     if classes is not None:
         settings["classes"] = _class_numbers(classes, model.names)
+    if isinstance(model, Exported):
+        model.fit(settings, weights, tiled=tiling != WHOLE)
     tiles = tiling.resolve(checkpoint, settings)
     settings.setdefault("imgsz", tiles.imgsz if tiles else trained_size(checkpoint))
     least = _stored_confidences(checkpoint, weights, settings) if auto_conf else None
@@ -137,9 +145,13 @@ def detect(
             predictor = TiledPredictor(tiles, *given) if tiles else PREDICTORS[task.name](*given)
             if isinstance(source, str) and is_file_address(source):
                 source = [download(source, folder / PARTIAL)]
-            shown = dict(zip(model.names.values(), least, strict=True)) if least else predictor.args.conf
+            lowest = least or [settings.get("conf") or 0.0] * len(model.names)
+            tracks = tracking.follow(predictor, tracker, lowest, folder) if tracker else None
+            shown = dict(zip(model.names.values(), least, strict=True)) if least else None
+            shown = shown or settings.get("conf") or predictor.args.conf
             summary = Summary(folder, weights, task.name, confidence=shown, tile=tiles and tiles.protocol())
-            return _run(predictor, source, summary, save_json, save_csv, save_masks)
+            with tracks or nullcontext():
+                return _run(predictor, source, summary, save_json, save_csv, save_masks, tracks)
     finally:
         with suppress(OSError):
             for unused in (folder, folder.parent):
@@ -153,6 +165,7 @@ def _run(
     save_json: bool,
     save_csv: bool,
     save_masks: bool = False,
+    tracks: tracking.Tracking | None = None,
 ) -> Summary:
     """Detect in ``source``."""
     files = source if isinstance(source, list) else []
@@ -185,19 +198,20 @@ def _run(
     if summary.unreadable and not summary.images:
         file, reason = next(iter(summary.unreadable.items()))
         raise SourceError(f"source '{file}': {reason}; it may be damaged")
-    _write(summary.folder, records, save_json, save_csv)
+    _write(summary.folder, records, save_json, save_csv, tracks is not None)
     if isinstance(predictor, TiledPredictor):
         summary.seams = predictor.seams.report()
+    summary.track = tracks and tracks.report()
     summary.speed_ms = {key: round(value, 3) for key, value in (predictor.speed or {}).items()}
     return summary
 
 
-def _write(folder: Path, records: list[dict], save_json: bool, save_csv: bool) -> None:
+def _write(folder: Path, records: list[dict], save_json: bool, save_csv: bool, tracked: bool) -> None:
     """Write what was found in the forms that are asked for."""
     if save_json:
         runs.write_json(folder / "predictions.json", records)
     if save_csv:
-        write_text(folder / "predictions.csv", to_csv(records))
+        write_text(folder / "predictions.csv", to_csv(records, tracked))
 
 
 def _shown(predictor: RunPredictor, source: str | list[str]) -> Generator:

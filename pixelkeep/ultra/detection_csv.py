@@ -8,15 +8,22 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 COLUMNS = ("image_id", "file_name", "frame", "category", "score", "x1", "y1", "x2", "y2")
+IDENTITY = ("track_id",)
 
 
-def to_csv(records: Iterable[Mapping[str, Any]]) -> str:
-    """Return detections in COCO results form as CSV; a picture that is no frame of a video has no ``frame``."""
+def to_csv(records: Iterable[Mapping[str, Any]], tracked: bool = False) -> str:
+    """Return detections in COCO results form as CSV; a picture that is no frame of a video has no ``frame``.
+
+    Args:
+        records: A detection each.
+        tracked: Whether they have identities, which the last column holds then.
+    """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(COLUMNS)
+    table.writerow((*COLUMNS, *IDENTITY[: int(tracked)]))
     for record in records:
         x, y, width, height = record["bbox"]
         fields = [record.get(name, "") for name in COLUMNS[:5]]
-        table.writerow([*fields, *(round(value, 3) for value in (x, y, x + width, y + height))])
+        corners = (round(value, 3) for value in (x, y, x + width, y + height))
+        table.writerow([*fields, *corners, *(record[name] for name in IDENTITY[: int(tracked)])])
     return text.getvalue()

@@ -9,11 +9,14 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from pixelkeep.datasets.epoch_windows import MOST_EMPTY
 from pixelkeep.errors import OptionError, choices
 from pixelkeep.ultra import photometric
 
 BEST = ("AP", "AP_S", "top1", "top5", "mIoU", "pixel_accuracy")  # of all tasks
 SHRUNK = ("ignore", "background")
+SMALLEST_TILE = 32  # pixels, one cell of the deepest feature map
+OF_TILES = ("empty_tiles", "tile_visibility")
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,9 @@ class Recipe:
         zoom: Share of samples that are windows of images at full resolution about a small object, 0 to 1.
         shrunk: What becomes of objects that augmentation leaves too little of: they are ignored, or background.
         albumentations: Transforms of colour: see :func:`pixelkeep.ultra.photometric.transforms`.
+        tile: Side in pixels of the windows that large images are shown in; None to show them whole.
+        empty_tiles: Share of windows without objects, 0 to 0.9.
+        tile_visibility: Share of its area from which an object that a window cuts is learnt; below it is ignored.
     """
 
     best: str = "AP"
@@ -38,6 +44,9 @@ class Recipe:
     zoom: float = 0.0
     shrunk: str = "ignore"
     albumentations: str | list = "default"
+    tile: int | None = None
+    empty_tiles: float = 0.1
+    tile_visibility: float = 0.5
 
     @classmethod
     def of(cls, settings: dict) -> Recipe:
@@ -66,10 +75,27 @@ def check(settings: dict) -> None:
         if value is not None and not allowed(value):
             raise OptionError(f"{key}: '{value}' is not {right}")
     photometric.check(settings.get("albumentations", "none"))
+    _check_tile(settings)
+
+
+def _check_tile(settings: dict) -> None:
+    """Check that what is about windows has an effect, and that nothing given takes theirs away."""
+    if settings.get("tile") is None:
+        for key in (key for key in OF_TILES if settings.get(key) not in (None, DEFAULTS[key])):
+            raise OptionError(f"{key}: {settings[key]} has no effect without tile; give --tile 640 as well")
+        return
+    for key in (key for key in ("zoom", "rect") if settings.get(key)):
+        raise OptionError(f"{key}: {settings[key]} has no meaning in windows of --tile; leave one of them out")
+    if isinstance(settings.get("imgsz"), list):
+        raise OptionError(f"imgsz: with tile it is the side at which the network sees a tile; not {settings['imgsz']}")
 
 
 def _is_number(value: object, low: float, high: float = float("inf")) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_tile(value: object) -> bool:
+    return isinstance(value, int) and _is_number(value, SMALLEST_TILE)
 
 
 _SHARE = "between 0.0 and 1.0"
@@ -80,4 +106,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "paste": (lambda value: _is_number(value, 0, 1000) and float(value).is_integer(), "a number of copies, 0 to 1000"),
     "zoom": (lambda value: _is_number(value, 0, 1), _SHARE),
     "shrunk": (lambda value: value in SHRUNK, f"one of {choices(SHRUNK)}"),
+    "tile": (_is_tile, f"a number of pixels of at least {SMALLEST_TILE}"),
+    "empty_tiles": (lambda value: _is_number(value, 0, MOST_EMPTY), f"between 0.0 and {MOST_EMPTY}"),
+    "tile_visibility": (lambda value: _is_number(value, 0, 1), _SHARE),
 }

@@ -19,6 +19,7 @@ from ultralytics.data import loaders
 
 from pixelkeep.datasets.pixels import read_pixels
 from pixelkeep.errors import DataError, StorageError
+from pixelkeep.ultra.backends import careful
 from pixelkeep.ultra.environment import use_all_cores, warn_without_half
 from pixelkeep.ultra.whole import replaced
 from pixelkeep.writing import PARTIAL, write_bytes
@@ -99,7 +100,8 @@ class RunPredictor:
     def setup_model(self, model: Any, verbose: bool = True) -> None:
         """Load the model and take all cores on a CPU."""
         half = self.args.quantize == 16
-        super().setup_model(model, verbose)
+        with careful():
+            super().setup_model(model, verbose)
         if half and not self.model.fp16:
             warn_without_half(self.device)
         if self.device.type == "cpu":

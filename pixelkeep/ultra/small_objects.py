@@ -10,7 +10,7 @@ import numpy as np
 from ultralytics.utils import LOGGER
 
 from pixelkeep.datasets import pasting
-from pixelkeep.datasets.windows import Window, shown, window_about
+from pixelkeep.datasets.windows import LEAST, Window, shown, window_about
 from pixelkeep.ultra import ignoring
 from pixelkeep.ultra.recipe import Recipe
 
@@ -63,7 +63,7 @@ class SmallObjects:
     def _small(self, index: int) -> np.ndarray:
         """Return the corners (n, 4) of an image's objects that are small in the network's input, in its own pixels."""
         label = self.labels[index]
-        boxes = _corners(label["bboxes"], label["shape"])
+        boxes = corners_of(label["bboxes"], label["shape"])
         return boxes[(boxes[:, 2:] - boxes[:, :2]).prod(1) * self._ratio(index) ** 2 <= pasting.SMALL]
 
     def _small_in_larger(self, index: int) -> np.ndarray:
@@ -97,8 +97,8 @@ class SmallObjects:
             return label
         image = label["img"].copy()  # what is given may be kept for other samples
         shape = image.shape[:2]
-        taken = np.concatenate([_corners(part["bboxes"], shape) for part in (label, label["ignored"])])
-        own = _Source(image.copy(), label)
+        taken = np.concatenate([corners_of(part["bboxes"], shape) for part in (label, label["ignored"])])
+        own = Source(image.copy(), label)
         boxes, classes = [], []
         for _ in range(count):
             source = own if random.random() < 0.5 else self._met_before() or own
@@ -113,27 +113,29 @@ class SmallObjects:
                 taken = np.vstack([taken, [*corner, *(corner + cutting.pixels.shape[1::-1])]])
         return _with(label | {"img": image}, np.array(boxes).reshape(-1, 4), np.array(classes), self._outlined)
 
-    def _met_before(self) -> _Source | None:
+    def _met_before(self) -> Source | None:
         """Return an image that is in memory, if there is one."""
         kept = range(self.ni) if self.cache == "ram" else self.buffer
         index = random.choice(kept) if len(kept) else None
-        return None if index is None or self.ims[index] is None else _Source(self.ims[index], self.labels[index])
+        return None if index is None or self.ims[index] is None else Source(self.ims[index], self.labels[index])
 
 
-class _Source:
+class Source:
     """An image to take objects from: its pixels, and the corners of its boxes in them."""
 
     def __init__(self, image: np.ndarray, label: dict[str, Any]):
         self.image = image
         self.classes = label["cls"][:, 0]
-        self.boxes, self._others = (_corners(part["bboxes"], image.shape[:2]) for part in (label, label["ignored"]))
+        self.boxes, self._others = (corners_of(part["bboxes"], image.shape[:2]) for part in (label, label["ignored"]))
 
     def candidates(self) -> np.ndarray:
         """Return the numbers of the objects that can be copied."""
         return pasting.candidates(self.boxes, self._others, self.image.shape[:2])
 
 
-def cut_label(label: dict[str, Any], window: Window, shape: tuple[int, int], *, ignore: bool) -> dict[str, Any]:
+def cut_label(
+    label: dict[str, Any], window: Window, shape: tuple[int, int], *, ignore: bool, least: float = LEAST
+) -> dict[str, Any]:
     """Return what a window shows of an image's label: objects of which it shows too little become ignored ones.
 
     Args:
@@ -141,9 +143,11 @@ def cut_label(label: dict[str, Any], window: Window, shape: tuple[int, int], *, 
         window: Where it lies in the image.
         shape: Height and width of the image.
         ignore: False to leave out objects of which too little is shown, as background.
+        least: Share of its area from which an object is shown well enough.
     """
     parts = label, label["ignored"]
-    seen, hidden = (shown(_corners(part["bboxes"], shape), window, sliver=ignoring.VISIBLE) for part in parts)
+    boxes = (corners_of(part["bboxes"], shape) for part in parts)
+    seen, hidden = (shown(each, window, least=least, sliver=ignoring.VISIBLE) for each in boxes)
     size = np.array([window.width, window.height])
 
     def take(part: dict, boxes: np.ndarray, kept: np.ndarray) -> dict:
@@ -170,7 +174,7 @@ def _with(label: dict[str, Any], boxes: np.ndarray, classes: np.ndarray, outline
     return label | joined | {"segments": label["segments"] + corners if outlined else label["segments"]}
 
 
-def _corners(boxes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def corners_of(boxes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Return normalised xywh (n, 4) as x1 y1 x2 y2 in pixels of an image of this height and width."""
     middle, half = boxes[:, :2].astype(float), boxes[:, 2:].astype(float) / 2
     return np.hstack([middle - half, middle + half]) * np.tile(shape[::-1], 2)

@@ -9,16 +9,16 @@ from ultralytics.utils import LOGGER
 
 from pixelkeep.datasets.loading import load_split
 from pixelkeep.errors import PixelkeepError
-from pixelkeep.ultra.checkpoints import trained_size
+from pixelkeep.ultra.checkpoints import model_of, trained_size
 from pixelkeep.ultra.data import resolve_data
 
 
 def suitable_tile(checkpoint: dict, imgsz: int | None) -> tuple[int, int]:
     """Return the side of a tile in pixels of the image, and at how many pixels the network sees it, and say why.
 
-    Objects are then as large for the network as in training: the tile is as long as the longer side of the middle one
-    of the training images, which training fitted into the image size. Where the data is no longer there, a pixel of
-    the image is taken for a pixel of the network.
+    Objects are then as large for the network as in training. Of one trained in tiles that is its own scale. Else the
+    tile is as long as the longer side of the middle one of the training images, which training fitted into the image
+    size; where the data is no longer there, a pixel of the image is taken for a pixel of the network.
 
     Args:
         checkpoint: The network's.
@@ -26,6 +26,11 @@ def suitable_tile(checkpoint: dict, imgsz: int | None) -> tuple[int, int]:
     """
     trained = trained_size(checkpoint)
     trained = trained if isinstance(trained, int) else max(trained)
+    if own := getattr(model_of(checkpoint), "yaml", {}).get("tile"):
+        shown = imgsz or trained
+        tile = max(1, round(shown * own / trained))
+        LOGGER.info(f"tile auto: {tile} px, shown to the network at {shown} (trained in tiles of {own} at {trained})")
+        return tile, shown
     longer, objects = _training_images(checkpoint)
     factor = 1.0 if longer is None else longer / trained  # pixels of an image in one of the network
     shown = imgsz or trained

@@ -67,7 +67,7 @@ class TiledValidator:
         bar = TileBar()
         bar.start(len(self.split.records))
         try:
-            for path, image, reading in self._images():
+            for path, image, reading in read_ahead([record.path for record in self.split.records], self.spec):
                 start = time.perf_counter()
                 found = engine(image, bar.tile)
                 self._collect(found, self._numbers[str(path)])
@@ -101,28 +101,39 @@ class TiledValidator:
             predictor.model, self.tiles, suppress, tiles_a_batch(self._overrides.get("batch"), self.device)
         )
 
-    def _images(self) -> Iterator[tuple[Path, np.ndarray, float]]:
-        """Give each image and the seconds that reading it took; the next is read while one is looked at."""
-
-        def read(path: Path) -> tuple[Path, np.ndarray, float]:
-            start = time.perf_counter()
-            return path, read_pixels(path, self.spec.channels, self.spec.stretch), time.perf_counter() - start
-
-        paths = [record.path for record in self.split.records]
-        with ThreadPoolExecutor(1) as reader:
-            coming = reader.submit(read, paths[0])
-            for following in [*paths[1:], None]:
-                item = coming.result()
-                if following is not None:
-                    coming = reader.submit(read, following)
-                yield item
-
     def _collect(self, found: Merged, number: int) -> None:
-        """Keep the best detections of an image: rows of image, category, x1, y1, x2, y2, score."""
-        most = self.args.max_det
+        """Keep the best detections of an image."""
         self.seams += found.seams
-        classes = found.classes[:most].cpu() * (not self.args.single_cls)
-        categories = self._category_ids[classes].to(found.scores)
-        columns: list[Any] = [torch.full_like(found.scores[:most], number)[:, None], categories[:, None]]
-        rows = torch.cat([*columns, found.boxes[:most], found.scores[:most, None]], 1)
-        self._collected.append(rows.double().cpu().numpy())
+        self._collected.append(best_rows(found, number, self._category_ids, self.args))
+
+
+def read_ahead(paths: list[Path], spec: DatasetSpec) -> Iterator[tuple[Path, np.ndarray, float]]:
+    """Give each image and the seconds that reading it took; the next is read while one is looked at."""
+
+    def read(path: Path) -> tuple[Path, np.ndarray, float]:
+        start = time.perf_counter()
+        return path, read_pixels(path, spec.channels, spec.stretch), time.perf_counter() - start
+
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(read, paths[0])
+        for following in [*paths[1:], None]:
+            item = coming.result()
+            if following is not None:
+                coming = reader.submit(read, following)
+            yield item
+
+
+def best_rows(found: Merged, number: int, category_ids: torch.Tensor, args: Any) -> np.ndarray:
+    """Return the best detections of an image: (n, 7) rows of image, category, x1, y1, x2, y2, score.
+
+    Args:
+        found: What is in the image.
+        number: Of the image.
+        category_ids: Category by class number.
+        args: Ultralytics' settings; ``max_det`` and ``single_cls`` count.
+    """
+    most = args.max_det
+    classes = found.classes[:most].cpu() * (not args.single_cls)
+    scores, boxes = (part[:most].double().cpu() for part in (found.scores, found.boxes))
+    columns = torch.full_like(scores, number), category_ids[classes].double()
+    return torch.cat([torch.stack(columns, 1), boxes, scores[:, None]], 1).numpy()

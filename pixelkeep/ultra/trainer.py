@@ -11,11 +11,13 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from pixelkeep.ultra import distributed
 from pixelkeep.ultra.conversion_models import adapted
-from pixelkeep.ultra.dataset import build_dataset
+from pixelkeep.ultra.dataset import Dataset, build_dataset
 from pixelkeep.ultra.loss import ignoring
 from pixelkeep.ultra.run_trainer import RunTrainer
 from pixelkeep.ultra.tally import Tally, summary
+from pixelkeep.ultra.tiled_epochs import TiledEpochs
 from pixelkeep.ultra.validator import COLUMNS, Validator
+from pixelkeep.ultra.window_dataset import WindowDataset, name_windows
 
 
 class Trainer(RunTrainer, DetectionTrainer):
@@ -41,30 +43,52 @@ class Trainer(RunTrainer, DetectionTrainer):
         stride = max(int(unwrap_model(self.model).stride.max()), 32)
         if self.rectangle:
             self.rectangle = check_imgsz(self.rectangle, stride)
-        return build_dataset(
-            self._as_given(), batch, self.data, train=mode == "train", stride=stride, recipe=self.recipe
-        )
+        args, train = self._as_given(), mode == "train"
+        in_tiles = self.recipe.tile is not None
+        if in_tiles and not train:
+            args.cache = False  # of this dataset the records are used alone
+        kind = WindowDataset if in_tiles and train else Dataset
+        return build_dataset(args, batch, self.data, train=train, stride=stride, recipe=self.recipe, kind=kind)
+
+    def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train"):
+        """Build the loader of one split."""
+        loader = super().get_dataloader(dataset_path, batch_size, rank, mode)
+        if isinstance(loader.dataset, WindowDataset):
+            name_windows(loader)
+        return loader
+
+    def _close_dataloader_mosaic(self) -> None:
+        super()._close_dataloader_mosaic()
+        self._begin_windows()
+
+    def _begin_windows(self) -> None:
+        """Let windows go on with this epoch: the loader begins anew, and what it has read ahead is dropped."""
+        if isinstance(self.train_loader.dataset, WindowDataset):
+            self.train_loader.sampler.begin(self.epoch)
+            self.train_loader.reset()
 
     def set_model_attributes(self) -> None:
         """Attach to the model what detection needs to know of the data."""
         super().set_model_attributes()
         self.model.yaml["stretch"] = self.data.get("stretch")  # the pixels' own: see pixelkeep.datasets.pixels
+        self.model.yaml.pop("tile", None)  # of what it was trained from
+        if self.recipe.tile is not None:
+            self.model.yaml["tile"] = self.recipe.tile  # for --tile auto
 
     def get_validator(self) -> Validator:
         """Return the validator that training uses after each epoch."""
-        return Validator(
-            self.test_loader,
-            save_dir=self.save_dir,
-            args=self._as_given(),
-            _callbacks=self.callbacks,
-            best=self.best_by,
-            limit=self.limit,
-        )
+        own = {"save_dir": self.save_dir, "args": self._as_given(), "_callbacks": self.callbacks}
+        own |= {"best": self.best_by, "limit": self.limit}
+        if self.recipe.tile is not None:
+            return TiledEpochs(self.test_loader, tile=self.recipe.tile, **own)
+        return Validator(self.test_loader, **own)
 
     def run_callbacks(self, event: str) -> None:
         """Run the callbacks of an event, which every process meets."""
         if event == "on_train_epoch_start":
             self.tally = Tally()
+            if self.epoch == self.start_epoch:
+                self._begin_windows()
         elif event == "on_train_epoch_end":
             self.tally.gather()
         super().run_callbacks(event)

@@ -8,25 +8,29 @@ from typing import Any
 from ultralytics.cfg import get_cfg
 from ultralytics.utils import LOGGER
 
+from pixelkeep.datasets.loading import load_split
 from pixelkeep.datasets.problems import Problems
 from pixelkeep.datasets.spec import read_mapping
 from pixelkeep.errors import OptionError, WeightsError
 from pixelkeep.evaluation import Result
 from pixelkeep.evaluation.label_result import LabelResult
 from pixelkeep.ultra import distributed, runs, tasks
-from pixelkeep.ultra.checkpoints import check_weights, forget, load, model_of
+from pixelkeep.ultra.checkpoints import check_weights, forget, load, model_of, trained_size
 from pixelkeep.ultra.conversion_models import adapted
-from pixelkeep.ultra.data import list_problems
+from pixelkeep.ultra.data import list_problems, told
 from pixelkeep.ultra.definitions import check_model, resolve_model
 from pixelkeep.ultra.recipe import Recipe
 from pixelkeep.ultra.run_trainer import nominal_batch, strip_whole
 from pixelkeep.ultra.scope import VALIDATION
 from pixelkeep.ultra.settings import check, check_task, for_ultralytics
 from pixelkeep.ultra.tasks import Task
+from pixelkeep.ultra.tiled import Request
 from pixelkeep.ultra.validation import validate
+from pixelkeep.ultra.window_dataset import count_windows
 
 DEFAULT_MODEL = "yolov5-spd-n"
 PLACE = ("project", "name", "exist_ok")  # settings that say where the run folder is
+STRIDE = 32  # of nearly all networks; the trainer rounds the image size for those of others
 MACHINE = ("device", "workers")  # settings that belong to the machine, not to the run
 
 
@@ -74,17 +78,33 @@ def _check(settings: dict) -> tuple[Task, Any, dict, list[Problems]]:
     task = tasks.of_model(model)
     check_task(settings, "train", task.name)
     task.best_of(settings)
-    if task.imgsz:
-        settings.setdefault("imgsz", task.imgsz)
+    tile = _whole_cells(settings)
+    if tile or task.imgsz:
+        settings.setdefault("imgsz", tile or task.imgsz)
     spec = task.resolve(settings.get("data"), settings.pop("path", None))
     definition = check_model(model, spec.channels, task.name)
     if isinstance(weights, str):
         adapted(model_of(load(Path(weights))), definition, verbose=False)  # says now what would not fit
-    splits = [task.read(spec, split, settings.get("imgsz", 640)) for split in ("train", "val")]
+    size = settings.get("imgsz", 640)
+    splits = [told(load_split, spec, s) if tile else task.read(spec, s, size) for s in ("train", "val")]
     task.require(*splits, settings, spec)
-    settings.setdefault("nbs", nominal_batch(len(splits[0].records), settings.get("batch", 16)))
+    settings.setdefault("nbs", nominal_batch(_samples(splits[0].records, settings), settings.get("batch", 16)))
     settings.update(model=str(model), data=str(task.write(spec)))
     return task, spec, definition, [split.problems for split in splits]
+
+
+def _whole_cells(settings: dict) -> int | None:
+    """Return the side of the windows to train on; where they are not resized, whole cells of the network."""
+    tile = settings.get("tile")
+    if tile and settings.get("imgsz") is None and (rounded := -(-tile // STRIDE) * STRIDE) != tile:
+        LOGGER.warning(f"tile {tile} is no multiple of {STRIDE}: using {rounded}")
+        tile = settings["tile"] = rounded
+    return tile
+
+
+def _samples(records: list, settings: dict) -> int:
+    """Return how many samples an epoch has."""
+    return count_windows(records, Recipe.of(settings)) if settings.get("tile") else len(records)
 
 
 def _open_run(settings: dict, spec: Any, definition: dict, problems: list[Problems]) -> Path:
@@ -170,7 +190,10 @@ def _finish(folder: Path, settings: dict) -> tuple[Result | LabelResult, Path]:
     chosen = {key: settings[key] for key in ("batch", *MACHINE, *VALIDATION) if key in settings}
     if chosen.get("batch") == -1:  # what fits a GPU in training
         del chosen["batch"]
-    result, _ = validate({**chosen, "weights": str(best), "data": settings["data"], "plots": False}, folder=folder)
+    chosen |= {"weights": str(best), "data": settings["data"], "plots": False}
+    if tile := settings.get("tile"):
+        chosen["imgsz"] = trained_size(load(best))
+    result, _ = validate(chosen, folder=folder, tiling=Request(tile=tile))
     return result, folder
 
 
