@@ -39,6 +39,7 @@ def test_wheel__holds_the_assets_and_nothing_else_at_the_top(wheel):
     for kind in ("models", "configs", "data", "weights"):
         expected = {p.name for p in (ROOT / kind).iterdir() if p.suffix in {".yaml", ".md"}}
         assert expected <= {Path(n).name for n in names if n.startswith(f"pixelkeep/_assets/{kind}/")}
+    assert "pixelkeep/_assets/configs/trackers/small-objects.yaml" in names
     python = {str(p.relative_to(ROOT)) for p in (ROOT / "pixelkeep").rglob("*.py")}
     assert python <= set(names)
 
