@@ -12,14 +12,16 @@ import time
 import traceback
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from ultralytics.cfg import DEFAULT_CFG_DICT
 from ultralytics.utils import LOGGER
 
 from pixelkeep.datasets.spec import DatasetSpec
-from pixelkeep.errors import OptionError, PixelkeepError, StorageError, choices
+from pixelkeep.errors import OptionError, PixelkeepError, StorageError, choices, storage_error
 from pixelkeep.experiments.arms import require_baseline
 from pixelkeep.experiments.equal import Equal, find_equal, model_file, require_kind
 from pixelkeep.experiments.identity import identify, place, sha
@@ -161,11 +163,17 @@ def train_missing(grid: Grid) -> dict[Cell, str]:
     failed, timer = {}, _Timer(missing)
     try:
         for cell, left in timer:
-            verb = "going on with" if cell.interrupted else "training"
-            LOGGER.info(f"\n{grid.cells.index(cell) + 1}/{len(grid.cells)}  {verb} {cell}{left}")
-            if reason := _train(cell, grid.settings):
+            with _hold(cell) as held:
+                if cell.done:  # by another process, since this one began
+                    continue
+                reason = None if held else "another process is training it"
+                if held:
+                    verb = "going on with" if cell.interrupted else "training"
+                    LOGGER.info(f"\n{grid.cells.index(cell) + 1}/{len(grid.cells)}  {verb} {cell}{left}")
+                    reason = _train(cell, grid.settings)
+            if reason:
                 failed[cell] = reason
-                LOGGER.error(f"{cell} failed: {reason}")
+                LOGGER.error(f"{cell} {'failed' if held else 'is left out'}: {reason}")
     except KeyboardInterrupt:
         done = [str(cell) for cell in grid.cells if cell.done]
         LOGGER.info(
@@ -173,6 +181,25 @@ def train_missing(grid: Grid) -> dict[Cell, str]:
         )
         raise
     return failed
+
+
+@contextmanager
+def _hold(cell: Cell) -> Iterator[bool]:
+    """Keep other processes from a cell; yield whether none is at it already. The system lets go of it at any end."""
+    lock = FileLock(cell.folder.with_name(f".{cell.folder.name}.lock"), timeout=0)
+    try:
+        cell.folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        pass
+    except OSError as error:
+        if told := storage_error(error, cell.folder):
+            raise told from error
+        raise
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()
 
 
 def _train(cell: Cell, settings: dict) -> str | None:

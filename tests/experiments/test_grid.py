@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from pixelkeep.datasets.demo import write_demo
 from pixelkeep.errors import DataError, OptionError, PixelkeepError, StorageError
@@ -129,6 +130,32 @@ def test_failure__is_named_and_the_others_go_on(training, settings, caplog, erro
     training.trained.clear()
     assert train_missing(plan(MODELS, 2, settings)) == {}  # the same command tries again
     assert names(training.trained) == ["yolov5-n seed0"] and not (cell.folder / "error.txt").exists()
+
+
+def test_train__two_processes_share_the_work(training, settings, caplog):
+    """A cell that another process holds is left to it and told as missing; once let go of, it is trained."""
+    grid = plan(MODELS, 1, settings)
+    first = grid.cells[0]
+    first.folder.parent.mkdir(parents=True)
+    with FileLock(first.folder.with_name(f".{first.folder.name}.lock")):
+        assert train_missing(grid) == {first: "another process is training it"}
+    assert [cell.done for cell in grid.cells] == [False, True]
+    assert f"{first} is left out: another process is training it" in caplog.text
+    assert train_missing(grid) == {} and first.done
+
+
+def test_train__what_another_process_has_done_meanwhile(training, settings, monkeypatch):
+    """A cell that became done after this process began is not trained again."""
+    grid = plan(MODELS, 1, settings)
+    first, second = grid.cells
+
+    def both(values: dict) -> None:
+        training.train(values)
+        training._finish(second.folder)
+
+    monkeypatch.setattr(grids.training, "train", both)
+    assert train_missing(grid) == {} and first.done and second.done
+    assert len(training.trained) == 1
 
 
 def test_failure__of_the_disk_ends_all(training, settings):
