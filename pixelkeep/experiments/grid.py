@@ -171,6 +171,7 @@ def train_missing(grid: Grid) -> dict[Cell, str]:
                     verb = "going on with" if cell.interrupted else "training"
                     LOGGER.info(f"\n{grid.cells.index(cell) + 1}/{len(grid.cells)}  {verb} {cell}{left}")
                     reason = _train(cell, grid.settings)
+                    timer.took(cell)
             if reason:
                 failed[cell] = reason
                 LOGGER.error(f"{cell} {'failed' if held else 'is left out'}: {reason}")
@@ -235,13 +236,17 @@ class _Timer:
     def __init__(self, cells: list[Cell]) -> None:
         self._cells = cells
         self._seen: dict[str, list[float]] = defaultdict(list)
+        self._start = 0.0
 
     def __iter__(self) -> Iterator[tuple[Cell, str]]:
         for index, cell in enumerate(self._cells):
             left = sum(map(self._expected, self._cells[index:]))
-            start = time.monotonic()
-            yield cell, f", about {duration(left)} left" if index else ""
-            self._seen[cell.arm].append(time.monotonic() - start)
+            self._start = time.monotonic()
+            yield cell, f", about {duration(left)} left" if index and left else ""
+
+    def took(self, cell: Cell) -> None:
+        """Note that the cell has been trained since it was yielded; others hold those that have not."""
+        self._seen[cell.arm].append(time.monotonic() - self._start)
 
     def _expected(self, cell: Cell) -> float:
         seconds = self._seen.get(cell.arm) or [taken for each in self._seen.values() for taken in each]

@@ -275,12 +275,15 @@ def test_timer__means_of_the_arms_seen(monkeypatch):
     now = 0.0
     monkeypatch.setattr(grids.time, "monotonic", lambda: now)
     told = []
-    for cell, left in grids._Timer([Cell(arm, arm, seed, Path()) for seed in (0, 1) for arm in "ab"]):
+    timer = grids._Timer([Cell(arm, arm, seed, Path()) for seed in (0, 1) for arm in "ab"])
+    for cell, left in timer:
         told.append(left)
         now += {"a": 600, "b": 1800}[cell.arm]
+        timer.took(cell)
     # known is a: three of 10 min; then a and b: 10 + 30 min; then b alone
     assert told == ["", ", about 30 min left", ", about 40 min left", ", about 30 min left"]
     assert [duration(seconds) for seconds in (89, 120, 7200)] == ["89 s", "2 min", "2.0 h"]
+    assert {left for _, left in grids._Timer([Cell("a", "a", seed, Path()) for seed in (0, 1)])} == {""}  # others' work
 
 
 def test_identity__is_written_as_json(settings):
