@@ -32,6 +32,7 @@ CACHES = {  # of others, inside our own cache folder unless the user has named o
     "TRITON_CACHE_DIR": "triton",
     "CUDA_CACHE_PATH": "cuda",
 }
+TALKATIVE = "openvino_telemetry"  # OpenVINO's converter tells its makers of each use, and does without it
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # names and values from glibc's malloc.h
 
 
@@ -39,6 +40,7 @@ def prepare() -> None:
     """Set the process up for a command. Call it before Ultralytics, torch or albumentations are imported."""
     os.environ.setdefault("PIXELKEEP_DATASETS_DIR", _users_datasets_dir())
     os.environ.update(VARIABLES)
+    sys.modules[TALKATIVE] = None  # importing it fails as if it were not installed
     for variable, name in CACHES.items():
         os.environ.setdefault(variable, str(assets.home() / name))
     config = assets.home() / "ultralytics"

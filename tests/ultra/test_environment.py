@@ -58,3 +58,16 @@ def test_datasets_dir__damaged_settings(monkeypatch, tmp_path, text):
     (tmp_path / "Ultralytics").mkdir()
     (tmp_path / "Ultralytics" / "settings.json").write_text(text)
     assert environment._users_datasets_dir() == ""
+
+
+def test_openvino__tells_nobody(tmp_path):
+    """OpenVINO's converter, which reports each conversion to its makers, gets a stub in place of what would send it."""
+    pytest.importorskip("openvino")
+    code = (
+        "from pixelkeep.ultra.environment import prepare\nprepare()\n"
+        "from openvino.tools.ovc import convert_impl, telemetry_utils\n"
+        "print(convert_impl.tm.__name__, telemetry_utils.tm.__name__)"
+    )
+    kept = {**os.environ, "PIXELKEEP_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=kept, check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["openvino.tools.ovc.telemetry_stub"] * 2
