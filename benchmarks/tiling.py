@@ -52,7 +52,7 @@ class Scene:
 
 def stitch(data: str, path: str | None, size: tuple[int, int], count: int) -> Scene:
     """Return images of ``size`` (width, height), whole images of the data side by side on grey."""
-    from pixelkeep.ultra.data import resolve_data
+    from pixelkeep.ultra.data.resolving import resolve_data
 
     spec = resolve_data(data, path)
     records = load_split(spec, "val").records

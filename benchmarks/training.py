@@ -23,7 +23,7 @@ from pathlib import Path
 SETTINGS = {"imgsz": 256, "batch": 8, "nbs": 8, "optimizer": "AdamW", "lr0": 0.002, "plots": False, "seed": 0}
 STOCK = "from ultralytics.cfg import entrypoint; import sys; sys.argv = ['yolo', *sys.argv[1:]]; entrypoint()"
 OURS = "from pixelkeep.cli.main import run; run()"
-NO_ALLOCATOR = "from pixelkeep.ultra import environment; environment.keep_large_buffers = lambda: False; " + OURS
+NO_ALLOCATOR = "from pixelkeep.ultra.running import environment as e; e.keep_large_buffers = lambda: False; " + OURS
 
 
 def demo_yaml() -> Path:

@@ -7,16 +7,16 @@ Ultralytics is imported (or at once, if it already is). The public functions bel
 from importlib import import_module
 from typing import Any
 
-from pixelkeep.ultra import hook
+from pixelkeep.ultra.network import hook
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "TiledDetector": "pixelkeep.ultra.tiled_detector",
+    "TiledDetector": "pixelkeep.ultra.tiled.detector",
     "compare": "pixelkeep.experiments.compare",
-    "convert_model": "pixelkeep.ultra.conversion_models",
+    "convert_model": "pixelkeep.ultra.conversion.models",
     "evaluate": "pixelkeep.evaluation",
-    "register": "pixelkeep.ultra.registry",
+    "register": "pixelkeep.ultra.network.registry",
 }
 __all__ = ["__version__", *sorted(_PUBLIC)]
 

@@ -34,9 +34,9 @@ def main() -> None:
     with session(), tempfile.TemporaryDirectory() as folder:
         import torch
 
-        from pixelkeep.ultra.checkpoints import load, model_of
-        from pixelkeep.ultra.conversion_fit import read_images
-        from pixelkeep.ultra.conversion_models import convert_model
+        from pixelkeep.ultra.conversion.fit import read_images
+        from pixelkeep.ultra.conversion.models import convert_model
+        from pixelkeep.ultra.weights.checkpoints import load, model_of
 
         def output(model, x):
             model.model[-1].end2end = False  # of all boxes, not of the best

@@ -17,7 +17,8 @@ LEAST_LOSS = 0.30  # share of AP_S that half the image size must cost
 
 def main() -> int:
     with session():
-        from pixelkeep.ultra import settings, training
+        from pixelkeep.ultra.commands import training
+        from pixelkeep.ultra.running import settings
 
         recipe = settings.load_recipe("demo")
         expected, imgsz = recipe["expected"], recipe["imgsz"]

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import yaml
 
-from pixelkeep.ultra.names import stock_yaml
+from pixelkeep.ultra.network.names import stock_yaml
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 FAMILIES = {

@@ -33,9 +33,9 @@ ROWS, SCALE = 2, 0.7  # of the contact sheets, rows that are shown and how large
 
 def main() -> int:
     with session():
-        from pixelkeep.ultra.analysis import Analysis
-        from pixelkeep.ultra.data import resolve_data
-        from pixelkeep.ultra.validation import validate
+        from pixelkeep.ultra.commands.analysis import Analysis
+        from pixelkeep.ultra.commands.validation import validate
+        from pixelkeep.ultra.data.resolving import resolve_data
 
         demo = resolve_data("demo").file
         shutil.rmtree(RUNS, ignore_errors=True)

@@ -45,8 +45,9 @@ def arguments() -> argparse.Namespace:
 
 def source(options: argparse.Namespace, shared: dict) -> Path:
     """Return the checkpoint to start from; train it, or go on with it, where there is none."""
-    from pixelkeep.ultra import runs, training
-    from pixelkeep.ultra.settings import merge
+    from pixelkeep.ultra.commands import training
+    from pixelkeep.ultra.running import runs
+    from pixelkeep.ultra.running.settings import merge
 
     if options.checkpoint is not None:
         return options.checkpoint

@@ -87,7 +87,8 @@ def write_data(spec: DatasetSpec, options: argparse.Namespace, seed: int, arm: s
 
 def measure(data: Path, base: dict, folder: Path) -> float:
     """Return AP_S of one training: read where it is done, else after the training, or the rest of one cut off."""
-    from pixelkeep.ultra import settings, training
+    from pixelkeep.ultra.commands import training
+    from pixelkeep.ultra.running import settings
 
     metrics = folder / "metrics.json"
     if not metrics.is_file():
@@ -115,8 +116,8 @@ def table(found: dict[int, dict[str, float]]) -> str:
 def main() -> int:
     options = arguments()
     with session():
-        from pixelkeep.ultra import settings
-        from pixelkeep.ultra.data import resolve_data
+        from pixelkeep.ultra.data.resolving import resolve_data
+        from pixelkeep.ultra.running import settings
 
         recipe = settings.load_recipe(RECIPE)
         changes = {key: getattr(options, key) for key in ("model", "imgsz", "epochs")}

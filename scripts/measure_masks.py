@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pixelkeep.ultra import environment  # noqa: E402
+from pixelkeep.ultra.running import environment  # noqa: E402
 
 environment.prepare()  # before Ultralytics is imported
 
@@ -31,8 +31,8 @@ from pixelkeep.blocks import ObjectMask  # noqa: E402
 from pixelkeep.blocks.object_mask import covered  # noqa: E402
 from pixelkeep.datasets.demo import write_demo  # noqa: E402
 from pixelkeep.datasets.spec import load_spec  # noqa: E402
-from pixelkeep.ultra.data import write_resolved  # noqa: E402
-from pixelkeep.ultra.trainer import Trainer  # noqa: E402
+from pixelkeep.ultra.data.resolving import write_resolved  # noqa: E402
+from pixelkeep.ultra.trainers.boxes import Trainer  # noqa: E402
 
 BATCH, IMAGES = 4, 32
 

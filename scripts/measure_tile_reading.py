@@ -36,8 +36,8 @@ def build(folder: Path, options: argparse.Namespace) -> list:
 
     from pixelkeep.datasets.record import ImageRecord
     from pixelkeep.datasets.spec import DatasetSpec
-    from pixelkeep.ultra.recipe import Recipe
-    from pixelkeep.ultra.window_dataset import WindowDataset
+    from pixelkeep.ultra.data.window_dataset import WindowDataset
+    from pixelkeep.ultra.running.recipe import Recipe
 
     rng, (width, height), records = np.random.default_rng(0), options.size, []
     for number in range(IMAGES):
@@ -57,7 +57,7 @@ def main() -> int:
     options = arguments()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["PIXELKEEP_HOME"] = folder
-        from pixelkeep.ultra import environment
+        from pixelkeep.ultra.running import environment
 
         environment.prepare()
         datasets, times = build(Path(folder), options), []

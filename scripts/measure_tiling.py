@@ -103,8 +103,9 @@ def write_mosaics(spec: DatasetSpec, options: argparse.Namespace) -> Path:
 
 def measure(data: Path, weights: str, name: str, options: argparse.Namespace, **tiles) -> dict:
     """Return the figures of one validation, read where it is done."""
-    from pixelkeep.ultra import settings, validation
-    from pixelkeep.ultra.tiled import Request
+    from pixelkeep.ultra.commands import validation
+    from pixelkeep.ultra.running import settings
+    from pixelkeep.ultra.tiled.images import Request
 
     weights = Path(weights).resolve()
     folder = options.project / data.parent.name / f"{weights.parent.parent.name}-{weights.stem}" / name
@@ -119,7 +120,7 @@ def measure(data: Path, weights: str, name: str, options: argparse.Namespace, **
 def main() -> int:
     options = arguments()
     with session():
-        from pixelkeep.ultra.data import resolve_data
+        from pixelkeep.ultra.data.resolving import resolve_data
 
         data = write_mosaics(resolve_data(options.data, options.path, needs=(options.split,)), options)
         found = {f"whole, at {options.imgsz}": measure(data, options.weights, f"whole{options.imgsz}", options)}

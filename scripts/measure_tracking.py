@@ -19,13 +19,13 @@ from dataclasses import replace
 import numpy as np
 from scipy.stats import t as student
 
-from pixelkeep.ultra import environment
+from pixelkeep.ultra.running import environment
 
 environment.prepare()
 
 from pixelkeep.datasets.moving import PERFECT, Detector, Motion, Moving  # noqa: E402
-from pixelkeep.ultra.tracker import Tracker  # noqa: E402
-from pixelkeep.ultra.tracker_config import load_tracker  # noqa: E402
+from pixelkeep.ultra.tracking.config import load_tracker  # noqa: E402
+from pixelkeep.ultra.tracking.tracker import Tracker  # noqa: E402
 
 BASE = Motion()
 SCENES = {

@@ -12,7 +12,7 @@ import pytest
 _HOME = Path(tempfile.mkdtemp(prefix="pixelkeep-tests-"))
 os.environ.update(PIXELKEEP_HOME=str(_HOME / "home"), COLUMNS="80")
 
-from pixelkeep.ultra import environment  # noqa: E402
+from pixelkeep.ultra.running import environment  # noqa: E402
 
 environment.prepare()  # before any test imports Ultralytics
 

@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 from pixelkeep.cli.main import run
 from pixelkeep.datasets.demo import write_demo
 from pixelkeep.evaluation import Result
-from pixelkeep.ultra.settings import merge
+from pixelkeep.ultra.running.settings import merge
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--imgsz", "96", "--batch", "4", "--set", "plots=false", "--set", "optimizer=AdamW", "--set", "mosaic=0"]

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from pixelkeep.cli.main import run
-from pixelkeep.ultra.settings import load_recipe
+from pixelkeep.ultra.running.settings import load_recipe
 
 
 @pytest.mark.slow

@@ -15,10 +15,10 @@ import yaml
 
 from pixelkeep.cli.main import run
 from pixelkeep.datasets.demo_labels import NAMES, write_class_demo, write_mask_demo
-from pixelkeep.ultra.class_trainer import ClassTrainer
-from pixelkeep.ultra.mask_dataset import MaskDataset
-from pixelkeep.ultra.mask_trainer import MaskTrainer
-from pixelkeep.ultra.recipe import Recipe
+from pixelkeep.ultra.data.mask_dataset import MaskDataset
+from pixelkeep.ultra.running.recipe import Recipe
+from pixelkeep.ultra.trainers.classes import ClassTrainer
+from pixelkeep.ultra.trainers.masks import MaskTrainer
 
 TINY = ["--batch", "4", "--set", "plots=false", "--optimizer", "AdamW"]
 MODELS = {
@@ -198,7 +198,7 @@ def test_masks__counted_at_the_original_size_as_ultralytics_at_that_size(data, t
         recipe=Recipe(best="mIoU"),
     )  # fmt: skip
     trainer.train()
-    from pixelkeep.ultra.mask_validator import MaskValidator
+    from pixelkeep.ultra.validators.masks import MaskValidator
 
     arguments = {"model": str(trainer.best), "data": trainer.args.data, "imgsz": 256, "mode": "val", "plots": False}
     validator = MaskValidator(args=arguments, save_dir=tmp_path / "val")
@@ -212,6 +212,6 @@ def test_masks__counted_at_the_original_size_as_ultralytics_at_that_size(data, t
 
 
 def resolved(path: Path) -> Path:
-    from pixelkeep.ultra.label_data import resolve_masks, write_masks
+    from pixelkeep.ultra.data.label_data import resolve_masks, write_masks
 
     return write_masks(resolve_masks(str(path)))

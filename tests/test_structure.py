@@ -24,6 +24,24 @@ LAYERS = (
     {"blocks", "assets", "errors", "writing"},
 )
 
+# The same inside ultra/. heads.py stays at the path that checkpoints hold.
+ULTRA_LAYERS = (
+    "export",
+    "doctor",
+    "commands",
+    "trainers",
+    "tracking",
+    "tiled",
+    "predictors",
+    "validators",
+    "conversion",
+    "data",
+    "costs",
+    "weights",
+    "running",
+    "network",
+)
+
 
 def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
@@ -59,6 +77,22 @@ def test_imports__point_one_way(path):
         if name.startswith("pixelkeep.") and name.split(".")[1] in set().union(*LAYERS):
             other = name.split(".")[1]
             assert other == own or rank(other) > rank(own), f"{path.name} imports {name}"
+
+
+def ultra_imports(path: Path) -> set[str]:
+    """Return the parts of ultra/ that one of its modules imports, relatively or by full name."""
+    names = {
+        n.removeprefix("pixelkeep.ultra.").split(".")[0] for n in imports(path) if n.startswith("pixelkeep.ultra.")
+    }
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return names | {n.module.split(".")[0] for n in nodes if isinstance(n, ast.ImportFrom) and n.level == 2}
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "ultra").glob("*/*.py")), ids=lambda p: "/".join(p.parts[-2:]))
+def test_ultra__imports_point_one_way(path):
+    """A part of ultra/ imports itself and the parts below."""
+    below = {*ULTRA_LAYERS[ULTRA_LAYERS.index(path.parent.name) :], "heads"}
+    assert ultra_imports(path) <= below
 
 
 def run_python(code: str, cwd: Path) -> str:

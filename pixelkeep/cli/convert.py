@@ -42,7 +42,7 @@ def convert(
     with session(verbose):
         from pixelkeep.datasets.convert import Division
         from pixelkeep.report.tables import text_table
-        from pixelkeep.ultra.conversion import convert_data
+        from pixelkeep.ultra.data.converting import convert_data
 
         division = None if split is None else Division(split, seed or 0, group)
         outcome = convert_data(source, to, Path(output), link=link, division=division, assignments=set_)

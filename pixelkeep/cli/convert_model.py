@@ -35,7 +35,7 @@ def convert_model(
     """
     with session(verbose):
         from pixelkeep.report.conversion import conversion_table
-        from pixelkeep.ultra.conversion_models import convert_model as convert
+        from pixelkeep.ultra.conversion.models import convert_model as convert
 
         report = convert(source, to, Path(output), data=data, fit=fit, noise=noise)
     if json:

@@ -116,8 +116,9 @@ def detect(
     flags |= dict(project=project, name=name, exist_ok=exist_ok, verbose=verbose)
     with session(verbose):
         from pixelkeep.report.tables import detection_lines
-        from pixelkeep.ultra import detection, settings
-        from pixelkeep.ultra.tiled import Request
+        from pixelkeep.ultra.commands import detection
+        from pixelkeep.ultra.running import settings
+        from pixelkeep.ultra.tiled.images import Request
 
         flags |= settings.half_precision() if half else {}
         merged = settings.merge(flags, command="detect", assignments=set_)

@@ -41,8 +41,8 @@ def doctor(
     """Say what is wrong with a dataset, and which image size, tiles and head it asks for."""
     with session(verbose):
         from pixelkeep.report.doctor import doctor_text
-        from pixelkeep.ultra.doctor import examine
-        from pixelkeep.ultra.settings import dataset_folder
+        from pixelkeep.ultra.doctor.document import examine
+        from pixelkeep.ultra.running.settings import dataset_folder
 
         document, folder = examine(
             data=data,

@@ -38,7 +38,7 @@ def export(
     """Write a detector for another runtime, folded; run it there, and keep it if it computes the same."""
     with session(verbose):
         from pixelkeep.report.export import export_table
-        from pixelkeep.ultra import export as exporting
+        from pixelkeep.ultra.export import exporting
 
         request = exporting.Request(
             weights=weights,

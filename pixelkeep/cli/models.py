@@ -21,7 +21,7 @@ def models(
         from rich.progress import track
 
         from pixelkeep.report.tables import models_table
-        from pixelkeep.ultra import catalogue
+        from pixelkeep.ultra.costs import catalogue
 
         selected = catalogue.select(pattern)
         entries = list(track(catalogue.entries(selected), description="Counting", total=len(selected), transient=True))

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 
 from pixelkeep.errors import OptionError
-from pixelkeep.ultra import environment
+from pixelkeep.ultra.running import environment
 
 
 @contextlib.contextmanager
@@ -28,7 +28,7 @@ def session(verbose: bool = False, *, several: bool = False) -> Iterator[None]:
     environment.prepare()
     with contextlib.redirect_stdout(sys.stderr):
         _import_ultralytics()
-        from pixelkeep.ultra import console, distributed
+        from pixelkeep.ultra.running import console, distributed
 
         if not several and distributed.rank() != -1:
             raise OptionError("only 'train' works in several processes; start this command once, without torchrun")

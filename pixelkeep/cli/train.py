@@ -117,7 +117,8 @@ def train(
     flags |= dict(tile=tile, freeze=freeze, cache=cache, project=project, name=name, exist_ok=exist_ok)
     with session(verbose, several=True):
         from pixelkeep.report.label_tables import task_table
-        from pixelkeep.ultra import settings, training
+        from pixelkeep.ultra.commands import training
+        from pixelkeep.ultra.running import settings
 
         if resume or run:
             result, folder = training.resume(run, flags, requested=resume, assignments=set_)

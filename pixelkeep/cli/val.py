@@ -122,8 +122,9 @@ def val(
         from pixelkeep.evaluation.operating import Objective
         from pixelkeep.report.findings import findings
         from pixelkeep.report.label_tables import task_table
-        from pixelkeep.ultra import analysis, settings, validation
-        from pixelkeep.ultra.tiled import Request
+        from pixelkeep.ultra.commands import analysis, validation
+        from pixelkeep.ultra.running import settings
+        from pixelkeep.ultra.tiled.images import Request
 
         judge = evaluator or judge_for(match)
         scoring = Scoring(evaluator=judge, bins=bins, match=match, by=by, voc=voc, alarm_conf=alarm_conf)

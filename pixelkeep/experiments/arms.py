@@ -15,9 +15,9 @@ from pixelkeep.datasets.loading import load_split
 from pixelkeep.datasets.spec import read_mapping
 from pixelkeep.errors import DataError, OptionError, choices, nearest
 from pixelkeep.evaluation import Result, sha256
-from pixelkeep.ultra import training
-from pixelkeep.ultra.data import resolve_data
-from pixelkeep.ultra.truth import build_truth
+from pixelkeep.ultra.commands import training
+from pixelkeep.ultra.data.resolving import resolve_data
+from pixelkeep.ultra.data.truth import build_truth
 
 # What the figures of all runs must have in common; folding, device and the equal evaluators change none of them.
 PROTOCOL = ("imgsz", "conf", "nms_iou", "max_dets", "area", "match", "bins", "tile", "precision")

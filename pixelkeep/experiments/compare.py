@@ -13,8 +13,8 @@ from pixelkeep.experiments.document import describe, group_images
 from pixelkeep.experiments.grid import Cell, plan, train_missing
 from pixelkeep.report.comparison import as_markdown, as_text
 from pixelkeep.report.html import as_page
-from pixelkeep.ultra import runs
-from pixelkeep.ultra.settings import merge
+from pixelkeep.ultra.running import runs
+from pixelkeep.ultra.running.settings import merge
 from pixelkeep.writing import write_text
 
 FOR_RUNS = ("data", "device", "project", "name")  # flags that have an effect on runs that are there
@@ -128,7 +128,7 @@ def compare_any(
     Args:
         what: Models or run folders.
         flags: Settings by name; None for those not given.
-        recipe, assignments: As in :func:`pixelkeep.ultra.settings.merge`.
+        recipe, assignments: As in :func:`pixelkeep.ultra.running.settings.merge`.
         seeds: How many trainings of each model; 3 by default.
         baseline, group, match: As in :func:`compare_models`.
 
@@ -183,7 +183,7 @@ def compare_models(
 
     Args:
         models: Names, YAML files or checkpoints, two or more.
-        settings: As :func:`pixelkeep.ultra.settings.merge` gives them, the same for all.
+        settings: As :func:`pixelkeep.ultra.running.settings.merge` gives them, the same for all.
         seeds: How many trainings of each model.
         baseline: The model that the others are compared with; the first by default.
         group: Finds in an image's name what it is drawn together with, such as its video.

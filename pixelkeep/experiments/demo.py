@@ -9,8 +9,9 @@ from pathlib import Path
 from ultralytics.utils import LOGGER
 
 from pixelkeep.evaluation import Result
-from pixelkeep.ultra import detection, runs, settings, training
-from pixelkeep.ultra.data import resolve_data
+from pixelkeep.ultra.commands import detection, training
+from pixelkeep.ultra.data.resolving import resolve_data
+from pixelkeep.ultra.running import runs, settings
 
 
 @dataclass

@@ -16,8 +16,8 @@ from pixelkeep.evaluation.comparison import Comparison, compare_arms
 from pixelkeep.experiments.arms import PROTOCOL, Arms, Run
 from pixelkeep.experiments.equal import Equal
 from pixelkeep.experiments.matching import near
-from pixelkeep.ultra.console import progress_bar
-from pixelkeep.ultra.latency import measure_latency
+from pixelkeep.ultra.costs.latency import measure_latency
+from pixelkeep.ultra.running.console import progress_bar
 
 SCHEMA = 1
 FIGURES = ("AP", "AP50", "AP_S", "AP_M", "AP_L", "AR_S")

@@ -15,8 +15,8 @@ from ultralytics.utils import LOGGER
 from pixelkeep.errors import OptionError, choices
 from pixelkeep.experiments.identity import read_matched, write_matched
 from pixelkeep.experiments.matching import TOLERANCE, WIDTH, Arm, Baseline, match
-from pixelkeep.ultra import runs
-from pixelkeep.ultra.costs import Compute, Latency, Network
+from pixelkeep.ultra.costs.multiples import Compute, Latency, Network
+from pixelkeep.ultra.running import runs
 
 UNITS = {"gflops": "GFLOPs", "latency": "latency"}
 

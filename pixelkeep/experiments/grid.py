@@ -27,10 +27,11 @@ from pixelkeep.experiments.equal import Equal, find_equal, model_file, require_k
 from pixelkeep.experiments.identity import identify, place, sha
 from pixelkeep.experiments.matching import WIDTH, Baseline
 from pixelkeep.experiments.sizes import as_size, rounded
-from pixelkeep.ultra import runs, tasks, training
-from pixelkeep.ultra.costs import stride_of
-from pixelkeep.ultra.data import resolve_data
-from pixelkeep.ultra.definitions import check_model, resolve_model
+from pixelkeep.ultra.commands import tasks, training
+from pixelkeep.ultra.costs.multiples import stride_of
+from pixelkeep.ultra.data.resolving import resolve_data
+from pixelkeep.ultra.running import runs
+from pixelkeep.ultra.weights.definitions import check_model, resolve_model
 from pixelkeep.writing import write_text
 
 ERROR = "error.txt"
@@ -87,8 +88,8 @@ def plan(models: list[str], seeds: int, settings: dict, baseline: str | None = N
     Args:
         models: Names, YAML files or checkpoints.
         seeds: How many trainings of each; their seeds follow from ``seed`` on.
-        settings: As :func:`pixelkeep.ultra.settings.merge` gives them. Without ``name``, the first folder of these
-            settings is gone on with, else a new one made.
+        settings: As :func:`pixelkeep.ultra.running.settings.merge` gives them. Without ``name``, the first folder
+            of these settings is gone on with, else a new one made.
         baseline: One of the models; the first by default.
         match: ``gflops`` or ``latency`` to train the baseline at the cost of each other model as well.
 

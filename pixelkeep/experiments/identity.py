@@ -10,10 +10,11 @@ from pixelkeep.datasets.loading import load_split
 from pixelkeep.datasets.spec import DatasetSpec
 from pixelkeep.errors import OptionError, choices
 from pixelkeep.evaluation import sha256 as truth_sha
-from pixelkeep.ultra import runs, training
-from pixelkeep.ultra.checkpoints import check_weights
-from pixelkeep.ultra.settings import default_of
-from pixelkeep.ultra.truth import build_truth
+from pixelkeep.ultra.commands import training
+from pixelkeep.ultra.data.truth import build_truth
+from pixelkeep.ultra.running import runs
+from pixelkeep.ultra.running.settings import default_of
+from pixelkeep.ultra.weights.checkpoints import check_weights
 
 # Not among what all cells share, or without effect on their figures.
 APART = ("model", "seed", "data", "path", "plots", "verbose", *training.PLACE, *training.MACHINE)

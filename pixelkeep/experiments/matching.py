@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from pixelkeep.experiments.sizes import Size, longer_sizes, size_steps
 from pixelkeep.experiments.widths import Step, alternatives, scale_of, widen, width_steps
-from pixelkeep.ultra.costs import Compute, Latency, Network
+from pixelkeep.ultra.costs.multiples import Compute, Latency, Network
 
 TOLERANCE = 0.03  # of the variant's cost
 WIDTH, SIZE = "width", "imgsz"  # what is changed

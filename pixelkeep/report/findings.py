@@ -12,7 +12,7 @@ def findings(analysis) -> str:
     """Return what stands below the result's table: errors by size and the label audit, where they were asked for.
 
     Args:
-        analysis: A :class:`pixelkeep.ultra.analysis.Analysis` that has run.
+        analysis: A :class:`pixelkeep.ultra.commands.analysis.Analysis` that has run.
     """
     parts = []
     if analysis.error_counts is not None:

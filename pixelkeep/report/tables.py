@@ -205,7 +205,7 @@ def detection_lines(summary) -> str:
     """Return what detect ends with: objects by class, speed and where the results lie.
 
     Args:
-        summary: A :class:`pixelkeep.ultra.detection.Summary`.
+        summary: A :class:`pixelkeep.ultra.commands.detection.Summary`.
     """
     total = sum(summary.detections.values())
     found = ", ".join(

@@ -23,8 +23,8 @@ from ultralytics.utils.tal import make_anchors
 
 from pixelkeep.blocks.masks import is_exporting
 from pixelkeep.blocks.regions import cut, pixels, regions_of, windows
-from pixelkeep.ultra.registry import adjust, register
-from pixelkeep.ultra.tiles import Slots, cropped, leaves, shrinking
+from pixelkeep.ultra.network.registry import adjust, register
+from pixelkeep.ultra.network.tiles import Slots, cropped, leaves, shrinking
 
 SIDE = 8  # cells of the finest level along a region
 REACH = 2  # cells beyond a region that the level's branches read: two 3x3 convolutions

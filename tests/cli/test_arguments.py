@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pixelkeep.cli.main import run
-from pixelkeep.ultra import detection, training, validation
+from pixelkeep.ultra.commands import detection, training, validation
 
 SPELLINGS = {
     "train --imgsz 512 640 --epochs 1": {"imgsz": [512, 640], "epochs": 1},

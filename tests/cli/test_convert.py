@@ -106,6 +106,6 @@ def test_bundled_data__found_by_path(demo, tmp_path, capsys, monkeypatch):
 
 def test_path__needs_data_that_has_one(demo, tmp_path, capsys, monkeypatch):
     """A folder without data, or for data that is generated, would be passed over in silence: one line."""
-    monkeypatch.setattr("pixelkeep.ultra.data._generate", lambda name: demo / "demo.yaml")
+    monkeypatch.setattr("pixelkeep.ultra.data.resolving._generate", lambda name: demo / "demo.yaml")
     assert call("train", "--data", "demo", "--set", f"path={tmp_path}") == 2
     assert "has no effect on data 'demo', which is generated" in capsys.readouterr().err

@@ -11,9 +11,9 @@ from ultralytics.nn.tasks import DetectionModel
 
 from pixelkeep.cli.main import run
 from pixelkeep.datasets.demo import CLASSES, write_demo
-from pixelkeep.ultra.measure import count_gflops
-from pixelkeep.ultra.predictor import Predictor
-from pixelkeep.ultra.validator import Validator
+from pixelkeep.ultra.costs.measure import count_gflops
+from pixelkeep.ultra.predictors.boxes import Predictor
+from pixelkeep.ultra.validators.boxes import Validator
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from ultralytics.nn.tasks import DetectionModel
 
 from pixelkeep.cli.main import run
-from pixelkeep.ultra.catalogue import model_names
+from pixelkeep.ultra.costs.catalogue import model_names
 
 PATTERN = "yolov5*-n"
 

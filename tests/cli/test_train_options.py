@@ -16,8 +16,8 @@ from ultralytics.nn.tasks import DetectionModel
 from pixelkeep import assets
 from pixelkeep.cli.main import run
 from pixelkeep.datasets.demo import CLASSES, write_demo
-from pixelkeep.ultra.trainer import Trainer
-from pixelkeep.ultra.validator import Validator
+from pixelkeep.ultra.trainers.boxes import Trainer
+from pixelkeep.ultra.validators.boxes import Validator
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = "--epochs 1 --imgsz 64 --batch 2 --set plots=false --set mosaic=0 --set warmup_epochs=0".split()

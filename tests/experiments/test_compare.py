@@ -19,8 +19,8 @@ from pixelkeep.evaluation import Result, evaluate, sha256
 from pixelkeep.experiments import document as documents
 from pixelkeep.experiments.compare import compare_any
 from pixelkeep.experiments.document import group_images
-from pixelkeep.ultra import latency
-from pixelkeep.ultra.truth import build_truth
+from pixelkeep.ultra.costs import latency
+from pixelkeep.ultra.data.truth import build_truth
 
 MODELS = ["yolov5-n", "yolov5-spd-n"]
 SMALL = ["--epochs", "1", "--imgsz", "64", "--batch", "4", "--set", "plots=false", "--device", "cpu"]
@@ -85,7 +85,7 @@ def test_models__trained_and_compared(compared):
 
 def test_models__again_trains_nothing(compared, data, project, capsys, monkeypatch):
     """The same command prints the comparison once more; --json prints comparison.json and nothing else."""
-    monkeypatch.setattr("pixelkeep.ultra.training.train", None)
+    monkeypatch.setattr("pixelkeep.ultra.commands.training.train", None)
     command(*MODELS, "--data", str(data), "--seeds", "2", "--project", str(project), "--name", "mine", *SMALL, "--json")
     assert json.loads(capsys.readouterr().out) == json.loads((compared / "comparison.json").read_text())
 
@@ -105,7 +105,7 @@ def test_models__what_is_missing_ends_with_status_2(compared, data, project, cap
     def fail(settings: dict) -> None:
         raise OptionError(f"no seed {settings['seed']} today")
 
-    monkeypatch.setattr("pixelkeep.ultra.training.train", fail)
+    monkeypatch.setattr("pixelkeep.ultra.commands.training.train", fail)
     place = ["--project", str(project), "--name", "mine", *SMALL]
     command(*MODELS, "--data", str(data), "--seeds", "3", *place, status=2)
     out, err = capsys.readouterr()
@@ -123,7 +123,7 @@ def test_interruption__ends_with_130(data, tmp_path, capsys, caplog, monkeypatch
     def interrupt(settings: dict) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pixelkeep.ultra.training.train", interrupt)
+    monkeypatch.setattr("pixelkeep.ultra.commands.training.train", interrupt)
     command(*MODELS, "--data", str(data), "--project", str(tmp_path), *SMALL, status=130)
     out, err = capsys.readouterr()
     assert not out and "Traceback" not in err
@@ -227,7 +227,7 @@ def test_runs__what_has_no_effect_is_refused(compared, capsys, extra, told):
 )
 def test_models__refused_before_training(data, tmp_path, capsys, monkeypatch, words, told):
     """What cannot be compared is told before the first training."""
-    monkeypatch.setattr("pixelkeep.ultra.training.train", None)
+    monkeypatch.setattr("pixelkeep.ultra.commands.training.train", None)
     command(*words, "--data", str(data), "--project", str(tmp_path), *SMALL, status=2)
     assert told in capsys.readouterr().err.splitlines()[-1]
 

@@ -11,8 +11,8 @@ from pixelkeep.cli.main import run
 from pixelkeep.datasets.spec import DatasetSpec
 from pixelkeep.evaluation import Result
 from pixelkeep.experiments import demo
-from pixelkeep.ultra import settings
-from pixelkeep.ultra.detection import Summary
+from pixelkeep.ultra.commands.detection import Summary
+from pixelkeep.ultra.running import settings
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_command__json(steps, tmp_path, capsys):
 @pytest.mark.parametrize(("flags", "quiet"), [([], True), (["--verbose"], False)], ids=["quiet", "verbose"])
 def test_command__verbose(steps, monkeypatch, flags, quiet):
     """--verbose lets through what Ultralytics prints."""
-    from pixelkeep.ultra import console
+    from pixelkeep.ultra.running import console
 
     called = []
     monkeypatch.setattr(console, "quiet", lambda: called.append(True))

@@ -20,9 +20,9 @@ from pixelkeep.experiments.compare import compare, compare_any
 from pixelkeep.experiments.equal import Equal
 from pixelkeep.experiments.grid import plan
 from pixelkeep.report.comparison import as_markdown, as_text, notes
-from pixelkeep.ultra import costs
-from pixelkeep.ultra.settings import merge
-from pixelkeep.ultra.truth import build_truth
+from pixelkeep.ultra.costs import multiples as costs
+from pixelkeep.ultra.data.truth import build_truth
+from pixelkeep.ultra.running.settings import merge
 
 MODELS = ["yolov5-n", "yolov5-spd-n"]
 WIDER, LARGER = "yolov5-n w0.31835", "yolov5-n 224x256"  # what 1.61 times 10 classes' GFLOPs at 192 pixels comes to

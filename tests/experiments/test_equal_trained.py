@@ -11,8 +11,8 @@ import pytest
 
 from pixelkeep.cli.main import run
 from pixelkeep.datasets.demo import write_demo
-from pixelkeep.ultra import latency
-from pixelkeep.ultra.trainer import Trainer
+from pixelkeep.ultra.costs import latency
+from pixelkeep.ultra.trainers.boxes import Trainer
 
 WIDER = "yolov5-n w0.31835"
 

@@ -12,7 +12,7 @@ from pixelkeep.datasets.demo import write_demo
 from pixelkeep.errors import DataError, OptionError, PixelkeepError, StorageError
 from pixelkeep.experiments import grid as grids
 from pixelkeep.experiments.grid import Cell, duration, plan, train_missing
-from pixelkeep.ultra.settings import merge
+from pixelkeep.ultra.running.settings import merge
 
 MODELS = ["yolov5-n", "yolov5-spd-n"]
 

@@ -11,9 +11,9 @@ from ultralytics.nn.tasks import DetectionModel
 
 from pixelkeep.experiments.matching import TOLERANCE, Baseline, match, near, nearest
 from pixelkeep.experiments.widths import scale_of, widen, width_steps
-from pixelkeep.ultra import names
-from pixelkeep.ultra.costs import Compute, stride_of
-from pixelkeep.ultra.measure import definition_gflops
+from pixelkeep.ultra.costs.measure import definition_gflops
+from pixelkeep.ultra.costs.multiples import Compute, stride_of
+from pixelkeep.ultra.network import names
 
 HOSTS = ("yolov5", "yolov8", "yolo11", "yolo26")
 CLASSES = 10

@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from pixelkeep.ultra import environment
+from pixelkeep.ultra.running import environment
 
 environment.prepare()
 

@@ -16,7 +16,7 @@ import torch
 from torch.utils.data.distributed import DistributedSampler
 
 from pixelkeep.cli.main import run
-from pixelkeep.ultra import environment
+from pixelkeep.ultra.running import environment
 
 environment.prepare()  # before Ultralytics is imported
 
@@ -24,10 +24,10 @@ with contextlib.redirect_stdout(sys.stderr):  # where the commands send what it 
     from ultralytics.data import build
     from ultralytics.utils.torch_utils import unwrap_model
 
-from pixelkeep.ultra import distributed  # noqa: E402
-from pixelkeep.ultra import trainer as module  # noqa: E402
-from pixelkeep.ultra.trainer import Trainer  # noqa: E402
-from pixelkeep.ultra.validator import Validator  # noqa: E402
+from pixelkeep.ultra.running import distributed  # noqa: E402
+from pixelkeep.ultra.trainers import boxes as module  # noqa: E402
+from pixelkeep.ultra.trainers.boxes import Trainer  # noqa: E402
+from pixelkeep.ultra.validators.boxes import Validator  # noqa: E402
 
 
 class Knowing(Validator):

@@ -22,10 +22,10 @@ from pixelkeep.cli.main import run
 from pixelkeep.datasets.demo import write_demo
 from pixelkeep.datasets.spec import load_spec
 from pixelkeep.errors import ModelError
-from pixelkeep.ultra.catalogue import entries
-from pixelkeep.ultra.data import write_resolved
-from pixelkeep.ultra.measure import adaptive_layers
-from pixelkeep.ultra.trainer import Trainer
+from pixelkeep.ultra.costs.catalogue import entries
+from pixelkeep.ultra.costs.measure import adaptive_layers
+from pixelkeep.ultra.data.resolving import write_resolved
+from pixelkeep.ultra.trainers.boxes import Trainer
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[2]

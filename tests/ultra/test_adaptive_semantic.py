@@ -10,7 +10,7 @@ from torch import nn
 from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import SemanticSegmentationModel
 
-from pixelkeep.ultra.measure import Watch, count_gflops
+from pixelkeep.ultra.costs.measure import Watch, count_gflops
 
 HOST = "resnet18"
 

@@ -15,9 +15,9 @@ from ultralytics.nn.tasks import DetectionModel
 from pixelkeep.cli.main import run
 from pixelkeep.datasets.demo import CLASSES, write_demo
 from pixelkeep.evaluation import Detections
-from pixelkeep.ultra.checkpoints import load
-from pixelkeep.ultra.confidence import KEY
-from pixelkeep.ultra.validator import Validator
+from pixelkeep.ultra.validators.boxes import Validator
+from pixelkeep.ultra.weights.checkpoints import load
+from pixelkeep.ultra.weights.confidence import KEY
 
 FOUND = {"errors.json", "misses.jpg", "label_audit.csv", "label_audit.json", "label_audit.jpg"}
 TINY = "--epochs 1 --imgsz 64 --batch 2 --set plots=false --set mosaic=0 --set warmup_epochs=0".split()

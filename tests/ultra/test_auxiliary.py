@@ -10,7 +10,7 @@ from torch import nn
 from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import ClassificationModel, DetectionModel, SemanticSegmentationModel
 
-from pixelkeep.ultra.auxiliary import auxiliary_losses, extend_loss
+from pixelkeep.ultra.network.auxiliary import auxiliary_losses, extend_loss
 
 torch.set_num_threads(1)
 SIDE, IMAGES = 64, 3

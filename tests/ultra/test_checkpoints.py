@@ -23,8 +23,8 @@ from ultralytics.utils import checks
 
 from pixelkeep.cli.main import run
 from pixelkeep.errors import WeightsError
-from pixelkeep.ultra import checkpoints
-from pixelkeep.ultra.checkpoints import check_weights, forget, load, model_of
+from pixelkeep.ultra.weights import checkpoints
+from pixelkeep.ultra.weights.checkpoints import check_weights, forget, load, model_of
 
 ZIP, LEGACY = True, False
 ROOT = Path(__file__).resolve().parents[2]

@@ -21,8 +21,9 @@ from ultralytics.nn import tasks
 
 from pixelkeep import blocks
 from pixelkeep.report.tables import models_table
-from pixelkeep.ultra import catalogue, names
-from pixelkeep.ultra.measure import count_gflops, count_parameters
+from pixelkeep.ultra.costs import catalogue
+from pixelkeep.ultra.costs.measure import count_gflops, count_parameters
+from pixelkeep.ultra.network import names
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -17,10 +17,10 @@ from pixelkeep.datasets.demo import CLASSES
 from pixelkeep.errors import OptionError, WeightsError
 from pixelkeep.evaluation import Detections, GroundTruthBuilder
 from pixelkeep.evaluation.operating import operating_point
-from pixelkeep.ultra.analysis import keep
-from pixelkeep.ultra.checkpoints import check_weights, load
-from pixelkeep.ultra.confidence import KEY, Stored, store, stored_in
-from pixelkeep.ultra.predictor import silence
+from pixelkeep.ultra.commands.analysis import keep
+from pixelkeep.ultra.predictors.boxes import silence
+from pixelkeep.ultra.weights.checkpoints import check_weights, load
+from pixelkeep.ultra.weights.confidence import KEY, Stored, store, stored_in
 
 OWN = [0.125, 0.5, 0.25, 0.75, 1.0]
 

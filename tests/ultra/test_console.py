@@ -9,7 +9,7 @@ import logging
 import pytest
 from ultralytics.utils import LOGGER
 
-from pixelkeep.ultra import console
+from pixelkeep.ultra.running import console
 
 BLUE = "\x1b[34m\x1b[1mtrain: \x1b[0m"
 

@@ -15,9 +15,9 @@ import pixelkeep
 from pixelkeep.blocks import SpaceToDepth, SPDConv
 from pixelkeep.errors import ModelError, OptionError, PixelkeepError, WeightsError
 from pixelkeep.report.conversion import conversion_table
-from pixelkeep.ultra.checkpoints import forget, load, model_of
-from pixelkeep.ultra.conversion_models import adapted, carried_over, convert_model
-from pixelkeep.ultra.names import parse
+from pixelkeep.ultra.conversion.models import adapted, carried_over, convert_model
+from pixelkeep.ultra.network.names import parse
+from pixelkeep.ultra.weights.checkpoints import forget, load, model_of
 
 torch.set_num_threads(1)
 HOSTS = {"yolov5": "yolov5n.yaml", "yolov8": "yolov8n.yaml", "yolo11": "yolo11n.yaml", "yolo26": "yolo26n.yaml"}

@@ -15,8 +15,8 @@ from ultralytics.data.utils import check_det_dataset
 
 from pixelkeep.datasets.demo import FORMS, write_demo
 from pixelkeep.datasets.spec import load_spec
-from pixelkeep.ultra.data import resolve_data, write_resolved
-from pixelkeep.ultra.dataset import build_dataset
+from pixelkeep.ultra.data.box_dataset import build_dataset
+from pixelkeep.ultra.data.resolving import resolve_data, write_resolved
 
 ROOT = Path(__file__).resolve().parents[2]
 # Of metrics.json: what names files, takes time, or is given for VOC data alone.

@@ -12,8 +12,8 @@ from ultralytics.data.dataset import YOLODataset
 
 from pixelkeep.datasets.demo import write_demo
 from pixelkeep.datasets.spec import load_spec
-from pixelkeep.ultra.data import read_split, write_resolved
-from pixelkeep.ultra.dataset import Dataset, build_dataset
+from pixelkeep.ultra.data.box_dataset import Dataset, build_dataset
+from pixelkeep.ultra.data.resolving import read_split, write_resolved
 
 
 @pytest.fixture(scope="module")

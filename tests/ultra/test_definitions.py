@@ -11,7 +11,7 @@ from ultralytics.nn import tasks
 
 from pixelkeep.cli.main import run
 from pixelkeep.errors import ModelError
-from pixelkeep.ultra.definitions import check_model, resolve_model
+from pixelkeep.ultra.weights.definitions import check_model, resolve_model
 
 SCALED = f"scales:\n  s: [1, 2, 64]\n  n: [1, 1, 64]\n{hostile.ROWS}"
 

@@ -21,13 +21,13 @@ import pixelkeep
 from pixelkeep.datasets.demo import write_demo
 from pixelkeep.datasets.spec import load_spec
 from pixelkeep.errors import OptionError
-from pixelkeep.ultra import console, distributed
-from pixelkeep.ultra import trainer as trainer_module
-from pixelkeep.ultra.data import write_resolved
-from pixelkeep.ultra.recipe import Recipe
-from pixelkeep.ultra.registry import REGISTRY
-from pixelkeep.ultra.tally import COLUMNS
-from pixelkeep.ultra.trainer import Trainer
+from pixelkeep.ultra.data.resolving import write_resolved
+from pixelkeep.ultra.network.registry import REGISTRY
+from pixelkeep.ultra.running import console, distributed
+from pixelkeep.ultra.running.recipe import Recipe
+from pixelkeep.ultra.trainers import boxes as trainer_module
+from pixelkeep.ultra.trainers.boxes import Trainer
+from pixelkeep.ultra.trainers.tally import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = Path(__file__).with_name("several_processes.py")

@@ -13,7 +13,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from pixelkeep.datasets.demo import write_demo
 from pixelkeep.errors import DataError, OptionError
-from pixelkeep.ultra.doctor import FILES, examine
+from pixelkeep.ultra.doctor.document import FILES, examine
 
 SMALL = {"imgsz": 64, "model": "yolov5-n", "batch": 2}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pixelkeep.ultra import environment
+from pixelkeep.ultra.running import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,7 +43,7 @@ def test_datasets_dir__of_the_users_ultralytics(monkeypatch, tmp_path, platform,
 def test_users_config__is_where_ultralytics_looks(tmp_path):
     """On this system the folder is the one that Ultralytics itself uses."""
     code = (
-        "from pixelkeep.ultra.environment import _users_config as ours\n"
+        "from pixelkeep.ultra.running.environment import _users_config as ours\n"
         "from ultralytics.utils import USER_CONFIG_DIR as theirs\nassert ours() == theirs.parent, (ours(), theirs)"
     )
     kept = {key: value for key, value in os.environ.items() if key != "YOLO_CONFIG_DIR"}
@@ -64,7 +64,7 @@ def test_openvino__tells_nobody(tmp_path):
     """OpenVINO's converter, which reports each conversion to its makers, gets a stub in place of what would send it."""
     pytest.importorskip("openvino")
     code = (
-        "from pixelkeep.ultra.environment import prepare\nprepare()\n"
+        "from pixelkeep.ultra.running.environment import prepare\nprepare()\n"
         "from openvino.tools.ovc import convert_impl, telemetry_utils\n"
         "print(convert_impl.tm.__name__, telemetry_utils.tm.__name__)"
     )

@@ -13,12 +13,13 @@ from varied import varied, write
 
 from pixelkeep.datasets.demo import write_demo
 from pixelkeep.errors import ExportError, OptionError, WeightsError
-from pixelkeep.ultra import export as exporting
-from pixelkeep.ultra import export_formats, export_parity
-from pixelkeep.ultra.checkpoints import check_weights, load, model_of
-from pixelkeep.ultra.detection import detect
-from pixelkeep.ultra.export import Request, export
-from pixelkeep.ultra.validation import validate
+from pixelkeep.ultra.commands.detection import detect
+from pixelkeep.ultra.commands.validation import validate
+from pixelkeep.ultra.export import exporting
+from pixelkeep.ultra.export import parity as export_parity
+from pixelkeep.ultra.export.exporting import Request, export
+from pixelkeep.ultra.weights import formats as export_formats
+from pixelkeep.ultra.weights.checkpoints import check_weights, load, model_of
 
 torch.set_num_threads(1)
 NAMES = {i: name for i, name in enumerate(("person", "car", "truck", "boat", "building"))}

@@ -22,13 +22,14 @@ from pixelkeep.datasets.record import ImageRecord
 from pixelkeep.datasets.spec import DatasetSpec, load_spec
 from pixelkeep.datasets.yolo import save_yolo
 from pixelkeep.errors import DataError
-from pixelkeep.ultra import tally, training
-from pixelkeep.ultra import trainer as trainer_module
-from pixelkeep.ultra.data import write_resolved
-from pixelkeep.ultra.dataset import Dataset
-from pixelkeep.ultra.ignoring import REGION, VISIBLE, Perspective, chosen, collate, decode, encode, is_shrunk
-from pixelkeep.ultra.loss import IgnoringLoss
-from pixelkeep.ultra.trainer import Trainer
+from pixelkeep.ultra.commands import training
+from pixelkeep.ultra.data.box_dataset import Dataset
+from pixelkeep.ultra.data.ignoring import REGION, VISIBLE, Perspective, chosen, collate, decode, encode, is_shrunk
+from pixelkeep.ultra.data.resolving import write_resolved
+from pixelkeep.ultra.trainers import boxes as trainer_module
+from pixelkeep.ultra.trainers import tally
+from pixelkeep.ultra.trainers.boxes import Trainer
+from pixelkeep.ultra.trainers.loss import IgnoringLoss
 
 SIDE = 96
 NAMES = {0: "a", 1: "b", 2: "c"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pixelkeep.ultra.latency import summarise, take_turns
+from pixelkeep.ultra.costs.latency import summarise, take_turns
 
 
 class Machine:

@@ -10,8 +10,8 @@ from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import DetectionModel, SegmentationModel
 from ultralytics.utils.loss import E2ELoss, v8DetectionLoss
 
-from pixelkeep.ultra.ignoring import REGION, encode
-from pixelkeep.ultra.loss import IgnoringLoss, criterion, ignoring
+from pixelkeep.ultra.data.ignoring import REGION, encode
+from pixelkeep.ultra.trainers.loss import IgnoringLoss, criterion, ignoring
 
 CLASSES, SIDE = 3, 96
 HEADS = {"yolov5n.yaml": "one branch", "yolov10n.yaml": "two branches", "yolo26n.yaml": "two, no distribution"}

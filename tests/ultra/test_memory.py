@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pixelkeep.ultra.definitions import check_model, resolve_model
-from pixelkeep.ultra.memory import Probe, Tally
+from pixelkeep.ultra.costs.memory import Probe, Tally
+from pixelkeep.ultra.weights.definitions import check_model, resolve_model
 
 CLASSES = 4  # as in measured_step.py
 WITHIN = 0.2

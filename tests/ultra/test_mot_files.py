@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pixelkeep.ultra.mot import MotFile, to_mot
+from pixelkeep.ultra.tracking.mot import MotFile, to_mot
 
 
 def test_mot__line():

@@ -11,7 +11,8 @@ from ultralytics.nn import tasks
 
 from pixelkeep import assets
 from pixelkeep.errors import ModelError
-from pixelkeep.ultra import catalogue, names
+from pixelkeep.ultra.costs import catalogue
+from pixelkeep.ultra.network import names
 
 # Backbone and neck of the published networks, without the head.
 PUBLISHED = {"n": 2_141_152, "s": 8_542_144, "m": 24_303_072, "l": 52_249_984}

@@ -15,8 +15,8 @@ from varied import image, output, varied
 
 from pixelkeep.blocks import SliceSamp, SpaceToDepth
 from pixelkeep.errors import OptionError
-from pixelkeep.ultra import folding
-from pixelkeep.ultra.checkpoints import load
+from pixelkeep.ultra.network import folding
+from pixelkeep.ultra.weights.checkpoints import load
 
 torch.set_num_threads(1)
 HOSTS = ("yolov5", "yolov8", "yolo11", "yolo26")

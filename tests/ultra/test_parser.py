@@ -17,7 +17,7 @@ from ultralytics.nn.modules import Conv
 import pixelkeep
 from pixelkeep import blocks
 from pixelkeep.errors import ModelError, OptionError
-from pixelkeep.ultra.registry import REGISTRY
+from pixelkeep.ultra.network.registry import REGISTRY
 
 MODELS = Path(ultralytics.__file__).parent / "cfg" / "models"
 STOCK = sorted(p for p in MODELS.rglob("*.yaml"))

@@ -9,7 +9,7 @@ import torch
 from ultralytics.utils.plotting import save_one_box
 
 from pixelkeep.errors import StorageError
-from pixelkeep.ultra.predictor import Detections, Predictor
+from pixelkeep.ultra.predictors.boxes import Detections, Predictor
 
 SIZE = (64, 48)  # width, height
 
@@ -81,7 +81,7 @@ def test_video__full_disk(predictor, tmp_path, monkeypatch):
     """A disk that is all but full stops a video before OpenCV passes over it in silence."""
     write(predictor, tmp_path / "a.avi", [SIZE])
     full = type("Usage", (), {"free": 999})
-    monkeypatch.setattr("pixelkeep.ultra.run_predictor.shutil.disk_usage", lambda path: full)
+    monkeypatch.setattr("pixelkeep.ultra.predictors.base.shutil.disk_usage", lambda path: full)
     with pytest.raises(OSError, match=r"No space left on device: .*a\.mp4"):
         write(predictor, tmp_path / "a.avi", [SIZE])
 
@@ -91,7 +91,7 @@ def test_half__said_where_it_has_no_effect(predictor, caplog, monkeypatch):
     from ultralytics import YOLO
     from ultralytics.utils import LOGGER
 
-    from pixelkeep.ultra.settings import half_precision
+    from pixelkeep.ultra.running.settings import half_precision
 
     monkeypatch.setattr(LOGGER, "propagate", True)
     for key, value in half_precision().items():

@@ -14,12 +14,13 @@ import yaml
 
 from pixelkeep.errors import OptionError
 from pixelkeep.experiments.identity import identify
-from pixelkeep.ultra import photometric, training
-from pixelkeep.ultra.data import resolve_data
-from pixelkeep.ultra.recipe import DEFAULTS, Recipe
-from pixelkeep.ultra.settings import check_task, merge
-from pixelkeep.ultra.trainer import Trainer
-from pixelkeep.ultra.wasserstein import BoxLoss
+from pixelkeep.ultra.commands import training
+from pixelkeep.ultra.data.resolving import resolve_data
+from pixelkeep.ultra.running import photometric
+from pixelkeep.ultra.running.recipe import DEFAULTS, Recipe
+from pixelkeep.ultra.running.settings import check_task, merge
+from pixelkeep.ultra.trainers.boxes import Trainer
+from pixelkeep.ultra.trainers.wasserstein import BoxLoss
 
 NETWORK = {
     "nc": 2,

@@ -14,9 +14,10 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.loss import v8DetectionLoss
 
 from pixelkeep.errors import ModelError
-from pixelkeep.ultra import heads, names
-from pixelkeep.ultra.existing import existing_only
-from pixelkeep.ultra.measure import Watch, count_gflops
+from pixelkeep.ultra import heads
+from pixelkeep.ultra.costs.measure import Watch, count_gflops
+from pixelkeep.ultra.network import names
+from pixelkeep.ultra.network.existing import existing_only
 
 MASK = 24  # the row of the mask
 

@@ -9,7 +9,7 @@ import os
 import pytest
 
 from pixelkeep.errors import OptionError, StorageError, WeightsError
-from pixelkeep.ultra import runs
+from pixelkeep.ultra.running import runs
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ultralytics.cfg import DEFAULT_CFG_DICT
 
-from pixelkeep.ultra import recipe, scope
+from pixelkeep.ultra.running import recipe, scope
 
 NAMED = {*scope.COMMON, *scope.WITHOUT, *scope.VALIDATION, *scope.INSTEAD}
 NAMED.update(name for lists in (scope.ALSO, scope.WITHOUT_IN) for names in lists.values() for name in names)
@@ -48,7 +48,7 @@ def test_another_release__unknown_settings_pass(monkeypatch, groups):
 
 def test_tasks__each_leaves_out_what_is_not_its():
     """Every setting that a task leaves out exists, is used by some command, and by another task."""
-    from pixelkeep.ultra.recipe import NAMES as OWN
+    from pixelkeep.ultra.running.recipe import NAMES as OWN
 
     listed = {setting for without in scope.WITHOUT_FOR.values() for setting in without}
     assert listed <= set(DEFAULT_CFG_DICT) | set(OWN)

@@ -16,10 +16,10 @@ from ultralytics.utils.torch_utils import ModelEMA
 from pixelkeep.blocks import SelectiveStage
 from pixelkeep.datasets.demo import write_demo
 from pixelkeep.datasets.spec import load_spec
-from pixelkeep.ultra import names
-from pixelkeep.ultra.auxiliary import auxiliary_losses
-from pixelkeep.ultra.data import write_resolved
-from pixelkeep.ultra.trainer import Trainer
+from pixelkeep.ultra.data.resolving import write_resolved
+from pixelkeep.ultra.network import names
+from pixelkeep.ultra.network.auxiliary import auxiliary_losses
+from pixelkeep.ultra.trainers.boxes import Trainer
 
 torch.set_num_threads(1)
 HOSTS = {"yolov5-select-n": tasks.DetectionModel, "resnet18-select-sem": tasks.SemanticSegmentationModel}

@@ -7,7 +7,7 @@ import torch
 from ultralytics.utils import DEFAULT_CFG_PATH
 
 from pixelkeep.errors import OptionError
-from pixelkeep.ultra.settings import check_task, for_ultralytics, load_recipe, merge, parse_assignments
+from pixelkeep.ultra.running.settings import check_task, for_ultralytics, load_recipe, merge, parse_assignments
 
 
 def test_order__defaults_recipe_flags_assignments(tmp_path):

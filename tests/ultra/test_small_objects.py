@@ -17,9 +17,9 @@ from ultralytics.utils import LOGGER
 
 from pixelkeep.datasets.record import ImageRecord
 from pixelkeep.datasets.spec import DatasetSpec
-from pixelkeep.ultra.dataset import Dataset
-from pixelkeep.ultra.ignoring import REGION, encode, is_shrunk
-from pixelkeep.ultra.recipe import Recipe
+from pixelkeep.ultra.data.box_dataset import Dataset
+from pixelkeep.ultra.data.ignoring import REGION, encode, is_shrunk
+from pixelkeep.ultra.running.recipe import Recipe
 
 NAMES = {0: "a", 1: "b", 2: "c"}
 SIZE = (180, 240)  # height, width of the images

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pixelkeep.errors import SourceError
-from pixelkeep.ultra.sources import download, is_file_address, is_live, resolve_sources
+from pixelkeep.ultra.data.sources import download, is_file_address, is_live, resolve_sources
 
 BLACK = np.zeros((16, 16, 3), np.uint8)
 

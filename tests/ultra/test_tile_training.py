@@ -17,16 +17,16 @@ from ultralytics.cfg import get_cfg
 from pixelkeep.datasets.demo import write_demo
 from pixelkeep.datasets.loading import load_split
 from pixelkeep.errors import OptionError
-from pixelkeep.ultra import training
-from pixelkeep.ultra.checkpoints import load, model_of
-from pixelkeep.ultra.data import resolve_data
-from pixelkeep.ultra.dataset import build_dataset
-from pixelkeep.ultra.settings import check_task, merge
-from pixelkeep.ultra.tiled import Request, Tiles
-from pixelkeep.ultra.tiled_epochs import TiledEpochs
-from pixelkeep.ultra.tiled_validator import TiledValidator
-from pixelkeep.ultra.validation import validate
-from pixelkeep.ultra.window_dataset import WindowDataset
+from pixelkeep.ultra.commands import training
+from pixelkeep.ultra.commands.validation import validate
+from pixelkeep.ultra.data.box_dataset import build_dataset
+from pixelkeep.ultra.data.resolving import resolve_data
+from pixelkeep.ultra.data.window_dataset import WindowDataset
+from pixelkeep.ultra.running.settings import check_task, merge
+from pixelkeep.ultra.tiled.epochs import TiledEpochs
+from pixelkeep.ultra.tiled.images import Request, Tiles
+from pixelkeep.ultra.tiled.validator import TiledValidator
+from pixelkeep.ultra.weights.checkpoints import load, model_of
 
 TILE = 256
 NETWORK = {

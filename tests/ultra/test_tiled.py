@@ -18,11 +18,11 @@ from pixelkeep.datasets.demo import CLASSES, write_demo
 from pixelkeep.errors import OptionError, PixelkeepError
 from pixelkeep.tiling import Merged, Seams
 from pixelkeep.tiling import run as tiling_run
-from pixelkeep.ultra import settings
-from pixelkeep.ultra.checkpoints import load
-from pixelkeep.ultra.tiled import Request
-from pixelkeep.ultra.tiled_auto import suitable_tile
-from pixelkeep.ultra.validation import validate
+from pixelkeep.ultra.commands.validation import validate
+from pixelkeep.ultra.running import settings
+from pixelkeep.ultra.tiled.auto import suitable_tile
+from pixelkeep.ultra.tiled.images import Request
+from pixelkeep.ultra.weights.checkpoints import load
 
 SIDE, NAMES = 128, {0: "car", 1: "person"}
 

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from pixelkeep.errors import OptionError
-from pixelkeep.ultra import tracker_config
-from pixelkeep.ultra.tracker import Tracker
-from pixelkeep.ultra.tracker_config import load_tracker
+from pixelkeep.ultra.tracking import config as tracker_config
+from pixelkeep.ultra.tracking.config import load_tracker
+from pixelkeep.ultra.tracking.tracker import Tracker
 
 pytest.importorskip("lap")
 

@@ -13,11 +13,11 @@ import torch
 
 from pixelkeep.cli.main import run
 from pixelkeep.tiling import detect_in_tiles, make_grid
-from pixelkeep.ultra import tracker_config
-from pixelkeep.ultra.predictor import Detections
-from pixelkeep.ultra.tracker import Tracker, enlarged
-from pixelkeep.ultra.tracker_config import load_tracker
-from pixelkeep.ultra.tracking import Tracking, follow
+from pixelkeep.ultra.predictors.boxes import Detections
+from pixelkeep.ultra.tracking import config as tracker_config
+from pixelkeep.ultra.tracking.config import load_tracker
+from pixelkeep.ultra.tracking.frames import Tracking, follow
+from pixelkeep.ultra.tracking.tracker import Tracker, enlarged
 
 pytest.importorskip("lap")
 

@@ -13,13 +13,13 @@ from ultralytics.utils import patches
 from pixelkeep.datasets.demo import write_demo
 from pixelkeep.datasets.spec import load_spec
 from pixelkeep.errors import StorageError
-from pixelkeep.ultra import run_trainer
-from pixelkeep.ultra import trainer as module
-from pixelkeep.ultra.data import write_resolved
-from pixelkeep.ultra.run_trainer import nominal_batch, strip_whole
-from pixelkeep.ultra.runs import storage
-from pixelkeep.ultra.tally import COLUMNS, Tally
-from pixelkeep.ultra.trainer import Trainer
+from pixelkeep.ultra.data.resolving import write_resolved
+from pixelkeep.ultra.running.runs import storage
+from pixelkeep.ultra.trainers import base as run_trainer
+from pixelkeep.ultra.trainers import boxes as module
+from pixelkeep.ultra.trainers.base import nominal_batch, strip_whole
+from pixelkeep.ultra.trainers.boxes import Trainer
+from pixelkeep.ultra.trainers.tally import COLUMNS, Tally
 
 
 @pytest.mark.parametrize(

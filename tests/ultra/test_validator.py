@@ -15,9 +15,9 @@ from pixelkeep.datasets.demo import write_demo
 from pixelkeep.datasets.loading import load_split
 from pixelkeep.datasets.saving import save_split, save_yaml
 from pixelkeep.datasets.spec import load_spec
-from pixelkeep.ultra.data import write_resolved
-from pixelkeep.ultra.validation import JUDGE
-from pixelkeep.ultra.validator import Validator
+from pixelkeep.ultra.commands.validation import JUDGE
+from pixelkeep.ultra.data.resolving import write_resolved
+from pixelkeep.ultra.validators.boxes import Validator
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from ultralytics.utils.loss import BboxLoss, E2ELoss
 from ultralytics.utils.metrics import bbox_iou
 from ultralytics.utils.tal import TaskAlignedAssigner
 
-from pixelkeep.ultra.loss import criterion
-from pixelkeep.ultra.recipe import Recipe
-from pixelkeep.ultra.wasserstein import Assigner, BoxLoss, nwd
+from pixelkeep.ultra.running.recipe import Recipe
+from pixelkeep.ultra.trainers.loss import criterion
+from pixelkeep.ultra.trainers.wasserstein import Assigner, BoxLoss, nwd
 
 SIDE = 96
 HEADS = {

@@ -17,11 +17,11 @@ from pixelkeep.datasets.epoch_windows import EpochWindows
 from pixelkeep.datasets.pixels import read_pixels
 from pixelkeep.datasets.record import ImageRecord
 from pixelkeep.datasets.spec import DatasetSpec
-from pixelkeep.ultra import distributed
-from pixelkeep.ultra.dataset import Dataset
-from pixelkeep.ultra.ignoring import encode, is_shrunk
-from pixelkeep.ultra.recipe import Recipe
-from pixelkeep.ultra.window_dataset import WindowDataset, WindowSampler, count_windows, name_windows
+from pixelkeep.ultra.data.box_dataset import Dataset
+from pixelkeep.ultra.data.ignoring import encode, is_shrunk
+from pixelkeep.ultra.data.window_dataset import WindowDataset, WindowSampler, count_windows, name_windows
+from pixelkeep.ultra.running import distributed
+from pixelkeep.ultra.running.recipe import Recipe
 
 TILE = 96
 NAMES = {0: "a", 1: "b", 2: "c"}

@@ -1,0 +1,1 @@
+"""What train, val and detect do, as functions from settings to a result."""

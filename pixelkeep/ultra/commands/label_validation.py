@@ -1,0 +1,91 @@
+"""Validation of classification and semantic segmentation: the figures, metrics.json and predictions.json."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pixelkeep.errors import OptionError
+from pixelkeep.evaluation.label_result import LabelProtocol, LabelResult
+from pixelkeep.ultra.commands.tasks import Task
+from pixelkeep.ultra.costs.measure import count_gflops, count_parameters, mean_fraction
+from pixelkeep.ultra.data.resolving import list_problems
+from pixelkeep.ultra.data.truth import relative
+from pixelkeep.ultra.running import runs
+from pixelkeep.ultra.running.settings import check_task, for_ultralytics
+from pixelkeep.ultra.validators.classes import ClassValidator
+from pixelkeep.ultra.validators.masks import MaskValidator
+from pixelkeep.ultra.weights.checkpoints import load, model_of, trained_size
+from pixelkeep.ultra.weights.fitting import check_classes, trained_on
+
+VALIDATORS = {"classify": ClassValidator, "semantic": MaskValidator}
+
+
+def validate_labels(task: Task, settings: dict, folder: Path | None = None) -> tuple[LabelResult, Path]:
+    """Validate weights on a split of a dataset.
+
+    Args:
+        task: What the weights are for: classification or semantic segmentation.
+        settings: As :func:`pixelkeep.ultra.running.settings.merge` gives them, with ``weights``.
+        folder: The run folder of a training; a new one in ``runs/val`` by default.
+
+    Returns:
+        The result, and the run folder with metrics.json and, for classification, predictions.json.
+
+    Raises:
+        PixelkeepError: Anything in the settings that cannot be used; nothing has been written then.
+    """
+    settings = dict(settings)
+    check_task(settings, "val", task.name)
+    weights = Path(settings.pop("weights"))
+    place = settings.pop("path", None)
+    if place is not None and not settings.get("data"):
+        raise OptionError(f"path: '{place}' is the folder of a dataset, and none is named; give --data as well")
+    split = settings.setdefault("split", "val")
+    spec = task.resolve(settings.get("data") or trained_on(weights), place, (split,))
+    spec.sources(split)
+    checkpoint = load(weights)
+    check_classes(checkpoint, spec, weights, task=task.name)
+    settings.setdefault("imgsz", trained_size(checkpoint))
+    project, name, exist_ok = (settings.pop(key, None) for key in ("project", "name", "exist_ok"))
+    reports = []
+    if folder is None:  # else training has said already what is wrong with the data
+        reports = [task.read(spec, split, settings["imgsz"]).problems]
+        folder = runs.new_run(project, name, kind="val", exist_ok=bool(exist_ok))
+    settings.update(model=str(weights), data=str(task.write(spec)), save_dir=str(folder), mode="val", task=task.name)
+    with runs.storage(folder):
+        runs.clear(folder, ("metrics.json", "predictions.json"))
+        list_problems(folder, reports)
+        validator = VALIDATORS[task.name](args=for_ultralytics(settings), save_dir=folder)
+        validator()
+        result = _describe(validator.judge(), validator, checkpoint, weights, spec)
+        if isinstance(validator, ClassValidator):
+            found = validator.predictions(lambda file: relative(Path(file), spec.root))
+            runs.write_json(folder / "predictions.json", found)
+        runs.write_json(folder / "metrics.json", result.to_dict())
+    return result, folder
+
+
+def _describe(result: LabelResult, validator: Any, checkpoint: dict, weights: Path, spec: Any) -> LabelResult:
+    """Complete the figures to the full schema."""
+    args, model = validator.args, model_of(checkpoint)
+    trained = checkpoint.get("train_args", {})
+    result.model = Path(str(trained.get("model") or weights)).stem
+    result.weights, result.data, result.split = str(weights), str(spec.file), args.split
+    truth = [[relative(Path(file), spec.root), label] for file, label in validator.truth()]
+    result.gt_sha256 = hashlib.sha256(json.dumps([list(spec.names.values()), truth]).encode()).hexdigest()
+    channels = model.yaml.get("channels", 3)
+    fractions = validator.watch.fractions()
+    result.params = count_parameters(model)
+    result.gflops = round(count_gflops(model, args.imgsz, channels, fractions), 3)
+    result.active_fraction = mean_fraction(fractions)
+    result.speed_ms = {k: round(validator.speed[k], 3) for k in ("preprocess", "inference", "postprocess")}
+    result.protocol = LabelProtocol(
+        imgsz=args.imgsz,
+        precision="fp16" if getattr(args, "quantize", None) == 16 else "fp32",
+        device=str(validator.device),
+        seed=trained.get("seed"),
+    )
+    return result

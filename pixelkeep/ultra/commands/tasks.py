@@ -1,0 +1,141 @@
+"""The tasks that the commands serve, one row each: how its data is read, trained on and measured.
+
+The task of a run follows from its model: the last row of a definition is a head for one task, and a checkpoint knows
+its own. Detection is the task that everything else of the package is made for; the other two share what is not its.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pixelkeep.datasets.loading import Split
+from pixelkeep.datasets.spec import DatasetSpec
+from pixelkeep.errors import DataError, ModelError, OptionError, choices
+from pixelkeep.ultra.data import label_data
+from pixelkeep.ultra.data.resolving import read_split, resolve_data, write_resolved
+from pixelkeep.ultra.trainers.base import RunTrainer
+from pixelkeep.ultra.trainers.boxes import Trainer
+from pixelkeep.ultra.trainers.classes import ClassTrainer
+from pixelkeep.ultra.trainers.masks import MaskTrainer
+from pixelkeep.ultra.weights.definitions import task_of
+
+SMALL_AREA = 32**2  # square pixels, the upper end of COCO's small
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What the commands need to know of a task.
+
+    Attributes:
+        name: Ultralytics' name of it.
+        noun: What people call it.
+        best: The figures that may decide which epoch is the best, the default first.
+        imgsz: Image size in pixels where none is given; None for Ultralytics' own, 640.
+        resolve: From ``--data`` and the folder in place of its own to a checked dataset.
+        read: From a dataset, a split and the image size to its records and what is wrong with it.
+        write: Writes a dataset where Ultralytics can read it, and returns that file.
+        require: Refuses records of train and val that the settings cannot be used with.
+        trainer: The trainer.
+    """
+
+    name: str
+    noun: str
+    best: tuple[str, ...]
+    imgsz: int | None = None
+    resolve: Callable[..., Any]
+    read: Callable[..., Any]
+    write: Callable[[Any], Path]
+    require: Callable[[Any, Any, dict, Any], None]
+    trainer: type[RunTrainer]
+
+    def best_of(self, settings: dict) -> str:
+        """Return the figure that decides which epoch is the best.
+
+        Raises:
+            OptionError: It is none of this task's.
+        """
+        best = settings.get("best") or self.best[0]
+        if best not in self.best:
+            raise OptionError(f"best: '{best}' is not measured in {self.noun}; one of {choices(self.best)}")
+        return best
+
+
+def of_model(model: str | Path) -> Task:
+    """Return the task of a model.
+
+    Args:
+        model: As :func:`pixelkeep.ultra.weights.definitions.resolve_model` returns it.
+
+    Raises:
+        ModelError: It is for another task.
+    """
+    name = task_of(model)
+    if name not in TASKS:
+        served = [task.noun for task in TASKS.values()]
+        raise ModelError(
+            f"model '{model}' is for task '{name}'; these commands serve {', '.join(served[:-1])} and {served[-1]}"
+        )
+    return TASKS[name]
+
+
+def require_objects(train: Split, val: Split, settings: dict, spec: DatasetSpec) -> None:
+    """Refuse to train where nothing can be learnt, or to choose the best epoch by AP_S where nothing is small."""
+    classes = settings.get("classes")
+    chosen = [
+        record.difficult | (False if classes is None else ~np.isin(record.classes, classes)) for record in train.records
+    ]
+    if all(left_out.all() for left_out in chosen):
+        of = "" if classes is None else f" of classes {classes}"
+        raise DataError(
+            f"{spec.file}: split 'train' has no object{of} to learn: one is needed that is not marked difficult"
+        )
+    small = any((r.areas[~r.difficult] <= SMALL_AREA).any() for r in val.records)
+    if settings.get("best", "AP") == "AP_S" and not small:
+        raise OptionError(
+            f"best: AP_S needs validation objects smaller than 32x32 pixels, and {spec.file} has none; use --best AP"
+        )
+
+
+def require_images(train: Any, val: Any, settings: dict, spec: Any) -> None:
+    """Refuse validation images of which there are none: what else is needed has been checked as it was read."""
+    if not val.records:
+        raise DataError(f"{spec.file}: split 'val' has no image that can be used")
+
+
+DETECT = Task(
+    name="detect",
+    noun="detection",
+    best=("AP", "AP_S"),
+    resolve=resolve_data,
+    read=read_split,
+    write=write_resolved,
+    require=require_objects,
+    trainer=Trainer,
+)
+CLASSIFY = Task(
+    name="classify",
+    noun="classification",
+    best=("top1", "top5"),
+    imgsz=224,
+    resolve=label_data.resolve_classes,
+    read=label_data.read_classes,
+    write=label_data.write_classes,
+    require=require_images,
+    trainer=ClassTrainer,
+)
+SEMANTIC = Task(
+    name="semantic",
+    noun="semantic segmentation",
+    best=("mIoU", "pixel_accuracy"),
+    resolve=label_data.resolve_masks,
+    read=label_data.read_masks,
+    write=label_data.write_masks,
+    require=require_images,
+    trainer=MaskTrainer,
+)
+TASKS = {task.name: task for task in (DETECT, CLASSIFY, SEMANTIC)}

@@ -1,0 +1,207 @@
+"""Training from a dictionary of settings to a run folder with its result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ultralytics.cfg import get_cfg
+from ultralytics.utils import LOGGER
+
+from pixelkeep.datasets.loading import load_split
+from pixelkeep.datasets.problems import Problems
+from pixelkeep.datasets.spec import read_mapping
+from pixelkeep.errors import OptionError, WeightsError
+from pixelkeep.evaluation import Result
+from pixelkeep.evaluation.label_result import LabelResult
+from pixelkeep.ultra.commands import tasks
+from pixelkeep.ultra.commands.tasks import Task
+from pixelkeep.ultra.commands.validation import validate
+from pixelkeep.ultra.conversion.models import adapted
+from pixelkeep.ultra.data.resolving import list_problems, told
+from pixelkeep.ultra.data.window_dataset import count_windows
+from pixelkeep.ultra.running import distributed, runs
+from pixelkeep.ultra.running.recipe import Recipe
+from pixelkeep.ultra.running.scope import VALIDATION
+from pixelkeep.ultra.running.settings import check, check_task, for_ultralytics
+from pixelkeep.ultra.tiled.images import Request
+from pixelkeep.ultra.trainers.base import nominal_batch, strip_whole
+from pixelkeep.ultra.weights.checkpoints import check_weights, forget, load, model_of, trained_size
+from pixelkeep.ultra.weights.definitions import check_model, resolve_model
+
+DEFAULT_MODEL = "yolov5-spd-n"
+PLACE = ("project", "name", "exist_ok")  # settings that say where the run folder is
+STRIDE = 32  # of nearly all networks; the trainer rounds the image size for those of others
+MACHINE = ("device", "workers")  # settings that belong to the machine, not to the run
+
+
+def train(settings: dict) -> tuple[Result | LabelResult, Path]:
+    """Train a model and validate its best epoch.
+
+    Args:
+        settings: As :func:`pixelkeep.ultra.running.settings.merge` gives them; ``data`` is required.
+
+    Returns:
+        The result of the final validation, and the run folder.
+
+    Raises:
+        PixelkeepError: Anything in the settings that cannot be used; nothing has been written then.
+    """
+    settings = dict(settings)
+    device = distributed.join(settings)
+    task, *described = distributed.in_turn(lambda: _check(settings))
+    folder = distributed.by_first(lambda: _open_run(settings, *described))
+    settings = {key: value for key, value in settings.items() if key not in PLACE} | {"save_dir": str(folder)}
+    with distributed.for_first(runs.storage(folder)):
+        _run(task, settings, settings | {"device": device})
+        return _finish(folder, settings)
+
+
+def _run(task: Task, settings: dict, overrides: dict) -> None:
+    """Run the epochs."""
+    recipe = Recipe.of(settings | {"best": task.best_of(settings)})
+    overrides = for_ultralytics(overrides) | recipe.for_ultralytics()
+    task.trainer(overrides=overrides, recipe=recipe, limit=settings.get("max_det")).train()
+
+
+def _check(settings: dict) -> tuple[Task, Any, dict, list[Problems]]:
+    """Check what can be wrong with model, weights and data, and complete the settings.
+
+    Returns:
+        The task, the dataset, the model's definition, and what is wrong with the data of each split.
+    """
+    if teacher := settings.get("distill_model"):
+        settings["distill_model"] = str(check_weights(teacher))
+    weights = settings.get("pretrained")
+    if isinstance(weights, str):
+        weights = settings["pretrained"] = str(check_weights(weights))
+    model = resolve_model(settings.get("model") or (weights if isinstance(weights, str) else DEFAULT_MODEL))
+    task = tasks.of_model(model)
+    check_task(settings, "train", task.name)
+    task.best_of(settings)
+    tile = _whole_cells(settings)
+    if tile or task.imgsz:
+        settings.setdefault("imgsz", tile or task.imgsz)
+    spec = task.resolve(settings.get("data"), settings.pop("path", None))
+    definition = check_model(model, spec.channels, task.name)
+    if isinstance(weights, str):
+        adapted(model_of(load(Path(weights))), definition, verbose=False)  # says now what would not fit
+    size = settings.get("imgsz", 640)
+    splits = [told(load_split, spec, s) if tile else task.read(spec, s, size) for s in ("train", "val")]
+    task.require(*splits, settings, spec)
+    settings.setdefault("nbs", nominal_batch(_samples(splits[0].records, settings), settings.get("batch", 16)))
+    settings.update(model=str(model), data=str(task.write(spec)))
+    return task, spec, definition, [split.problems for split in splits]
+
+
+def _whole_cells(settings: dict) -> int | None:
+    """Return the side of the windows to train on; where they are not resized, whole cells of the network."""
+    tile = settings.get("tile")
+    if tile and settings.get("imgsz") is None and (rounded := -(-tile // STRIDE) * STRIDE) != tile:
+        LOGGER.warning(f"tile {tile} is no multiple of {STRIDE}: using {rounded}")
+        tile = settings["tile"] = rounded
+    return tile
+
+
+def _samples(records: list, settings: dict) -> int:
+    """Return how many samples an epoch has."""
+    return count_windows(records, Recipe.of(settings)) if settings.get("tile") else len(records)
+
+
+def _open_run(settings: dict, spec: Any, definition: dict, problems: list[Problems]) -> Path:
+    """Make the run folder, or empty that of an earlier run, and describe the run in it."""
+    project, name, exist_ok = (settings.get(key) for key in PLACE)
+    folder = runs.new_run(project, name, kind="train", exist_ok=bool(exist_ok))
+    others = {key: value for key, value in settings.items() if key not in PLACE}
+    with runs.storage(folder):
+        runs.clear(folder)  # an earlier run, with --exist-ok
+        _describe(folder, others | {"save_dir": str(folder)}, spec, definition)
+        list_problems(folder, problems)
+    return folder
+
+
+def resume(
+    run: str | None, flags: dict, *, requested: bool, assignments: list[str] | None
+) -> tuple[Result | LabelResult, Path]:
+    """Go on with a run that was interrupted, after its last whole epoch.
+
+    Args:
+        run: A run folder or its last.pt; None for the newest unfinished run.
+        flags: What was given on the command line. ``project`` and ``name`` say where to look, ``model`` may name
+            last.pt, ``device`` and ``workers`` may differ from before; anything else would make it another run.
+        requested: Whether --resume was given.
+        assignments: What was given as --set.
+
+    Raises:
+        PixelkeepError: There is no such run, or a setting cannot be changed on the way.
+    """
+    given = {key: value for key, value in flags.items() if value is not None}
+    if not requested:
+        raise OptionError(f"unexpected argument '{run}'; to go on with a run, write --resume {run}")
+    fixed = [key for key in given if key not in {"model", "project", "name", *MACHINE}] + (assignments or [])
+    if fixed:
+        raise OptionError(f"--resume goes on with the run's own settings; leave out {', '.join(fixed)}")
+    folder = runs.run_to_resume(run or given.get("model"), given.get("project"), given.get("name"))
+    last, best = folder / "weights" / "last.pt", folder / "weights" / "best.pt"
+    if best.is_file():
+        check_weights(best)  # Ultralytics will strip it, which loads it in a way that executes what it carries
+    epoch = _last_epoch(last)
+    settings = read_mapping(folder / "settings.yaml") | {key: given[key] for key in MACHINE if key in given}
+    check(settings)
+    task = tasks.of_model(last)
+    settings["data"] = str(task.write(task.resolve(settings.get("data"))))  # without its download script
+    LOGGER.info(f"Resuming {folder}")
+    device = distributed.join(settings)
+    with distributed.for_first(runs.storage(folder)):
+        if 0 <= epoch < settings.get("epochs", 100) - 1:
+            forget()  # it holds the optimizer's state
+            overrides = {key: settings[key] for key in ("data", *MACHINE) if key in settings}
+            overrides |= {"device": device, "model": str(last), "resume": str(last), "save_dir": str(folder)}
+            _run(task, settings, overrides)
+        else:  # interrupted between the last epoch and the end
+            distributed.leave()
+            for path in (last, best):
+                strip_whole(path)
+        return _finish(folder, settings)
+
+
+def _last_epoch(last: Path) -> int:
+    """Return the last whole epoch, from 0; -1 once training is over and the checkpoint is stripped.
+
+    Raises:
+        WeightsError: The checkpoint cannot be used, or Ultralytics will not take its training arguments.
+    """
+    checkpoint = load(last)
+    epoch = checkpoint.get("epoch", -1)
+    try:
+        get_cfg(dict(checkpoint.get("train_args", {})))
+        return int(epoch)
+    except (TypeError, ValueError, SyntaxError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise WeightsError(f"weights '{last}': its epoch or training arguments are damaged ({reason})") from error
+
+
+def _finish(folder: Path, settings: dict) -> tuple[Result | LabelResult, Path]:
+    """Validate the best epoch, as ``pixelkeep val`` would, under the settings of the epochs' validations.
+
+    Of several processes the first does it, and the others end here.
+    """
+    distributed.leave()
+    best = folder / "weights" / "best.pt"
+    chosen = {key: settings[key] for key in ("batch", *MACHINE, *VALIDATION) if key in settings}
+    if chosen.get("batch") == -1:  # what fits a GPU in training
+        del chosen["batch"]
+    chosen |= {"weights": str(best), "data": settings["data"], "plots": False}
+    if tile := settings.get("tile"):
+        chosen["imgsz"] = trained_size(load(best))
+    result, _ = validate(chosen, folder=folder, tiling=Request(tile=tile))
+    return result, folder
+
+
+def _describe(folder: Path, settings: dict, spec: Any, definition: dict) -> None:
+    """Write what is needed to understand and repeat the run."""
+    repeatable = {key: value for key, value in settings.items() if key != "save_dir"}  # a recipe for another run
+    runs.write_yaml(folder / "settings.yaml", repeatable)
+    runs.write_yaml(folder / "data.yaml", spec.to_ultralytics())
+    runs.write_yaml(folder / "model.yaml", definition)
+    runs.write_environment(folder)

@@ -1,0 +1,168 @@
+"""Fits layers that have no exact conversion to what the source's layers put out, on a few images.
+
+Each fitted part ends in a convolution and a BatchNorm. The convolution's weights are found by ridge regression from
+its own input, in the network as it is fitted so far, to what the source's part puts out before its activation; the
+BatchNorm gets the mean and variance of that, so that it does the same in training. A SliceSamp's depthwise kernels
+come first: the best separable form of the source's strided convolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from ultralytics.data.augment import LetterBox
+from ultralytics.nn.modules import Conv
+
+from pixelkeep.blocks import SliceSamp, space_to_depth
+from pixelkeep.datasets.pixels import read_pixels
+from pixelkeep.deploy import Kernel, relative_error, ridge, separable, to_spd
+from pixelkeep.errors import DataError, SourceError
+from pixelkeep.report.conversion import FITTED, FRESH, Carried
+from pixelkeep.ultra.conversion.parts import Part, parts
+from pixelkeep.ultra.data.sources import resolve_sources
+from pixelkeep.ultra.network.rows import given, run
+
+IMAGES = 16  # more change little
+POSITIONS = 20_000  # of a map, over all images
+SHIFTS = (0.0, 1.0, 2.0)  # standard deviations by which features are lifted above the activation's bend
+
+
+def read_images(source: str, imgsz: int | list[int], channels: int) -> Tensor:
+    """Return the first images of a folder, file or glob, (N, C, H, W) from 0 to 1, letterboxed to a square.
+
+    Raises:
+        SourceError: There is none that can be read.
+    """
+    side = max(imgsz) if isinstance(imgsz, (list, tuple)) else imgsz
+    side = max(64, side // 32 * 32)
+    files, found = resolve_sources([source]), []
+    for file in files if isinstance(files, list) else []:
+        try:
+            image = LetterBox((side, side))(image=read_pixels(Path(file), channels))
+        except DataError:  # a video, or an image that is damaged
+            continue
+        image = image[..., ::-1] if channels == 3 else image
+        found.append(torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255)
+        if len(found) == IMAGES:
+            break
+    if not found:
+        raise SourceError(f"--fit '{source}': no image of {channels} channels that can be read")
+    return torch.stack(found)
+
+
+@torch.no_grad()
+def fit_parts(source: nn.Module, network: nn.Module, report: Iterable[Carried], images: Tensor) -> None:
+    """Fit every part that starts fresh and has a counterpart of the same width, in place and in order."""
+    fresh = {carried.role: carried for carried in report if carried.how == FRESH}
+    theirs, own = parts(source), parts(network)
+    todo = [role for role in own if role in fresh and role in theirs and theirs[role].width == own[role].width]
+    if not todo:
+        return
+    stop = 1 + max(theirs[role].rows[-1].i for role in todo)
+    outputs = run(source.model, images, stop)
+    for role in todo:
+        start, part, carried = theirs[role], own[role], fresh[role]
+        first = part.rows[0]
+        inputs = given(first, run(network.model, images, first.i), images)
+        source_inputs = given(start.rows[0], outputs, images)
+        wanted = outputs[start.rows[-1].i]
+        before = [{name: value.clone() for name, value in row.state_dict().items()} for row in part.rows]
+        error = relative_error(_run(part, inputs), wanted)
+        if not _fit(part, start, inputs, source_inputs, wanted):
+            continue
+        fitted = relative_error(_run(part, inputs), wanted)
+        if fitted < error:
+            carried.how, carried.note, carried.error_before, carried.error_after = FITTED, "", error, fitted
+            continue
+        carried.note = "a fit brings nothing"
+        for row, state in zip(part.rows, before, strict=True):
+            row.load_state_dict(state)
+
+
+def _run(part: Part, inputs: Tensor) -> Tensor:
+    for row in part.rows:
+        inputs = row(inputs)
+    return inputs
+
+
+@dataclass(frozen=True)
+class _End:
+    """The convolution and the BatchNorm that a part ends in, with what went in and came out."""
+
+    conv: nn.Conv2d
+    norm: nn.BatchNorm2d
+    inputs: Tensor
+    outputs: Tensor
+
+
+def _end(part: Part, inputs: Tensor) -> _End | None:
+    """Return the last convolution and BatchNorm that run in a part, or None where it ends otherwise."""
+    calls: list[tuple[nn.Module, Tensor, Tensor]] = []
+    layers = [m for row in part.rows for m in row.modules() if isinstance(m, (nn.Conv2d, nn.BatchNorm2d))]
+    hooks = [m.register_forward_hook(lambda m, args, output: calls.append((m, args[0], output))) for m in layers]
+    try:
+        result = _run(part, inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if len(calls) < 2 or not isinstance(calls[-1][0], nn.BatchNorm2d) or not isinstance(calls[-2][0], nn.Conv2d):
+        return None
+    (conv, before, _), (norm, _, after) = calls[-2:]
+    whole = after.shape == result.shape and conv.groups == 1 and conv.bias is None
+    return _End(conv, norm, before, after) if whole else None
+
+
+def _fit(part: Part, start: Part, inputs: Tensor, source_inputs: Tensor, wanted: Tensor) -> bool:
+    """Fit a part; of several ways to prepare its first layers the best is kept. Return whether it can be fitted."""
+    end = _end(start, source_inputs)
+    linear = wanted if end is None else end.outputs  # before the activation, where there is one
+    if _end(part, inputs) is None or linear.shape != wanted.shape:
+        return False
+    row, conv = part.rows[0], start.rows[0]
+    if not (isinstance(row, SliceSamp) and type(conv) is Conv and conv.conv.stride == (2, 2)):
+        _fit_last(part, inputs, linear)
+        return True
+    errors, states = [], []
+    for shift in SHIFTS:
+        _prepare(row, Kernel.of(conv.conv), inputs, shift)
+        _fit_last(part, inputs, linear)
+        errors.append(relative_error(_run(part, inputs), wanted))
+        states.append({name: value.clone() for name, value in row.state_dict().items()})
+    row.load_state_dict(states[errors.index(min(errors))])
+    return True
+
+
+def _prepare(block: SliceSamp, kernel: Kernel, inputs: Tensor, shift: float) -> None:
+    """Give a SliceSamp the depthwise kernels nearest to a strided convolution, and features above the bend of GELU."""
+    size = block.depthwise.kernel_size[0]
+    try:
+        cells = to_spd(kernel, size, size // 2)
+    except ValueError:  # it reaches further than the block does
+        return
+    block.depthwise.weight.copy_(separable(cells.weight)[0])
+    features = block.depthwise(space_to_depth(inputs))
+    norm, (var, mean) = block.depthwise_norm, torch.var_mean(features, (0, 2, 3), unbiased=False)
+    norm.running_mean.copy_(mean), norm.running_var.copy_(var)
+    scale = (var + norm.eps).sqrt()
+    norm.weight.copy_(scale), norm.bias.copy_(mean + shift * scale)
+
+
+def _fit_last(part: Part, inputs: Tensor, wanted: Tensor) -> None:
+    """Fit the last convolution, and give its BatchNorm the statistics of what it puts out."""
+    end = _end(part, inputs)
+    conv, norm = end.conv, end.norm
+    patches = F.unfold(end.inputs, conv.kernel_size, conv.dilation, conv.padding, conv.stride)  # (N, C * k * k, L)
+    features = patches.transpose(1, 2).flatten(0, 1)  # (N * L, C * k * k)
+    targets = wanted.flatten(2).transpose(1, 2).flatten(0, 1)  # (N * L, O)
+    chosen = torch.randperm(len(features), generator=torch.Generator().manual_seed(0))[:POSITIONS]
+    weight, bias = ridge(features[chosen], targets[chosen])
+    conv.weight.copy_(weight.reshape(conv.weight.shape))
+    fitted = features[chosen].double() @ weight.T  # (n, O)
+    var, mean = torch.var_mean(fitted, 0, unbiased=False)
+    norm.running_mean.copy_(mean), norm.running_var.copy_(var)
+    norm.weight.copy_((norm.running_var + norm.eps).sqrt()), norm.bias.copy_(mean + bias)

@@ -1,0 +1,177 @@
+"""Carries the weights of one part over to the part with the same role in another network.
+
+Exact: the same class with the same shapes; a strided convolution, Focus and SPDConv written as one another where the
+kernel fits; a strided convolution of an odd kernel as the convolution at full resolution, then SpaceToDepth of the
+published layering, whose first phase is what the strided one puts out. What reads that SpaceToDepth gets zeros for the
+other three phases.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from ultralytics.nn.modules import Conv, Focus
+
+from pixelkeep.blocks import SPDConv
+from pixelkeep.deploy import Kernel, dense, to_spd, to_strided, trimmed
+from pixelkeep.report.conversion import FRESH, PARTLY, REWRITTEN, TAKEN, Carried
+from pixelkeep.ultra.conversion.parts import Part
+
+
+@dataclass(frozen=True)
+class Halving:
+    """What halves a map by one convolution.
+
+    Attributes:
+        kernel: Of the pixels, stride 2; of the cells where it was read from a target's shape.
+        bias: Of the convolution, or None.
+        norm: BatchNorm.
+        act: Activation.
+    """
+
+    kernel: Kernel
+    bias: Tensor | None
+    norm: nn.BatchNorm2d
+    act: nn.Module
+
+
+def carry(source: Part | None, target: Part, inputs: Tensor | None, noise: float) -> Carried:
+    """Carry weights from one part to another, in place.
+
+    Args:
+        source: The part with the same role, or None.
+        target: The part to fill.
+        inputs: `channel_map` of the target's row, or None where its input is that of the source.
+        noise: Standard deviation of the noise in what the source leaves zero, relative to its own weights.
+    """
+    carried = Carried(target.role, target.block, FRESH, target.parameters, 0, False)
+    if source is None:
+        carried.note = "the source has no such part"
+    elif source.width * (4 if target.is_published and not source.is_published else 1) != target.width:
+        carried.note, carried.misfit = f"{target.width} channels, not {source.width}", True
+    elif (halving := _halving(source)) is not None and type(target.rows[0]) is not type(source.rows[0]):
+        _rewrite(halving, target, carried, noise)
+    elif halving is not None and len(source.rows) != len(target.rows):
+        _rewrite(halving, target, carried, noise)
+    elif type(target.rows[0]) is not type(source.rows[0]):
+        carried.note = f"{target.block}, not {source.block}"
+    else:
+        _copy(source, target, inputs, carried, noise)
+    return carried
+
+
+def _halving(part: Part) -> Halving | None:
+    """Return a part as a strided convolution, or None if it is none."""
+    row = part.rows[0]
+    try:
+        if type(row) is Conv and row.conv.stride == (2, 2):
+            return Halving(Kernel.of(row.conv), row.conv.bias, row.bn, row.act)
+        if type(row) is Focus:
+            return Halving(to_strided(Kernel.of(row.conv.conv)), row.conv.conv.bias, row.conv.bn, row.conv.act)
+        if type(row) is SPDConv:
+            return Halving(to_strided(Kernel.of(row.conv)), row.conv.bias, row.norm, row.act)
+    except ValueError:  # dilated, or not square
+        return None
+    return None
+
+
+def _rewrite(source: Halving, target: Part, carried: Carried, noise: float) -> None:
+    """Write a strided convolution in the target's form, if it has one."""
+    row = target.rows[0]
+    conv = row.conv.conv if isinstance(row, Focus) else getattr(row, "conv", None)
+    norm = row.conv.bn if isinstance(row, Focus) else getattr(row, "norm", getattr(row, "bn", None))
+    act = row.conv.act if isinstance(row, Focus) else getattr(row, "act", None)
+    if type(row) not in (Conv, Focus, SPDConv):
+        carried.note = f"{target.block} has no such convolution"
+        return
+    try:
+        kernel = _in_form(source.kernel, row, conv, target.is_published)
+    except ValueError as error:
+        carried.note = str(error)
+        return
+    if source.bias is not None or source.norm.num_features != norm.num_features:
+        carried.note = "a convolution with bias, which the target has not"
+        return
+    with torch.no_grad():
+        conv.weight.copy_(_noisy(kernel.weight, kernel.weight.eq(0), noise))
+    _copy_norm(source.norm, norm)
+    carried.how, carried.taken, carried.exact = REWRITTEN, target.parameters, str(act) == str(source.act)
+    carried.note = f"{source.kernel.size}x{source.kernel.size}/2" + ("" if carried.exact else f", with {act}")
+
+
+def _in_form(pixels: Kernel, row: nn.Module, conv: nn.Conv2d, published: bool) -> Kernel:
+    """Return the kernel that a target's convolution needs; ValueError if it cannot have it."""
+    size, padding = conv.kernel_size[0], conv.padding[0]
+    if type(row) is not Conv:
+        return dense(to_spd(pixels, size, padding))
+    for kernel in (pixels, trimmed(pixels)):
+        if (kernel.size, kernel.padding) == (size, padding) and kernel.groups == conv.groups:
+            if published and kernel.size != 2 * kernel.padding + 1:
+                break
+            return kernel
+    where = "at full resolution" if published else "of stride 2"
+    raise ValueError(f"a {pixels.size}x{pixels.size} kernel is no {size}x{size} {where}")
+
+
+def _copy_norm(source: nn.BatchNorm2d, target: nn.BatchNorm2d) -> None:
+    target.load_state_dict(source.state_dict())
+    target.eps, target.momentum = source.eps, source.momentum
+
+
+def _copy(source: Part, target: Part, inputs: Tensor | None, carried: Carried, noise: float) -> None:
+    """Copy the tensors of equal rows; where the target reads more channels, zeros for those that are new."""
+    given, wanted = source.rows[0].state_dict(), target.rows[0].state_dict()
+    filled, widened = set(), False
+    for name, value in wanted.items():
+        prefix, _, kind = name.rpartition("bn.")
+        if name not in given or (kind != name and f"{prefix}conv.weight" not in filled):
+            continue  # a BatchNorm is worth something only with the convolution before it, which comes first
+        new = given[name]
+        if new.shape != value.shape:
+            new = _widened(new, value, inputs, noise)
+            widened = widened or new is not None
+        if new is not None:
+            value.copy_(new)
+            filled.add(name)
+    for one, other in zip(source.rows[0].modules(), target.rows[0].modules(), strict=False):
+        if isinstance(one, nn.BatchNorm2d) and isinstance(other, nn.BatchNorm2d):
+            other.eps, other.momentum = one.eps, one.momentum
+    own = dict(target.rows[0].named_parameters())
+    carried.taken = sum(value.numel() for name, value in own.items() if name in filled)
+    whole = len(filled) == len(wanted) == len(given)
+    carried.how = (REWRITTEN if widened else TAKEN) if whole else PARTLY if filled else FRESH
+    carried.exact = whole and _acts(source.rows[0]) == _acts(target.rows[0])
+    if widened and whole:
+        carried.note = "zeros for three of four phases"
+    if not whole:
+        carried.misfit = True
+        carried.note = f"{len(filled)} of {len(wanted)} tensors have the same shape"
+
+
+def _acts(row: nn.Module) -> list[str]:
+    """Return what may differ where the weights are the same: activations, shortcuts, strides."""
+    plain = [str(m) for m in row.modules() if not list(m.children()) and not isinstance(m, (nn.Conv2d, nn.Linear))]
+    return plain + [f"add={m.add}" for m in row.modules() if hasattr(m, "add") and isinstance(m.add, bool)]
+
+
+def _widened(source: Tensor, target: Tensor, inputs: Tensor | None, noise: float) -> Tensor | None:
+    """Return a convolution's weight with the input channels of the target, or None if it is no such case."""
+    if inputs is None or source.ndim != 4 or source.shape[0] != target.shape[0] or source.shape[2:] != target.shape[2:]:
+        return None
+    if target.shape[1] != len(inputs) or source.shape[1] != int((inputs >= 0).sum()):
+        return None
+    weight = torch.zeros_like(target)
+    weight[:, inputs >= 0] = source[:, inputs[inputs >= 0]].to(weight.dtype)
+    new = torch.zeros_like(weight, dtype=torch.bool)
+    new[:, inputs < 0] = True
+    return _noisy(weight, new, noise)
+
+
+def _noisy(weight: Tensor, free: Tensor, noise: float) -> Tensor:
+    """Return a weight with noise where it is free, relative to the root mean square of the rest."""
+    if not noise or not free.any() or free.all():
+        return weight
+    spread = noise * weight[~free].square().mean().sqrt()
+    return torch.where(free, spread * torch.randn_like(weight), weight)

@@ -1,0 +1,273 @@
+"""Converts a checkpoint into one of another model: the same function where that is possible, and a report of it all.
+
+Whatever the target's structure, weights go by the role of a layer, not by its row number (conversion_parts.py); the
+rules for one part are in conversion_layers.py, those for the head in conversion_heads.py, and what has no exact
+conversion can be fitted (conversion_fit.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from ultralytics.nn import tasks
+from ultralytics.nn.modules import Detect
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import LOGGER
+
+from pixelkeep import __version__
+from pixelkeep.errors import ModelError, OptionError, WeightsError
+from pixelkeep.report.conversion import Conversion
+from pixelkeep.ultra.conversion.fit import fit_parts, read_images
+from pixelkeep.ultra.conversion.heads import carry_head
+from pixelkeep.ultra.conversion.layers import carry
+from pixelkeep.ultra.conversion.parts import channel_map, parts, probe
+from pixelkeep.ultra.data.resolving import resolve_data
+from pixelkeep.ultra.weights.checkpoints import check_weights, load, trained_size
+from pixelkeep.ultra.weights.confidence import KEY as OPERATING_POINT
+from pixelkeep.ultra.weights.definitions import check_model, resolve_model
+from pixelkeep.writing import staged
+
+KEY = "converted"  # where a checkpoint says what it was converted from
+SEED = 0
+
+
+def convert_model(
+    source: str | Path,
+    to: str,
+    output: str | Path | None = None,
+    *,
+    data: str | None = None,
+    fit: str | Path | None = None,
+    noise: float = 0.0,
+) -> Conversion:
+    """Convert a checkpoint of Ultralytics or of this project into one of another model.
+
+    Args:
+        source: The checkpoint (.pt); its moving average, BatchNorm statistics, class names and training settings come
+            along. The optimizer's state does not.
+        to: A model name such as ``yolov5-spdconv-s``, or a model YAML.
+        output: The checkpoint to write; None for the report alone.
+        data: A dataset whose classes the result is to have: those that the source knows by name are kept.
+        fit: Images (a folder, file or glob) on which layers without an exact conversion are fitted, by ridge
+            regression, to what the source puts out.
+        noise: Standard deviation of the noise in weights that the source leaves zero, relative to those of the same
+            layer that it does not. With 0 the result computes exactly what the source computes, where there is an
+            exact conversion.
+
+    Returns:
+        The report: for each part of the target what became of it.
+
+    Raises:
+        PixelkeepError: Source, target, data or images cannot be used, or nothing of the source fits the target.
+    """
+    if not math.isfinite(noise) or noise < 0:
+        raise OptionError(f"noise must be a number of 0 or more, got {noise}")
+    output = _output(output)
+    path = check_weights(source)
+    checkpoint = load(path)
+    given = _source(checkpoint, path)
+    wanted = None if data is None else dict(resolve_data(data, needs=()).names)
+    definition = _definition(to, given.yaml.get("channels", 3))
+    images = None if fit is None else read_images(str(fit), trained_size(checkpoint), given.yaml.get("channels", 3))
+    report = Conversion(str(path), to, [], noise=noise, output=None if output is None else str(output))
+
+    def convert(model: nn.Module) -> DetectionModel:
+        network, found = carried_over(model, definition, to, wanted, noise, images)
+        report.parts, report.left = found.parts, found.left
+        if found.exact:
+            report.checked = _difference(model, network)
+        return network
+
+    converted = _converted(checkpoint, convert, report, path)
+    if output is not None:
+        with staged(output) as partial:
+            torch.save(converted, partial)
+    return report
+
+
+def carried_over(
+    source: nn.Module,
+    definition: dict,
+    name: str,
+    wanted: dict[int, str] | None = None,
+    noise: float = 0.0,
+    images: Tensor | None = None,
+) -> tuple[DetectionModel, Conversion]:
+    """Build a network and fill it with the weights of another.
+
+    Args:
+        source: A detection model, not fused.
+        definition: What is built.
+        name: Its name, for messages.
+        wanted: Its class names; those of the source by default.
+        noise: See `convert_model`.
+        images: What to fit on, (N, C, H, W) from 0 to 1; None for no fit.
+
+    Returns:
+        The network, in evaluation mode and single precision, and the report.
+
+    Raises:
+        ModelError: Nothing of the source fits, or its widths are those of another size.
+    """
+    source = deepcopy(source).float().eval()
+    network, report = _fill(source, definition, name, wanted, noise)
+    _require_size(source, definition, name, report)
+    if not any(part.taken for part in report.parts):
+        raise ModelError(f"model '{name}': nothing of the weights fits it; its layers have other classes and widths")
+    if images is not None:
+        fit_parts(source, network, report.parts, images)
+    return network, report
+
+
+def adapted(weights: nn.Module | None, definition: Any, verbose: bool = True) -> nn.Module | None:
+    """Return pretrained weights in the structure of the network that they are to start, for ``train --pretrained``.
+
+    Args:
+        weights: The pretrained network, or None.
+        definition: What is to be trained, or its name.
+        verbose: Whether to say what became of the weights.
+
+    Returns:
+        ``weights`` itself where the rows are the same, or where one of the two does not detect boxes.
+
+    Raises:
+        PixelkeepError: The weights do not fit; see `carried_over`.
+    """
+    if not isinstance(weights, DetectionModel) or definition is None:
+        return weights
+    definition = definition if isinstance(definition, dict) else tasks.yaml_model_load(definition)
+    if _rows(weights.yaml) == _rows(definition) or definition["head"][-1][2] != "Detect":
+        return weights
+    title = Path(str(definition.get("yaml_file") or "model")).stem
+    network, report = carried_over(_usable(weights, "the pretrained weights"), definition, title)
+    if verbose:
+        LOGGER.info(f"Pretrained weights carried over by role: {report.summary()}")
+    return network
+
+
+def _rows(definition: dict) -> list[tuple]:
+    """Return what decides whether two networks have the same rows: sources and modules."""
+    return [(str(row[0]), row[2]) for row in definition["backbone"] + definition["head"]]
+
+
+def _output(output: str | Path | None) -> Path | None:
+    """Check where to write."""
+    if output is None:
+        return None
+    output = Path(output).expanduser()
+    if output.suffix != ".pt":
+        raise OptionError(f"output '{output}': give the name of a checkpoint, ending in .pt")
+    if output.is_dir():
+        raise OptionError(f"output '{output}' is a folder; give the name of a checkpoint in it")
+    return output
+
+
+def _source(checkpoint: dict, path: Path) -> nn.Module:
+    """Return the network of a checkpoint that can be converted."""
+    return _usable(checkpoint.get("model") if checkpoint.get("ema") is None else checkpoint["ema"], f"weights '{path}'")
+
+
+def _usable(model: nn.Module, what: str) -> nn.Module:
+    """Refuse what is no trainable detection model."""
+    if not isinstance(model, DetectionModel) or type(model.model[-1]) is not Detect:
+        kind = f"{type(model).__name__} with head {type(model.model[-1]).__name__}"
+        raise WeightsError(f"{what}: a {kind}; only detection models with Ultralytics' Detect can be converted")
+    if model.is_fused():
+        raise WeightsError(f"{what}: fused for inference; give the checkpoint that training wrote")
+    return model
+
+
+def _definition(to: str, channels: int) -> dict:
+    """Return the definition of the target."""
+    target = resolve_model(to)
+    if isinstance(target, Path) and target.suffix == ".pt":
+        raise OptionError(f"--to '{to}' is a checkpoint; name the model to convert to, such as yolov5-spdconv-s")
+    return check_model(target, channels)
+
+
+def _fill(
+    source: nn.Module, definition: dict, name: str, wanted: dict[int, str] | None, noise: float
+) -> tuple[DetectionModel, Conversion]:
+    """Build the target and carry over what fits."""
+    wanted = dict(source.names) if wanted is None else wanted
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        network = DetectionModel(deepcopy(definition), source.yaml.get("channels", 3), len(wanted), False).eval()
+        given, own = parts(source), parts(network)
+        rows, outputs, report = network.model, probe(network), []
+        for role, part in own.items():
+            first = part.rows[0]
+            inputs = channel_map(first, rows, outputs) if first.i and isinstance(first.f, int) else None
+            if part.parameters:
+                report.append(carry(given.get(role), part, inputs, noise))
+        head, levels = carry_head(source.model[-1], rows[-1], source.names, wanted)
+    network.names, network.nc = wanted, len(wanted)
+    for key in ("stretch", "channels"):
+        if key in source.yaml:
+            network.yaml[key] = source.yaml[key]
+    left = [role for role, part in given.items() if role not in own and part.parameters]
+    return network, Conversion("", name, report + head, left + levels, noise=noise)
+
+
+def _require_size(source: nn.Module, definition: dict, name: str, report: Conversion) -> None:
+    """Refuse a size of the target's family where another one has the widths and depths of the source."""
+    if not any(part.misfit for part in report.parts):
+        return
+    theirs = parts(source)
+
+    def score(scale: str) -> int:
+        network = tasks.BaseModel()
+        network.yaml = {**definition, "scale": scale}
+        with torch.device("meta"):
+            network.model, _ = tasks.parse_model(deepcopy(network.yaml), source.yaml.get("channels", 3), False)
+        pairs = [(theirs[role], part) for role, part in parts(network.eval()).items() if role in theirs]
+        return sum((a.width == b.width) + (a.parameters == b.parameters) for a, b in pairs)
+
+    scores = {scale: score(scale) for scale in definition.get("scales") or ()}
+    best = max(scores, key=scores.get, default=None)
+    if best is not None and scores[best] > scores.get(definition.get("scale"), 0):
+        raise ModelError(
+            f"model '{name}' has other widths or depths than the weights; {_family(definition)}-{best} has theirs"
+        )
+
+
+def _family(definition: dict) -> str:
+    """Return the family's name of a definition: its file's name without the size."""
+    stem = Path(str(definition.get("yaml_file") or "model")).stem
+    return stem.removesuffix(f"-{definition.get('scale')}")
+
+
+@torch.no_grad()
+def _difference(source: nn.Module, network: nn.Module) -> float:
+    """Return the largest difference of any output on a random image, in double precision."""
+    image = torch.rand(1, source.yaml.get("channels", 3), 128, 96, generator=torch.Generator().manual_seed(SEED))
+    outputs = []
+    for model in (source, network):
+        model = deepcopy(model).double().eval()
+        model.model[-1].end2end = False  # the best of equals may differ
+        outputs.append(model(image.double())[0])
+    return float((outputs[0] - outputs[1]).abs().max())
+
+
+def _converted(checkpoint: dict, convert: Callable, report: Conversion, path: Path) -> dict[str, Any]:
+    """Return the content of the new checkpoint: model and moving average converted, the rest as it was."""
+    networks = {}
+    for key in ("model", "ema"):  # the moving average last: the report is about what is used
+        if (model := checkpoint.get(key)) is not None:
+            dtype = next(model.parameters()).dtype
+            networks[key] = convert(_usable(model, f"weights '{path}'")).to(dtype)
+    kept = {key: value for key, value in checkpoint.items() if key not in ("model", "ema", "optimizer", "scaler")}
+    if not report.exact:
+        kept.pop(OPERATING_POINT, None)  # its confidences are the source's
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    provenance = {"schema": 1, "from": path.name, "sha256": digest, "to": report.target}
+    provenance |= {"exact": report.exact, "noise": report.noise, "version": __version__}
+    # Training is to start from it, not to go on: there is no epoch to resume.
+    return {**kept, **networks, "ema": networks.get("ema"), "optimizer": None, "epoch": -1, KEY: provenance}

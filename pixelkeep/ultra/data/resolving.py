@@ -1,0 +1,166 @@
+"""``--data``: a dataset YAML of one's own, the name of a bundled one, or ``demo``, read, and made a file for
+Ultralytics."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from ultralytics.utils import LOGGER
+
+from pixelkeep import assets
+from pixelkeep.datasets.demo import write_demo
+from pixelkeep.datasets.demo_labels import write_class_demo, write_mask_demo
+from pixelkeep.datasets.forms import YOLO
+from pixelkeep.datasets.loading import Split, load_split
+from pixelkeep.datasets.problems import Problems, to_csv
+from pixelkeep.datasets.spec import DatasetSpec, load_spec, read_mapping
+from pixelkeep.errors import DataError, choices, nearest
+from pixelkeep.ultra.running.console import progress_bar
+from pixelkeep.writing import write_text
+
+FAR_LARGER = 2  # times the network's input: then a warning says what becomes of small objects
+# Name -> the task that it is for, and what writes it into a folder and gives its YAML.
+GENERATED: dict[str, tuple[str, Callable[..., Path]]] = {
+    "demo": ("detect", write_demo),
+    "demo-cls": ("classify", write_class_demo),
+    "demo-sem": ("semantic", write_mask_demo),
+}
+
+
+def resolve_data(name: str | None, folder: str | None = None, needs: tuple[str, ...] = ("train", "val")) -> DatasetSpec:
+    """Find and check a dataset.
+
+    Args:
+        name: A path of a YAML file, or the name of one in data/.
+        folder: The dataset's folder, in place of the file's own ``path:``.
+        needs: The splits that it must have.
+
+    Raises:
+        DataError: It is missing or not usable.
+    """
+    file = find_data(name, folder, "detect")
+    if file.is_dir():
+        raise DataError(
+            f"data '{name}' is a folder; detection takes a dataset YAML (folders of classes are for models whose names "
+            "end in -cls)"
+        )
+    return load_spec(file, folder, needs)
+
+
+def find_data(name: str | None, folder: str | None, task: str) -> Path:
+    """Return the YAML file or the folder that a name means; what is generated is written first, if need be.
+
+    Args:
+        name: A path, or the name of a YAML in data/.
+        folder: The dataset's folder, in place of the YAML's own ``path:``.
+        task: What the model is for, in Ultralytics' name.
+
+    Raises:
+        DataError: There is no such data, or it is generated for another task.
+    """
+    example = next(example for example, (made_for, _) in GENERATED.items() if made_for == task)
+    if not name:
+        raise DataError(f"no data given: pass --data YOUR.yaml, or --data {example} for the generated demo dataset")
+    given = Path(os.path.expanduser(name))
+    if len(given.name) < 256 and given.is_dir():
+        return given.resolve()
+    file = given if len(given.name) < 256 and given.is_file() else assets.find("data", name)
+    if file is None:
+        known = assets.names("data")
+        raise DataError(
+            f"data '{name}' not found{nearest(name, known, f'give a YAML file or one of {choices(known)}')}"
+        )
+    generator = read_mapping(file).get("generate")
+    if generator is None:
+        return file.resolve()
+    if not isinstance(generator, str) or generator not in GENERATED:
+        raise DataError(f"{file}: 'generate: {generator}' is unknown; one of {choices(GENERATED)}")
+    if folder is not None:
+        raise DataError(f"--set path={folder}: has no effect on data '{name}', which is generated; leave it out")
+    if GENERATED[generator][0] != task:
+        raise DataError(f"data '{name}' is made for task '{GENERATED[generator][0]}', not for '{task}'; use {example}")
+    return _generate(generator)
+
+
+def _generate(name: str) -> Path:
+    """Write a generated dataset unless it is there, with a progress bar."""
+    with progress_bar(f"writing {name} data") as progress:
+        return GENERATED[name][1](assets.home() / "datasets" / name, progress=progress)
+
+
+def read_split(spec: DatasetSpec, split: str, imgsz: int | list[int]) -> Split:
+    """Read a split, and say in one summary what is wrong with it and how much smaller its images will be.
+
+    Raises:
+        DataError: Nothing of it, or too little, can be used.
+    """
+    loaded = told(load_split, spec, split)
+    shrinking(loaded, imgsz)
+    return loaded
+
+
+def told(load: Callable[..., Any], spec: Any, split: str) -> Any:
+    """Read a split by ``load``, with a progress bar, and say what it holds and what is wrong with it."""
+    with progress_bar(f"checking {split} images") as progress:
+        loaded = load(spec, split, progress)
+    LOGGER.info(loaded.contents())
+    if summary := loaded.problems.summary(spec.root):
+        LOGGER.warning(summary)
+    return loaded
+
+
+def list_problems(folder: Path, reports: list[Problems]) -> None:
+    """Write what is wrong with the data, one line a case, into a run folder, if anything is."""
+    if any(report.found for report in reports):
+        listing = folder / "data_problems.csv"
+        write_text(listing, to_csv(reports))
+        LOGGER.info(f"Every case is listed in {listing}")
+
+
+def shrinking(split: Any, imgsz: int | list[int]) -> None:
+    """Warn where images are far larger than the network's input."""
+    height, width = (imgsz, imgsz) if isinstance(imgsz, int) else (imgsz[0], imgsz[-1])
+    factors = [max(record.height / height, record.width / width) for record in split.records]
+    factor = float(np.median(factors))
+    if factor > FAR_LARGER:
+        middle = split.records[int(np.argsort(factors)[len(factors) // 2])]
+        LOGGER.warning(
+            f"{split.problems.split}: images shrink {factor:.1f}-fold (from {middle.width}x{middle.height} to fit "
+            f"{width}x{height}): an object of 12 pixels becomes {12 / factor:.1f}; a larger --imgsz keeps more of it"
+        )
+
+
+def write_resolved(spec: DatasetSpec) -> Path:
+    """Write the dataset with absolute paths where Ultralytics can read it, and return that file.
+
+    It lies in the cache folder under a name made of its content, so a run can be resumed from any working directory.
+    """
+    lists = {split: [_write_list(spec, split, source) for source in sources] for split, sources in spec.splits.items()}
+    return write_mapping(replace(spec, splits=lists).to_ultralytics(), spec.file.stem)
+
+
+def write_mapping(d: dict, stem: str) -> Path:
+    """Write a mapping into the cache folder, under a name made of its content."""
+    return _write_cached(yaml.safe_dump(d, sort_keys=False, allow_unicode=True), stem, ".yaml")
+
+
+def _write_list(spec: DatasetSpec, split: str, source: Path) -> Path:
+    """Write an image list with absolute paths; folders, and files of other forms, are returned as they are."""
+    if source.is_dir() or spec.form != YOLO:
+        return source
+    images = replace(spec, splits={split: [source]}).images(split)
+    return _write_cached("".join(f"{image}\n" for image in images), source.stem, ".txt")
+
+
+def _write_cached(text: str, stem: str, ending: str) -> Path:
+    path = assets.home() / "data" / f"{stem[:40]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}{ending}"
+    if not path.is_file():
+        write_text(path, text)
+    return path

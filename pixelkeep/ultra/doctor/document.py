@@ -1,0 +1,296 @@
+"""What is wrong with a dataset, and what would help: everything that can be said before training, in one document."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ultralytics.cfg import DEFAULT_CFG_DICT
+from ultralytics.data.augment import RandomPerspective
+from ultralytics.utils import LOGGER
+
+from pixelkeep.datasets.doctor import advice, anchors, augmentation, duplicates, findings, recommendations, report
+from pixelkeep.datasets.doctor.sizes import Objects, Size, collect
+from pixelkeep.datasets.doctor.splits import lopsided_classes, shared_groups
+from pixelkeep.datasets.loading import Split
+from pixelkeep.datasets.spec import DatasetSpec
+from pixelkeep.errors import DataError, OptionError
+from pixelkeep.evaluation import detection_limit
+from pixelkeep.ultra.commands.training import DEFAULT_MODEL
+from pixelkeep.ultra.costs.measure import count_gflops
+from pixelkeep.ultra.costs.memory import Probe
+from pixelkeep.ultra.data.resolving import list_problems, read_split, resolve_data
+from pixelkeep.ultra.data.truth import build_truth
+from pixelkeep.ultra.doctor.pictures import draw
+from pixelkeep.ultra.doctor.validation import bear_out
+from pixelkeep.ultra.network import names
+from pixelkeep.ultra.running import runs
+from pixelkeep.ultra.running.console import progress_bar
+from pixelkeep.ultra.weights.checkpoints import check_weights, load, trained_size
+from pixelkeep.ultra.weights.definitions import check_model, resolve_model
+from pixelkeep.ultra.weights.fitting import check_classes
+
+FILES = ("doctor.json", "sizes.png", "duplicates.jpg", "smallest.jpg")
+USUAL_LIMITS = (100, 300)  # detections an image: COCO's evaluator, Ultralytics' max_det
+P2 = 4  # pixels, the stride of a P2 head's finest level
+
+
+@dataclass
+class Case:
+    """What is examined, and what has been found out about it.
+
+    Attributes:
+        spec: The dataset.
+        size: Height and width of the network's input.
+        batch: Images a training step.
+        model: A name of ours, or the path of a YAML file or a checkpoint.
+        probe: The model, asked for what it needs.
+        splits: Those that can be used.
+        refused: For the others, why not.
+        objects: For each split.
+    """
+
+    spec: DatasetSpec
+    size: Size
+    batch: int
+    model: str
+    probe: Probe
+    splits: dict[str, Split]
+    refused: dict[str, str]
+    objects: dict[str, Objects] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.strides = self.probe.strides()
+        self.objects = {name: collect(split.records, self.size) for name, split in self.splits.items()}
+        self.original = np.concatenate([own.original for own in self.objects.values()])
+        self.shown = np.concatenate([own.shown for own in self.objects.values()])
+        self.goal = advice.goal_for(self.strides[0])
+
+    @property
+    def trained(self) -> Objects:
+        """The objects of train, or of the first split where train cannot be used."""
+        return self.objects.get("train") or next(iter(self.objects.values()))
+
+
+def examine(
+    *,
+    data: str | None,
+    path: str | None = None,
+    imgsz: int | list[int] | None = None,
+    model: str | None = None,
+    batch: int = 16,
+    group: str | None = None,
+    weights: str | None = None,
+    device: str | None = None,
+    project: str | None = None,
+    name: str | None = None,
+    exist_ok: bool = False,
+) -> tuple[dict[str, Any], Path]:
+    """Examine a dataset.
+
+    Args:
+        data, path: As :func:`pixelkeep.ultra.data.resolving.resolve_data` takes them.
+        imgsz: Image size in pixels, or height and width; 640 or what the weights were trained on by default.
+        model: As :func:`pixelkeep.ultra.weights.definitions.resolve_model` takes it; by default the weights, else the
+            default model.
+        batch: Images a training step, for the memory.
+        group: A regular expression that finds in a file name what must not stand in two splits.
+        weights: A checkpoint, validated to bear the advice out.
+        device: Where that validation runs.
+        project, name, exist_ok: Where the run folder is.
+
+    Returns:
+        The document of docs/doctor.md, and the run folder with it and the pictures.
+
+    Raises:
+        PixelkeepError: An option that cannot be used, or data of which no split can.
+    """
+    if device is not None and weights is None:
+        raise OptionError(f"--device {device} has no effect without --weights: only their validation uses a device")
+    checked = None if weights is None else check_weights(weights)
+    imgsz = imgsz or (640 if checked is None else trained_size(load(checked)))
+    case = _open(resolve_data(data, path), imgsz, model, batch, checked)
+    if checked is not None:
+        check_classes(load(checked), case.spec, checked, single_cls=False)
+        if "val" in case.refused:
+            raise DataError(case.refused["val"])
+    found, facts, pairs = _look(case, group)
+    document = {
+        "schema": 1,
+        "task": "doctor",
+        "data": str(case.spec.file),
+        "imgsz": list(case.size),
+        "model": case.model,
+        "strides": list(case.strides),
+        "batch": batch,
+        "findings": [asdict(finding) for finding in findings.in_order(found)],
+        **_advise(case),
+        **facts,
+        "validation": None,
+    }
+    folder = runs.new_run(project, name, kind="doctor", exist_ok=exist_ok)
+    with runs.storage(folder):
+        runs.clear(folder, FILES)
+        list_problems(folder, [split.problems for split in case.splits.values()])
+        draw(folder, case.spec, case.objects, document, pairs)
+        if checked is not None:
+            settings = {"data": data, "path": path, "imgsz": _sides(case.size), "device": device}
+            document["validation"], said = bear_out(checked, settings, case.objects["val"], case.goal, folder)
+            document["advice"] += [asdict(item) for item in said]
+        runs.write_json(folder / "doctor.json", document)
+    return document, folder
+
+
+def _sides(size: Size) -> int | list[int]:
+    return size[0] if size[0] == size[1] else list(size)
+
+
+def _open(spec: DatasetSpec, imgsz: int | list[int], model: str | None, batch: int, weights: Path | None) -> Case:
+    """Read what is examined."""
+    resolved = resolve_model(model or (DEFAULT_MODEL if weights is None else str(weights)))
+    probe = Probe(check_model(resolved, spec.channels), spec.channels, len(spec.names))
+    step = max(probe.strides())
+    sides = [imgsz] * 2 if isinstance(imgsz, int) else [imgsz[0], imgsz[-1]]
+    size = tuple(-(-side // step) * step for side in sides)
+    if list(size) != sides:
+        LOGGER.warning(f"imgsz: rounded up to {size[0]} x {size[1]}, whole cells of {step} pixels, as training does")
+    splits, refused = {}, {}
+    for name in spec.splits:
+        try:
+            splits[name] = read_split(spec, name, _sides(size))
+        except DataError as error:
+            refused[name] = str(error)
+    if not splits:
+        raise DataError(next(iter(refused.values())))
+    shown = str(resolved) if isinstance(resolved, Path) else resolved.removesuffix(".yaml")
+    return Case(spec, size, batch, shown, probe, splits, refused)
+
+
+def _look(case: Case, group: str | None) -> tuple[list, dict[str, Any], list[duplicates.Pair]]:
+    """Return what is wrong, the facts of the document and the pairs of near-duplicates."""
+    spec, splits = case.spec, case.splits
+    members = {name: [record.path for record in split.records] for name, split in splits.items()}
+    shared, unmatched = shared_groups(members, group) if group is not None else ({}, 0)
+    everything = list(dict.fromkeys(path for paths in members.values() for path in paths))
+    with progress_bar("comparing images") as progress:
+        prints = duplicates.fingerprints(spec, everything, progress)
+    pairs = duplicates.near_pairs(members, prints)
+    copied = {name: duplicates.copies(paths, prints) for name, paths in members.items()}
+    facts = {
+        "splits": {name: report.split_facts(splits[name], own, spec.names) for name, own in case.objects.items()},
+        "sizes": report.size_facts(case.original, case.shown, case.strides, case.goal),
+        **_losses(case),
+        "density": _density(case),
+        "duplicates": report.duplicate_facts(pairs, copied, prints, spec.root),
+        "groups": None if group is None else {"pattern": group, "shared": shared, "unmatched": unmatched},
+    }
+    counts = {name: own["classes"] for name, own in facts["splits"].items()}
+    found = [findings.of_refused(name, reason) for name, reason in case.refused.items()]
+    found += findings.of_duplicates(pairs, {name: len(set(paths)) for name, paths in members.items()})
+    found += findings.of_groups(shared, unmatched)
+    for split in splits.values():
+        found += findings.of_problems(split.problems, spec.root)
+    found += findings.of_classes(lopsided_classes(counts), list(counts))
+    found += findings.of_copies(copied)
+    found += _of_numbers(case, facts)
+    return found, facts, pairs
+
+
+def _of_numbers(case: Case, facts: dict[str, Any]) -> list[findings.Finding]:
+    """Return findings about sizes, anchors, augmentation and density."""
+    lost, density, total = facts["augmentation"], facts["density"], len(case.trained.image)
+    under = facts["sizes"]["network"]["under"][f"{case.strides[0]:g}"]
+    over = {int(limit): count for limit, count in density["images_over"].items()}
+    return [
+        *findings.of_sizes(under, case.strides[0], len(case.shown)),
+        *findings.of_anchors(facts["anchors"]["unassigned"], total),
+        *findings.of_augmentation(lost["ever"], lost["views"], lost["scale"], lost["limit"], total),
+        *findings.of_density(density["densest"], over, density["limit"]),
+        *findings.of_flat(facts["duplicates"]["too_even"]),
+    ]
+
+
+def _losses(case: Case) -> dict[str, Any]:
+    """Return what train's objects lose: anchors, and views of them to random scaling."""
+    objects = case.trained
+    missing = anchors.unassigned(objects, case.size, case.strides)
+    scale = float(DEFAULT_CFG_DICT["scale"])
+    limit = inspect.signature(RandomPerspective.box_candidates).parameters["wh_thr"].default
+    lost = augmentation.lost_share(objects.shown_sides, scale, limit)
+    total = max(len(lost), 1)
+    return {
+        "anchors": {"unassigned": int(missing.sum()), "share": float(missing.sum() / total)},
+        "augmentation": {
+            "scale": scale,
+            "limit": limit,
+            "views": float(lost.sum() / total),
+            "ever": float((lost > 0).sum() / total),
+            "unscaled": float((objects.shown_sides <= limit).any(1).sum() / total),
+        },
+    }
+
+
+def _density(case: Case) -> dict[str, Any]:
+    """Return how many objects images hold against the limits of detections; all labelled boxes count."""
+    counts = np.array([len(record.boxes) for split in case.splits.values() for record in split.records])
+    judged = case.splits.get("val") or next(iter(case.splits.values()))
+    return {
+        "densest": int(counts.max()),
+        "limit": detection_limit(build_truth(judged.records, case.spec)[0]),
+        "images_over": {str(limit): int((counts > limit).sum()) for limit in USUAL_LIMITS},
+    }
+
+
+def _advise(case: Case) -> dict[str, Any]:
+    """Return the document's advice, and the choices, tiles and memory that it rests on."""
+    longer = np.concatenate([own.sides.max(1) for own in case.objects.values()])
+    images = [(record.height, record.width) for split in case.splits.values() for record in split.records]
+    here = advice.reached(case.shown, case.goal)
+    choices = [_choice(case, case.strides[0], case.model, case.probe)]
+    if case.strides[0] > P2:
+        choices.append(_finer(case))
+    tiles = advice.tiling(case.original, longer, images, case.size, case.goal)
+    said = [recommendations.on_size(case.size, here, choices, tiles)]
+    if len(choices) > 1:
+        fine = choices[1]
+        said.append(recommendations.on_head(case.size, here, fine, advice.reached(case.shown, fine.goal)))
+    memory, amounts = _memory(case, choices[0].size)
+    said.append(recommendations.on_memory(amounts, case.batch))
+    return {
+        "advice": [asdict(item) for item in said],
+        "choices": [asdict(choice) for choice in choices],
+        "tiles": asdict(tiles),
+        "memory": memory,
+    }
+
+
+def _choice(case: Case, stride: int, model: str | None, probe: Probe | None) -> advice.Choice:
+    """Return the cheapest input for a head whose finest level has this stride."""
+    goal = advice.goal_for(stride)
+    size = advice.cheapest_size(case.size, advice.needed_factor(case.shown, goal), max(case.strides))
+    share = advice.reached(case.shown, goal, advice.enlargement(case.size, size))
+    gflops = None if probe is None else round(count_gflops(probe.network, size, case.spec.channels), 3)
+    return advice.Choice(advice.head_name(stride), model, goal, size, share, gflops)
+
+
+def _finer(case: Case) -> advice.Choice:
+    """Return the choice with a P2 head, of the same family and scale where there is one."""
+    own = names.parse(case.model)
+    sibling = own and names.parse(f"{own.family}-p2-{own.scale}")
+    if not sibling:
+        return _choice(case, P2, None, None)
+    probe = Probe(sibling.definition(), case.spec.channels, len(case.spec.names))
+    return _choice(case, P2, str(sibling), probe)
+
+
+def _memory(case: Case, advised: Size) -> tuple[dict[str, Any], dict[Size, int]]:
+    """Return the memory of a training step at the size asked about, and the totals there and at a larger size."""
+    densest = int(case.trained.counts.max(initial=0))
+    here = case.probe.training_memory(case.batch, case.size, densest)
+    amounts = {case.size: here.total}
+    if advised[0] > case.size[0] and max(advised) <= advice.WHOLE:
+        amounts[advised] = case.probe.training_memory(case.batch, advised, densest).total
+    return {"batch": case.batch, "bytes": here.total, **asdict(here)}, amounts

@@ -1,0 +1,1 @@
+"""Folded networks in the formats of other runtimes, kept only if they agree with PyTorch."""

@@ -1,0 +1,54 @@
+"""Lets Ultralytics' detection loss know that some anchors do not exist (see heads.py), in whichever trainer.
+
+They are assigned to no object, so that objects in inactive regions go to other levels. Their logits are constant, so
+they cannot be punished either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from functools import wraps
+from typing import Any
+
+from torch import Tensor, nn
+
+from pixelkeep.ultra.network.fusing import MARK
+
+
+def extend_assignment(criterion: type) -> None:
+    """Extend Ultralytics' ``v8DetectionLoss``. Calling it twice changes nothing."""
+    stock = criterion.get_assigned_targets_and_loss
+    if hasattr(stock, MARK):
+        return
+
+    @wraps(stock)
+    def assign(self: Any, preds: dict[str, Tensor], batch: dict[str, Any], **keywords: Any) -> tuple:
+        active = preds.get("active")
+        with contextlib.nullcontext() if active is None else existing_only(self.assigner, active):
+            return stock(self, preds, batch, **keywords)
+
+    setattr(assign, MARK, True)
+    criterion.get_assigned_targets_and_loss = assign
+
+
+@contextlib.contextmanager
+def existing_only(assigner: nn.Module, active: Tensor) -> Iterator[None]:
+    """Let an assigner choose among the anchors that exist.
+
+    Args:
+        assigner: Ultralytics' TaskAlignedAssigner.
+        active: bool (N, anchors).
+    """
+    stock = assigner.select_candidates_in_gts
+    one_by_one = iter(active[:, None, None])  # on a full GPU the assigner is asked for one image after the other
+
+    def candidates(centres: Tensor, boxes: Tensor, *args: Any, **keywords: Any) -> Tensor:
+        exists = active[:, None] if len(boxes) == len(active) else next(one_by_one)
+        return stock(centres, boxes, *args, **keywords) & exists
+
+    assigner.select_candidates_in_gts = candidates
+    try:
+        yield
+    finally:
+        del assigner.select_candidates_in_gts

@@ -1,0 +1,246 @@
+"""Folds SpaceToDepth into the convolutions after it, over a whole network: fewer operations, the same output.
+
+What is folded, all of it exact:
+
+- SPDConv and Focus: SpaceToDepth and k x k become one 2k x 2k convolution with stride 2;
+- a SpaceToDepth that one row alone reads, if that is a Conv or begins with convolutions (C3, C2f and what derives
+  from it): these become strided, and the two of C3 become one;
+- the same where that row reads it through a Concat: the convolution becomes a sum over the Concat's parts.
+
+Row numbers stay: Identity takes the place of a SpaceToDepth or Concat that went, and hands on what it gets. SliceSamp
+stays as it is: strided, its depthwise convolution has four times the multiplications and no fast implementation
+(benchmarks/inference.py measures it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from ultralytics.nn.modules import C3, C2f, Concat, Conv, Focus
+
+from pixelkeep.blocks import SpaceToDepth, SPDConv
+from pixelkeep.blocks.folded import JointC3
+from pixelkeep.deploy import fold_concat, fold_sliced, fold_spdconv, joined
+from pixelkeep.errors import OptionError, choices
+from pixelkeep.ultra.network.rows import put, readers, run, sources
+from pixelkeep.ultra.network.timing import ratio
+
+CHOICES = ("static", "measured")
+PROBE = 64  # pixels a side of the image that shows how many channels each row has
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A place that can be folded.
+
+    Attributes:
+        row: The row that begins with a convolution.
+        concat: The Concat that it reads, or None.
+        sliced: The SpaceToDepth rows that go; none for a block that rearranges by itself.
+    """
+
+    row: nn.Module
+    concat: Concat | None = None
+    sliced: tuple[SpaceToDepth, ...] = ()
+
+    @property
+    def rows(self) -> list[int]:
+        """The numbers of the rows concerned."""
+        gone = [self.concat] if self.concat is not None else []
+        return [module.i for module in (*self.sliced, *gone, self.row)]
+
+    def sources(self) -> list[int]:
+        """Return the rows that feed the place as a whole; -1 for the image."""
+        gone = {module.i: sources(module)[0] for module in self.sliced}
+        return [gone.get(j, j) for j in sources(self.row if self.concat is None else self.concat)]
+
+    def before(self, inputs: Tensor | list[Tensor]) -> Tensor:
+        """Run what is there, from the outputs of `sources`."""
+        if self.concat is None:
+            return self.row(self.sliced[0](inputs) if self.sliced else inputs)
+        slices = {module.i: module for module in self.sliced}
+        parts = [slices[j](x) if j in slices else x for j, x in zip(sources(self.concat), inputs, strict=True)]
+        return self.row(self.concat(parts))
+
+    def build(self, widths: list[int], join: bool = True) -> nn.Module:
+        """Return what takes the row's place.
+
+        Args:
+            widths: The channels of each row's output.
+            join: Whether two convolutions of the same input become one.
+        """
+        if not self.sliced:
+            return _without_rearranging(self.row)
+        if self.concat is None:
+            return _begin_with(self.row, fold_sliced, join)
+        parts, gone = sources(self.concat), {module.i for module in self.sliced}
+        channels, slices = [widths[j] for j in parts], [j in gone for j in parts]
+        return _begin_with(self.row, lambda conv: fold_concat(conv, channels, slices), join)
+
+    def apply(self, rows: nn.Sequential, folded: nn.Module) -> None:
+        """Put it into the network."""
+        put(rows, self.row.i, folded)
+        for number in self.rows[:-1]:
+            put(rows, number, nn.Identity())
+
+
+def folds(model: nn.Module) -> list[Fold]:
+    """Return what can be folded in one of Ultralytics' models."""
+    rows = model.model
+    own = [Fold(row) for row in rows if _rearranges(row)]
+    return own + list(_reading_slices(rows))
+
+
+def fold(
+    model: nn.Module, choose: str = "static", imgsz: int | list[int] = 640, batch: int = 1, join: bool = True
+) -> nn.Module:
+    """Fold a network in place, for inference, and note in ``model.folding`` what was done.
+
+    Args:
+        model: One of Ultralytics' models; its BatchNorms are folded first, where they are not yet.
+        choose: static folds whatever can be folded exactly, which is the same on every machine; val, and the
+            validations of a training's end, do that. measured folds where that is faster on the model's device.
+        imgsz: Image size to measure with: a side in pixels, or height and width.
+        batch: Images to measure with.
+        join: Whether the two convolutions that C3 begins with become one, whose output is cut in two. Exported
+            graphs go without, so that nothing in them is cut; in their runtimes neither is faster.
+
+    Returns:
+        The network itself. ``model.folding`` is {"choose": ..., "places": [{"rows": ..., "kind": ..., "folded": ...,
+        "ratio": time after by time before, or None}]}.
+
+    Raises:
+        OptionError: ``choose`` is neither.
+    """
+    if choose not in CHOICES:
+        raise OptionError(f"fold: choose '{choose}' is unknown; one of {choices(CHOICES)}")
+    model.fuse(verbose=False, fold=False)
+    found = folds(model)
+    if not found:
+        return model
+    rows, stop = model.model, max(place.row.i for place in found)
+    with torch.inference_mode():
+        widths = [_width(output) for output in run(rows, _image(model, [PROBE, PROBE], 1), stop)]
+    sides = [imgsz, imgsz] if isinstance(imgsz, int) else imgsz
+    image, outputs = None, []
+    if choose == "measured":
+        image = _image(model, sides, batch)
+        with torch.inference_mode():
+            outputs = run(rows, image, stop)
+    places = [place for place in getattr(model, "folding", {}).get("places", []) if place["folded"]]
+    for place in found:
+        folded, measured = place.build(widths, join), None
+        if image is not None:
+            inputs = [image if j < 0 else outputs[j] for j in place.sources()]
+            measured = ratio(place.before, folded, inputs if place.concat else inputs[0], image.device)
+        done = measured is None or measured < 1
+        if done:
+            place.apply(rows, folded)
+        shown = None if measured is None else round(measured, 3)
+        places.append({"rows": place.rows, "kind": type(place.row).__name__, "folded": done, "ratio": shown})
+    model.folding = {"choose": choose, "places": places}
+    return model
+
+
+def is_folded(model: nn.Module) -> bool:
+    """Whether a network runs folded once it is fused, as in every validation of a weights file."""
+    done = getattr(model, "folding", {}).get("places", [])
+    return bool(folds(model)) or any(place["folded"] for place in done)
+
+
+def _image(model: nn.Module, sides: list[int], batch: int) -> Tensor:
+    """Return an image of zeros that the model takes, of (height, width)."""
+    first = next(model.parameters())
+    return torch.zeros(batch, model.yaml.get("channels", 3), *sides, device=first.device, dtype=first.dtype)
+
+
+def _width(output: Any) -> int:
+    """Return the channels of a row's output; 0 for a list, which nothing folds again."""
+    return output.shape[1] if isinstance(output, Tensor) else 0
+
+
+def _plain(conv: nn.Module) -> bool:
+    """Whether a convolution can be folded; one that is trained for int8 keeps the form that its ranges belong to."""
+    if type(conv) is not nn.Conv2d or hasattr(conv, "weight_quantizer") or conv.groups != 1:
+        return False
+    square = len({*conv.kernel_size}) == len({*conv.stride}) == 1 and conv.dilation == (1, 1)
+    return square and not isinstance(conv.padding, str) and len({*conv.padding}) == 1 and conv.padding_mode == "zeros"
+
+
+def _rearranges(row: nn.Module) -> bool:
+    """Whether a row is a block that rearranges its own input and convolves it."""
+    if type(row) is SPDConv:
+        return isinstance(row.rearrange, SpaceToDepth) and _plain(row.conv)
+    return type(row) is Focus and type(row.conv) is Conv and _plain(row.conv.conv)
+
+
+def _reading_slices(rows: nn.Sequential) -> Iterator[Fold]:
+    """Yield the places where a row reads SpaceToDepth, directly or through a Concat."""
+    read_by = readers(rows)
+    for row in rows:
+        if not _begins(row) or row.i == 0:
+            continue
+        source = rows[sources(row)[0]]
+        concat = source if type(source) is Concat and source.d == 1 and len(read_by[source.i]) == 1 else None
+        parts = [rows[j] for j in sources(row if concat is None else concat) if j >= 0]
+        sliced = tuple(part for part in parts if type(part) is SpaceToDepth and len(read_by[part.i]) == 1)
+        if sliced:
+            yield Fold(row, concat, sliced)
+
+
+def _begins(row: nn.Module) -> list[str]:
+    """Return the names of the convolutions that a row begins with, if nothing else reads its input."""
+    if type(row) is Conv:
+        names = [""]
+    elif isinstance(row, C3) and type(row).forward is C3.forward:
+        names = ["cv1", "cv2"]
+    elif isinstance(row, C2f) and type(row).forward is C2f.forward:
+        names = ["cv1"]
+    else:
+        return []
+    first = [row.get_submodule(name) for name in names]
+    return names if all(type(conv) is Conv and _plain(conv.conv) for conv in first) else []
+
+
+def _without_rearranging(row: nn.Module) -> nn.Module:
+    """Return SPDConv or Focus with a strided convolution."""
+    if isinstance(row, SPDConv):
+        folded = _twin(row)
+        fold_spdconv(folded)
+        return folded
+    return _with_convolution(row.conv, fold_sliced(row.conv.conv))
+
+
+def _begin_with(row: nn.Module, convolution: Callable[[nn.Conv2d], nn.Module], join: bool) -> nn.Module:
+    """Return a row whose first convolutions are replaced."""
+    names = _begins(row)
+    if len(names) == 2 and join:  # C3
+        first = convolution(joined(row.cv1.conv, row.cv2.conv))
+        return JointC3(first, (row.cv1.act, row.cv2.act), row.m, row.cv3)
+    if names == [""]:
+        return _with_convolution(row, convolution(row.conv))
+    folded = _twin(row)
+    for name in names:
+        conv = row.get_submodule(name)
+        setattr(folded, name, _with_convolution(conv, convolution(conv.conv)))
+    return folded
+
+
+def _with_convolution(conv: Conv, convolution: nn.Module) -> Conv:
+    """Return Ultralytics' Conv, its BatchNorm folded already, with another convolution inside."""
+    folded = _twin(conv)
+    folded.conv = convolution
+    folded.forward = folded.forward_fuse
+    return folded
+
+
+def _twin(module: nn.Module) -> nn.Module:
+    """Return a module that shares the parts of another, and whose parts can be replaced."""
+    twin = copy(module)
+    twin._modules = dict(module._modules)
+    return twin

@@ -1,0 +1,1 @@
+"""Ultralytics' predictors with this project's reading, drawing and records, one module a task."""

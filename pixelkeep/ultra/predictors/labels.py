@@ -1,0 +1,77 @@
+"""Ultralytics' predictors of classification and semantic segmentation, with our reading and drawing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from ultralytics.engine.results import Results
+from ultralytics.models.yolo.classify import ClassificationPredictor
+from ultralytics.models.yolo.semantic import SemanticSegmentationPredictor
+
+from pixelkeep.report.label_drawing import draw_classes, draw_regions
+from pixelkeep.ultra.predictors.base import RunPredictor, viewable
+from pixelkeep.ultra.validators.classes import ranking
+from pixelkeep.writing import write_bytes
+
+
+class Classes(Results):
+    """The probabilities of one image's classes."""
+
+    def plot(self, **_: Any) -> np.ndarray:
+        """Return the annotated picture, (H, W, 3) BGR."""
+        return draw_classes(viewable(self.orig_img), self.probs.top5, self.probs.top5conf.tolist(), self.names)
+
+    def found(self) -> Counter:
+        """Return the most probable class, counted once."""
+        return Counter([self.names[self.probs.top1]])
+
+    def records(self) -> list[dict]:
+        """Return one row with the most probable classes, the most probable first."""
+        return [{"predicted": ranking(self.probs.top5, self.probs.top5conf.tolist(), self.names)}]
+
+
+class Regions(Results):
+    """The class of each pixel of an image."""
+
+    def plot(self, **_: Any) -> np.ndarray:
+        """Return the annotated picture, (H, W, 3) BGR."""
+        return draw_regions(viewable(self.orig_img), self._map(), self.names)
+
+    def found(self) -> Counter:
+        """Return how many pixels there are of each class."""
+        values, counts = np.unique(self._map(), return_counts=True)
+        return Counter({self.names[int(v)]: int(c) for v, c in zip(values, counts, strict=True)})
+
+    def records(self) -> list[dict]:
+        """Return one row with the number of pixels of each class."""
+        return [{"pixels": dict(self.found().most_common())}]
+
+    def save_mask(self, path: Path) -> None:
+        """Write the class of each pixel as a PNG of one channel, whole or not at all."""
+        _, content = cv2.imencode(".png", self._map())
+        write_bytes(path, content.tobytes())
+
+    def _map(self) -> np.ndarray:
+        return self.semantic_mask.data.cpu().numpy().astype(np.uint8)
+
+
+class ClassPredictor(RunPredictor, ClassificationPredictor):
+    """Classifies and draws."""
+
+    def postprocess(self, preds: Any, img: Any, orig_imgs: Any) -> list[Classes]:
+        """Return the probabilities of each image's classes."""
+        results = super().postprocess(preds, img, orig_imgs)
+        return [Classes(r.orig_img, path=r.path, names=r.names, probs=r.probs.data) for r in results]
+
+
+class MaskPredictor(RunPredictor, SemanticSegmentationPredictor):
+    """Says of each pixel what it is, and draws."""
+
+    def postprocess(self, preds: Any, img: Any, orig_imgs: Any) -> list[Regions]:
+        """Return the class of each pixel of each image."""
+        results = super().postprocess(preds, img, orig_imgs)
+        return [Regions(r.orig_img, path=r.path, names=r.names, semantic_mask=r.semantic_mask.data) for r in results]

@@ -1,0 +1,143 @@
+"""What the commands show while they work: one line an epoch and one for its figures, fit for 80 columns.
+
+Ultralytics prints its whole configuration, a table of layers and several lines of housekeeping, wider than most
+terminals. ``--verbose`` brings them back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ultralytics.data import base, dataset
+from ultralytics.engine import trainer, validator
+from ultralytics.utils import LOGGER, RANK, tqdm
+from ultralytics.utils.tqdm import TQDM
+
+from pixelkeep.ultra.running.whole import replaced
+
+VALIDATING = "validating"
+_NOISE = (  # how the lines begin that say nothing about the user's data or training
+    "engine/trainer:",
+    "Overriding model.yaml",
+    "Freezing layer",
+    "train: Fast image access",
+    "val: Fast image access",
+    "train: New cache created",
+    "val: New cache created",
+    "albumentations:",
+    "Closing dataloader mosaic",
+    "Optimizer stripped",
+    "Results saved to",
+    "Logging results to",
+    "Plotting labels to",
+    "Speed:",
+    "activation:",
+)
+_TOLD = "Image Read Error"  # detect ends with a list of these files and their reasons
+_WORKERS = re.compile(r"Using \d+ dataloader workers")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_LAYER_ROW = re.compile(r"^\s*(from\s+n\s+params|\d+\s+(-?\d+|\[.*?\])\s+\d+\s+\d+\s+\S+\.)")
+_EPOCH = re.compile(r"^\s*(\d+/\d+)\s+\S+\s+(.*)\s+\d+\s+\d+$")  # epoch, memory, losses, instances, size
+
+
+class _Quiet(logging.Filter):
+    """Lets through what a user wants to know."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno > logging.INFO:
+            return _TOLD not in record.getMessage()
+        lines = [line for line in record.getMessage().splitlines() if not _is_noise(line)]
+        record.msg, record.args = "\n".join(lines), None
+        return bool(lines)
+
+
+class _Plain(logging.Filter):
+    """Takes the colours out of what does not go to a terminal."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = _COLOURS.sub("", record.getMessage()), None
+        return True
+
+
+def _is_noise(line: str) -> bool:
+    text = _COLOURS.sub("", line).strip()
+    return (
+        not text
+        or text.startswith(_NOISE)
+        or bool(_LAYER_ROW.match(text) or _WORKERS.match(text))
+        or "agnostic_nms=" in text
+    )
+
+
+class Bar(TQDM):
+    """A progress bar with a short description, which writes whole lines only where there is no terminal."""
+
+    def __init__(self, iterable: Any = None, desc: str | None = None, **kwargs: Any):
+        terminal = sys.stdout.isatty()
+        if desc and VALIDATING in desc:  # the line of figures that follows says it all
+            kwargs |= {"leave": False, "disable": None if terminal else True}
+        if RANK > 0:  # one of several processes that train together; the first shows what they do
+            kwargs["disable"] = True
+        with replaced(tqdm, "is_noninteractive_console", lambda: not terminal):
+            super().__init__(iterable, desc, file=sys.stdout, **kwargs)
+
+    @property
+    def desc(self) -> str:
+        """The description, with colours on a terminal only; Ultralytics also sets it without ``set_description``."""
+        return self._desc if sys.stdout.isatty() else _COLOURS.sub("", self._desc)
+
+    @desc.setter
+    def desc(self, text: str) -> None:
+        self._desc = text
+
+    def set_description(self, desc: str | None) -> None:
+        """Shorten what the trainer says of an epoch to the epoch and its losses."""
+        if match := _EPOCH.match(desc or ""):
+            losses = "  ".join(f"{float(loss):.3f}" for loss in match[2].split())
+            desc = f"epoch {match[1]:>7}  loss  {losses}"
+        super().set_description(desc)
+
+
+def plain() -> None:
+    """Leave out colours in this process where its messages do not go to a terminal."""
+    if not sys.stdout.isatty() and not any(isinstance(f, _Plain) for f in LOGGER.filters):
+        LOGGER.addFilter(_Plain())
+
+
+def taken() -> list[Callable[[], None]]:
+    """Return which of the two steps below and above have been taken in this process, for another to repeat."""
+    kinds = {type(f) for f in LOGGER.filters}
+    return [step for step, kind in ((plain, _Plain), (quiet, _Quiet)) if kind in kinds]
+
+
+def quiet() -> None:
+    """Shorten what Ultralytics prints in this process."""
+    if not any(isinstance(f, _Quiet) for f in LOGGER.filters):
+        LOGGER.addFilter(_Quiet())
+    # Ultralytics' list of augmentations holds one that has nothing to do where there is one channel.
+    warnings.filterwarnings("ignore", message="The image is already gray")
+    for module in (trainer, validator, dataset, base):
+        module.TQDM = Bar
+
+
+@contextlib.contextmanager
+def progress_bar(what: str, unit: str = "img") -> Iterator[Callable[[int, int], None]]:
+    """Give a function of how much is done and of how much, which shows it; there is no bar if it is never called."""
+    bars: list[Bar] = []
+
+    def show(done: int, total: int) -> None:
+        if not bars:
+            bars.append(Bar(desc=what, total=total, unit=unit))
+        bars[0].update(done - bars[0].n)
+
+    try:
+        yield show
+    finally:
+        for bar in bars:
+            bar.close()

@@ -1,0 +1,56 @@
+"""``--tile auto``: tiles at the scale at which a network was trained, from its training and its data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from ultralytics.utils import LOGGER
+
+from pixelkeep.datasets.loading import load_split
+from pixelkeep.errors import PixelkeepError
+from pixelkeep.ultra.data.resolving import resolve_data
+from pixelkeep.ultra.weights.checkpoints import model_of, trained_size
+
+
+def suitable_tile(checkpoint: dict, imgsz: int | None) -> tuple[int, int]:
+    """Return the side of a tile in pixels of the image, and at how many pixels the network sees it, and say why.
+
+    Objects are then as large for the network as in training. Of one trained in tiles that is its own scale. Else the
+    tile is as long as the longer side of the middle one of the training images, which training fitted into the image
+    size; where the data is no longer there, a pixel of the image is taken for a pixel of the network.
+
+    Args:
+        checkpoint: The network's.
+        imgsz: The side that the network is asked to see tiles at; as trained by default.
+    """
+    trained = trained_size(checkpoint)
+    trained = trained if isinstance(trained, int) else max(trained)
+    if own := getattr(model_of(checkpoint), "yaml", {}).get("tile"):
+        shown = imgsz or trained
+        tile = max(1, round(shown * own / trained))
+        LOGGER.info(f"tile auto: {tile} px, shown to the network at {shown} (trained in tiles of {own} at {trained})")
+        return tile, shown
+    longer, objects = _training_images(checkpoint)
+    factor = 1.0 if longer is None else longer / trained  # pixels of an image in one of the network
+    shown = imgsz or trained
+    tile = max(1, round(shown * factor))
+    if longer is None:
+        reason = f"trained at {trained}; its data is not there, so image pixels are taken as they are"
+    else:
+        reason = f"trained at {trained} on images of {longer:.0f} px, objects of {objects:.0f} px in the middle"
+    LOGGER.info(f"tile auto: {tile} px, shown to the network at {shown} ({reason})")
+    return tile, shown
+
+
+def _training_images(checkpoint: dict) -> tuple[float | None, float | None]:
+    """Return the longer side of the middle image trained on and the side of the middle object; None if not there."""
+    data = checkpoint.get("train_args", {}).get("data")
+    if not isinstance(data, str) or not Path(data).is_file():
+        return None, None
+    try:
+        records = load_split(resolve_data(data, needs=("train",)), "train").records
+    except PixelkeepError:
+        return None, None
+    sides = np.concatenate([np.sqrt(np.prod(r.boxes[:, 2:] - r.boxes[:, :2], axis=1)) for r in records])
+    return float(np.median([max(r.width, r.height) for r in records])), float(np.median(sides))

@@ -1,0 +1,147 @@
+"""``pixelkeep.TiledDetector``: objects in images of any size, from Python."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pixelkeep.datasets.pixels import read_pixels
+from pixelkeep.errors import DataError, OptionError, SourceError
+from pixelkeep.report.drawing import draw
+from pixelkeep.tiling import Seams
+from pixelkeep.ultra.predictors.base import viewable
+from pixelkeep.ultra.running.settings import check, half_precision
+from pixelkeep.ultra.tiled.images import MERGE, OVERLAP, Request, Tiles
+from pixelkeep.ultra.tiled.predictor import TiledPredictor
+from pixelkeep.ultra.weights.checkpoints import check_weights, load, model_of
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """What was found in one image, from the highest score down.
+
+    Shapes: ``boxes`` float64 (n, 4) x1, y1, x2, y2 in pixels of the image, ``scores`` float64 (n,), ``classes`` int64
+    (n,) numbers of ``names``; ``image`` uint8 (H, W, C), three channels as BGR; ``path`` is the image's file, if it has
+    one; ``seams`` says what became of the boxes of tiles.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+    names: Mapping[int, str]
+    image: np.ndarray
+    path: Path | None
+    seams: Seams
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:
+        """Return the detections in COCO results form; category ids count from 1 in the order of ``names``."""
+        sides = self.boxes[:, 2:] - self.boxes[:, :2]
+        rows = zip(np.hstack([self.boxes[:, :2], sides]).tolist(), self.scores.tolist(), self.classes, strict=True)
+        return [
+            {"image_id": image_id, "category_id": int(number) + 1, "bbox": box, "score": score}
+            for box, score, number in rows
+        ]
+
+    def plot(self, line_width: int | None = None) -> np.ndarray:
+        """Return the annotated image, uint8 (H', W', 3) BGR; small ones are enlarged, a legend stands below."""
+        return draw(viewable(self.image), self.boxes, self.classes, self.scores, self.names, line_width)
+
+
+class TiledDetector:
+    """Finds objects in images of any size.
+
+    Args:
+        weights: A checkpoint (.pt) of a detection model, of this project or of Ultralytics.
+        tile: Side of a tile in pixels of the image; "auto" for the scale that the model was trained at.
+        overlap: Share of a tile that neighbours have in common, 0 to 0.9.
+        full_image: Look at the whole image once more, for objects larger than a tile.
+        merge: "border", "nms" or "ios"; see :mod:`pixelkeep.tiling.merge`.
+        imgsz: Side in pixels at which the model sees a tile; that of the tile by default.
+        batch: Tiles that the model takes at once; None for what suits the device.
+        conf: Lowest score.
+        iou: IoU above which NMS drops a box inside a tile.
+        max_det: Detections kept in a tile.
+        device: "cpu", or a GPU's number; None for the first GPU if there is one.
+        half: Half precision, on a GPU.
+
+    Raises:
+        PixelkeepError: Weights or a value that cannot be used.
+    """
+
+    def __init__(
+        self,
+        weights: str | Path,
+        tile: int | str = 640,
+        overlap: float = OVERLAP,
+        full_image: bool = False,
+        merge: str = MERGE,
+        *,
+        imgsz: int | None = None,
+        batch: int | None = None,
+        conf: float = 0.25,
+        iou: float = 0.7,
+        max_det: int = 300,
+        device: str | int | None = None,
+        half: bool = False,
+    ):
+        path = check_weights(weights)
+        checkpoint = load(path)
+        given = dict(imgsz=imgsz, batch=batch, conf=conf, iou=iou, max_det=max_det, device=device)
+        settings = {key: value for key, value in given.items() if value is not None}
+        check(settings)
+        request = Request(tile=tile, overlap=overlap, full_image=full_image, merge=merge)
+        self.tiles: Tiles = request.resolve(checkpoint, settings)
+        definition = model_of(checkpoint).yaml
+        self.channels, self.stretch = definition.get("channels", 3), definition.get("stretch")
+        settings |= half_precision() if half else {}
+        settings |= dict(model=str(path), mode="predict", save=False, verbose=False, save_dir=tempfile.gettempdir())
+        self._predictor = TiledPredictor(self.tiles, settings, False, self.channels, self.stretch)
+        self._predictor.setup_model(None, verbose=False)
+
+    @property
+    def names(self) -> Mapping[int, str]:
+        """The model's classes by number."""
+        return self._predictor.model.names
+
+    def __call__(self, image: str | Path | np.ndarray) -> Detections:
+        """Return what is found in an image.
+
+        Args:
+            image: A file, or uint8 (H, W) or (H, W, C), three channels as BGR, as OpenCV reads them.
+
+        Raises:
+            PixelkeepError: The image cannot be read, or is of another kind than the model takes.
+        """
+        path = None if isinstance(image, np.ndarray) else Path(image)
+        pixels = image if path is None else self._read(path)
+        pixels = self._checked(pixels)
+        found = self._predictor.engine(pixels)
+        columns = (part.cpu().numpy() for part in (found.boxes, found.scores, found.classes))
+        return Detections(*columns, names=self.names, image=pixels, path=path, seams=found.seams)
+
+    def _read(self, path: Path) -> np.ndarray:
+        if not path.is_file():
+            raise SourceError(f"image '{path}' not found")
+        try:
+            return read_pixels(path, self.channels, self.stretch)
+        except DataError as error:
+            raise SourceError(f"image '{path}': {error}; it may be damaged") from error
+
+    def _checked(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the image as (H, W, C) in the channels that the model takes."""
+        shape = pixels.shape
+        pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+        if pixels.ndim == 3 and pixels.shape[2] == 1 and self.channels == 3:
+            pixels = np.repeat(pixels, 3, axis=2)
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != self.channels or not pixels.size:
+            right = f"uint8 (height, width, {self.channels}) of at least one pixel"
+            raise OptionError(f"image of shape {shape} and type {pixels.dtype}; give {right}")
+        return pixels

@@ -1,0 +1,238 @@
+"""Large images in tiles: what is asked for, checked, and one image run through a network tile by tile.
+
+The image is brought to the network's scale once, as a whole, and lies on the device as one tensor; tiles are views
+into it. Only images smaller than a tile are padded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from ultralytics.data.augment import LetterBox
+from ultralytics.utils import LOGGER, nms, ops
+
+from pixelkeep.errors import OptionError, nearest
+from pixelkeep.tiling import METHODS, Candidates, Grid, Merged, detect_in_tiles, make_grid
+from pixelkeep.tiling.grid import MOST_OVERLAP
+from pixelkeep.tiling.run import Progress
+from pixelkeep.ultra.tiled.auto import suitable_tile
+from pixelkeep.ultra.weights.checkpoints import model_of
+
+AUTO = "auto"
+OVERLAP, MERGE = 0.2, "border"
+SMALLEST = 32  # pixels of a tile, one cell of the deepest feature map
+GREY = 114  # of 255, what Ultralytics pads with
+BATCH = {"cpu": 4}  # tiles at once by default, by kind of device
+BATCH_ELSEWHERE = 16
+UNLIMITED = 1e9  # seconds: how much NMS finishes must not depend on how busy the machine is
+WITHOUT = ("augment", "visualize", "agnostic_nms", "embed")  # settings that have no meaning for tiles
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiles:
+    """How images are cut and what is found is merged.
+
+    Attributes:
+        size: Side of a tile in pixels of the image.
+        imgsz: Side in pixels at which the network sees a tile.
+        overlap: Share of a tile that neighbours have in common at least.
+        full_image: Whether the whole image is looked at once more, at ``imgsz``.
+        merge: How boxes of neighbouring tiles become one; see :mod:`pixelkeep.tiling.merge`.
+    """
+
+    size: int
+    imgsz: int
+    overlap: float = OVERLAP
+    full_image: bool = False
+    merge: str = MERGE
+
+    def protocol(self) -> dict[str, Any]:
+        """Return how the figures of a run in tiles were made, for metrics.json."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Tiles as they are asked for, nothing checked; ``tile`` None for none, other fields None for the default."""
+
+    tile: int | str | None = None
+    overlap: float | None = None
+    full_image: bool = False
+    merge: str | None = None
+
+    def check(self) -> bool:
+        """Check what can be checked without a network, and return whether tiles are asked for.
+
+        Raises:
+            OptionError: A value that is not allowed, or options of tiles without --tile.
+        """
+        if self.tile is None:
+            given = {"--overlap": self.overlap, "--full-image": self.full_image or None, "--merge": self.merge}
+            for option in (name for name, value in given.items() if value is not None):
+                raise OptionError(f"{option} has no effect without --tile; give --tile 640, or --tile auto")
+            return False
+        if self.tile != AUTO and self.tile < SMALLEST:
+            raise OptionError(f"--tile {self.tile}: give a number of pixels of at least {SMALLEST}, or {AUTO}")
+        if self.overlap is not None and not 0 <= self.overlap <= MOST_OVERLAP:
+            raise OptionError(f"--overlap {self.overlap}: give a share of a tile from 0 to {MOST_OVERLAP}")
+        if self.merge is not None and self.merge not in METHODS:
+            hint = nearest(self.merge, METHODS)
+            raise OptionError(f"--merge {self.merge}: not one of {', '.join(METHODS)}{hint}")
+        return True
+
+    def resolve(self, checkpoint: dict, settings: dict) -> Tiles | None:
+        """Return the tiles for a network, or None if none are asked for.
+
+        Args:
+            checkpoint: The network's.
+            settings: Of the command; ``imgsz`` only where it was given.
+
+        Raises:
+            OptionError: A value that is not allowed, or a network that finds no boxes.
+        """
+        if not self.check():
+            return None
+        model = model_of(checkpoint)
+        task = getattr(model, "task", "detect")
+        if task != "detect":
+            raise OptionError(f"--tile: weights for task '{task}'; tiles are merged for detection models only")
+        for name in (name for name in WITHOUT if settings.get(name)):
+            raise OptionError(f"--tile and {name}={settings[name]} exclude each other; leave one out")
+        imgsz = settings.get("imgsz")
+        if not isinstance(imgsz, int | None):
+            raise OptionError(f"imgsz: with --tile it is the side at which the network sees a tile; not {imgsz}")
+        tile, imgsz = suitable_tile(checkpoint, imgsz) if self.tile == AUTO else (self.tile, imgsz or self.tile)
+        stride = int(max(model.stride))
+        rounded = -(-imgsz // stride) * stride
+        if rounded != imgsz:
+            LOGGER.warning(f"imgsz {imgsz} is no multiple of the network's stride {stride}: using {rounded}")
+            tile = rounded if tile == imgsz else tile
+        choices = {"overlap": self.overlap, "merge": self.merge}
+        given = {name: value for name, value in choices.items() if value is not None}
+        return Tiles(size=tile, imgsz=rounded, full_image=self.full_image, **given)
+
+
+def tiles_a_batch(asked: int | None, device: torch.device) -> int:
+    """Return how many tiles a network takes at once."""
+    return asked or BATCH.get(device.type, BATCH_ELSEWHERE)
+
+
+def suppressor(
+    args: Any, *, multi_label: bool, end2end: bool, prepare: Callable[[Any], None] | None = None
+) -> Callable:
+    """Return a function that turns a network's output for a batch of tiles into boxes, (n, 6) each.
+
+    Args:
+        args: Ultralytics' settings.
+        multi_label: Whether one place may have several classes, as in validation.
+        end2end: Whether the network does without NMS.
+        prepare: Changes the output before, in place.
+    """
+
+    def suppress(output: Any) -> list[torch.Tensor]:
+        if prepare is not None:
+            prepare(output)
+        rows = nms.non_max_suppression(
+            output,
+            args.conf,
+            args.iou,
+            args.classes,
+            args.single_cls,
+            multi_label=multi_label,
+            max_det=args.max_det,
+            max_time_img=UNLIMITED,
+            end2end=end2end,
+        )
+        return [row[:, :6] for row in rows]
+
+    return suppress
+
+
+class TileEngine:
+    """A network that looks at images of any size.
+
+    Args:
+        model: Ultralytics' backend, ready to run.
+        tiles: How images are cut.
+        suppress: Turns the network's output for a batch into boxes; see :func:`suppressor`.
+        batch: Tiles that the network takes at once.
+    """
+
+    def __init__(self, model: Any, tiles: Tiles, suppress: Callable[[Any], Sequence[torch.Tensor]], batch: int):
+        self.model = model
+        self.tiles = tiles
+        self.suppress = suppress
+        self.batch = batch
+        self.stride = int(max(model.stride)) if isinstance(model.stride, (list, torch.Tensor)) else int(model.stride)
+
+    def grid(self, image: np.ndarray) -> Grid:
+        """Return the windows of an image (H, W, C) at the network's scale."""
+        height, width = (self._scaled(side) for side in image.shape[:2])
+        return make_grid(width, height, self.tiles.imgsz, self.tiles.overlap, whole=self.tiles.full_image)
+
+    @torch.inference_mode()
+    def __call__(self, image: np.ndarray, progress: Progress | None = None) -> Merged:
+        """Return what is found in an image, boxes in its own pixels.
+
+        Args:
+            image: (H, W, C) uint8, three channels as BGR.
+            progress: Is told how many tiles are done, and of how many.
+        """
+        grid = self.grid(image)
+        canvas = self._canvas(image, grid)
+
+        def look(windows: np.ndarray) -> Sequence[torch.Tensor]:
+            if grid.whole and len(windows) == 1 and (windows[0] == grid.windows[-1]).all():
+                return [self._whole(image, grid)]
+            return [self._exact(rows) for rows in self._run(_cut(canvas, windows, self.stride))]
+
+        batch = self.batch
+        merged = detect_in_tiles(look, grid, batch=batch, method=self.tiles.merge, progress=progress)
+        ratio = merged.boxes.new_tensor([image.shape[1] / grid.width, image.shape[0] / grid.height] * 2)
+        return Merged(merged.boxes * ratio, merged.scores, merged.classes, merged.seams)
+
+    def _scaled(self, side: int) -> int:
+        return max(1, round(side * self.tiles.imgsz / self.tiles.size))
+
+    def _canvas(self, image: np.ndarray, grid: Grid) -> torch.Tensor:
+        """Return the image at the network's scale on the device: uint8 (C, H, W), a view of rows of pixels."""
+        if image.shape[:2] != (grid.height, grid.width):
+            image = cv2.resize(image, (grid.width, grid.height), interpolation=cv2.INTER_LINEAR)
+            image = image[..., None] if image.ndim == 2 else image
+        return torch.from_numpy(np.ascontiguousarray(image)).to(self.model.device).permute(2, 0, 1)
+
+    def _run(self, batch: torch.Tensor) -> Sequence[torch.Tensor]:
+        """Return the boxes of a batch, uint8 (b, C, h, w), in its pixels."""
+        batch = batch.flip(1) if batch.shape[1] == 3 else batch  # BGR to RGB
+        return self.suppress(self.model((batch.half() if self.model.fp16 else batch.float()).div_(255)))
+
+    def _whole(self, image: np.ndarray, grid: Grid) -> torch.Tensor:
+        """Return what the network finds in the image as a whole, boxes in pixels of the grid."""
+        shown = LetterBox(self.tiles.imgsz, auto=True, stride=self.stride)(image=image)
+        shown = shown[..., None] if shown.ndim == 2 else shown
+        batch = torch.from_numpy(np.ascontiguousarray(shown)).to(self.model.device).permute(2, 0, 1)[None]
+        rows = self._exact(self._run(batch)[0])
+        rows[:, :4] = ops.scale_boxes(batch.shape[2:], rows[:, :4], (grid.height, grid.width))
+        return rows
+
+    @staticmethod
+    def _exact(rows: torch.Tensor) -> torch.Tensor:
+        """Return rows in double precision where there is any: far from the corner, single is coarse."""
+        return rows if rows.device.type == "mps" else rows.double()
+
+
+def _cut(canvas: torch.Tensor, windows: np.ndarray, stride: int) -> torch.Tensor:
+    """Return windows (b, 4) of uint8 (C, H, W) as one batch (b, C, h, w), padded to whole cells at right and bottom."""
+    tiles = torch.stack([canvas[:, y1:y2, x1:x2] for x1, y1, x2, y2 in windows.tolist()])
+    down, right = (-side % stride for side in tiles.shape[2:])
+    return torch.nn.functional.pad(tiles, (0, right, 0, down), value=GREY) if down or right else tiles
+
+
+def rows_of(merged: Merged | Candidates) -> torch.Tensor:
+    """Return boxes as Ultralytics has them: (n, 6) x1, y1, x2, y2, score, class."""
+    return torch.cat([merged.boxes, merged.scores[:, None], merged.classes[:, None].to(merged.boxes.dtype)], 1)

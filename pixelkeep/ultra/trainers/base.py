@@ -1,0 +1,205 @@
+"""What every trainer does, whatever its task: checkpoints whole or not there, and a resume that loses nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import shutil
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+from ultralytics.engine import trainer as engine
+from ultralytics.utils import DEFAULT_CFG, LOGGER
+from ultralytics.utils.torch_utils import get_torch_device_backend, strip_optimizer
+
+from pixelkeep.errors import OptionError
+from pixelkeep.ultra.running import distributed
+from pixelkeep.ultra.running.environment import use_all_cores
+from pixelkeep.ultra.running.recipe import Recipe
+from pixelkeep.ultra.running.whole import WholePlots, WholeYAML, replaced
+from pixelkeep.writing import PARTIAL, staged, write_text
+
+STARVED = 10  # optimizer steps an epoch below which gradients are not accumulated
+
+
+class RunTrainer(WholePlots):
+    """For a trainer of Ultralytics': how a run is kept, and which figure decides about its best epoch.
+
+    Args:
+        cfg: Ultralytics' defaults.
+        overrides: Settings that differ from them.
+        _callbacks: Callbacks by event. They carry ``recipe`` and ``limit`` into the processes started for several GPUs.
+        recipe: Training settings that are ours; None for what is carried, else as they are by default.
+        limit: Detections kept per image in validation; None for what is carried, else what the validation set needs.
+
+    Attributes:
+        columns: What the validator adds to results.csv.
+    """
+
+    columns: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        cfg: Any = DEFAULT_CFG,
+        overrides: dict[str, Any] | None = None,
+        _callbacks: dict | None = None,
+        *,
+        recipe: Recipe | None = None,
+        limit: int | None = None,
+    ):
+        with replaced(engine, "YAML", WholeYAML):
+            super().__init__(cfg, overrides, _callbacks)
+        rectangle = self.args.imgsz if isinstance(self.args.imgsz, (list, tuple)) else None
+        carried = distributed.carry(self.callbacks, recipe, limit, rectangle)
+        self.recipe = carried.recipe
+        self.best_by = carried.recipe.best
+        self.limit = carried.limit
+        self.rectangle = carried.rectangle
+        self.model_given: str | None = None  # in a resumed run
+        if self.rectangle:
+            # Ultralytics' trainer counts with one number; what is said of rounding is said of the rectangle.
+            self.args.imgsz = -(-max(self.rectangle) // 32) * 32
+        if distributed.rank() != -1:
+            self._be_one_of_several()
+
+    def _be_one_of_several(self) -> None:
+        """Count the processes of all machines, and on CPUs too: Ultralytics counts this machine's GPUs."""
+        self.world_size = distributed.world_size()
+        if self.args.rect:  # it fixes the order of images, so processes would have different numbers of batches
+            LOGGER.warning("rect=True has no effect in training by several processes: setting rect=False")
+            self.args.rect = False
+
+    def train(self) -> None:
+        """Train; with several GPUs, in processes that are started here."""
+        if self.ddp:
+            self.resume = True  # in the process that starts the others it only keeps the run folder from being removed
+        with distributed.launching() if self.ddp else contextlib.nullcontext():
+            super().train()
+        distributed.disband()
+
+    def _as_given(self) -> Any:
+        """Return the settings with image size and model as they were given: a resumed run calls its model last.pt."""
+        args = copy(self.args)
+        args.imgsz = self.rectangle or args.imgsz
+        args.model = self.model_given or args.model
+        return args
+
+    def _setup_ddp(self) -> None:
+        if self.device.type not in {"cpu", "cuda"}:
+            super()._setup_ddp()
+            return
+        self.device = distributed.start(self.args.device)
+        if self.device.type == "cuda":
+            self.accelerator = get_torch_device_backend(self.device)
+
+    def _setup_train(self) -> None:
+        if self.device.type == "cpu":
+            use_all_cores()
+        with distributed.parallel_on(self.device):
+            super()._setup_train()
+        if distributed.rank() < 1:  # the same columns in every row of results.csv, also where an epoch is not validated
+            self.metrics.update(dict.fromkeys(self.columns, float("nan")))
+
+    def _build_train_pipeline(self) -> None:
+        try:
+            super()._build_train_pipeline()
+        except ValueError as error:
+            if "BatchNorm" not in str(error):
+                raise
+            raise OptionError(
+                f"batch {self.args.batch} leaves one image for the last batch of {self.train_loader.batch_size}, "
+                f"too few for batch norm at imgsz {self.args.imgsz}; take another batch, or imgsz {2 * self.stride} "
+                "or more"
+            ) from error
+
+    def progress_string(self) -> str:
+        """Return no header: the bar names what it shows."""
+        return ""
+
+    def resume_training(self, ckpt: dict | None) -> None:
+        """Go on after the last whole epoch, and drop what results.csv holds of later ones."""
+        super().resume_training(ckpt)
+        if self.resume and ckpt:
+            self.model_given = ckpt.get("train_args", {}).get("model")
+        if self.resume and self.csv.is_file() and distributed.rank() < 1:
+            with self.csv.open(newline="", encoding="utf-8") as file:
+                header, *rows = csv.reader(file)
+            kept = [row for row in rows if len(row) == len(header) and int(row[0]) <= self.start_epoch]
+            write_text(self.csv, "".join(",".join(row) + "\n" for row in [header, *kept]))
+
+    def counted(self) -> dict[str, int]:
+        """Return what was counted in this epoch, by its columns in results.csv."""
+        return {}
+
+    def save_metrics(self, metrics: dict) -> None:
+        """Add an epoch to results.csv, which is written anew, so that it ends with a whole row at every moment."""
+        path = self.csv
+        with staged(path) as self.csv:
+            try:
+                if path.exists():
+                    shutil.copyfile(path, self.csv)
+                super().save_metrics(metrics | self.counted())
+            finally:
+                self.csv = path
+
+    def plot_training_samples(self, batch: dict[str, Any], ni: int) -> None:
+        """Draw a batch with its labels."""
+        with self.plotting():
+            super().plot_training_samples(batch, ni)
+
+    def plot_training_labels(self) -> None:
+        """Draw how the labels are spread."""
+        with self.plotting():
+            super().plot_training_labels()
+
+    def plot_metrics(self) -> None:
+        """Draw the columns of results.csv; the plot is written beside the table, so a copy lies with it."""
+        path = self.csv
+        with self.plotting(), staged(path) as self.csv:
+            shutil.copyfile(path, self.csv)
+            try:
+                super().plot_metrics()
+            finally:
+                self.csv = path
+
+    def save_model(self) -> bool:
+        """Save the checkpoints into a folder of their own, then move them under their names."""
+        folder, last, best = self.wdir, self.last, self.best
+        partial = folder / PARTIAL
+        shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed: nothing of it may be moved
+        partial.mkdir(parents=True)
+        self.wdir, self.last, self.best = partial, partial / last.name, partial / best.name
+        try:
+            with replaced(self, "args", self._as_given()):
+                saved = super().save_model()
+        finally:
+            self.wdir, self.last, self.best = folder, last, best
+        # best.pt first: after a crash in between, last.pt still is the epoch before, and that epoch runs again.
+        for path in sorted(partial.iterdir()):
+            os.replace(path, folder / path.name)
+        partial.rmdir()
+        return saved
+
+    def final_eval(self) -> None:
+        """Strip the checkpoints; the final validation is the caller's, in full precision and with every figure."""
+        if distributed.rank() > 0:
+            return
+        results = strip_whole(self.last).get("train_results") if self.last.exists() else None
+        if self.best.exists():
+            strip_whole(self.best, {"train_results": results})
+
+
+def strip_whole(path: Path, updates: dict | None = None) -> dict:
+    """Take the optimizer out of a checkpoint, so that the file is whole at every moment; return its content."""
+    with staged(path) as partial:
+        return strip_optimizer(path, s=str(partial), updates=updates)
+
+
+def nominal_batch(images: int, batch: int) -> int:
+    """Return the nominal batch size ``nbs``: 64 as in Ultralytics, or the batch size where data is small.
+
+    Ultralytics accumulates gradients up to 64 images; with 64 images in all, that is one optimizer step an epoch.
+    """
+    return 64 if images / 64 >= STARVED or batch <= 0 else batch

@@ -1,0 +1,109 @@
+"""Ultralytics' detection trainer with our data, our validator, and a loss that learns nothing from what is ignored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.utils import LOGGER
+from ultralytics.utils.checks import check_imgsz
+from ultralytics.utils.torch_utils import unwrap_model
+
+from pixelkeep.ultra.conversion.models import adapted
+from pixelkeep.ultra.data.box_dataset import Dataset, build_dataset
+from pixelkeep.ultra.data.window_dataset import WindowDataset, name_windows
+from pixelkeep.ultra.running import distributed
+from pixelkeep.ultra.tiled.epochs import TiledEpochs
+from pixelkeep.ultra.trainers.base import RunTrainer
+from pixelkeep.ultra.trainers.loss import ignoring
+from pixelkeep.ultra.trainers.tally import Tally, summary
+from pixelkeep.ultra.validators.boxes import COLUMNS, Validator
+
+
+class Trainer(RunTrainer, DetectionTrainer):
+    """A detection trainer that reports AP and AP_S in every epoch and keeps the best epoch by either."""
+
+    columns = COLUMNS
+
+    def __init__(self, *args: Any, **keywords: Any):
+        super().__init__(*args, **keywords)
+        self.tally = Tally()
+
+    def train(self) -> None:
+        """Train, with the recipe's loss that leaves out what is ignored."""
+        with ignoring(self.recipe):
+            super().train()
+
+    def get_model(self, cfg: str | dict | None = None, weights: Any = None, verbose: bool = True) -> Any:
+        """Return the network to train; pretrained weights of another structure are converted to its own."""
+        return super().get_model(cfg, adapted(weights, cfg, verbose), verbose)
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None):
+        """Build the dataset of one split."""
+        stride = max(int(unwrap_model(self.model).stride.max()), 32)
+        if self.rectangle:
+            self.rectangle = check_imgsz(self.rectangle, stride)
+        args, train = self._as_given(), mode == "train"
+        in_tiles = self.recipe.tile is not None
+        if in_tiles and not train:
+            args.cache = False  # of this dataset the records are used alone
+        kind = WindowDataset if in_tiles and train else Dataset
+        return build_dataset(args, batch, self.data, train=train, stride=stride, recipe=self.recipe, kind=kind)
+
+    def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train"):
+        """Build the loader of one split."""
+        loader = super().get_dataloader(dataset_path, batch_size, rank, mode)
+        if isinstance(loader.dataset, WindowDataset):
+            name_windows(loader)
+        return loader
+
+    def _close_dataloader_mosaic(self) -> None:
+        super()._close_dataloader_mosaic()
+        self._begin_windows()
+
+    def _begin_windows(self) -> None:
+        """Let windows go on with this epoch: the loader begins anew, and what it has read ahead is dropped."""
+        if isinstance(self.train_loader.dataset, WindowDataset):
+            self.train_loader.sampler.begin(self.epoch)
+            self.train_loader.reset()
+
+    def set_model_attributes(self) -> None:
+        """Attach to the model what detection needs to know of the data."""
+        super().set_model_attributes()
+        self.model.yaml["stretch"] = self.data.get("stretch")  # the pixels' own: see pixelkeep.datasets.pixels
+        self.model.yaml.pop("tile", None)  # of what it was trained from
+        if self.recipe.tile is not None:
+            self.model.yaml["tile"] = self.recipe.tile  # for --tile auto
+
+    def get_validator(self) -> Validator:
+        """Return the validator that training uses after each epoch."""
+        own = {"save_dir": self.save_dir, "args": self._as_given(), "_callbacks": self.callbacks}
+        own |= {"best": self.best_by, "limit": self.limit}
+        if self.recipe.tile is not None:
+            return TiledEpochs(self.test_loader, tile=self.recipe.tile, **own)
+        return Validator(self.test_loader, **own)
+
+    def run_callbacks(self, event: str) -> None:
+        """Run the callbacks of an event, which every process meets."""
+        if event == "on_train_epoch_start":
+            self.tally = Tally()
+            if self.epoch == self.start_epoch:
+                self._begin_windows()
+        elif event == "on_train_epoch_end":
+            self.tally.gather()
+        super().run_callbacks(event)
+
+    def preprocess_batch(self, batch: dict) -> dict:
+        """Count what is ignored in a batch, and move it to the device."""
+        self.tally.add(batch)
+        return super().preprocess_batch(batch)
+
+    def counted(self) -> dict[str, int]:
+        """Return how many objects were learnt and ignored."""
+        return self.tally.columns()
+
+    def final_eval(self) -> None:
+        """Strip the checkpoints, and say what was ignored."""
+        if distributed.rank() < 1 and (ignored := summary(self.csv)):
+            LOGGER.info(ignored)
+        super().final_eval()

@@ -1,0 +1,132 @@
+"""Ultralytics' validator with COCO's AP by object size, always on, on boxes in original-image pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ultralytics.engine import validator as engine
+from ultralytics.models.yolo.detect import DetectionValidator
+from ultralytics.utils import nms
+from ultralytics.utils.checks import check_imgsz
+
+from pixelkeep.evaluation import CocoEvaluator, Detections, Result, Scoring, detection_limit
+from pixelkeep.ultra.data.truth import build_truth
+from pixelkeep.ultra.running import distributed
+from pixelkeep.ultra.running.whole import replaced
+from pixelkeep.ultra.validators.base import RunValidator
+from pixelkeep.writing import staged
+
+COLUMNS = ("AP", "AP50", "AP_S", "AP_M", "AP_L")
+UNLIMITED = 1e9  # seconds: how much NMS finishes must not depend on how busy the machine is
+
+
+class Validator(RunValidator, DetectionValidator):
+    """Collects detections while Ultralytics' validation runs, and scores them by the project's own evaluator.
+
+    Attributes:
+        best: AP or AP_S, the figure that decides which epoch is the best.
+        limit: Detections kept per image; None for three times the densest image, at least 300.
+        result: The last result by our evaluator.
+        truth: The ground truth in COCO form, built at the first validation.
+    """
+
+    def __init__(self, *args: Any, best: str = "AP", limit: int | None = None, **kwargs: Any):
+        # Ultralytics would keep the larger side of [height, width] alone.
+        with replaced(engine, "check_imgsz", lambda imgsz, max_dim: check_imgsz(imgsz)):
+            super().__init__(*args, best=best, **kwargs)
+        self.limit = limit
+        self.truth: dict | None = None
+        self.result: Result | None = None
+        self._evaluator: CocoEvaluator | None = None
+        self._collected: dict[int, np.ndarray] = {}  # by image: one that two processes see counts once
+
+    def build_dataset(self, img_path: str, mode: str = "val", batch: int | None = None):
+        """Build the dataset of a standalone validation."""
+        from pixelkeep.ultra.data.box_dataset import build_dataset
+
+        self.args.imgsz = check_imgsz(self.args.imgsz, self.stride)
+        return build_dataset(self.args, batch, self.data, train=False, stride=self.stride)
+
+    def init_metrics(self, model: torch.nn.Module) -> None:
+        """Prepare the ground truth and the limit of detections, which NMS and evaluator share."""
+        if self.truth is None:
+            dataset = self.dataloader.dataset
+            self.truth, self._image_ids = build_truth(
+                dataset.records, dataset.spec, classes=self.args.classes, single_cls=self.args.single_cls
+            )
+            self._category_ids = np.array([category["id"] for category in self.truth["categories"]])
+            self.args.max_det = self.limit or detection_limit(self.truth)
+            self._evaluator = CocoEvaluator(self.truth, max_dets=self.args.max_det)
+        self._collected = {}
+        super().init_metrics(model)
+
+    def postprocess(self, preds: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+        """Apply NMS without a time limit."""
+        outputs = nms.non_max_suppression(
+            preds,
+            self.args.conf,
+            self.args.iou,
+            multi_label=True,
+            agnostic=self.args.single_cls or self.args.agnostic_nms,
+            max_det=self.args.max_det,
+            max_time_img=UNLIMITED,
+            end2end=self.end2end,
+        )
+        return [{"bboxes": x[:, :4], "conf": x[:, 4], "cls": x[:, 5], "extra": x[:, 6:]} for x in outputs]
+
+    def update_metrics(self, preds: list[dict[str, torch.Tensor]], batch: dict[str, Any]) -> None:
+        """Collect the detections in original-image pixels besides Ultralytics' own metrics."""
+        super().update_metrics(preds, batch)
+        for index, pred in enumerate(preds):
+            prepared = self._prepare_batch(index, batch)
+            boxes = self.scale_preds(pred, prepared)["bboxes"]
+            number = self._image_ids[prepared["im_file"]]
+            found = torch.cat([boxes, pred["conf"][:, None]], 1).double().cpu().numpy()
+            category = self._category_ids[pred["cls"].int().cpu().numpy()]
+            images = np.full(len(found), float(number))  # in double precision, for ids of many digits
+            # (n, 7): image, category, x1, y1, x2, y2, score
+            self._collected[number] = np.column_stack([images, category, found])
+
+    def gather_stats(self) -> None:
+        """Bring the detections of all processes together on the first."""
+        super().gather_stats()
+        self._collected = distributed.merged(self._collected)
+
+    def get_stats(self) -> dict[str, Any]:
+        """Add COCO's figures to Ultralytics' statistics; ``fitness`` decides which epoch is the best."""
+        with self.plotting():
+            stats = super().get_stats()
+        return stats | self.scored()
+
+    def scored(self) -> dict[str, float]:
+        """Score what has been collected, and return COCO's figures and the fitness."""
+        self.result = self._evaluator.evaluate(self.detections())
+        figures = self.figures()
+        stats = {key: float("nan") if value is None else value for key, value in figures.items()}
+        # AP breaks ties, so that an AP_S that stays 0 for a while does not make the last epoch the best.
+        stats["fitness"] = (figures[self.best] or 0.0) + 1e-3 * (figures["AP"] or 0.0)
+        return stats
+
+    def detections(self) -> Detections:
+        """Return what has been collected, ordered by image."""
+        rows = np.concatenate([np.zeros((0, 7)), *self._collected.values()])
+        rows = rows[np.argsort(rows[:, 0], kind="stable")]
+        x1, y1, x2, y2 = np.round(rows[:, 2:6], 3).T
+        boxes = np.round(np.stack([x1, y1, x2 - x1, y2 - y1], 1), 3)  # (n, 4) xywh
+        return Detections(rows[:, 0].astype(int), rows[:, 1].astype(int), boxes, np.round(rows[:, 6], 6))
+
+    def judge(self, scoring: Scoring) -> Result:
+        """Score what has been collected as reported figures are."""
+        return scoring.evaluate(self.truth, self.detections(), self.args.max_det)
+
+    def save_one_txt(self, predn: dict, save_conf: bool, shape: tuple[int, int], file: Path) -> None:
+        """Write an image's detections as a YOLO label file."""
+        with staged(file) as partial:
+            super().save_one_txt(predn, save_conf, shape, partial)
+
+    def figures(self) -> dict[str, float | None]:
+        """Return AP by size."""
+        return {key: getattr(self.result, key) for key in COLUMNS}

@@ -1,0 +1,96 @@
+"""Runtimes of exported files, opened by Ultralytics: precision and threads set, and one line where one cannot.
+
+Left to itself, OpenVINO computes in bf16 on CPUs that have it, which moves boxes by pixels, and ONNX Runtime takes as
+many threads as there are physical cores, whatever the process may use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ultralytics.nn.autobackend import AutoBackend
+from ultralytics.nn.backends.base import BaseBackend
+from ultralytics.utils import LOGGER
+
+from pixelkeep.errors import PixelkeepError, WeightsError
+from pixelkeep.ultra.running.environment import threads
+from pixelkeep.ultra.running.whole import replaced
+from pixelkeep.ultra.weights.exported import read_exported
+from pixelkeep.ultra.weights.formats import FORMATS
+
+_ELEMENTS = {"bf16": "bf16"}  # what OpenVINO computes in; f32 for the others: in fp16 are the weights alone
+
+
+@contextlib.contextmanager
+def careful() -> Iterator[None]:
+    """Inside, Ultralytics' AutoBackend opens exported files with the precision that they are for, and our threads."""
+    stock = AutoBackend._BACKEND_MAP
+    ours = {name: partial(_open, name, stock[name]) for name in FORMATS if name in stock}
+    with replaced(AutoBackend, "_BACKEND_MAP", {**stock, **ours}):
+        yield
+
+
+def _open(form: str, kind: type[BaseBackend], weight: str | Path, **keywords: Any) -> BaseBackend:
+    """Open an exported file.
+
+    Raises:
+        WeightsError: The runtime cannot load it.
+    """
+    level = LOGGER.level
+    LOGGER.setLevel(max(level, logging.WARNING))  # which file is opened by what is no news
+    try:
+        with warnings.catch_warnings(), _SET.get(form, contextlib.nullcontext)(Path(weight)):
+            warnings.simplefilter("ignore", FutureWarning)  # of torch.jit, which is what TorchScript is
+            return kind(weight, **keywords)
+    except PixelkeepError:
+        raise
+    except Exception as error:  # each runtime has errors of its own
+        told = " ".join(str(error).split())[:120] or type(error).__name__
+        what = f"damaged, or not for this machine: {form} cannot load it ({told})"
+        raise WeightsError(f"weights '{weight}': {what}") from error
+    finally:
+        LOGGER.setLevel(level)
+
+
+@contextlib.contextmanager
+def _onnxruntime(_: Path) -> Iterator[None]:
+    import onnxruntime
+
+    stock = onnxruntime.InferenceSession
+
+    def session(file: Any, options: Any = None, **keywords: Any) -> Any:
+        options = options or onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads()
+        options.log_severity_level = 3  # errors; warnings are about how the graph was written
+        return stock(str(file), options, **keywords)
+
+    with replaced(onnxruntime, "InferenceSession", session):
+        yield
+
+
+@contextlib.contextmanager
+def _openvino(weight: Path) -> Iterator[None]:
+    import openvino
+
+    element = _ELEMENTS.get(read_exported(weight)["model"].precision, "f32")
+    asked = {"INFERENCE_PRECISION_HINT": getattr(openvino.Type, element), "INFERENCE_NUM_THREADS": threads()}
+    stock = openvino.Core.compile_model
+
+    def compile_model(self: Any, model: Any, device_name: str = "CPU", config: dict | None = None) -> Any:
+        compiled = stock(self, model, device_name, {**(config or {}), **asked})
+        used = compiled.get_property("INFERENCE_PRECISION_HINT")
+        if used != asked["INFERENCE_PRECISION_HINT"]:
+            raise WeightsError(f"weights '{weight}': OpenVINO computes in {used} here, and it is for {element}")
+        return compiled
+
+    with replaced(openvino.Core, "compile_model", compile_model):
+        yield
+
+
+_SET = {"onnx": _onnxruntime, "openvino": _openvino}

@@ -1,0 +1,246 @@
+"""Weights files: checked before use, and refused with one line, without ever executing what they carry."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickletools
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pixelkeep.errors import ModelError, WeightsError, nearest
+from pixelkeep.ultra.weights.formats import format_of
+
+if TYPE_CHECKING:
+    from ultralytics.nn.tasks import BaseModel
+
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # opens files of PyTorch before 1.6
+_MODEL_MODULES = ("torch.", "ultralytics.", "pixelkeep.", "collections.", "numpy.", "pathlib.", "__builtin__.set")
+_YOLOV5_MODULES = ("models.", "utils.")  # top-level packages of the original YOLOv5 repository
+_LARGEST = 2**15  # pixels: no network has been trained on larger images
+
+
+class _Unusable(Exception):
+    """Why a file cannot be used, without its name."""
+
+
+def check_weights(name: str | Path, exported: bool = False) -> Path:
+    """Return the path of a weights file that loads without executing code.
+
+    Args:
+        name: The file.
+        exported: Whether it may be an exported file, or folder, as well; see :mod:`pixelkeep.ultra.weights.exported`.
+
+    Raises:
+        WeightsError: It is missing, empty, damaged, no checkpoint of Ultralytics or ours, made by the original
+            YOLOv5, or it carries code.
+        OptionError: What an exported file needs is not installed.
+    """
+    path = Path(os.path.expanduser(name))  # pathlib's own fails on an unknown user
+    if exported and path.exists() and format_of(path):
+        load(path)
+        return path.resolve()
+    if not path.is_file():
+        folder = path.parent if path.parent.is_dir() else Path()
+        advice = "give a .pt file such as runs/train/exp/weights/best.pt"
+        raise WeightsError(f"weights '{name}' not found{nearest(path.name, _weights_in(folder), advice)}")
+    if path.suffix.lower() != ".pt":
+        raise WeightsError(f"weights '{name}': a '{path.suffix}' file; give a PyTorch checkpoint (.pt)")
+    load(path)
+    return path.resolve()
+
+
+def _weights_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.glob("*.pt")]
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Load a checkpoint without executing code; of an exported file, what it says of itself.
+
+    The last one is kept, so the steps of a command share one load of a file; see :func:`forget`.
+
+    Raises:
+        WeightsError: As in :func:`check_weights`.
+    """
+    if format_of(path):
+        from pixelkeep.ultra.weights.exported import read_exported
+
+        return read_exported(path)
+    state = path.stat()
+    try:
+        return _load(path.resolve(), state.st_mtime_ns, state.st_size)
+    except _Unusable as error:
+        raise WeightsError(f"weights '{path}': {error}") from error
+
+
+def forget() -> None:
+    """Give back the memory of the checkpoint that was loaded last."""
+    _load.cache_clear()
+
+
+def model_of(checkpoint: dict[str, Any]) -> BaseModel:
+    """Return the network that a checkpoint is used for: its moving average, else the model itself."""
+    return checkpoint.get("model") if checkpoint.get("ema") is None else checkpoint["ema"]
+
+
+def trained_size(checkpoint: dict[str, Any]) -> int | list[int]:
+    """Return the image size in pixels (a side, or height and width) that a network was trained on, 640 if unknown."""
+    return checkpoint.get("train_args", {}).get("imgsz", 640)
+
+
+@lru_cache(maxsize=1)
+def _load(path: Path, _changed: int, size: int) -> dict[str, Any]:
+    if size == 0:
+        raise _Unusable("the file is empty")
+    checkpoint = _read(path)
+    if problem := _content_problem(checkpoint):
+        raise _Unusable(problem)
+    return checkpoint
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return what a file holds, in known classes alone."""
+    from ultralytics.nn.tasks import torch_safe_load
+
+    from pixelkeep.ultra.weights.integrity import archive_problem, no_construction
+
+    _require_restricted_loading()
+    if not zipfile.is_zipfile(path):
+        raise _Unusable(_reason(path, None))
+    if problem := archive_problem(path):
+        raise _Unusable(problem)
+    try:
+        with _silence(), no_construction():
+            return torch_safe_load(path, safe_only=True)[0]
+    except Exception as error:  # a damaged or hostile file can fail in any way
+        raise _Unusable(_reason(path, error)) from error
+
+
+def _content_problem(checkpoint: dict[str, Any]) -> str | None:
+    """Return what makes a loaded checkpoint unusable, or None; note the model's task where nothing says it."""
+    from ultralytics.nn.tasks import BaseModel, guess_model_task
+
+    from pixelkeep.ultra.network.parser import check_activation
+    from pixelkeep.ultra.weights.integrity import model_problem
+
+    model, trained = model_of(checkpoint), checkpoint.get("train_args", {})
+    definition = getattr(model, "yaml", {})
+    if not isinstance(model, BaseModel) or not (isinstance(trained, dict) and isinstance(definition, dict)):
+        return "no model inside; not a checkpoint of Ultralytics or pixelkeep"
+    if problem := model_problem(model):
+        return problem
+    if not _are_names(getattr(model, "names", {})) or not _is_size(trained.get("imgsz", 640)):
+        return "its class names or training arguments are damaged"
+    if checkpoint.get("modelopt") and find_spec("modelopt") is None:
+        return "trained for int8; install what it needs first: pip install nvidia-modelopt"
+    try:
+        check_activation(definition)
+    except ModelError as error:
+        return str(error)
+    model.task = getattr(model, "task", None) or guess_model_task(model)  # only Ultralytics' YOLO class writes it
+    return None
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, dict) and all(type(k) is int and isinstance(name, str) for k, name in value.items())
+
+
+def _is_size(value: object) -> bool:
+    sides = value if isinstance(value, (list, tuple)) else [value]
+    return 1 <= len(sides) <= 2 and all(type(side) is int and 1 <= side <= _LARGEST for side in sides)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the loader from talking: what is wrong with a file is said in one line of our own."""
+    from ultralytics.utils import LOGGER
+
+    level = LOGGER.level
+    LOGGER.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        LOGGER.setLevel(level)
+
+
+def _require_restricted_loading() -> None:
+    """Refuse to go on with a release of Ultralytics whose ``safe_only`` still lets a checkpoint call ``eval``."""
+    import ultralytics
+    from ultralytics.nn import tasks
+
+    if not getattr(getattr(tasks, "_SafeLoad", None), "SUPPORTED", False):
+        raise WeightsError(
+            f"Ultralytics {ultralytics.__version__} cannot load weights without executing what they carry; "
+            "update it: pip install --upgrade ultralytics"
+        )
+
+
+def _reason(path: Path, error: Exception | None) -> str:
+    """Say why a file does not load; no error: it is no archive, so loading it was not tried."""
+    from pixelkeep.ultra.weights.integrity import Constructed
+
+    if isinstance(error, Constructed):
+        return f"refused without executing it: it calls the constructor of {error}, as no checkpoint does"
+    foreign = _foreign_names(path, error)
+    if any(name.startswith(_YOLOV5_MODULES) for name in foreign):
+        return (
+            "made by the original YOLOv5 repository, whose networks differ from Ultralytics' (anchors); train again, "
+            "or start from an Ultralytics checkpoint such as yolov5su.pt"
+        )
+    if foreign and all(name.startswith("ultralytics.") for name in foreign):
+        return f"made with another release of Ultralytics: this one has no {', '.join(sorted(foreign)[:3])}"
+    if foreign:
+        return (
+            f"refused without executing it: it refers to {', '.join(sorted(foreign)[:3])}, which is no part of a "
+            "model; if it is a block of yours, import and pixelkeep.register it first"
+        )
+    if "TorchScript" in str(error):
+        return "an exported TorchScript model; give the checkpoint that it was exported from"
+    if isinstance(error, AttributeError):  # the loader found no dictionary
+        return "no model inside; not a checkpoint of Ultralytics or pixelkeep"
+    if _legacy_names(path) is not None:
+        return "in PyTorch's format before 1.6, which cannot be loaded without executing it; save it again from there"
+    return "damaged, truncated or not a PyTorch checkpoint at all"
+
+
+def _foreign_names(path: Path, error: Exception | None) -> set[str]:
+    """Return the classes and functions that a file refers to and that no model consists of, by reading alone."""
+    import torch
+
+    names: set[str] = set()
+    try:
+        names.update(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
+    except Exception:  # not an archive, or a damaged one: the loader's own message may still name it
+        names.update(name for name in _legacy_names(path) or () if not name.startswith(_MODEL_MODULES))
+    cause: BaseException | None = error
+    while cause is not None:
+        names.update(re.findall(r"GLOBAL ([\w.]+)", str(cause)))
+        if isinstance(cause, ModuleNotFoundError) and cause.name:
+            names.add(f"{cause.name}.")
+        cause = cause.__cause__ or cause.__context__
+    named = {name for name in names if not any(other.endswith(f".{name}") for other in names)}
+    return {name for name in named if not any(other != name and other.startswith(name) for other in named)}
+
+
+def _legacy_names(path: Path) -> set[str] | None:
+    """Return what a file in PyTorch's old format refers to, by reading alone, or None if it is of another format."""
+    names: set[str] = set()
+    magic = None
+    with path.open("rb") as file, contextlib.suppress(Exception):
+        for _ in range(4):  # magic number, protocol, system, object: one pickle after the other
+            for opcode, argument, _ in pickletools.genops(file):
+                magic = magic or (argument if opcode.name == "LONG1" else None)
+                if opcode.name == "GLOBAL":
+                    names.add(argument.replace(" ", "."))
+            if magic != _LEGACY_MAGIC:
+                return None
+    return names if magic == _LEGACY_MAGIC else None

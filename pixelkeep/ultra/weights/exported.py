@@ -1,0 +1,157 @@
+"""Exported files in place of weights: what they say of themselves, read without running or importing anything.
+
+Ultralytics writes a description into each file (class names, image size, task ...); `pixelkeep export` adds what else
+a validation reports and a detection needs, as one JSON text under a key of its own. Descriptions are data: JSON, YAML
+or Python literals, never code.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ultralytics.nn.backends.base import BaseBackend
+
+from pixelkeep.errors import OptionError, WeightsError
+from pixelkeep.ultra.weights.formats import FORMATS, format_of, require_packages
+
+KEY = "pixelkeep"
+_SERVED = "detect and val take exports of detection models"
+# TorchScript runs no Python, but it has operators that read and write files.
+_FILES = re.compile(rb"\btorch\.(save|load|from_file)\b|\bops\.(?!prim\b|torchvision\b|aten\b|quantized\b)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What an exported file is, with those attributes of a network that detect and val ask for.
+
+    Attributes:
+        format: One of :data:`pixelkeep.ultra.weights.formats.FORMATS`.
+        precision: The number format that it computes in.
+        imgsz: Height and width in pixels of the images that it takes.
+        batch: How many of them at once.
+        names: Classes by number.
+        yaml: ``channels`` and ``stretch`` of the images.
+        stride: That of the deepest map, in a list, as networks have it.
+        folded: Whether SpaceToDepth and the convolution after it are one; None if unknown, as are the next two.
+        params, gflops: Of the network that was exported.
+    """
+
+    format: str
+    precision: str
+    imgsz: tuple[int, int]
+    batch: int
+    names: dict[int, str]
+    yaml: dict[str, Any]
+    stride: list[int]
+    folded: bool | None = None
+    params: int | None = None
+    gflops: float | None = None
+    task: str = "detect"
+    training: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int | list[int]:
+        """The image size as settings have it: a side, or height and width."""
+        height, width = self.imgsz
+        return height if height == width else [height, width]
+
+    def fit(self, settings: dict, path: Path, *, tiled: bool = False) -> None:
+        """Complete the settings of detect and val by what the file takes.
+
+        Args:
+            settings: Of the command, changed in place.
+            path: The file.
+            tiled: Whether images are to be cut into tiles.
+
+        Raises:
+            OptionError: Something else is asked for.
+        """
+        if tiled:
+            raise OptionError(f"--tile: '{path}' takes one size alone; give the checkpoint (.pt) that it is from")
+        if settings.get("half") or settings.get("quantize") is not None:
+            raise OptionError(f"--half: '{path}' computes in {self.precision}; export another with --precision fp16")
+        for key, own in (("imgsz", self.size), ("batch", self.batch)):
+            given = settings.get(key)
+            if given not in (None, own) and [given, given] != own:
+                raise OptionError(f"{key} {given}: '{path}' takes {own} alone; leave --{key} out, or export another")
+            settings[key] = own
+        settings["rect"] = False
+
+
+def read_exported(path: Path) -> dict[str, Any]:
+    """Return what an exported file says of itself in the form of a checkpoint: ``model``, ``train_args`` and the rest.
+
+    Raises:
+        WeightsError: It is damaged, foreign, or for another task.
+        OptionError: What it needs is not installed.
+    """
+    form = format_of(path)
+    if form is None:
+        raise WeightsError(f"weights '{path}': not an export that is known here ({', '.join(FORMATS)})")
+    _refuse(path, form)
+    found = BaseBackend.read_metadata(path)
+    try:
+        model, own = _describe(found, form)
+    except (KeyError, TypeError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        raise WeightsError(
+            f"weights '{path}': truncated, or not an export of pixelkeep or Ultralytics: it does not say what it is"
+        ) from error
+    if model.task != "detect":
+        raise WeightsError(f"weights '{path}': an export for task '{model.task}'; {_SERVED}")
+    require_packages(form)
+    kept = {key: own[key] for key in ("operating_point",) if key in own}
+    return {"model": model, "train_args": model.training | {"imgsz": model.size}, **kept}
+
+
+def _refuse(path: Path, form: str) -> None:
+    """Refuse files that are not whole, as far as that shows, and TorchScript that reaches for other files."""
+    if path.is_file() and not path.stat().st_size:
+        raise WeightsError(f"weights '{path}': the file is empty")
+    if form != "torchscript":
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+            code = [archive.read(name) for name in archive.namelist() if "/code/" in name and name.endswith(".py")]
+    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError) as error:
+        raise WeightsError(f"weights '{path}': damaged, truncated or not TorchScript at all") from error
+    if damaged is not None:
+        raise WeightsError(f"weights '{path}': damaged in {damaged}")
+    if any(_FILES.search(text) for text in code):
+        raise WeightsError(f"weights '{path}': refused without executing it: it uses files, as no model does")
+
+
+def _describe(found: dict, form: str) -> tuple[Exported, dict]:
+    """Return what a description says, and our own part of it."""
+    said = {key: _literal(value) if key in ("imgsz", "names", "args") else value for key, value in found.items()}
+    own = json.loads(said.get(KEY, "{}"))
+    height, width = (int(side) for side in said["imgsz"])
+    names = {int(number): str(name) for number, name in said["names"].items()}
+    if not (isinstance(own, dict) and height > 0 and width > 0 and sorted(names) == list(range(len(names)))):
+        raise ValueError("not a description")
+    half = 16 in ((said.get("args") or {}).get("quantize"), (said.get("args") or {}).get("half", 0) * 16)
+    model = Exported(
+        format=form,
+        precision=str(own.get("precision", "fp16" if half else "fp32")),
+        imgsz=(height, width),
+        batch=int(said.get("batch", 1)),
+        names=names,
+        yaml={"channels": int(said.get("channels", 3)), "stretch": own.get("stretch")},
+        stride=[int(said["stride"])],
+        folded=own.get("folded"),
+        params=own.get("params"),
+        gflops=own.get("gflops"),
+        task=str(said["task"]),
+        training=dict(own.get("training", {})),
+    )
+    return model, own
+
+
+def _literal(value: object) -> Any:
+    return ast.literal_eval(value) if isinstance(value, str) else value
