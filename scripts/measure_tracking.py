@@ -23,7 +23,7 @@ from pixelkeep.ultra.running import environment
 
 environment.prepare()
 
-from pixelkeep.datasets.moving import PERFECT, Detector, Motion, Moving  # noqa: E402
+from pixelkeep.datasets.demo.moving import PERFECT, Detector, Motion, Moving  # noqa: E402
 from pixelkeep.ultra.tracking.config import load_tracker  # noqa: E402
 from pixelkeep.ultra.tracking.tracker import Tracker  # noqa: E402
 

@@ -15,7 +15,7 @@ import cv2
 import pytest
 
 from pixelkeep.cli.main import run
-from pixelkeep.datasets.demo_labels import write_class_demo, write_mask_demo
+from pixelkeep.datasets.demo.labels import write_class_demo, write_mask_demo
 
 CLASSIFY = {
     "resnet18-cls": 32,

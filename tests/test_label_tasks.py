@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from pixelkeep.cli.main import run
-from pixelkeep.datasets.demo_labels import NAMES, write_class_demo, write_mask_demo
+from pixelkeep.datasets.demo.labels import NAMES, write_class_demo, write_mask_demo
 from pixelkeep.ultra.data.mask_dataset import MaskDataset
 from pixelkeep.ultra.running.recipe import Recipe
 from pixelkeep.ultra.trainers.classes import ClassTrainer

@@ -8,7 +8,7 @@ import pytest
 
 from pixelkeep.datasets.class_folders import load_class_split, read_class_folders
 from pixelkeep.datasets.demo import demo_scene
-from pixelkeep.datasets.demo_labels import (
+from pixelkeep.datasets.demo.labels import (
     NAMES,
     WINDOW,
     _cut,
@@ -17,10 +17,10 @@ from pixelkeep.datasets.demo_labels import (
     write_class_demo,
     write_mask_demo,
 )
+from pixelkeep.datasets.demo.objects import CLASSES
+from pixelkeep.datasets.demo.terrain import WATER
 from pixelkeep.datasets.mask_files import IGNORED, load_mask_split
-from pixelkeep.datasets.objects import CLASSES
 from pixelkeep.datasets.spec import load_spec
-from pixelkeep.datasets.terrain import WATER
 from pixelkeep.errors import DataError
 
 

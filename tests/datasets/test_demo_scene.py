@@ -6,12 +6,12 @@ Run: python -m pytest tests/datasets/test_demo_scene.py
 import numpy as np
 import pytest
 
-from pixelkeep.datasets.clutter import DRAWERS as CLUTTER
 from pixelkeep.datasets.contact_sheet import contact_sheet
 from pixelkeep.datasets.demo import demo_scene
-from pixelkeep.datasets.layout import DRAWERS, LENGTHS, SLIMNESS
-from pixelkeep.datasets.objects import CLASS_OF, CLASSES, Item, draw_item
-from pixelkeep.datasets.painter import cast_shadow, overlay
+from pixelkeep.datasets.demo.clutter import DRAWERS as CLUTTER
+from pixelkeep.datasets.demo.layout import DRAWERS, LENGTHS, SLIMNESS
+from pixelkeep.datasets.demo.objects import CLASS_OF, CLASSES, Item, draw_item
+from pixelkeep.datasets.demo.painter import cast_shadow, overlay
 from pixelkeep.errors import DataError
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pixelkeep.datasets.moving import PERFECT, WALL, Detector, Motion, Moving
+from pixelkeep.datasets.demo.moving import PERFECT, WALL, Detector, Motion, Moving
 
 SMALL = Motion(size=(120, 160), frames=8, objects=150)
 

@@ -16,7 +16,7 @@ from ultralytics.utils import LOGGER
 
 from pixelkeep import assets
 from pixelkeep.datasets.demo import write_demo
-from pixelkeep.datasets.demo_labels import write_class_demo, write_mask_demo
+from pixelkeep.datasets.demo.labels import write_class_demo, write_mask_demo
 from pixelkeep.datasets.forms import YOLO
 from pixelkeep.datasets.loading import Split, load_split
 from pixelkeep.datasets.problems import Problems, to_csv

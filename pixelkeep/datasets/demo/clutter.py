@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pixelkeep.datasets.objects import CARGO, DECKS, PAINTS, SHIRTS, Drawer, pick
-from pixelkeep.datasets.painter import Painter
+from pixelkeep.datasets.demo.objects import CARGO, DECKS, PAINTS, SHIRTS, Drawer, pick
+from pixelkeep.datasets.demo.painter import Painter
 
 LEAVES = [(48, 95, 62), (42, 82, 70), (60, 110, 78)]
 

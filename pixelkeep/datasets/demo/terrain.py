@@ -9,7 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from pixelkeep.datasets.painter import ENLARGE
+from pixelkeep.datasets.demo.painter import ENLARGE
 
 GRASS, PAVED, ROAD, WATER = 0, 1, 2, 3
 

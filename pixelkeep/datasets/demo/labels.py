@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from pixelkeep.datasets.demo import SIZE, SPLITS, write_once
+from pixelkeep.datasets.demo.detection import SIZE, SPLITS, write_once
+from pixelkeep.datasets.demo.objects import CLASS_OF, CLASSES
+from pixelkeep.datasets.demo.painter import SOLID
+from pixelkeep.datasets.demo.scene import HEIGHTS, THEMES, Scene, render_scene
+from pixelkeep.datasets.demo.terrain import GRASS, PAVED, ROAD, WATER
 from pixelkeep.datasets.files import write_image
 from pixelkeep.datasets.mask_files import IGNORED
-from pixelkeep.datasets.objects import CLASS_OF, CLASSES
-from pixelkeep.datasets.painter import SOLID
-from pixelkeep.datasets.scene import HEIGHTS, THEMES, Scene, render_scene
-from pixelkeep.datasets.terrain import GRASS, PAVED, ROAD, WATER
 from pixelkeep.writing import write_text
 
 VERSION = 1  # raise it whenever the same seed gives something else

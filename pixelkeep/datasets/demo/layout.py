@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pixelkeep.datasets import clutter, objects
-from pixelkeep.datasets.objects import Item, draw_item
-from pixelkeep.datasets.painter import Sprite
-from pixelkeep.datasets.terrain import GRASS, JETTY, PAINT, PAVED, ROAD, WATER, Terrain
+from pixelkeep.datasets.demo import clutter, objects
+from pixelkeep.datasets.demo.objects import Item, draw_item
+from pixelkeep.datasets.demo.painter import Sprite
+from pixelkeep.datasets.demo.terrain import GRASS, JETTY, PAINT, PAVED, ROAD, WATER, Terrain
 
 TRIES = 60  # places tried for one thing before it is left out
 GAP = 1  # free pixels between two boxes

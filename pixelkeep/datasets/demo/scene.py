@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pixelkeep.datasets import clutter, objects
-from pixelkeep.datasets.layout import ROAD_BREADTH, Layout, Placed
-from pixelkeep.datasets.objects import CLASS_OF, CLASSES, Item, draw_item
-from pixelkeep.datasets.painter import cast_shadow, overlay
-from pixelkeep.datasets.terrain import Terrain
+from pixelkeep.datasets.demo import clutter, objects
+from pixelkeep.datasets.demo.layout import ROAD_BREADTH, Layout, Placed
+from pixelkeep.datasets.demo.objects import CLASS_OF, CLASSES, Item, draw_item
+from pixelkeep.datasets.demo.painter import cast_shadow, overlay
+from pixelkeep.datasets.demo.terrain import Terrain
 
 NOISE = 3.0  # standard deviation of the sensor's noise, in grey levels
 BLUR = 0.35  # sigma of the lens, in pixels

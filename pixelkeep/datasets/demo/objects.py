@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pixelkeep.datasets.painter import Painter, Sprite
+from pixelkeep.datasets.demo.painter import Painter, Sprite
 
 CLASSES = ("person", "car", "truck", "boat", "building")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pixelkeep.datasets.layout import DRAWERS, Layout, Placed
-from pixelkeep.datasets.objects import Item, draw_item
-from pixelkeep.datasets.painter import cast_shadow, overlay
-from pixelkeep.datasets.scene import HEIGHTS, SHADOW_DEPTH, THEMES, expose, lay_ground, paint, populate
+from pixelkeep.datasets.demo.layout import DRAWERS, Layout, Placed
+from pixelkeep.datasets.demo.objects import Item, draw_item
+from pixelkeep.datasets.demo.painter import cast_shadow, overlay
+from pixelkeep.datasets.demo.scene import HEIGHTS, SHADOW_DEPTH, THEMES, expose, lay_ground, paint, populate
 from pixelkeep.errors import PixelkeepError
 
 FRAMES = 40
