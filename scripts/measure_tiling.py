@@ -1,11 +1,12 @@
 """Measure what tiles are worth: images stitched into large ones, detected whole and in tiles, in one table.
 
-Each mosaic holds 4 x 4 images of a split side by side, their boxes known. All arms score against the same annotations
-of the mosaics: the network on mosaics shrunk to its image size, on tiles, and on tiles merged in the other ways. The
-mosaics lie in $PIXELKEEP_HOME, the runs in --project; what is there is not made again, so the same command finishes
-what was interrupted:
+Each mosaic holds 4 x 4 images of a split (train, val) side by side, their boxes known. All arms score against the same
+annotations of the validation's mosaics: the network on mosaics shrunk to its image size, on tiles, and on tiles merged
+in the other ways. The mosaics lie in $PIXELKEEP_HOME, the runs in --project; what is there is not made again, so the
+same command finishes what was interrupted:
 
-    python scripts/measure_tiling.py --data hituav.yaml --path FOLDER --weights best.pt [--tiled-weights other.pt]
+    python scripts/measure_tiling.py --path FOLDER                        # the mosaics' data.yaml, to train on
+    python scripts/measure_tiling.py --path FOLDER --weights best.pt [--tiled-weights other.pt]
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from pixelkeep.report.tables import text_table  # noqa: E402
 from pixelkeep.tiling import METHODS  # noqa: E402
 from pixelkeep.writing import write_bytes  # noqa: E402
 
+SPLITS = ("train", "val")  # mosaics of the first are for training in tiles, of the second for the table
 FIGURES = ("AP", "AP50", "AP_S", "AP_M", "AR_S")
 
 
@@ -39,8 +41,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="hituav", help="dataset YAML, or the name of one in data/")
     parser.add_argument("--path", help="folder of the dataset, in place of the YAML's own")
-    parser.add_argument("--split", default="val", help="the images that are stitched")
-    parser.add_argument("--weights", required=True, help="checkpoint of a network trained on the single images")
+    parser.add_argument("--weights", help="checkpoint of a network trained on the single images; without, mosaics only")
     parser.add_argument("--tiled-weights", help="checkpoint of one trained in tiles, for one more row")
     parser.add_argument("--imgsz", type=int, default=640, help="pixels that the network sees, of mosaic and tile")
     parser.add_argument("--tile", type=int, default=640, help="pixels of the mosaic")
@@ -82,22 +83,21 @@ def stitched(records: list[ImageRecord], across: int, spec: DatasetSpec, path: P
 
 
 def write_mosaics(spec: DatasetSpec, options: argparse.Namespace) -> Path:
-    """Write the mosaics as a dataset, unless it is there, and return its YAML."""
-    own = f"{spec.file.stem}-{options.split}-{options.across}x{options.across}"
+    """Write the mosaics of each split as a dataset, unless it is there, and return its YAML."""
+    own = f"{spec.file.stem}-{options.across}x{options.across}"
     root = assets.home() / "datasets" / "mosaics" / (f"{own}-{options.most}" if options.most else own)
     if not (root / "data.yaml").is_file():
-        records = load_split(spec, options.split).records
-        order = np.random.default_rng(0).permutation(len(records))  # neighbours in a flight are alike
-        count = options.across**2
-        groups = [order[start : start + count] for start in range(0, len(order) - count + 1, count)][: options.most]
-        made = [
-            stitched([records[i] for i in group], options.across, spec, root / "pictures" / f"mosaic{number:03}.png")
-            for number, group in enumerate(groups)
-        ]
-        splits = ("train", "val")  # a dataset names both; nothing is trained on here
-        for split in splits:
+        for split in SPLITS:
+            records = load_split(spec, split).records
+            order = np.random.default_rng(0).permutation(len(records))  # neighbours in a flight are alike
+            count = options.across**2
+            groups = [order[start : start + count] for start in range(0, len(order) - count + 1, count)][: options.most]
+            made = [
+                stitched([records[i] for i in group], options.across, spec, root / split / f"mosaic{number:03}.png")
+                for number, group in enumerate(groups)
+            ]
             save_split("coco", root, split, made, spec.names, link=True)
-        save_yaml(root / "data.yaml", splits, spec.names, form="coco")
+        save_yaml(root / "data.yaml", SPLITS, spec.names, form="coco")
     return root / "data.yaml"
 
 
@@ -122,7 +122,10 @@ def main() -> int:
     with session():
         from pixelkeep.ultra.data.resolving import resolve_data
 
-        data = write_mosaics(resolve_data(options.data, options.path, needs=(options.split,)), options)
+        data = write_mosaics(resolve_data(options.data, options.path), options)
+        print(f"mosaics: {data}")
+        if not options.weights:
+            return 0
         found = {f"whole, at {options.imgsz}": measure(data, options.weights, f"whole{options.imgsz}", options)}
         for method in METHODS:
             name = f"tile{options.tile}-{options.imgsz}-{options.overlap:g}-{method}"
