@@ -9,13 +9,16 @@ import pytest
 import torch
 from ultralytics.nn.modules import C3, Conv, Focus
 from ultralytics.nn.tasks import DetectionModel
-from varied import NAMES, image, output, varied, write
+from varied import NAMES, branches, image, output, varied, write
 
 import pixelkeep
 from pixelkeep.blocks import SpaceToDepth, SPDConv
+from pixelkeep.datasets.demo import write_demo
 from pixelkeep.errors import ModelError, OptionError, PixelkeepError, WeightsError
 from pixelkeep.report.conversion import conversion_table
+from pixelkeep.ultra.conversion.fit import read_images
 from pixelkeep.ultra.conversion.models import adapted, carried_over, convert_model
+from pixelkeep.ultra.data.resolving import resolve_data, write_resolved
 from pixelkeep.ultra.network.names import parse
 from pixelkeep.ultra.weights.checkpoints import forget, load, model_of
 
@@ -56,11 +59,54 @@ def test_convert__same_boxes_and_scores(host, block, tmp_path):
     assert any(isinstance(m, SpaceToDepth) for m in end.modules())
     x = image(96, 64, torch.float64)
     expected = output(deepcopy(start).double(), x)
-    assert expected[:, 4:].std() > 0.05 and expected[:, :4].std() > 5  # nothing near-constant
+    of_images = expected[0] - expected[1]
+    assert of_images[4:].std() > 0.002 and of_images[:4].std() > 0.1  # nothing near-constant
     torch.testing.assert_close(output(deepcopy(end).double(), x), expected, rtol=0, atol=1e-9)
-    for network in (end, end.fuse(verbose=False)):
-        difference = (output(network, x.float()) - output(start, x.float())).abs()
+    raw = branches(deepcopy(start).double(), x)
+    assert len(raw) == (4 if host == "yolo26" else 2)  # the branch without NMS as well
+    torch.testing.assert_close(branches(deepcopy(end).double(), x), raw, rtol=0, atol=1e-9)
+    single = output(start, x.float())
+    for network in (deepcopy(end), end):
+        if network is end:
+            end.model[-1].end2end = False  # else fusing takes the branch away that is compared
+            end.fuse(verbose=False)
+        difference = (output(network, x.float()) - single).abs()
         assert difference[:, :4].max() < 1e-3 and difference[:, 4:].max() < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", ["spdconv", "spd"])
+def test_convert__trained_yolo26(block, trained_yolo26, tmp_path):
+    """Weights that plain Ultralytics trained, on images: the same detections without NMS, one by one, also folded."""
+    convert_model(trained_yolo26, f"yolo26-{block}-n", tmp_path / "to.pt")
+    start, end = (deepcopy(model_of(load(p))).float().eval() for p in (trained_yolo26, tmp_path / "to.pt"))
+    images = read_images(str(trained_yolo26.parent / "images"), 160, 3)
+    with torch.no_grad():
+        expected = deepcopy(start).double()(images.double())[0]  # (N, 300, 6): corners, score, class
+        assert expected.shape[-1] == 6 and expected[..., 4].max() > 0.1 and expected[..., :4].std(1).max() > 5
+        found = deepcopy(end).double()(images.double())[0]
+        single, folded = start(images)[0], end.fuse(verbose=False)(images)[0]
+    # In order of their scores, so that equals may change places; the branches have every box in its place.
+    torch.testing.assert_close(found[..., 4], expected[..., 4], rtol=0, atol=1e-9)
+    assert (folded[..., 4] - single[..., 4]).abs().max() < 1e-5
+    files = trained_yolo26, tmp_path / "to.pt"
+    pair = [branches(deepcopy(model_of(load(path))).double(), images.double()) for path in files]
+    torch.testing.assert_close(*pair, rtol=0, atol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def trained_yolo26(tmp_path_factory) -> Path:
+    """A yolo26n that plain Ultralytics trained on some images of the demo for a few epochs."""
+    from ultralytics import YOLO
+
+    folder = tmp_path_factory.mktemp("yolo26")
+    data = write_demo(folder / "demo", splits={"train": 24, "val": 4, "test": 1})
+    settings = dict(epochs=12, imgsz=160, batch=4, nbs=4, optimizer="AdamW", lr0=0.002, warmup_epochs=1, mosaic=0.0)
+    place = dict(project=str(folder), name="run", device="cpu", workers=0, plots=False, val=False, verbose=False)
+    YOLO("yolo26n.yaml").train(data=str(write_resolved(resolve_data(str(data)))), **settings, **place)
+    (folder / "images").symlink_to(next(path for path in (folder / "demo").rglob("val") if any(path.glob("*.jpg"))))
+    (folder / "yolo26n.pt").write_bytes((folder / "run" / "weights" / "last.pt").read_bytes())
+    return folder / "yolo26n.pt"
 
 
 @pytest.mark.parametrize("host", ["yolov5", "yolo26"])

@@ -12,25 +12,41 @@ NAMES = {0: "cat", 1: "Dog", 2: "bird"}
 
 
 def varied(name: str | dict, names: dict[int, str] = NAMES, channels: int = 3) -> DetectionModel:
-    """Return a network with statistics, biases and heads as far from their initial values as training takes them."""
+    """Return a network whose BatchNorms know what reaches them, in evaluation mode.
+
+    With the statistics of a new network every layer passes on less variation than it gets, until only biases are left:
+    whatever the first layers do, the boxes are those of the anchors.
+    """
     torch.manual_seed(0)
-    model = DetectionModel(name, channels, len(names), False).eval()
-    for m in model.modules():
-        if isinstance(m, nn.BatchNorm2d):
-            m.running_mean.normal_(0, 0.2)
-            m.running_var.uniform_(0.3, 1.2)
-            nn.init.uniform_(m.weight, 0.7, 1.3)
-            nn.init.normal_(m.bias, 0, 0.2)
+    model = DetectionModel(name, channels, len(names), False)
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    for m in norms:
+        nn.init.uniform_(m.weight, 0.7, 1.3)
+        nn.init.normal_(m.bias, 0, 0.2)
+    _calibrate(model, norms, channels)
     head = model.model[-1]
-    branches = [(head.cv2, 0.05), (head.cv3, 0.3)]
+    branches = [(head.cv2, 0.002), (head.cv3, 0.002)]  # rounding stays below 1e-3 pixels and 1e-5 in score
     if head.end2end:
-        branches += [(head.one2one_cv2, 0.05), (head.one2one_cv3, 0.3)]
+        branches += [(head.one2one_cv2, 0.002), (head.one2one_cv3, 0.002)]
     for branch, spread in branches:
         for layers in branch:
             nn.init.normal_(layers[-1].weight, 0, spread)
             nn.init.normal_(layers[-1].bias, 0, spread)
     model.names = dict(names)
-    return model
+    return model.eval()
+
+
+@torch.no_grad()
+def _calibrate(model: DetectionModel, norms: list[nn.BatchNorm2d], channels: int) -> None:
+    """Give the BatchNorms the statistics of images of noise, and take them a little away from these."""
+    momenta = [m.momentum for m in norms]
+    for m in norms:
+        m.momentum = 1.0
+    model.train()(torch.rand(4, channels, 128, 128))
+    for m, momentum in zip(norms, momenta, strict=True):
+        m.momentum = momentum
+        m.running_mean.add_(0.2 * m.running_var.sqrt() * torch.randn_like(m.running_mean))
+        m.running_var.mul_(torch.empty_like(m.running_var).uniform_(0.7, 1.4))
 
 
 def image(height: int, width: int, dtype: torch.dtype = torch.float32, channels: int = 3) -> torch.Tensor:
@@ -43,6 +59,14 @@ def output(model: DetectionModel, x: torch.Tensor) -> torch.Tensor:
     """Return (N, 4 + classes, boxes): boxes in pixels and scores, before any choice of the best of them."""
     model.model[-1].end2end = False  # its choice would turn rounding into other boxes
     return model.eval()(x)[0]
+
+
+@torch.no_grad()
+def branches(model: DetectionModel, x: torch.Tensor) -> list[torch.Tensor]:
+    """Return what each branch of the head puts out, undecoded: distances in cells and logits, of yolo26 twice."""
+    raw = model.eval()(x)[1]
+    pairs = [raw["one2many"], raw["one2one"]] if "one2one" in raw else [raw]
+    return [pair[name] for pair in pairs for name in ("boxes", "scores")]
 
 
 def write(model: nn.Module, path: Path, **content) -> Path:

@@ -1,8 +1,7 @@
 """Converts a checkpoint into one of another model: the same function where that is possible, and a report of it all.
 
-Whatever the target's structure, weights go by the role of a layer, not by its row number (conversion_parts.py); the
-rules for one part are in conversion_layers.py, those for the head in conversion_heads.py, and what has no exact
-conversion can be fitted (conversion_fit.py).
+Whatever the target's structure, weights go by the role of a layer, not by its row number (parts.py); the rules for one
+part are in layers.py, those for the head in heads.py, and what has no exact conversion can be fitted (fit.py).
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ from pixelkeep.ultra.conversion.heads import carry_head
 from pixelkeep.ultra.conversion.layers import carry
 from pixelkeep.ultra.conversion.parts import channel_map, parts, probe
 from pixelkeep.ultra.data.resolving import resolve_data
-from pixelkeep.ultra.weights.checkpoints import check_weights, load, trained_size
+from pixelkeep.ultra.weights.checkpoints import check_weights, is_checkpoint, load, save, trained_size
 from pixelkeep.ultra.weights.confidence import KEY as OPERATING_POINT
 from pixelkeep.ultra.weights.definitions import check_model, resolve_model
-from pixelkeep.writing import staged
 
 KEY = "converted"  # where a checkpoint says what it was converted from
+NOT_KEPT = ("model", "ema", "optimizer", "scaler", "provenance")
 SEED = 0
 
 
@@ -50,8 +49,8 @@ def convert_model(
     """Convert a checkpoint of Ultralytics or of this project into one of another model.
 
     Args:
-        source: The checkpoint (.pt); its moving average, BatchNorm statistics, class names and training settings come
-            along. The optimizer's state does not.
+        source: The checkpoint; its moving average, BatchNorm statistics, class names and training settings come along.
+            The optimizer's state does not.
         to: A model name such as ``yolov5-spdconv-s``, or a model YAML.
         output: The checkpoint to write; None for the report alone.
         data: A dataset whose classes the result is to have: those that the source knows by name are kept.
@@ -87,8 +86,7 @@ def convert_model(
 
     converted = _converted(checkpoint, convert, report, path)
     if output is not None:
-        with staged(output) as partial:
-            torch.save(converted, partial)
+        save(converted, output)
     return report
 
 
@@ -162,8 +160,8 @@ def _output(output: str | Path | None) -> Path | None:
     if output is None:
         return None
     output = Path(output).expanduser()
-    if output.suffix != ".pt":
-        raise OptionError(f"output '{output}': give the name of a checkpoint, ending in .pt")
+    if not is_checkpoint(output):
+        raise OptionError(f"output '{output}': give the name of a checkpoint, ending in .pt or .safetensors")
     if output.is_dir():
         raise OptionError(f"output '{output}' is a folder; give the name of a checkpoint in it")
     return output
@@ -187,7 +185,7 @@ def _usable(model: nn.Module, what: str) -> nn.Module:
 def _definition(to: str, channels: int) -> dict:
     """Return the definition of the target."""
     target = resolve_model(to)
-    if isinstance(target, Path) and target.suffix == ".pt":
+    if isinstance(target, Path) and is_checkpoint(target):
         raise OptionError(f"--to '{to}' is a checkpoint; name the model to convert to, such as yolov5-spdconv-s")
     return check_model(target, channels)
 
@@ -246,14 +244,19 @@ def _family(definition: dict) -> str:
 
 @torch.no_grad()
 def _difference(source: nn.Module, network: nn.Module) -> float:
-    """Return the largest difference of any output on a random image, in double precision."""
+    """Return the largest difference of any output on a random image, in double precision.
+
+    Heads with two branches, one of which needs no NMS, have both compared.
+    """
     image = torch.rand(1, source.yaml.get("channels", 3), 128, 96, generator=torch.Generator().manual_seed(SEED))
     outputs = []
     for model in (source, network):
         model = deepcopy(model).double().eval()
         model.model[-1].end2end = False  # the best of equals may differ
-        outputs.append(model(image.double())[0])
-    return float((outputs[0] - outputs[1]).abs().max())
+        found, raw = model(image.double())
+        other = raw.get("one2one") or {}
+        outputs.append([found, *(other[name] for name in ("boxes", "scores") if name in other)])
+    return max(float((one - other).abs().max()) for one, other in zip(*outputs, strict=True))
 
 
 def _converted(checkpoint: dict, convert: Callable, report: Conversion, path: Path) -> dict[str, Any]:
@@ -263,7 +266,7 @@ def _converted(checkpoint: dict, convert: Callable, report: Conversion, path: Pa
         if (model := checkpoint.get(key)) is not None:
             dtype = next(model.parameters()).dtype
             networks[key] = convert(_usable(model, f"weights '{path}'")).to(dtype)
-    kept = {key: value for key, value in checkpoint.items() if key not in ("model", "ema", "optimizer", "scaler")}
+    kept = {key: value for key, value in checkpoint.items() if key not in NOT_KEPT}
     if not report.exact:
         kept.pop(OPERATING_POINT, None)  # its confidences are the source's
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
