@@ -5,6 +5,7 @@
     slicesamp    every strided Conv becomes a SliceSamp with a 3x3 kernel
     lip          the stem stays; every other strided Conv becomes a LIP with a 3x3 window
     slicesamp-up as slicesamp, and every nn.Upsample becomes a SliceUpsamp of the same width
+    keep*, shallow  candidates at the host's cost, each a `Candidate` below; docs/search.md says why
     p2, *-p2     a fourth level of detection with stride 4 is added in the manner of the others, then the rule applies
 
 Row numbers in "from" are shifted where rows are inserted; the comments give each row's number and, where it changes,
@@ -19,15 +20,20 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
 from pixelkeep.ultra.network.names import stock_yaml
 
+AS_IT_IS = "as it is"  # the rule that changes nothing
 MODELS = Path(__file__).resolve().parent.parent / "models"
 FAMILIES = {
-    "yolov5": ("spd", "spdconv", "slicesamp", "slicesamp-up", "lip", "p2", "spd-p2", "slicesamp-p2"),
+    "yolov5": (
+        *("spd", "spdconv", "slicesamp", "slicesamp-up", "lip", "p2", "spd-p2", "spdconv-p2", "slicesamp-p2"),
+        *("keep", "keep-k3", "keep-path", "shallow"),
+    ),
     "yolov8": ("spd", "spdconv"),
     "yolo11": ("spd", "spdconv"),
     "yolo26": ("spd", "spdconv"),
@@ -43,9 +49,84 @@ SUMMARY = {
 SUMMARY |= {
     "p2": "with a fourth level of detection, of stride 4",
     "spd-p2": "SPD-Conv as published (Sunkara & Luo, 2022), with a fourth level of detection, of stride 4",
+    "spdconv-p2": "SPD-Conv as its paper words it (Sunkara & Luo, 2022), with a fourth level of detection, of stride 4",
     "slicesamp-p2": "SliceSamp for every strided convolution (He & Wang, 2023), and a fourth level, of stride 4",
 }
 Row = list  # [from, repeats, module, arguments]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network of our own at the host's cost: what becomes of the host's rows.
+
+    Attributes:
+        summary: What it is.
+        kernels: By level of the output, P1 to P5, the kernel behind the slices that stand for a strided Conv; levels
+            that are not named keep theirs.
+        widths: Channels at scale 1 that become others, in backbone and head.
+        early: The same in the backbone alone.
+        path: Channels of a way from stride 4 into the block of P3 on the way up, through slices and a 1x1; 0 for none.
+    """
+
+    summary: str
+    kernels: dict[int, int] = field(default_factory=dict)
+    widths: dict[int, int] = field(default_factory=dict)
+    early: dict[int, int] = field(default_factory=dict)
+    path: int = 0
+
+    def rows(self, stock: dict) -> dict:
+        """Return the host's definition with these changes."""
+        parts, stride = {}, strides([*stock["backbone"], *stock["head"]])
+        for part in ("backbone", "head"):
+            widths = self.widths | (self.early if part == "backbone" else {})
+            parts[part] = [self._row(row, next(stride).bit_length() - 1, widths) for row in stock[part]]
+        return self._with_path(stock | parts) if self.path else stock | parts
+
+    def _row(self, row: Row, level: int, widths: dict[int, int]) -> Row:
+        source, repeats, module, args = row
+        if module in {"Concat", "nn.Upsample", "Detect"}:
+            return row
+        if is_strided(row) and level in self.kernels:
+            module, args = "SPDConv", [args[0], self.kernels[level]]
+        return [source, repeats, module, [widths.get(args[0], args[0]), *args[1:]]]
+
+    def _with_path(self, stock: dict) -> dict:
+        """Join the last output of stride 4 to what is joined for P3 on the way up."""
+        backbone, head = stock["backbone"], stock["head"]
+        split, p3 = len(backbone), head[-1][0][0]
+        join = p3 - 1  # the Concat before the block of P3
+        shallow = next(number for number, row in enumerate(backbone) if row[2] == "C3")
+        moved = [[_renumber(source, join - 1, 1), *rest] for source, *rest in head[join - split :]]
+        sources, *rest = head[join - split]
+        moved[0] = [[*(join - 1 if source == -1 else source for source in sources), join], *rest]
+        path = [shallow, 1, "SPDConv", [self.path, 1]]
+        return stock | {"head": [*head[: join - split], path, *moved]}
+
+
+_SLICED = {level: 1 for level in (2, 3, 4, 5)}
+CANDIDATES = {
+    "keep": Candidate(
+        "slices and a 1x1 for every strided convolution but the stem; what that saves is width at strides 4 and 8",
+        _SLICED,
+        early={128: 192, 256: 288},
+    ),
+    "keep-k3": Candidate(
+        "slices, with a 3x3 on the way to stride 8 and a 1x1 elsewhere, but for the stem; stride 32 narrower for it",
+        _SLICED | {3: 3},
+        widths={1024: 768},
+    ),
+    "keep-path": Candidate(
+        "slices and a 1x1 for every strided convolution but the stem, and a way from stride 4 into the block of P3",
+        _SLICED,
+        early={128: 192},
+        path=256,
+    ),
+    "shallow": Candidate(
+        "strided convolutions as they are, width moved from stride 32 to stride 4: what keep is without its slices",
+        widths={1024: 768},
+        early={128: 160},
+    ),
+}
 
 
 def family(host: str, rule: str) -> str:
@@ -64,7 +145,7 @@ def replace(row: Row, rule: str, number: int, width: int) -> list[Row]:
     source, repeats, module, args = row
     if module == "nn.Upsample" and rule == "slicesamp-up":
         return [[source, repeats, "SliceUpsamp", [width]]]
-    if not is_strided(row) or rule == "p2":
+    if not is_strided(row) or rule in {"p2", AS_IT_IS}:
         return [row]
     channels, kernel = args[:2]
     if rule == "spd":
@@ -105,6 +186,8 @@ def _renumber(source: int | list[int], last: int, new: int) -> int | list[int]:
 
 def derive(stock: dict, rule: str) -> tuple[list[Row], list[Row]]:
     """Return the backbone and the head of the variant."""
+    if rule in CANDIDATES:
+        stock, rule = CANDIDATES[rule].rows(stock), AS_IT_IS
     if rule.endswith("p2"):
         stock, rule = with_p2(stock), rule.removesuffix("-p2")
     rows: list[Row] = []
@@ -148,7 +231,7 @@ def render(stock: dict, host: str, rule: str) -> str:
     """Return the variant's YAML text."""
     backbone, head = derive(stock, rule)
     lines = [
-        f"# {family(host, rule)}: {SUMMARY[rule]}",
+        f"# {family(host, rule)}: {SUMMARY.get(rule) or CANDIDATES[rule].summary}",
         f"# Derived from Ultralytics' {host}.yaml (AGPL-3.0) by scripts/derive_models.py; scales as there.",
         "",
     ]

@@ -14,8 +14,9 @@ EPILOG = "Example: pixelkeep compare yolov5-n yolov5-spd-n --data my.yaml --seed
 
 def compare(
     what: Annotated[
-        list[str], typer.Argument(metavar="MODEL|RUN ...", help="Models to train, or run folders that are there.")
-    ],
+        list[str] | None,
+        typer.Argument(metavar="MODEL|RUN ...", help="Models to train, or run folders that are there."),
+    ] = None,
     data: o.Data = None,
     seeds: Annotated[
         int | None, o.option("--seeds", metavar="N", help="Trainings of each model.", min=1, default="3")
@@ -36,6 +37,10 @@ def compare(
     group: Annotated[
         str | None,
         o.option("--group", metavar="REGEX", help="Finds in a file name what is drawn together, such as the video."),
+    ] = None,
+    arm: Annotated[
+        list[str] | None,
+        o.option("--arm", metavar="NAME:MODEL:KEY=VALUE", help="A model with settings of its own; again for more."),
     ] = None,
     match_gflops: Annotated[
         bool, o.option("--match-gflops", help="Also train the baseline wider and larger: as many GFLOPs.")
@@ -66,8 +71,9 @@ def compare(
     with session(verbose):
         from pixelkeep.experiments.compare import compare_any, one_match
 
-        rest = dict(seeds=seeds, baseline=baseline, group=group, match=one_match(match_gflops, match_latency))
-        outcome = compare_any(what, flags, recipe=config, assignments=set_, **rest)
+        match = one_match(match_gflops, match_latency)
+        rest = dict(seeds=seeds, baseline=baseline, group=group, match=match, arms=arm or ())
+        outcome = compare_any(what or [], flags, recipe=config, assignments=set_, **rest)
     if json:
         show_json(outcome.document)
     else:

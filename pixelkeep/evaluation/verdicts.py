@@ -60,6 +60,7 @@ class Difference:
         objects: Ground truth that counts in the metric.
         objects_needed: How many it would take for the images to leave no more than `RESOLUTION`, or to fill `FEWEST`
             images; None where there are enough.
+        images: Half-width that the images alone would leave, however many seeds; None where there is no interval.
     """
 
     arm: str
@@ -75,6 +76,7 @@ class Difference:
     seeds: tuple[int, int]
     objects: int
     objects_needed: int | None
+    images: float | None = None
 
     @property
     def ahead(self) -> bool:
@@ -95,7 +97,7 @@ def measure(names: tuple[str, str, str], arm: Sample, baseline: Sample, objects:
     if units < 2:
         return replace(_too_few(blank, units), value=float(arm.figures.mean() - baseline.figures.mean()))
     found = estimate_difference(arm, baseline, units)
-    measured = replace(blank, value=found.value, low=found.low, high=found.high)
+    measured = replace(blank, value=found.value, low=found.low, high=found.high, images=found.images)
     if units < FEWEST:
         return _too_few(measured, units)
     if found.images > RESOLUTION:

@@ -3,71 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pixelkeep.errors import DataError, OptionError
-from pixelkeep.experiments.arms import Arms, check_alike, read_run, rebuild_truth, require_baseline, sort_into_arms
+from pixelkeep.errors import OptionError
+from pixelkeep.experiments.arms import check_alike, read_run, rebuild_truth, require_baseline, sort_into_arms
 from pixelkeep.experiments.document import describe, group_images
-from pixelkeep.experiments.grid import Cell, plan, train_missing
-from pixelkeep.report.comparison import as_markdown, as_text
-from pixelkeep.report.html import as_page
+from pixelkeep.experiments.entrants import Entrant
+from pixelkeep.experiments.grid import plan, train_missing
+from pixelkeep.experiments.outcome import TOLD, Outcome, judge, shared_settings, write
 from pixelkeep.ultra.running import runs
 from pixelkeep.ultra.running.settings import merge
-from pixelkeep.writing import write_text
 
 FOR_RUNS = ("data", "device", "project", "name")  # flags that have an effect on runs that are there
-TOLD = ("epochs", "batch", "optimizer", "lr0", "best", "pretrained", "fraction", "classes")  # of what runs share
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What has been compared; ``print`` shows the tables that the command ends with.
-
-    Attributes:
-        document: All of it, as ``--json`` prints it and ``comparison.json`` holds it.
-        folder: Where that, its page and the run folders are.
-        failed: Which trainings failed, with their reasons.
-    """
-
-    document: dict
-    folder: Path
-    failed: dict[Cell, str]
-
-    def __str__(self) -> str:
-        return self.table
-
-    @property
-    def table(self) -> str:
-        """The tables and notes as text, at most 80 columns wide."""
-        return as_text(self.document)
-
-    @property
-    def page(self) -> Path:
-        """The report as one HTML file."""
-        return self.folder / "comparison.html"
-
-    @property
-    def verdicts(self) -> dict[tuple[str, str], str | None]:
-        """By arm and metric whether it is better than the baseline, worse or not distinguishable; None: no verdict."""
-        return {(d["arm"], d["metric"]): d["verdict"] for d in self.document["differences"]}
-
-    @property
-    def verdicts_at_equal_cost(self) -> dict[tuple[str, str], str | None]:
-        """The same against all that the baseline becomes at the arm's cost; empty where that was not asked for."""
-        return {(d["arm"], d["metric"]): d["verdict"] for d in self.document["equal_cost"]}
-
-    def to_dict(self) -> dict:
-        """Return the document."""
-        return self.document
-
-    def require_all(self) -> None:
-        """Raise OptionError if a training failed: the comparison is there, and something is left to do."""
-        if self.failed:
-            cell, reason = next(iter(self.failed.items()))
-            more = f" and {len(self.failed) - 1} more" if len(self.failed) > 1 else ""
-            raise OptionError(f"{cell}{more} failed: {reason}; the same command tries again what is missing")
 
 
 def compare(
@@ -79,6 +27,7 @@ def compare(
     group: str | None = None,
     match: str | None = None,
     config: str | None = None,
+    arms: Sequence[str] = (),
     **settings: Any,
 ) -> Outcome:
     """Train models alike, several seeds each, or read finished runs, and say which is better by AP and AP_S.
@@ -98,6 +47,7 @@ def compare(
         match: ``"gflops"`` or ``"latency"``: the baseline is also trained wider, and on larger images, until it costs
             as much as each other model within 3 %, and each has a verdict against all of these as well.
         config: A recipe: its name or a YAML file.
+        arms: More arms, with settings of their own: ``"distance:yolov5-spd-n:nwd=0.5"``, a name, a model, settings.
         settings: Any other setting of training by name, such as ``epochs``, ``imgsz``, ``device``, ``project`` and
             ``name``. For runs ``device``, ``project`` and ``name`` alone.
 
@@ -109,7 +59,8 @@ def compare(
         raise OptionError(f"models_or_runs is '{models_or_runs}'; give a list of two or more")
     given = settings | {"data": None if data is None else str(data)}
     words = [str(word) for word in models_or_runs]
-    return compare_any(words, given, recipe=config, seeds=seeds, baseline=baseline, group=group, match=match)
+    rest = dict(seeds=seeds, baseline=baseline, group=group, match=match, arms=arms)
+    return compare_any(words, given, recipe=config, **rest)
 
 
 def compare_any(
@@ -122,6 +73,7 @@ def compare_any(
     baseline: str | None = None,
     group: str | None = None,
     match: str | None = None,
+    arms: Sequence[str] = (),
 ) -> Outcome:
     """Compare models, or runs where all words name folders.
 
@@ -131,12 +83,14 @@ def compare_any(
         recipe, assignments: As in :func:`pixelkeep.ultra.running.settings.merge`.
         seeds: How many trainings of each model; 3 by default.
         baseline, group, match: As in :func:`compare_models`.
+        arms: As in :func:`compare`.
 
     Raises:
         PixelkeepError: Something in this cannot be used.
     """
-    if not what or (seeds is not None and seeds < 1):
-        raise OptionError(f"{len(what)} models, {seeds} seeds: give two or more models, and one seed or more")
+    entrants: list[str | Entrant] = [*what, *map(Entrant.read, arms)]
+    if not entrants or (seeds is not None and seeds < 1):
+        raise OptionError(f"{len(entrants)} models, {seeds} seeds: give two or more models, and one seed or more")
     lost = [word for word in what if len(Path(word).parts) > 1 and not Path(word).expanduser().exists()]
     if lost:
         raise OptionError(f"'{lost[0]}': no such run folder, model YAML or checkpoint")
@@ -145,13 +99,17 @@ def compare_any(
         fixed = [part for part in assignments or [] if part.partition("=")[0].strip() == "model"]
         if fixed:
             raise OptionError(f"--set {fixed[0]}: the models to compare are those named without an option")
-        merged = merge(flags | {"model": what[0]}, command="train", recipe=recipe, assignments=assignments)
+        first = what[0] if what else entrants[0].model
+        merged = merge(flags | {"model": first}, command="train", recipe=recipe, assignments=assignments)
+        if match and merged.get("tile"):
+            told = "matches costs at the size of whole images, not of tiles"
+            raise OptionError(f"--match-{match} {told}; leave it, or tile={merged['tile']}, out")
         count = 3 if seeds is None else seeds
-        return compare_models(what, merged, seeds=count, baseline=baseline, group=group, match=match)
+        return compare_models(entrants, merged, seeds=count, baseline=baseline, group=group, match=match)
     if len(folders) < len(what):
         other = next(word for word in what if word not in folders)
         raise OptionError(f"'{other}' is no run folder, and '{folders[0]}' is one; give either models or run folders")
-    given = {"config": recipe, "set": assignments, "seeds": seeds, f"match-{match}": match} | flags
+    given = {"config": recipe, "set": assignments, "seeds": seeds, f"match-{match}": match, "arm": arms or None} | flags
     useless = [f"--{key}" for key, value in given.items() if value is not None and key not in FOR_RUNS]
     if useless:
         raise OptionError(f"{', '.join(useless)}: without effect on runs that are there; leave it out")
@@ -171,7 +129,7 @@ def one_match(gflops: bool, latency: bool) -> str | None:
 
 
 def compare_models(
-    models: list[str],
+    models: Sequence[str | Entrant],
     settings: dict,
     *,
     seeds: int = 3,
@@ -182,7 +140,7 @@ def compare_models(
     """Train what is not trained yet, one run for each model and seed, and compare.
 
     Args:
-        models: Names, YAML files or checkpoints, two or more.
+        models: Names, YAML files, checkpoints or arms with settings of their own, two or more.
         settings: As :func:`pixelkeep.ultra.running.settings.merge` gives them, the same for all.
         seeds: How many trainings of each model.
         baseline: The model that the others are compared with; the first by default.
@@ -194,21 +152,13 @@ def compare_models(
         PixelkeepError: Something in this cannot be used, or too little could be trained to compare.
     """
     if len(models) < 2:
-        raise OptionError(f"one model, {models[0]}: give another to compare it with, such as yolov5-n")
+        raise OptionError(
+            f"one model, {getattr(models[0], 'name', models[0])}: give another to compare it with, such as yolov5-n"
+        )
     grid = plan(models, seeds, settings, baseline, match)
     groups = group_images(grid.truth, group) if group else None
-    names = list(dict.fromkeys(cell.arm for cell in grid.cells))
     failed = train_missing(grid)
-    arms = {name: [read_run(cell.folder) for cell in grid.cells if cell.arm == name and cell.done] for name in names}
-    own = {name: members for name, members in arms.items() if not (grid.equal and name in grid.equal.arms)}
-    _require_two(own, grid.baseline, failed)
-    present = {name: members for name, members in arms.items() if members}
-    sizes = {cell.folder: list(cell.imgsz) for cell in grid.cells if cell.imgsz}
-    check_alike([run for members in present.values() for run in members], sizes)
-    facts = group, groups, _shared(settings), settings.get("device")
-    document = describe(present, grid.baseline, grid.truth, *facts, grid.equal)
-    document["failed"] = [{"arm": c.arm, "seed": c.seed, "reason": reason} for c, reason in failed.items()]
-    return Outcome(_write(grid.folder, document), grid.folder, failed)
+    return judge(grid, group, groups, failed)
 
 
 def compare_runs(
@@ -241,30 +191,7 @@ def compare_runs(
     groups = group_images(truth, group) if group else None
     settings = [run.settings for run in read]
     alike = {key for key in TOLD if len({str(entry.get(key)) for entry in settings}) == 1}
-    shared = {key: value for key, value in _shared(settings[0]).items() if key in alike}
+    shared = {key: value for key, value in shared_settings(settings[0]).items() if key in alike}
     document = describe(arms, chosen, truth, group, groups, shared, device) | {"failed": []}
     folder = runs.new_run(project, name, kind="compare")
-    return Outcome(_write(folder, document), folder, {})
-
-
-def _shared(settings: dict) -> dict:
-    """Return what the report tells of the settings."""
-    return {key: settings[key] for key in TOLD if settings.get(key) is not None}
-
-
-def _require_two(arms: Arms, baseline: str, failed: dict[Cell, str]) -> None:
-    """Raise DataError where there is nothing to compare, with the first reason."""
-    empty = [name for name, members in arms.items() if not members]
-    if baseline in empty or len(arms) - len(empty) < 2:
-        cell, reason = next((c, r) for c, r in failed.items() if c.arm == (baseline if baseline in empty else empty[0]))
-        raise DataError(f"nothing to compare: all trainings of {cell.arm} failed, first {cell}: {reason}")
-
-
-def _write(folder: Path, document: dict) -> dict:
-    """Write the document, its text and its page; return the document with the folder's name in it."""
-    document = {"name": folder.name, **document}
-    with runs.storage(folder):
-        runs.write_json(folder / "comparison.json", document)
-        write_text(folder / "comparison.md", as_markdown(document))
-        write_text(folder / "comparison.html", as_page(document))
-    return document
+    return Outcome(write(folder, document), folder, {})

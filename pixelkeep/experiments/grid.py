@@ -11,9 +11,9 @@ import statistics
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -23,29 +23,39 @@ from ultralytics.utils import LOGGER
 from pixelkeep.datasets.spec import DatasetSpec
 from pixelkeep.errors import OptionError, PixelkeepError, StorageError, choices, storage_error
 from pixelkeep.experiments.arms import require_baseline
+from pixelkeep.experiments.deadline import NEVER, Deadline, OutOfTime
+from pixelkeep.experiments.entrants import Entrant, entrants, require_unlike
 from pixelkeep.experiments.equal import Equal, find_equal, model_file, require_kind
-from pixelkeep.experiments.identity import identify, place, sha
+from pixelkeep.experiments.identity import OWN, identify, place, sha
 from pixelkeep.experiments.matching import WIDTH, Baseline
 from pixelkeep.experiments.sizes import as_size, rounded
 from pixelkeep.ultra.commands import tasks, training
 from pixelkeep.ultra.costs.multiples import stride_of
 from pixelkeep.ultra.data.resolving import resolve_data
 from pixelkeep.ultra.running import runs
+from pixelkeep.ultra.weights.checkpoints import is_checkpoint
 from pixelkeep.ultra.weights.definitions import check_model, resolve_model
 from pixelkeep.writing import write_text
 
 ERROR = "error.txt"
+HELD = "another process is training it"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training: of an arm, with a seed, into a folder; ``imgsz`` where it has an image size of its own."""
+    """One training: of an arm, with a seed, into a folder.
+
+    Attributes:
+        imgsz: Where it has an image size of its own.
+        own: Settings by name in which its arm differs from the others.
+    """
 
     arm: str
     model: str
     seed: int
     folder: Path
     imgsz: tuple[int, int] | None = None
+    own: dict = field(default_factory=dict, hash=False)
 
     def __str__(self) -> str:
         return f"{self.arm} seed {self.seed}"
@@ -82,42 +92,50 @@ class Grid:
     equal: Equal | None = None
 
 
-def plan(models: list[str], seeds: int, settings: dict, baseline: str | None = None, match: str | None = None) -> Grid:
+def plan(
+    models: Sequence[str | Entrant],
+    seeds: int,
+    settings: dict,
+    baseline: str | None = None,
+    match: str | None = None,
+) -> Grid:
     """Check models, data and what is in the folder already, and lay out the cells.
 
     Args:
-        models: Names, YAML files or checkpoints.
+        models: Names, YAML files or checkpoints, or arms with settings of their own.
         seeds: How many trainings of each; their seeds follow from ``seed`` on.
         settings: As :func:`pixelkeep.ultra.running.settings.merge` gives them. Without ``name``, the first folder
             of these settings is gone on with, else a new one made.
-        baseline: One of the models; the first by default.
+        baseline: One of the models or arms; the first by default.
         match: ``gflops`` or ``latency`` to train the baseline at the cost of each other model as well.
 
     Raises:
         PixelkeepError: A model or the data cannot be used, or the folder holds cells of other settings.
     """
-    paths = [_detector(model) for model in models]
+    paths = [(entrant, _detector(entrant.model)) for entrant in entrants(models)]
     spec = resolve_data(settings.get("data"), settings.get("path"))
-    resolved, definitions = {}, {}
-    for path in paths:
-        arm = _arm(path)
-        if arm in resolved:
-            raise OptionError(f"two of the models are called '{arm}'; give each once, and files different names")
+    resolved, definitions, own = {}, {}, {}
+    for entrant, path in paths:
+        arm = entrant.name or _arm(path)
+        require_unlike(arm, resolved)
         definitions[arm] = check_model(path, spec.channels)
-        resolved[arm] = path
-    chosen = require_baseline(baseline and _arm(resolve_model(baseline)), resolved)
-    if match is not None and Path(resolved[require_kind(match) and chosen]).suffix == ".pt":
+        resolved[arm], own[arm] = path, entrant.checked(settings)
+    chosen = baseline if baseline in resolved else baseline and _arm(resolve_model(baseline))
+    chosen = require_baseline(chosen, resolved)
+    if match is not None and is_checkpoint(resolved[require_kind(match) and chosen]):
         raise OptionError(f"match: the baseline {chosen} is a checkpoint, which cannot be made wider; name its model")
     truth, identity = identify({arm: sha(resolved[arm], made) for arm, made in definitions.items()}, settings, spec)
+    identity[OWN] = {arm: values for arm, values in own.items() if values}
     folder = place(settings.get("project"), settings.get("name"), identity)
     kinds = {arm: (str(path), None) for arm, path in resolved.items()}
     equal = _equal(folder, match, chosen, definitions, settings, spec, truth) if match else None
     for arm in equal.arms.values() if equal else ():
-        own = model_file(folder, arm.name) if arm.kind == WIDTH else resolved[chosen]
-        kinds[arm.name] = (str(own), None if arm.kind == WIDTH else arm.size)
+        model = model_file(folder, arm.name) if arm.kind == WIDTH else resolved[chosen]
+        kinds[arm.name] = (str(model), None if arm.kind == WIDTH else arm.size)
+        own[arm.name] = own[chosen]
     first = int(settings.get("seed", DEFAULT_CFG_DICT["seed"]))
     cells = tuple(
-        Cell(arm, model, seed, folder / arm / f"seed{seed}", size)
+        Cell(arm, model, seed, folder / arm / f"seed{seed}", size, own[arm])
         for seed in range(first, first + seeds)
         for arm, (model, size) in kinds.items()
     )
@@ -151,8 +169,12 @@ def _arm(model: str | Path) -> str:
     return Path(model).stem
 
 
-def train_missing(grid: Grid) -> dict[Cell, str]:
+def train_missing(grid: Grid, until: Deadline = NEVER) -> dict[Cell, str]:
     """Train what is not done yet, and return the cells that failed, each with its reason in one line.
+
+    Args:
+        grid: The cells.
+        until: When to stop: no cell is begun then, and one that is at work stops after its epoch, to be gone on with.
 
     Raises:
         StorageError: The disk does not allow any more.
@@ -164,18 +186,23 @@ def train_missing(grid: Grid) -> dict[Cell, str]:
     failed, timer = {}, _Timer(missing)
     try:
         for cell, left in timer:
+            if until.passed:
+                break
             with _hold(cell) as held:
                 if cell.done:  # by another process, since this one began
                     continue
-                reason = None if held else "another process is training it"
+                reason = None if held else HELD
                 if held:
                     verb = "going on with" if cell.interrupted else "training"
                     LOGGER.info(f"\n{grid.cells.index(cell) + 1}/{len(grid.cells)}  {verb} {cell}{left}")
-                    reason = _train(cell, grid.settings)
+                    with until:
+                        reason = _train(cell, grid.settings)
                     timer.took(cell)
             if reason:
                 failed[cell] = reason
                 LOGGER.error(f"{cell} {'failed' if held else 'is left out'}: {reason}")
+    except OutOfTime:
+        LOGGER.info("the time is over: stopped after an epoch")
     except KeyboardInterrupt:
         done = [str(cell) for cell in grid.cells if cell.done]
         LOGGER.info(
@@ -215,7 +242,7 @@ def _train(cell: Cell, settings: dict) -> str | None:
             own = {"project": str(cell.folder.parent), "name": cell.folder.name, "exist_ok": True}
             if cell.imgsz:
                 own["imgsz"] = list(cell.imgsz)
-            training.train({**settings, **own, "model": cell.model, "seed": cell.seed})
+            training.train({**settings, **cell.own, **own, "model": cell.model, "seed": cell.seed})
     except StorageError:
         raise  # the others would meet it too
     except PixelkeepError as error:

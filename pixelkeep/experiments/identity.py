@@ -14,11 +14,12 @@ from pixelkeep.ultra.commands import training
 from pixelkeep.ultra.data.truth import build_truth
 from pixelkeep.ultra.running import runs
 from pixelkeep.ultra.running.settings import default_of
-from pixelkeep.ultra.weights.checkpoints import check_weights
+from pixelkeep.ultra.weights.checkpoints import check_weights, is_checkpoint
 
 # Not among what all cells share, or without effect on their figures.
 APART = ("model", "seed", "data", "path", "plots", "verbose", *training.PLACE, *training.MACHINE)
 FILE, PARTS = "grid.json", ("settings", "data", "models")
+OWN = "own"  # the part on settings that single arms have, by arm
 MATCHED = "matched"  # the part on arms at equal cost; see pixelkeep.experiments.equal
 
 
@@ -39,7 +40,7 @@ def identify(definitions: dict[str, str], settings: dict, spec: DatasetSpec) -> 
 def sha(model: str | Path, definition: dict) -> str:
     """Return the hash of a checkpoint, else of the definition."""
     path = Path(model)
-    content = path.read_bytes() if path.suffix == ".pt" else json.dumps(definition, sort_keys=True).encode()
+    content = path.read_bytes() if is_checkpoint(path) else json.dumps(definition, sort_keys=True).encode()
     return hashlib.sha256(content).hexdigest()
 
 
@@ -60,7 +61,8 @@ def place(project: str | None, name: str | None, identity: dict) -> Path:
         raise OptionError(f"cannot create a run folder {base / 'exp'}: all numbers up to 100000 are taken")
     with runs.storage(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        kept = {"models": known.get("models", {}) | identity["models"], MATCHED: known.get(MATCHED, {})}
+        kept = {part: known.get(part, {}) | identity.get(part, {}) for part in ("models", OWN)}
+        kept[MATCHED] = known.get(MATCHED, {})
         runs.write_json(folder / FILE, identity | kept)
     return folder.resolve()
 
@@ -100,7 +102,18 @@ def _differences(known: dict, now: dict) -> list[str]:
     for part, what in (("data", "the data of split"), ("models", "the definition of")):
         changed = [key for key in known[part] if key in now[part] and known[part][key] != now[part][key]]
         told += [f"{what} {key} has changed" for key in changed]
+    own = known.get(OWN, {}), now.get(OWN, {})
+    both = [arm for arm in known["models"] if arm in now["models"]]
+    told += [
+        f"the settings of {arm} were {_listed(own[0].get(arm))} and are {_listed(own[1].get(arm))}"
+        for arm in both
+        if own[0].get(arm) != own[1].get(arm)
+    ]
     return told
+
+
+def _listed(settings: dict | None) -> str:
+    return choices(f"{key}={value}" for key, value in (settings or {}).items()) or "those of all"
 
 
 def _shown(key: str, settings: dict) -> str:

@@ -126,6 +126,9 @@ def notes(document: dict) -> list[str]:
             said[d["note"]].append(f"{d['arm']} {d['metric']} at equal {UNITS[document['equal']['by']]}")
     everything = len(document["differences"]) + len(document["equal_cost"])
     told = [note if len(of) == everything else f"{', '.join(of)}: {note}" for note, of in said.items()]
+    for arm in document["arms"]:
+        if own := arm.get("own"):
+            told.append(f"{arm['name']} is {arm['model']} with {', '.join(f'{key} {own[key]}' for key in own)}")
     told += costs_told(document)
     told += [f"missing: {f['arm']} seed {f['seed']} failed: {f['reason']}" for f in document["failed"]]
     return told

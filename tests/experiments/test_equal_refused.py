@@ -28,6 +28,11 @@ def data(tmp_path, monkeypatch) -> Path:
         ("yolov5-n", {}, "models_or_runs is 'yolov5-n'; give a list"),
         ([], {}, "0 models"),
         (MODELS, {"seeds": 0}, "0 seeds"),
+        (
+            MODELS,
+            {"match": "gflops", "tile": 640},
+            "--match-gflops matches costs at the size of whole images, not of tiles",
+        ),
         (MODELS, {"epoch": 3}, "unknown setting 'epoch'"),
         (["."], {"match": "gflops"}, "--match-gflops: without effect on runs that are there"),
         (["a.pt", "yolov5-n"], {"match": "gflops"}, "the baseline a is a checkpoint, which cannot be made wider"),

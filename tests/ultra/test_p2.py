@@ -12,7 +12,7 @@ from ultralytics.utils.tal import TaskAlignedAssigner
 from pixelkeep.ultra.costs import catalogue
 from pixelkeep.ultra.network import names
 
-FAMILIES = ("yolov5-p2", "yolov5-spd-p2", "yolov5-slicesamp-p2")
+FAMILIES = ("yolov5-p2", "yolov5-spd-p2", "yolov5-spdconv-p2", "yolov5-slicesamp-p2")
 WIDTHS = {"n": 0.25, "s": 0.5, "m": 0.75, "l": 1.0, "x": 1.25}
 
 

@@ -1,0 +1,63 @@
+"""A split for choices, cut out of the training images by groups: train and dev out of train, val kept as test.
+
+What is chosen on images is flattered by them. Epochs, models and settings are therefore chosen on dev, and the images
+that a dataset calls val are scored once, when everything has been chosen. The files call dev ``val`` and val ``test``,
+so that every command works on them as on any other dataset.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pixelkeep.datasets.convert import YAML, Division
+from pixelkeep.datasets.convert import convert as write
+from pixelkeep.datasets.forms import COCO
+from pixelkeep.datasets.spec import DatasetSpec
+from pixelkeep.errors import DataError
+
+SPLITS = {"dev": "val", "val": "test"}  # what they are called in the files
+
+
+@dataclass(frozen=True)
+class DevSplit:
+    """How dev is cut; the same images for the same file names.
+
+    Attributes:
+        group: A regular expression whose first group names what stays together, searched for in file names.
+        share: The share of the images that training keeps, about.
+        seed: Decides which groups.
+    """
+
+    group: str
+    share: float = 0.8
+    seed: int = 0
+
+    def cut(self, spec: DatasetSpec, output: Path) -> Path:
+        """Write the three splits as COCO files with links to the images, and return their YAML.
+
+        Args:
+            spec: The dataset, with train and val.
+            output: A new folder.
+
+        Raises:
+            PixelkeepError: The data or the expression cannot be used, or the folder holds something else.
+        """
+        if not {"train", "val"} <= set(spec.splits):
+            raise DataError(f"{spec.file}: dev is cut from train while val is kept, and it has not both")
+        renamed = {}
+        for part in ("splits", "folders", "extras"):
+            there = getattr(spec, part)
+            renamed[part] = {new: there[old] for new, old in (("train", "train"), ("test", "val")) if old in there}
+        outcome = write(
+            replace(spec, **renamed), COCO, output, link=True, division=Division(self.share, self.seed, self.group)
+        )
+        return outcome.yaml
+
+    def cut_once(self, spec: DatasetSpec, folder: Path) -> Path:
+        """Cut into a folder of ``folder`` that is named after the data and the cut, unless it is there."""
+        facts = json.dumps([str(spec.file), str(spec.root), self.group, self.share, self.seed])
+        output = folder / f"{spec.file.stem}-dev-{hashlib.sha256(facts.encode()).hexdigest()[:8]}"
+        return output / YAML if (output / YAML).is_file() else self.cut(spec, output)

@@ -1,0 +1,81 @@
+"""What takes part in a comparison: a model, by itself or under a name with settings of its own.
+
+Several settings of one model, such as the parts of a recipe, are arms of one comparison then: trained alike in all
+else, scored on the same images, their verdicts corrected together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pixelkeep.errors import OptionError
+from pixelkeep.ultra.commands import training
+from pixelkeep.ultra.running.scope import VALIDATION
+from pixelkeep.ultra.running.settings import DEFAULTS, merge, parse_assignments
+
+# What an arm may not have of its own: what says which arm it is, and what decides on which images, and how, all are
+# scored. An image size of its own is given to arms at equal cost alone.
+SHARED = ("model", "seed", "data", "path", "imgsz", "batch", *training.PLACE, *training.MACHINE, *VALIDATION)
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """An arm before anything about it is known.
+
+    Attributes:
+        name: Of the arm; None for the model's own name.
+        model: Name, YAML file or checkpoint.
+        settings: By name, those that it does not share with the others.
+    """
+
+    name: str | None
+    model: str
+    settings: dict = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, text: str) -> Entrant:
+        """Read ``NAME:MODEL:KEY=VALUE:KEY=VALUE``, with as many settings as are wanted.
+
+        >>> Entrant.read("distance:yolov5-spd-n:nwd=0.5")
+        Entrant(name='distance', model='yolov5-spd-n', settings={'nwd': 0.5})
+
+        Raises:
+            OptionError: It is of another form.
+        """
+        name, _, rest = text.partition(":")
+        model, _, assignments = rest.partition(":")
+        if not name or not model:
+            raise OptionError(f"--arm {text}: write it as NAME:MODEL:KEY=VALUE, such as distance:yolov5-spd-n:nwd=0.5")
+        return cls(name, model, parse_assignments(assignments.split(":")) if assignments else {})
+
+    def checked(self, settings: dict) -> dict:
+        """Return its own settings, checked together with those that all share.
+
+        Raises:
+            OptionError: A setting that is unknown, without effect, must be shared, or has a value that is not allowed.
+        """
+        told = f"arm {self.name or self.model}"
+        for key in self.settings:
+            if key in SHARED:
+                raise OptionError(f"{told}: {key} is the same for all arms of a comparison; leave it out there")
+        if self.name is not None and (Path(self.name).name != self.name or self.name.startswith(".")):
+            raise OptionError(f"{told}: its name is that of a folder; leave out '/', and '.' at its front")
+        try:
+            shared = {key: value for key, value in settings.items() if key not in DEFAULTS}
+            merged = merge(shared | self.settings, command="train")
+        except OptionError as error:
+            raise OptionError(f"{told}: {error}") from error
+        return {key: merged[key] for key in self.settings}
+
+
+def entrants(given: Sequence[str | Entrant]) -> list[Entrant]:
+    """Return models as entrants, and entrants as they are."""
+    return [each if isinstance(each, Entrant) else Entrant(None, each) for each in given]
+
+
+def require_unlike(arm: str, there: Sequence[str]) -> None:
+    """Raise OptionError where an arm of that name is there already."""
+    if arm in there:
+        raise OptionError(f"two of the models are called '{arm}'; give each once, and files different names")

@@ -1,0 +1,151 @@
+"""The images on which two finished runs differ most, good and bad, drawn side by side.
+
+Both run at the confidences of their own best F1 on these images. An image's difference is the baseline's errors less
+the other's: objects that are missed, and false alarms, at IoU 0.5 by the evaluator's rules.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pixelkeep.datasets.pixels import read_pixels
+from pixelkeep.datasets.spec import DatasetSpec
+from pixelkeep.errors import DataError, OptionError
+from pixelkeep.evaluation import Detections
+from pixelkeep.evaluation.areas import COCO_SIZES
+from pixelkeep.evaluation.errors import IGNORED, MATCHED, Errors, find_errors
+from pixelkeep.evaluation.operating import operating_point
+from pixelkeep.evaluation.overlaps import Scene
+from pixelkeep.experiments.arms import Run, check_alike, read_run, rebuild_truth
+from pixelkeep.report.gallery import Half, pair
+from pixelkeep.ultra.data.resolving import resolve_data
+from pixelkeep.ultra.predictors.base import viewable
+from pixelkeep.ultra.running import runs
+from pixelkeep.writing import write_bytes
+
+
+@dataclass(frozen=True)
+class Picked:
+    """An image that is shown: its file's name, and how many errors less the other run makes on it."""
+
+    file: str
+    gained: int
+    halves: tuple[Half, Half]
+
+
+def gallery(
+    baseline: Path, other: Path, folder: Path, *, each: int = 6, data: str | None = None, small: bool = False
+) -> list[Path]:
+    """Write the pictures, and ``gallery.json`` with what they show; return the pictures, the best first.
+
+    Args:
+        baseline, other: Run folders that were scored alike.
+        folder: Where they are written.
+        each: How many of both kinds, at most: images on which the other run is better, and worse.
+        data: The dataset, where it is no longer where it was.
+        small: Whether only objects and false alarms under 32 x 32 pixels count.
+
+    Raises:
+        PixelkeepError: The runs cannot be compared, or nowhere differ.
+    """
+    if each < 1:
+        raise OptionError(f"--each {each}: give 1 or more")
+    pair_of = read_run(baseline), read_run(other)
+    check_alike(list(pair_of))
+    truth = rebuild_truth(pair_of[0], data)
+    picked = pick([found(run, truth) for run in pair_of], [_name(run) for run in pair_of], each, small=small)
+    if not picked:
+        raise DataError(f"{baseline} and {other} make as many errors on every image: there is nothing to show")
+    spec, files = _spec(pair_of[0], data), []
+    places = {"better": 0, "worse": 0}
+    with runs.storage(folder):
+        for image in picked:
+            kind = "better" if image.gained > 0 else "worse"
+            places[kind] += 1
+            path = folder / f"{kind}-{places[kind]}.jpg"
+            pixels = viewable(read_pixels(spec.root / image.file, spec.channels, spec.stretch))
+            title = f"{Path(image.file).name}: {abs(image.gained)} {'fewer' if image.gained > 0 else 'more'} errors"
+            content = io.BytesIO()
+            pair(pixels, image.halves, title).save(content, "JPEG", quality=90)
+            write_bytes(path, content.getvalue())
+            files.append(path)
+        told = [
+            {"picture": p.name, "image": i.file, "errors_less": i.gained} for p, i in zip(files, picked, strict=True)
+        ]
+        runs.write_json(
+            folder / "gallery.json", {"baseline": _name(pair_of[0]), "other": _name(pair_of[1]), "images": told}
+        )
+    return files
+
+
+def found(run: Run, truth: dict) -> Errors:
+    """Return what a run finds at the confidences of its best F1."""
+    detections = Detections.from_json(run.predictions)
+    point, scene = operating_point(truth, detections), Scene.of(truth, detections)
+    confidences = point.confidences()
+    return find_errors(scene, np.full(len(scene.categories), np.inf) if confidences is None else confidences)
+
+
+def pick(both: Sequence[Errors], names: Sequence[str], each: int, *, small: bool = False) -> list[Picked]:
+    """Return the images of the largest differences: those where the second is better, the best first, then worse."""
+    counts = [_errors(errors, small) for errors in both]
+    gained = counts[0] - counts[1]
+    order = np.argsort(-gained, kind="stable")
+    better = [image for image in order[:each] if gained[image] > 0]
+    worse = [image for image in order[::-1][:each] if gained[image] < 0]
+    images = both[0].scene.images
+    return [
+        Picked(
+            images[image]["file_name"],
+            int(gained[image]),
+            tuple(_half(errors, name, image, small) for errors, name in zip(both, names, strict=True)),
+        )
+        for image in (*better, *worse)
+    ]
+
+
+def _kinds(errors: Errors, small: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return which objects (G,) are found and missed, and which detections (N,) are false alarms."""
+    boxes = errors.scene.found.boxes
+    objects, detections = np.ones(len(errors.objects), bool), np.ones(len(errors.detections), bool)
+    if small:
+        objects = COCO_SIZES[0].contains(errors.scene.truth.areas)
+        detections = COCO_SIZES[0].contains(boxes[:, 2] * boxes[:, 3])
+    matched = errors.objects == MATCHED
+    return (
+        matched & objects,
+        ~matched & (errors.objects != IGNORED) & objects,
+        ~np.isin(errors.detections, (MATCHED, IGNORED)) & detections,
+    )
+
+
+def _errors(errors: Errors, small: bool) -> np.ndarray:
+    """Return (I,) how many objects are missed and how many false alarms there are in each image."""
+    _, missed, false = _kinds(errors, small)
+    count = len(errors.scene.images)
+    return np.bincount(errors.scene.truth_image[missed], minlength=count) + np.bincount(
+        errors.scene.found_image[false], minlength=count
+    )
+
+
+def _half(errors: Errors, name: str, image: int, small: bool) -> Half:
+    scene = errors.scene
+    matched, missed, false = _kinds(errors, small)
+    here, there = scene.truth_image == image, scene.found_image == image
+    return Half(
+        name, scene.truth.boxes[matched & here], scene.truth.boxes[missed & here], scene.found.boxes[false & there]
+    )
+
+
+def _name(run: Run) -> str:
+    return run.model if run.seed is None else f"{run.model} seed {run.seed}"
+
+
+def _spec(run: Run, data: str | None) -> DatasetSpec:
+    kept = run.folder / "data.yaml"
+    return resolve_data(data or (str(kept) if kept.is_file() else run.result.data), needs=(run.result.split or "val",))

@@ -1,0 +1,98 @@
+"""What is said of a contrast: how far it is, its arms with figures and costs, and its answer so far."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict
+from pathlib import Path
+
+from pixelkeep.experiments.evidence import Begun
+from pixelkeep.experiments.stopping import ENOUGH, progress
+
+SCHEMA = 1
+METRIC = "AP_S"
+FIGURES = ("AP", "AP50", "AP_S", "AP_M", "AP_L", "AR_S")
+
+
+def summarize(begun: Begun, documents: dict[str, dict]) -> dict:
+    """Return the summary of a contrast, ready for JSON.
+
+    Args:
+        begun: Its trainings.
+        documents: Of its comparisons, by split: dev, and val once that has been scored.
+    """
+    contrast, grid = begun.contrast, begun.grid
+    split = begun.form.split if begun.form.split in documents else "dev"
+    document = documents.get(split)
+    answers = _answers(document, contrast.baseline) if document else []
+    return {
+        "schema": SCHEMA,
+        "contrast": contrast.name,
+        "question": contrast.question,
+        "form": begun.form.name,
+        "notice": begun.form.notice,
+        "split": split,
+        "asked": begun.form.split,
+        "best": begun.best,
+        "baseline": contrast.baseline,
+        "trainings": {"done": len(grid.cells) - len(begun.missing), "of": len(grid.cells)},
+        "arms": [_arm(name, begun, documents) for name in dict.fromkeys(cell.arm for cell in grid.cells)],
+        "answers": answers,
+        "done": not begun.missing and split == begun.form.split and all(answer["done"] for answer in answers),
+        "settings": begun.form.settings,
+        "images": document["images"] if document else None,
+        "groups": document["groups"] if document else None,
+        "latency": document["latency"] if document else None,
+        "failed": [{"training": str(cell), "reason": reason} for cell, reason in begun.failed().items()],
+    }
+
+
+def _answers(document: dict, baseline: str) -> list[dict]:
+    """Return each arm's difference from the baseline in AP_S, and from the strongest at equal cost."""
+    values = {arm["name"]: arm["figures"][METRIC]["values"] for arm in document["arms"]}
+    units = document["groups"] or document["images"]
+    found = []
+    for d in document["differences"]:
+        if d["metric"] == METRIC:
+            found.append(_answer(d, d["arm"], d["baseline"], values, units) | {"equal_cost": False})
+    for joint in document["equal_cost"]:
+        if joint["metric"] == METRIC:
+            shown = next(d for d in joint["differences"] if d["baseline"] == joint["stronger"])
+            told = {"equal_cost": True, "verdict": joint["verdict"], "note": joint["note"]}
+            found.append(_answer(shown, joint["arm"], joint["stronger"], values, units) | told)
+    return found
+
+
+def _answer(difference: dict, arm: str, against: str, values: dict[str, list], units: int) -> dict:
+    far = progress(difference, values[arm], values[against], units)
+    ends = {key: difference[key] for key in ("value", "low", "high", "verdict", "note")}
+    return {"arm": arm, "against": against, **ends, **asdict(far), "enough": ENOUGH, "done": far.done}
+
+
+def _arm(name: str, begun: Begun, documents: dict[str, dict]) -> dict:
+    """Return what is known of an arm; figures are None on a split where nothing of it is there."""
+    cells = [cell for cell in begun.grid.cells if cell.arm == name]
+    entry = {"name": name, "model": Path(cells[0].model).stem if cells[0].model.endswith(".yaml") else cells[0].model}
+    entry["settings"] = cells[0].own
+    entry["equal_cost"] = bool(begun.grid.equal and name in begun.grid.equal.arms)
+    entry["seeds"] = {"done": sum(cell.done for cell in cells), "of": len(cells)}
+    entry["wall_s"] = [wall_time(cell.folder / "results.csv") if cell.done else None for cell in cells]
+    for split, document in documents.items():
+        arm = next((arm for arm in document["arms"] if arm["name"] == name), None)
+        entry[split] = {key: arm["figures"][key] for key in FIGURES} if arm else None
+        if arm and ("gflops" not in entry or split == begun.form.split):
+            entry |= {key: arm[key] for key in ("imgsz", "params", "gflops", "latency")}
+    return entry
+
+
+def wall_time(results: Path) -> float | None:
+    """Return the seconds that a training's epochs took, however often it was interrupted.
+
+    Ultralytics' column ``time`` counts from the start of a process, so it falls where another went on.
+    """
+    try:
+        with results.open(newline="", encoding="utf-8") as file:
+            times = [float(row["time"]) for row in csv.DictReader(file, skipinitialspace=True)]
+    except (OSError, KeyError, ValueError):
+        return None
+    return round(sum(now - before if now >= before else now for before, now in zip([0.0, *times], times, strict=False)))

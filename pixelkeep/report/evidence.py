@@ -1,0 +1,94 @@
+"""How far contrasts are and what they say, as text of 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pixelkeep.report.comparison import interval, signed, spread
+from pixelkeep.report.tables import cut, text_table, wrap
+
+_NAME = 20
+
+
+def as_text(summaries: Sequence[dict], waiting: Mapping[str, str]) -> str:
+    """Return the tables and sentences of all contrasts.
+
+    Args:
+        summaries: Of those that have begun; see :mod:`pixelkeep.experiments.summary`.
+        waiting: By name, what the others wait for.
+    """
+    parts = [part for summary in summaries for part in _contrast(summary)]
+    parts += [f"{name}: not run, {why}" for name, why in waiting.items()]
+    return "\n\n".join(parts)
+
+
+def _contrast(summary: dict) -> list[str]:
+    done, of = summary["trainings"]["done"], summary["trainings"]["of"]
+    notice = f"; {summary['notice']}" if summary["notice"] else ""
+    title = wrap(f"{summary['contrast']} ({summary['form']}): {done} of {of} trainings{notice}. {summary['question']}")
+    parts = [f"{title}\n\n{_arms(summary)}"]
+    if summary["answers"]:
+        parts.append(_answers(summary))
+    parts += [wrap(sentence) for sentence in sentences(summary)]
+    return parts
+
+
+def _arms(summary: dict) -> str:
+    rows = []
+    for arm in summary["arms"]:
+        figures = arm.get(summary["split"])
+        walls = [seconds for seconds in arm["wall_s"] if seconds is not None]
+        wall = f"{sum(walls) / len(walls) / 60:.1f}" if walls else ""
+        cells = [spread(figures[key]) for key in ("AP", "AP_S")] if figures else ["not run", "not run"]
+        gflops = f"{arm['gflops']:.3g}" if arm.get("gflops") else ""
+        rows.append([cut(arm["name"], _NAME), f"{arm['seeds']['done']}/{arm['seeds']['of']}", *cells, gflops, wall])
+    return text_table([f"on {summary['split']}", "seeds", "AP", "AP_S", "GFLOPs", "min each"], rows)
+
+
+def _answers(summary: dict) -> str:
+    rows = []
+    for answer in summary["answers"]:
+        verdict = "early" if summary["notice"] else answer["verdict"] or "no verdict"
+        names = cut(answer["arm"], _NAME), cut(answer["against"] + (" =" if answer["equal_cost"] else ""), _NAME)
+        rows.append([*names, signed(answer["value"]), interval(answer), verdict])
+    return text_table(["AP_S of", "less that of", "diff.", "95 % interval", "verdict"], rows, 2)
+
+
+def sentences(summary: dict) -> list[str]:
+    """Return what is to be known: whether the contrast is done, and what it would take."""
+    told = []
+    if summary["best"]:
+        told.append(f"The best family on dev is {summary['best']}.")
+    if any(answer["equal_cost"] for answer in summary["answers"]):
+        told.append("=: at equal cost, the strongest of what the baseline can be for it.")
+    if summary["asked"] != summary["split"]:
+        told.append(f"These are figures on {summary['split']}; {summary['asked']} is scored once all is trained.")
+    told += [f"{failed['training']} failed: {failed['reason']}" for failed in summary["failed"]]
+    if summary["notice"]:
+        return [*told, f"{summary['contrast']}: {summary['notice']}."]
+    return told + [more for answer in summary["answers"] if (more := needed(answer))] + _state(summary)
+
+
+def needed(answer: dict) -> str | None:
+    """Return what a difference's interval still needs to be a point to each side; None where it is."""
+    told = f"{answer['arm']} against {answer['against']}"
+    if answer["done"]:
+        return None
+    if answer["images"] is None:
+        return f"{told}: no interval yet."
+    if answer["images"] > answer["enough"]:
+        images = f"the images alone leave ±{answer['images']:.3f}"
+        return f"{told}: {images}; no number of seeds brings that to ±{answer['enough']}."
+    if answer["half"] is None:
+        return f"{told}: with one seed there is no telling how many it takes."
+    if answer["seeds"] is None:
+        return f"{told}: ±{answer['half']:.3f}; it would take more seeds than are worth training."
+    more = f"about {answer['seeds']} seeds of each in all would bring it to ±{answer['enough']}"
+    return f"{told}: ±{answer['half']:.3f}; {more}."
+
+
+def _state(summary: dict) -> list[str]:
+    if summary["done"]:
+        return [f"{summary['contrast']} is done: every interval is one point of AP_S to each side, or less."]
+    missing = summary["trainings"]["of"] - summary["trainings"]["done"]
+    return [f"{summary['contrast']}: {missing} trainings to go; the same command goes on."] if missing else []

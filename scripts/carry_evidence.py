@@ -1,0 +1,98 @@
+"""Pack what scripts/evidence.py has made, for another machine to go on with, in parts of a limited size.
+
+    python scripts/carry_evidence.py pack runs/evidence FOLDER [--limit 60] [--part 15]   # MiB
+    python scripts/carry_evidence.py unpack FOLDER runs/evidence
+
+What matters most goes first, and what no longer fits stays behind and is named: what is kept for docs/results, finished
+trainings without their weights, checkpoints of trainings to go on with, weights. Trainings without weights count as
+done; scoring them on val, and ``--weights``, need the weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+MIB = 1 << 20
+PART = "evidence.part{:02d}"
+HEAVY = (".pt", ".npy", ".jpg", ".png")
+
+
+def groups(project: Path) -> Iterator[tuple[str, list[Path]]]:
+    """Yield names and files of what goes together, the most important first."""
+    files = [p for p in sorted(project.rglob("*")) if p.is_file() and not p.is_symlink()]
+    files = [p for p in files if not any(part.is_symlink() for part in p.parents if project in part.parents)]
+    files = [p for p in files if p.relative_to(project).parts[0] not in ("data", "logs") and p.suffix != ".lock"]
+    light = [p for p in files if p.suffix not in HEAVY]
+    runs = sorted({p.parent for p in files if p.name == "settings.yaml" and "kept" not in p.relative_to(project).parts})
+    of_runs = {p: run for run in runs for p in files if run in p.parents}
+    pictures = [p for p in files if "kept" in p.parts and p not in light]
+    yield "what is kept", [p for p in light if p not in of_runs] + pictures
+    done = [run for run in runs if (run / "metrics.json").is_file()]
+    for run in runs:
+        yield f"{run.relative_to(project)}", [p for p in light if of_runs.get(p) == run]
+    for run in (run for run in runs if run not in done):
+        yield f"checkpoint of {run.relative_to(project)}", [run / "weights" / name for name in ("last.pt", "best.pt")]
+    for run in done:
+        yield f"weights of {run.relative_to(project)}", [run / "weights" / "best.pt"]
+
+
+def pack(project: Path, folder: Path, limit: int, part: int) -> list[str]:
+    """Write the parts, at most ``limit`` bytes together, and return what was left behind."""
+    whole, left = io.BytesIO(), []
+    with tarfile.open(fileobj=whole, mode="w") as outer:
+        for name, files in groups(project):
+            content = io.BytesIO()
+            with tarfile.open(fileobj=content, mode="w:xz") as inner:
+                for path in filter(Path.is_file, files):
+                    inner.add(path, path.relative_to(project))
+            if whole.tell() + content.tell() + 4 * tarfile.BLOCKSIZE > limit - tarfile.RECORDSIZE:
+                left.append(name)
+                continue
+            entry = tarfile.TarInfo(f"{len(outer.getmembers()):04d}.tar.xz")
+            entry.size = content.tell()
+            content.seek(0)
+            outer.addfile(entry, content)
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob(PART.format(0)[:-2] + "*"):
+        old.unlink()
+    data = whole.getvalue()
+    for number, start in enumerate(range(0, len(data), part)):
+        (folder / PART.format(number)).write_bytes(data[start : start + part])
+    return left
+
+
+def unpack(folder: Path, project: Path) -> None:
+    """Bring back what was packed; links between contrasts are made again when they are begun."""
+    data = b"".join(path.read_bytes() for path in sorted(folder.glob(PART.format(0)[:-2] + "*")))
+    with tarfile.open(fileobj=io.BytesIO(data)) as outer:
+        for member in outer:
+            with tarfile.open(fileobj=outer.extractfile(member), mode="r:xz") as inner:
+                inner.extractall(project, filter="data")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("pack", "unpack"))
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--limit", type=int, default=60, help="MiB of all parts")
+    parser.add_argument("--part", type=int, default=15, help="MiB of one part")
+    options = parser.parse_args()
+    if not options.source.is_dir():
+        print(f"{options.source}: no such folder", file=sys.stderr)
+        return 2
+    if options.what == "unpack":
+        unpack(options.source, options.target)
+        return 0
+    left = pack(options.source, options.target, options.limit * MIB, options.part * MIB)
+    print("\n".join(f"left behind: {name}" for name in left) or "all of it is packed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

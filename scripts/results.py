@@ -1,0 +1,107 @@
+"""Write docs/results.md, and its plots, from what scripts/evidence.py has put into docs/results/.
+
+    python scripts/results.py            # writes the files
+    python scripts/results.py --check    # exit status 1 if one differs from what it would write
+
+No number in them is typed by hand: what has not been run says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from pixelkeep.cli.session import session  # noqa: E402
+from pixelkeep.report.results import FORMS, contrast_section, machines, plot, table, what  # noqa: E402
+
+HEAD = """# Results
+
+Written by `python scripts/results.py` from the files in [results/](results/), which `scripts/evidence.py` puts there.
+"{missing}" stands where nothing has been trained.
+
+## How it is done
+
+- **Contrasts** are written down in [configs/contrasts/](../configs/contrasts) before they are run: what is asked, the
+  arms, the baseline, data, settings and seeds. They are run in the order of their names.
+- **Data**: HIT-UAV, infrared images from a drone ([data/hituav.yaml](../data/hituav.yaml); CC BY 4.0), divided by day
+  or night and altitude, so that no flight is on both sides. Two thirds of its objects are small.
+- **dev** is cut out of train by the same groups (`DevSplit`, seed 0: a fifth of the images, about). Epochs, models and
+  settings are chosen on dev; networks train on what is left. **val** is scored once for a contrast, when all of it is
+  trained, and `results/ledger.json` says when. `scripts/evidence.py` refuses a second time.
+- **Intervals** are over groups by day or night, altitude and camera angle, {groups} on val and on dev, drawn anew as
+  whole groups, and over seeds ([statistics.md](statistics.md)). By day or night and altitude alone val has three
+  groups, of which no number of seeds makes a verdict; images of one altitude at two angles are therefore taken for
+  independent, which they are not quite.
+- **A contrast is done** when every interval of AP_S is at most one point to each side, whatever it says. Where the
+  images alone leave more than that, no number of seeds mends it, and this is said.
+- **Full** means 640 pixels, 100 epochs, three seeds. **Early** means 320 pixels, 8 epochs, two seeds on dev: it shows
+  that everything runs, and what early training looks like. It gives no verdict.
+- AP is pycocotools'; GFLOPs and milliseconds are of the fused network and one image, as in [compare.md](compare.md);
+  minutes are what the epochs of one training took while others ran beside it, the mean over seeds.
+"""
+
+
+def generate(results: Path, contrasts: Path) -> dict[Path, str]:
+    """Return the files by their paths below docs/.
+
+    Args:
+        results: The folder of kept results.
+        contrasts: The folder of contrasts.
+    """
+    from pixelkeep.experiments.contrasts import read_contrasts
+
+    found = {
+        (path.parent.parent.name, path.parent.name): json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(results.glob("*/*/summary.json"))
+    }
+    groups = sorted({str(summary["groups"]) for summary in found.values() if summary["groups"]})
+    files: dict[Path, str] = {}
+    parts = [HEAD.format(missing="not run", groups=" or ".join(groups) or "21").strip()]
+    for form, title in FORMS.items():
+        parts.append(f"## {title}")
+        for contrast in read_contrasts(contrasts):
+            arms = {arm.name: what(arm.model, arm.settings) for arm in contrast.arms}
+            summary = found.get((form, contrast.name))
+            parts.append(contrast_section(contrast.name, contrast.question, arms, form, summary))
+            if summary and (drawing := plot(summary)):
+                image = Path("images") / f"results-{form}-{contrast.name}.svg"
+                files[image] = drawing
+                parts.append(f"![AP_S against GFLOPs of {contrast.name}]({image.as_posix()})")
+    parts += ["## Machines", machines(list(found.values())), "## When val was scored", _ledger(results / "ledger.json")]
+    return {Path("results.md"): "\n\n".join(parts) + "\n"} | files
+
+
+def _ledger(file: Path) -> str:
+    if not file.is_file():
+        return "Never."
+    entries = json.loads(file.read_text(encoding="utf-8"))
+    rows = [[e["contrast"], e["when"], str(len(e["trainings"])), "yes" if e["again"] else "no"] for e in entries]
+    return table(["contrast", "when", "trainings", "not for the first time"], rows, 2)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compare only; exit status 1 if a file differs")
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of the documents")
+    options = parser.parse_args()
+    with session():
+        files = generate(options.docs / "results", ROOT / "configs" / "contrasts")
+    stale = []
+    for path, text in files.items():
+        file = options.docs / path
+        if not file.is_file() or file.read_text(encoding="utf-8") != text:
+            stale.append(path.as_posix())
+            if not options.check:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text, encoding="utf-8")
+    print(f"{'differ' if options.check else 'written'}: {', '.join(stale) or 'none'}")
+    return 1 if options.check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""The gallery: which images are picked, what is found and missed on them, and what cannot be shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pixelkeep.datasets.demo import write_demo
+from pixelkeep.datasets.loading import load_split
+from pixelkeep.datasets.spec import load_spec
+from pixelkeep.errors import DataError, OptionError
+from pixelkeep.evaluation import evaluate, sha256
+from pixelkeep.experiments.arms import read_run
+from pixelkeep.experiments.gallery import found, gallery, pick
+from pixelkeep.ultra.data.truth import build_truth
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write_demo(tmp_path_factory.mktemp("data"), splits={"train": 2, "val": 6, "test": 2})
+
+
+@pytest.fixture(scope="module")
+def truth(data) -> dict:
+    spec = load_spec(data)
+    return build_truth(load_split(spec, "val").records, spec)[0]
+
+
+def objects(truth: dict) -> list[dict]:
+    return [a for a in truth["annotations"] if not a.get("iscrowd") and not a.get("ignore")]
+
+
+def detections(truth: dict, *, missed: dict[int, int], false: dict[int, int]) -> list[dict]:
+    """Return every object with score 0.9, but for so many in some images, and so many boxes where nothing is."""
+    left, made = dict(missed), []
+    for a in objects(truth):
+        if left.get(a["image_id"], 0):
+            left[a["image_id"]] -= 1
+            continue
+        made.append({key: a[key] for key in ("image_id", "category_id", "bbox")} | {"score": 0.9})
+    for image, count in false.items():
+        made += [
+            {"image_id": image, "category_id": 1, "bbox": [0.25 * n, 0.0, 2.0, 1.0], "score": 0.9} for n in range(count)
+        ]
+    return made
+
+
+def run(folder: Path, data: Path, truth: dict, name: str, made: list[dict]) -> Path:
+    folder.mkdir()
+    result = evaluate(truth, made)
+    result.model, result.data, result.split, result.gt_sha256 = name, str(data), "val", sha256(truth)
+    result.protocol.imgsz = 64
+    (folder / "metrics.json").write_text(result.to_json())
+    (folder / "predictions.json").write_text(json.dumps(made))
+    return folder
+
+
+@pytest.fixture
+def both(data, truth, tmp_path) -> tuple[Path, Path]:
+    """Of the images with the most objects the second is better by 3 on one, by 1 on another, worse by 2 on a third."""
+    counts = {image["id"]: sum(a["image_id"] == image["id"] for a in objects(truth)) for image in truth["images"]}
+    first, second, third = sorted(counts, key=lambda image: -counts[image])[:3]
+    assert counts[third] >= 3
+    baseline = run(
+        tmp_path / "a", data, truth, "plain", detections(truth, missed={first: 2, second: 1}, false={first: 1})
+    )
+    other = run(tmp_path / "b", data, truth, "better", detections(truth, missed={third: 1}, false={third: 1}))
+    return baseline, other
+
+
+def test_pick__the_largest_differences_of_both_kinds(both, truth):
+    """Images come with the gain in errors, misses and false alarms alike, the best first and then the worst."""
+    errors = [found(read_run(folder), truth) for folder in both]
+    picked = pick(errors, ["a", "b"], 6)
+    assert [image.gained for image in picked] == [3, 1, -2]
+    half, other = picked[0].halves
+    assert (len(half.missed), len(half.false)) == (2, 1) and (len(other.missed), len(other.false)) == (0, 0)
+    assert len(other.found) == len(half.found) + 2
+    assert half.caption() == f"a: {len(half.found)} found, 2 missed, 1 false"
+    assert [image.gained for image in pick(errors, ["a", "b"], 1)] == [3, -2]
+
+
+def test_pick__small_objects_alone(both, truth):
+    """Where only small ones count, large objects and large false alarms do not."""
+    errors = [found(read_run(folder), truth) for folder in both]
+    for image in pick(errors, ["a", "b"], 6, small=True):
+        for half in image.halves:
+            for boxes in (half.missed, half.false):
+                assert all(w * h <= 32**2 for _, _, w, h in boxes)
+
+
+def test_gallery__pictures_and_their_list(both, tmp_path):
+    """A picture for each image, the two halves beside each other, and a list of what they show."""
+    files = gallery(*both, tmp_path / "out")
+    assert [path.name for path in files] == ["better-1.jpg", "better-2.jpg", "worse-1.jpg"]
+    for path in files:
+        height, width = cv2.imread(str(path)).shape[:2]
+        assert width > 2 * 256 and height > 256 and width > height
+    told = json.loads((tmp_path / "out" / "gallery.json").read_text())
+    assert (told["baseline"], told["other"]) == ("plain", "better")
+    assert [entry["errors_less"] for entry in told["images"]] == [3, 1, -2]
+
+
+def test_gallery__the_halves_differ_in_colour(both, tmp_path):
+    """What the baseline misses is yellow on the left, and green on the right."""
+    picture = cv2.imread(str(gallery(*both, tmp_path / "out")[0])).astype(int)
+    middle = picture.shape[1] // 2
+    body = picture[60:-40]  # without captions and legend
+
+    def count(half: np.ndarray, rgb: tuple[int, int, int]) -> int:
+        return int((np.abs(half - np.array(rgb[::-1])).max(axis=2) < 60).sum())
+
+    yellow = [count(half, (240, 228, 66)) for half in (body[:, :middle], body[:, middle:])]
+    assert yellow[0] > yellow[1] + 40
+
+
+def test_gallery__what_cannot_be_shown(both, tmp_path):
+    """Equal runs have nothing to show; numbers below one are refused."""
+    with pytest.raises(DataError, match="nothing to show"):
+        gallery(both[0], both[0], tmp_path / "out")
+    with pytest.raises(OptionError, match="--each 0"):
+        gallery(*both, tmp_path / "out", each=0)
+    with pytest.raises(DataError, match=r"has no metrics\.json"):
+        gallery(tmp_path, both[1], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
