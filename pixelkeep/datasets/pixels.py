@@ -18,7 +18,7 @@ from pixelkeep.errors import DataError
 _TIFF = (".tif", ".tiff")
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _TAIL = 1 << 16  # bytes: cameras append previews and notes after the end of a JPEG
-_LEVELS = 1 << 16
+LEVELS = 1 << 16
 
 
 def read_pixels(path: Path, channels: int = 3, stretch: tuple[float, float] | None = None) -> np.ndarray:
@@ -68,19 +68,25 @@ def stretch_to_bytes(image: np.ndarray, percentiles: tuple[float, float]) -> np.
 
 def _stretch_integers(channel: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
     """Stretch (H, W) of uint16 by a table: percentiles of so few levels come from counting, not from sorting."""
-    cumulated = np.bincount(channel.ravel(), minlength=_LEVELS).cumsum()
+    low, high = bounds_of_counts(np.bincount(channel.ravel(), minlength=LEVELS), percentiles)
+    return ramp(np.arange(LEVELS, dtype=np.float64), low, high)[channel]
+
+
+def bounds_of_counts(counts: np.ndarray, percentiles: tuple[float, float]) -> tuple[int, int]:
+    """Return the levels at two percentiles, from how often each level occurs (65536,)."""
+    cumulated = counts.cumsum()
     ranks = np.maximum(np.array(percentiles) / 100 * cumulated[-1], 1)  # percentile 0 is the lowest level there is
-    low, high = np.searchsorted(cumulated, ranks)
-    return _ramp(np.arange(_LEVELS, dtype=np.float64), low, high)[channel]
+    return tuple(np.searchsorted(cumulated, ranks))
 
 
 def _stretch_floats(channel: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
     finite = channel[np.isfinite(channel)]
     low, high = np.percentile(finite, percentiles) if finite.size else (0, 0)
-    return _ramp(np.nan_to_num(channel.astype(np.float64)), low, high)
+    return ramp(np.nan_to_num(channel.astype(np.float64)), low, high)
 
 
-def _ramp(values: np.ndarray, low: float, high: float) -> np.ndarray:
+def ramp(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Return values as bytes, from 0 at ``low`` and below to 255 at ``high`` and above."""
     return np.round(np.clip((values - low) / max(high - low, 1e-9), 0, 1) * 255).astype(np.uint8)
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from pixelkeep.tiling import shapes
 from pixelkeep.tiling.grid import Grid
 from pixelkeep.tiling.pairs import meeting, overlap
 
@@ -35,12 +36,14 @@ class Cuts(NamedTuple):
         windows: (n, 4), the window that each box is from.
         shown: (n, 4), the boxes, reaching ``touch`` beyond the borders that cut them.
         touch: Pixels.
+        rotated: (n, 5), the boxes themselves where they are oriented.
     """
 
     lines: torch.Tensor
     windows: torch.Tensor
     shown: torch.Tensor
     touch: float
+    rotated: torch.Tensor | None
 
     @property
     def count(self) -> torch.Tensor:
@@ -62,7 +65,7 @@ def find_cuts(found: Candidates, grid: Grid) -> Cuts:
     outwards = boxes.new_tensor([-1, -1, 1, 1])
     cut = inner & ((windows - boxes) * outwards <= touch)
     lines = torch.where(cut, windows, torch.nan)
-    return Cuts(lines, windows, torch.where(cut, windows + outwards * touch, boxes), touch)
+    return Cuts(lines, windows, torch.where(cut, windows + outwards * touch, boxes), touch, found.rotated)
 
 
 def giving_way(found: Candidates, cuts: Cuts, threshold: float) -> torch.Tensor:
@@ -126,6 +129,8 @@ def _is_cut_less(cuts: Cuts, one: torch.Tensor, other: torch.Tensor) -> tuple[to
 
 def _covered(cuts: Cuts, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """Return which share of ``one`` lies in ``other``, a little widened."""
+    if cuts.rotated is not None:
+        return shapes.covered(cuts.rotated[one], cuts.windows[one], cuts.rotated[other], cuts.touch)
     shared, area, _ = overlap(cuts.shown[one], _widened(cuts.shown[other], cuts.touch))
     return shared / area.clamp(min=1e-9)
 
@@ -136,14 +141,22 @@ def _common(cuts: Cuts, one: torch.Tensor, other: torch.Tensor) -> tuple[torch.T
     Without the widening two boxes of a few pixels that differ by one would not be alike, and tiles that share nothing
     would have nothing to compare.
     """
-    a, b = (_widened(cuts.windows[part], cuts.touch) for part in (one, other))
-    low, high = torch.maximum(a[:, :2], b[:, :2]), torch.minimum(a[:, 2:], b[:, 2:])
+    low, high = _both_see(cuts, one, other)
     shown = (_widened(cuts.shown[part], cuts.touch / 2) for part in (one, other))
     return tuple(torch.cat([torch.maximum(box[:, :2], low), torch.minimum(box[:, 2:], high)], 1) for box in shown)
 
 
+def _both_see(cuts: Cuts, one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the corners of what both windows show, a little widened: (pairs, 2) each."""
+    a, b = (_widened(cuts.windows[part], cuts.touch) for part in (one, other))
+    return torch.maximum(a[:, :2], b[:, :2]), torch.minimum(a[:, 2:], b[:, 2:])
+
+
 def _alike(cuts: Cuts, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """Return the intersection over union of what both windows show."""
+    if cuts.rotated is not None:
+        common = torch.cat(_both_see(cuts, one, other), 1)
+        return shapes.alike(*(shapes.widened(cuts.rotated[part], cuts.touch / 2) for part in (one, other)), common)
     shared, a, b = overlap(*_common(cuts, one, other))
     return shared / (a + b - shared).clamp(min=1e-9)
 

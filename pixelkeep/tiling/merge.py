@@ -9,14 +9,15 @@ an order of their own, so the order in which tiles and boxes come changes nothin
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from pixelkeep.tiling import borders
 from pixelkeep.tiling.grid import Grid
-from pixelkeep.tiling.pairs import meeting, overlap
+from pixelkeep.tiling.pairs import meeting
 from pixelkeep.tiling.seams import Seams, count_seams
+from pixelkeep.tiling.shapes import around_rotated, join_rotated, shared
 
 THRESHOLD = 0.5  # from which two boxes of neighbouring tiles are taken for one object
 
@@ -26,25 +27,29 @@ class Candidates:
     """What was found in the tiles of one image.
 
     Shapes: ``boxes`` (n, 4) x1, y1, x2, y2 in pixels of the grid's image, ``scores`` (n,), ``classes`` int64 (n,),
-    ``windows`` int64 (n,), the number of the window that each box was found in.
+    ``windows`` int64 (n,), the number of the window that each box was found in. ``rotated`` (n, 5), for oriented boxes:
+    centre x, y, width, height, radians; they may reach over their windows, and ``boxes`` are around what is inside.
     """
 
     boxes: torch.Tensor
     scores: torch.Tensor
     classes: torch.Tensor
     windows: torch.Tensor
+    rotated: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def __getitem__(self, kept: torch.Tensor) -> Candidates:
         """Return those at the positions, or under the mask, ``kept``."""
-        return Candidates(self.boxes[kept], self.scores[kept], self.classes[kept], self.windows[kept])
+        rotated = None if self.rotated is None else self.rotated[kept]
+        return Candidates(self.boxes[kept], self.scores[kept], self.classes[kept], self.windows[kept], rotated)
 
     def ordered(self) -> Candidates:
         """Return them from the highest score down, equal ones by class, place and window."""
         order = torch.arange(len(self), device=self.scores.device)
-        for key in (self.windows, *self.boxes.flip(1).unbind(1), self.classes, -self.scores):
+        turned = () if self.rotated is None else self.rotated.flip(1).unbind(1)
+        for key in (self.windows, *turned, *self.boxes.flip(1).unbind(1), self.classes, -self.scores):
             order = order[key[order].sort(stable=True).indices]
         return self[order]
 
@@ -54,12 +59,14 @@ class Merged:
     """The boxes of one image, from the highest score down.
 
     Shapes: ``boxes`` (n, 4), ``scores`` (n,), ``classes`` int64 (n,); ``seams`` says what was made of the candidates.
+    ``rotated`` (n, 5), for oriented boxes: centre x, y, width, height, radians; ``boxes`` are around what was seen.
     """
 
     boxes: torch.Tensor
     scores: torch.Tensor
     classes: torch.Tensor
     seams: Seams
+    rotated: torch.Tensor | None = None
 
 
 def merge(found: Candidates, grid: Grid, method: str = "border", threshold: float = THRESHOLD) -> Merged:
@@ -78,43 +85,45 @@ def merge(found: Candidates, grid: Grid, method: str = "border", threshold: floa
         raise ValueError(f"merge '{method}' is not one of {', '.join(METHODS)}")
     found = found.ordered()
     if not len(found):
-        return Merged(found.boxes, found.scores, found.classes, Seams())
-    kept, boxes, joined = METHODS[method](found, grid, threshold)
-    seams = count_seams(found[kept], boxes[kept], joined[kept], grid, candidates=len(found))
-    return Merged(boxes[kept], found.scores[kept], found.classes[kept], seams)
+        return Merged(found.boxes, found.scores, found.classes, Seams(), found.rotated)
+    kept, made, joined = METHODS[method](found, grid, threshold)
+    objects = made[kept]
+    seams = count_seams(found[kept], objects, joined[kept], grid, candidates=len(found))
+    return Merged(objects.boxes, objects.scores, objects.classes, seams, objects.rotated)
 
 
-Decision = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # kept bool (n,), boxes (n, 4), joined bool (n,)
+Decision = tuple[torch.Tensor, Candidates, torch.Tensor]  # kept bool (n,), what is made of all, joined bool (n,)
 
 
 def _border(found: Candidates, grid: Grid, threshold: float) -> Decision:
     cuts = borders.find_cuts(found, grid)
     kept = ~borders.giving_way(found, cuts, threshold)
     owner = borders.joining(found, cuts, kept, threshold)
-    boxes, sizes = _enclose(found.boxes, owner, kept)
-    return kept & (owner == torch.arange(len(found), device=owner.device)), boxes, sizes > 1
+    windows = cuts.windows
+    made, joined = _enclose(found, owner, kept, lambda group: join_rotated(found.rotated[group], windows[group]))
+    return kept & (owner == torch.arange(len(found), device=owner.device)), made, joined
 
 
 def _nms(found: Candidates, grid: Grid, threshold: float) -> Decision:
     better, worse = meeting(found.boxes, found.classes)
-    shared, one, other = overlap(found.boxes[better], found.boxes[worse])
-    same = shared > threshold * (one + other - shared)
+    common, one, other = shared(found, better, worse)
+    same = common > threshold * (one + other - common)
     kept = _greedy(better[same], worse[same], len(found))
-    return kept, found.boxes, torch.zeros_like(kept)
+    return kept, found, torch.zeros_like(kept)
 
 
 def _ios(found: Candidates, grid: Grid, threshold: float) -> Decision:
     better, worse = meeting(found.boxes, found.classes)
-    shared, one, other = overlap(found.boxes[better], found.boxes[worse])
-    same = shared > threshold * torch.minimum(one, other)
+    common, one, other = shared(found, better, worse)
+    same = common > threshold * torch.minimum(one, other)
     better, worse = better[same], worse[same]
     kept = _greedy(better, worse, len(found))
     owner = torch.arange(len(found), device=kept.device)
     taken = kept[better]
     first = torch.full_like(owner, len(found)).scatter_reduce(0, worse[taken], better[taken], "amin")
     owner = torch.where(kept, owner, first)
-    boxes, sizes = _enclose(found.boxes, owner, torch.ones_like(kept))
-    return kept, boxes, sizes > 1
+    made, joined = _enclose(found, owner, torch.ones_like(kept), lambda group: around_rotated(found.rotated[group]))
+    return kept, made, joined
 
 
 METHODS: dict[str, Callable[[Candidates, Grid, float], Decision]] = {"border": _border, "nms": _nms, "ios": _ios}
@@ -142,10 +151,21 @@ def _greedy(better: torch.Tensor, worse: torch.Tensor, count: int) -> torch.Tens
     return kept
 
 
-def _enclose(boxes: torch.Tensor, owner: torch.Tensor, used: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return for each owner the box around all used boxes that are its own (n, 4), and how many they are (n,)."""
-    rows, index = boxes[used], owner[used]
-    around = boxes.clone()
+def _enclose(
+    found: Candidates, owner: torch.Tensor, used: torch.Tensor, join: Callable[[torch.Tensor], torch.Tensor]
+) -> tuple[Candidates, torch.Tensor]:
+    """Return the boxes, those that own others grown around all used ones of theirs, and which these are, bool (n,).
+
+    ``join`` gives the rotated box (5,) of those under a mask (n,), where boxes are oriented.
+    """
+    rows, index = found.boxes[used], owner[used]
+    around = found.boxes.clone()
     for column, reduce in ((0, "amin"), (1, "amin"), (2, "amax"), (3, "amax")):
         around[:, column] = around[:, column].scatter_reduce(0, index, rows[:, column], reduce)
-    return around, torch.bincount(index, minlength=len(boxes))
+    joined = torch.bincount(index, minlength=len(found)) > 1
+    if found.rotated is None:
+        return replace(found, boxes=around), joined
+    rotated = found.rotated.clone()
+    for number in joined.nonzero().flatten().tolist():
+        rotated[number] = join(used & (owner == number))
+    return replace(found, boxes=around, rotated=rotated), joined

@@ -9,8 +9,11 @@ import torch
 
 from pixelkeep.tiling.grid import Grid
 from pixelkeep.tiling.merge import THRESHOLD, Candidates, Merged, merge
+from pixelkeep.tiling.shapes import bounds_inside
 
-Look = Callable[[np.ndarray], Sequence[torch.Tensor]]  # windows (b, 4) -> for each (n, 6) x1, y1, x2, y2, score, class
+# Windows (b, 4) -> for each (n, 6) x1, y1, x2, y2, score, class, or of oriented boxes (n, 7) centre x, y, width,
+# height, score, class, radians.
+Look = Callable[[np.ndarray], Sequence[torch.Tensor]]
 Progress = Callable[[int, int], None]  # how many tiles are done, and of how many
 
 
@@ -43,16 +46,20 @@ def detect_in_tiles(
 
 
 def collect(found: Sequence[torch.Tensor], grid: Grid) -> Candidates:
-    """Return the boxes of all windows in pixels of the image, ended at the borders of their windows.
+    """Return the boxes of all windows in pixels of the image; upright ones end at the borders of their windows.
 
     Args:
-        found: For each window (n, 6) x1, y1, x2, y2 in pixels of the window, score, class.
+        found: For each window what :data:`Look` gives, in pixels of the window.
         grid: The windows.
     """
     rows = torch.cat(list(found))
     counts = torch.tensor([len(part) for part in found], device=rows.device)
     number = torch.repeat_interleave(torch.arange(len(found), device=rows.device), counts)
     windows = torch.as_tensor(grid.windows, device=rows.device)[number].to(rows.dtype)
+    if rows.shape[1] == 7:
+        rotated = rows[:, [0, 1, 2, 3, 6]]
+        rotated[:, :2] += windows[:, :2]
+        return Candidates(bounds_inside(rotated, windows), rows[:, 4], rows[:, 5].long(), number, rotated)
     corner = windows[:, [0, 1, 0, 1]]
     boxes = torch.minimum(torch.maximum(rows[:, :4] + corner, corner), windows[:, [2, 3, 2, 3]])
     return Candidates(boxes, rows[:, 4], rows[:, 5].long(), number)

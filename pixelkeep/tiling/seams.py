@@ -9,7 +9,8 @@ import torch
 
 from pixelkeep.tiling import borders
 from pixelkeep.tiling.grid import Grid
-from pixelkeep.tiling.pairs import meeting, overlap
+from pixelkeep.tiling.pairs import meeting
+from pixelkeep.tiling.shapes import shared
 
 if TYPE_CHECKING:
     from pixelkeep.tiling.merge import Candidates
@@ -49,19 +50,19 @@ class Seams:
         }
 
 
-def count_seams(found: Candidates, boxes: torch.Tensor, joined: torch.Tensor, grid: Grid, *, candidates: int) -> Seams:
+def count_seams(found: Candidates, made: Candidates, joined: torch.Tensor, grid: Grid, *, candidates: int) -> Seams:
     """Count what is left of the seams.
 
     Args:
         found: The boxes that were kept, as they were found, from the highest score down.
-        boxes: (n, 4), what was made of them.
+        made: What was made of them.
         joined: Bool (n,), whether they were made of several.
         grid: The windows.
         candidates: How many boxes there were before.
     """
     cut = borders.find_cuts(found, grid).count > 0
-    better, worse = meeting(boxes, found.classes)
-    shared, one, other = overlap(boxes[better], boxes[worse])
-    twice = (found.windows[better] != found.windows[worse]) & (shared > _MOSTLY * torch.minimum(one, other))
+    better, worse = meeting(made.boxes, made.classes)
+    common, one, other = shared(made, better, worse)
+    twice = (made.windows[better] != made.windows[worse]) & (common > _MOSTLY * torch.minimum(one, other))
     doubled = int(worse[twice].unique().numel())
     return Seams(candidates, len(found), int(joined.sum()), int((cut & ~joined).sum()), doubled)

@@ -360,3 +360,15 @@ def test_words__say_how_it_was_done(weights, noise, tmp_path, capfd):
     words = " ".join(text.split())
     assert f"tiles of {SIDE} px, overlap 0.2, the whole image too, merged by border" in words
     assert "boxes became" in words and "per thousand" in words
+
+
+@pytest.mark.parametrize("fraction, images", [([1.0, 0.34], 1), ([1.0, 2], 2)])
+def test_val__fraction_by_split(data, tmp_path, fraction, images):
+    """A share of the images of the split is what is looked at and counted, in tiles as without."""
+    weights = write_weights(tmp_path / "w.pt", names=dict(enumerate(CLASSES)))
+    given = {"data": str(data), "imgsz": SIDE, "conf": 0.5, "device": "cpu", "project": str(tmp_path / "runs")}
+    merged = settings.merge(given | {"fraction": fraction, "plots": False}, command="val") | {"weights": str(weights)}
+    tiled, _ = validate(merged, tiling=Request(tile=SIDE))
+    whole, _ = validate(merged)
+    assert tiled.images == whole.images == images
+    assert tiled.gt_sha256 == whole.gt_sha256

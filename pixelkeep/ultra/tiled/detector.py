@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from ultralytics.engine.results import Results
 
 from pixelkeep.datasets.pixels import read_pixels
+from pixelkeep.datasets.rasters import Raster, open_raster
 from pixelkeep.errors import DataError, OptionError, SourceError
-from pixelkeep.report.drawing import draw
-from pixelkeep.tiling import Seams
-from pixelkeep.ultra.predictors.base import viewable
+from pixelkeep.tiling import Merged, Seams
 from pixelkeep.ultra.running.settings import check, half_precision
 from pixelkeep.ultra.tiled.images import MERGE, OVERLAP, Request, Tiles
 from pixelkeep.ultra.tiled.predictor import TiledPredictor
+from pixelkeep.ultra.tiled.rasters import detect_in_raster
+from pixelkeep.ultra.tiled.results import OVERVIEW, as_result, on_map
 from pixelkeep.ultra.weights.checkpoints import check_weights, load, model_of
+from pixelkeep.ultra.weights.exported import Exported
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +31,9 @@ class Detections:
 
     Shapes: ``boxes`` float64 (n, 4) x1, y1, x2, y2 in pixels of the image, ``scores`` float64 (n,), ``classes`` int64
     (n,) numbers of ``names``; ``image`` uint8 (H, W, C), three channels as BGR; ``path`` is the image's file, if it has
-    one; ``seams`` says what became of the boxes of tiles.
+    one; ``seams`` says what became of the boxes of tiles. ``rotated`` float64 (n, 5): centre x, y, width, height and
+    radians of oriented boxes, which ``boxes`` are around. ``raster`` is an image that stays on disk, of which
+    ``image`` is an overview.
     """
 
     boxes: np.ndarray
@@ -37,6 +43,8 @@ class Detections:
     image: np.ndarray
     path: Path | None
     seams: Seams
+    rotated: np.ndarray | None = None
+    raster: Raster | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -52,14 +60,33 @@ class Detections:
 
     def plot(self, line_width: int | None = None) -> np.ndarray:
         """Return the annotated image, uint8 (H', W', 3) BGR; small ones are enlarged, a legend stands below."""
-        return draw(viewable(self.image), self.boxes, self.classes, self.scores, self.names, line_width)
+        return self._result().plot(line_width)
+
+    def to_geojson(self, own: bool = False) -> dict[str, Any]:
+        """Return the detections in map coordinates, of a georeferenced image: WGS 84, or those of its ``own`` system.
+
+        Raises:
+            DataError: The image does not say where on Earth it is.
+        """
+        reason = "it is none that was read in windows" if self.raster is None else self.raster.unmapped
+        if reason:
+            raise DataError(f"no GeoJSON of this image: {reason}")
+        return on_map(self._result(), self.raster, own)
+
+    def _result(self) -> Results:
+        columns = (self.boxes, self.scores, self.classes, *([] if self.rotated is None else [self.rotated]))
+        boxes, scores, classes, *rotated = (torch.as_tensor(column) for column in columns)
+        found = Merged(boxes, scores, classes, self.seams, *rotated)
+        image = self.image if self.raster is None else self.raster
+        return as_result(found, image, str(self.path or "image"), self.names, overview=self.image)
 
 
 class TiledDetector:
     """Finds objects in images of any size.
 
     Args:
-        weights: A checkpoint (.pt) of a detection model, of this project or of Ultralytics.
+        weights: A checkpoint (.pt) or an export of a detection model, or a checkpoint of one of oriented boxes, of
+            this project or of Ultralytics.
         tile: Side of a tile in pixels of the image; "auto" for the scale that the model was trained at.
         overlap: Share of a tile that neighbours have in common, 0 to 0.9.
         full_image: Look at the whole image once more, for objects larger than a tile.
@@ -92,11 +119,13 @@ class TiledDetector:
         device: str | int | None = None,
         half: bool = False,
     ):
-        path = check_weights(weights)
+        path = check_weights(weights, exported=True)
         checkpoint = load(path)
         given = dict(imgsz=imgsz, batch=batch, conf=conf, iou=iou, max_det=max_det, device=device)
         settings = {key: value for key, value in given.items() if value is not None}
         check(settings)
+        if isinstance(model_of(checkpoint), Exported):
+            model_of(checkpoint).fit(settings, path, tiled=True)
         request = Request(tile=tile, overlap=overlap, full_image=full_image, merge=merge)
         self.tiles: Tiles = request.resolve(checkpoint, settings)
         definition = model_of(checkpoint).yaml
@@ -121,19 +150,21 @@ class TiledDetector:
             PixelkeepError: The image cannot be read, or is of another kind than the model takes.
         """
         path = None if isinstance(image, np.ndarray) else Path(image)
-        pixels = image if path is None else self._read(path)
-        pixels = self._checked(pixels)
-        found = self._predictor.engine(pixels)
-        columns = (part.cpu().numpy() for part in (found.boxes, found.scores, found.classes))
-        return Detections(*columns, names=self.names, image=pixels, path=path, seams=found.seams)
-
-    def _read(self, path: Path) -> np.ndarray:
-        if not path.is_file():
+        if path is not None and not path.is_file():
             raise SourceError(f"image '{path}' not found")
         try:
-            return read_pixels(path, self.channels, self.stretch)
+            raster = path and open_raster(path, self.channels, self.stretch)
+            if raster:
+                found, _ = detect_in_raster(self._predictor.engine, raster)
+                pixels = raster.overview(OVERVIEW)
+            else:
+                pixels = self._checked(image if path is None else read_pixels(path, self.channels, self.stretch))
+                found = self._predictor.engine(pixels)
         except DataError as error:
             raise SourceError(f"image '{path}': {error}; it may be damaged") from error
+        columns = (part.cpu().numpy() for part in (found.boxes, found.scores, found.classes))
+        rotated = None if found.rotated is None else found.rotated.cpu().numpy()
+        return Detections(*columns, self.names, pixels, path, found.seams, rotated, raster)
 
     def _checked(self, pixels: np.ndarray) -> np.ndarray:
         """Return the image as (H, W, C) in the channels that the model takes."""

@@ -19,6 +19,7 @@ from pixelkeep.datasets.spec import DatasetSpec
 from pixelkeep.evaluation import Detections, Result, Scoring, detection_limit
 from pixelkeep.tiling import Merged, Seams
 from pixelkeep.ultra.costs.measure import Watch
+from pixelkeep.ultra.data.pictures import fraction_of
 from pixelkeep.ultra.data.truth import build_truth
 from pixelkeep.ultra.tiled.images import TileEngine, Tiles, suppressor, tiles_a_batch
 from pixelkeep.ultra.tiled.predictor import TiledPredictor
@@ -47,9 +48,10 @@ class TiledValidator:
     """
 
     def __init__(self, tiles: Tiles, settings: dict, spec: DatasetSpec, split: Split, limit: int | None):
-        self.tiles, self.spec, self.split = tiles, spec, split
+        self.tiles, self.spec = tiles, spec
+        self.records = fraction_of(split.records, settings.get("fraction", 1.0), settings["split"])
         only = {key: settings[key] for key in ("classes", "single_cls") if settings.get(key) is not None}
-        self.truth, self._numbers = build_truth(split.records, spec, **only)
+        self.truth, self._numbers = build_truth(self.records, spec, **only)
         limit = limit or detection_limit(self.truth)
         kept = {"max_det": limit, "conf": settings.get("conf") or CONF, "imgsz": tiles.imgsz, "mode": "predict"}
         self.args: SimpleNamespace = get_cfg(overrides={**settings, **kept})
@@ -65,9 +67,9 @@ class TiledValidator:
         """Look at every image."""
         engine = self._engine()
         bar = TileBar()
-        bar.start(len(self.split.records))
+        bar.start(len(self.records))
         try:
-            for path, image, reading in read_ahead([record.path for record in self.split.records], self.spec):
+            for path, image, reading in read_ahead([record.path for record in self.records], self.spec):
                 start = time.perf_counter()
                 found = engine(image, bar.tile)
                 self._collect(found, self._numbers[str(path)])
@@ -76,7 +78,7 @@ class TiledValidator:
                 bar.image(min(len(found.scores), self.args.max_det))
         finally:
             bar.close()
-        self.speed = {key: value / len(self.split.records) for key, value in self.speed.items()}
+        self.speed = {key: value / len(self.records) for key, value in self.speed.items()}
 
     def detections(self) -> Detections:
         """Return what has been found, ordered by image."""

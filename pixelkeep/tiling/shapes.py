@@ -1,0 +1,90 @@
+"""How much boxes have in common, upright or rotated; of rotated ones exactly, as polygons.
+
+What a tile shows of an object that its border cuts is the part inside the border: a rotated box around that part often
+reaches over it, where the tile has seen nothing. So rotated boxes are compared as far as their windows show them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from pixelkeep.tiling import polygons
+from pixelkeep.tiling.pairs import overlap
+
+if TYPE_CHECKING:
+    from pixelkeep.tiling.merge import Candidates
+
+_LEAST = 1e-9  # square pixels
+
+
+def shared(found: Candidates, one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return the shared area of pairs of boxes, by their numbers (pairs,), and the areas of both: (pairs,) each."""
+    if found.rotated is None:
+        return overlap(found.boxes[one], found.boxes[other])
+    a, b = found.rotated[one], found.rotated[other]
+    common = polygons.areas(polygons.within_rotated(polygons.corners(a), b))
+    return common, a[:, 2:4].prod(1), b[:, 2:4].prod(1)
+
+
+def bounds_inside(rotated: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+    """Return the upright boxes (n, 4) around what windows (n, 4) show of rotated boxes (n, 5)."""
+    shown = polygons.within_windows(polygons.corners(rotated), windows)
+    around = polygons.bounds(polygons.corners(rotated))
+    low, high = windows[:, [0, 1, 0, 1]], windows[:, [2, 3, 2, 3]]
+    clamped = torch.minimum(torch.maximum(around, low), high)
+    return torch.where((polygons.areas(shown) > _LEAST)[:, None], polygons.bounds(shown), clamped)
+
+
+def covered(rotated: torch.Tensor, window: torch.Tensor, other: torch.Tensor, by: float) -> torch.Tensor:
+    """Return which share of boxes, as far as their windows show them, lies in others that are widened: (n,).
+
+    Args:
+        rotated: (n, 5).
+        window: (n, 4), of the first ones.
+        other: (n, 5).
+        by: Pixels.
+    """
+    shown = polygons.within_windows(polygons.corners(rotated), window)
+    inside = polygons.within_rotated(shown, widened(other, by))
+    return polygons.areas(inside) / polygons.areas(shown).clamp(min=_LEAST)
+
+
+def alike(one: torch.Tensor, other: torch.Tensor, common: torch.Tensor) -> torch.Tensor:
+    """Return the intersection over union of rotated boxes (n, 5) inside windows (n, 4): (n,)."""
+    a, b = (polygons.within_windows(polygons.corners(boxes), common) for boxes in (one, other))
+    both = polygons.areas(polygons.within_rotated(a, other))
+    return both / (polygons.areas(a) + polygons.areas(b) - both).clamp(min=_LEAST)
+
+
+def widened(rotated: torch.Tensor, by: float) -> torch.Tensor:
+    """Return rotated boxes (n, 5) whose sides lie ``by`` pixels further out."""
+    return rotated + rotated.new_tensor([0, 0, 2 * by, 2 * by, 0])
+
+
+def around_rotated(rotated: torch.Tensor) -> torch.Tensor:
+    """Return the rotated box (5,) of least area around others (n, 5)."""
+    return polygons.smallest_around(polygons.corners(rotated).flatten(0, 1))
+
+
+def join_rotated(rotated: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+    """Return the rotated box (5,) of an object from its parts.
+
+    A part that shows a corner of the object alone says little of its angle. So the box of least area around all that
+    is shown is only one answer; others are each part's own box, and the box around all at each part's angle. The one
+    is taken of which the windows would show what they do.
+
+    Args:
+        rotated: (parts, 5).
+        windows: (parts, 4).
+    """
+    shown = polygons.within_windows(polygons.corners(rotated), windows)
+    points = shown.flatten(0, 1)
+    turned = [polygons.around_at(points, angle) for angle in rotated[:, 4]]
+    around = polygons.bounds(points[None])[0]
+    inside = [box for angle in rotated[:, 4] if (box := polygons.filling(around, angle)) is not None]
+    answers = torch.stack([polygons.smallest_around(points), *turned, *inside, *rotated])
+    sizes = polygons.areas(shown)
+    fit = torch.stack([(alike(answer.expand_as(rotated), rotated, windows) * sizes).sum() for answer in answers])
+    return answers[fit.argmax()]

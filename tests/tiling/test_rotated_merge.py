@@ -1,0 +1,196 @@
+"""Merging of oriented boxes: every object once at any place and angle, however its parts are reported."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from rotated_views import WAYS, candidates, clip, corners, report
+
+from pixelkeep.tiling import METHODS, Candidates, make_grid, merge, polygons
+from pixelkeep.tiling.run import collect
+
+PI = math.pi
+
+
+def draw_one(rng: np.random.Generator, width: int, height: int, largest: float) -> np.ndarray:
+    """Return an object of random size and angle that lies inside the image."""
+    while True:
+        box = np.array([0, 0, *np.exp(rng.uniform(np.log(6), np.log(largest), 2)), rng.uniform(-PI / 4, 3 * PI / 4)])
+        reach = np.ptp(corners(box), axis=0)
+        if (reach < [width, height]).all():
+            box[:2] = rng.uniform(reach / 2, np.array([width, height]) - reach / 2)
+            return box
+
+
+def same(found: np.ndarray, box: np.ndarray) -> float:
+    """Return the intersection over union of two rotated boxes, by OpenCV."""
+    shapes = [((b[0] - box[0], b[1] - box[1]), (b[2], b[3]), float(np.rad2deg(b[4]))) for b in (found, box)]
+    _, points = cv2.rotatedRectangleIntersection(*shapes)
+    shared = 0.0 if points is None else cv2.contourArea(cv2.convexHull(points))
+    return shared / (found[2] * found[3] + box[2] * box[3] - shared)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_rotated__one_object_once_at_any_place_and_angle(way):
+    """An object that fits into a tile is one box; the object itself, where a tile shows it whole."""
+    rng = np.random.default_rng(0)
+    for trial in range(30):
+        tile, overlap = int(rng.integers(60, 200)), float(rng.choice([0.1, 0.2, 0.35, 0.5]))
+        width, height = (int(side) for side in rng.integers(100, 600, 2))
+        grid = make_grid(width, height, tile, overlap)
+        box = draw_one(rng, width, height, tile / 1.5)
+        whole = np.ptp(corners(box), axis=0).max() < grid.shared - 4
+        for jitter in (0.0, 0.5):
+            merged = merge(candidates(box, grid, rng, way, jitter=jitter), grid)
+            assert len(merged.scores) == 1, (trial, jitter)
+            fit = same(merged.rotated[0].numpy(), box)
+            assert fit > (0.999 if whole and not jitter else 0.5), (trial, jitter, fit)
+
+
+def test_rotated__longer_than_tiles_come_out_whole():
+    """Parts reported at the object's angle make the object exactly, longer than the overlap and than several tiles."""
+    rng = np.random.default_rng(1)
+    for _ in range(15):
+        grid = make_grid(700, 600, int(rng.integers(80, 200)), 0.2)
+        box = np.array([350, 300, rng.uniform(200, 500), rng.uniform(10, 60), rng.uniform(0, PI)])
+        found = candidates(box, grid, rng, "turned")
+        merged = merge(found, grid)
+        assert len(merged.scores) == 1 < len(found)
+        assert same(merged.rotated[0].numpy(), box) > 0.99
+        assert (merged.seams.objects, merged.seams.joined) == (1, 1)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_rotated__rows_of_parked_cars(way):
+    """Slanting objects two pixels apart stay as many as they are, each its own, across a border."""
+    rng = np.random.default_rng(2)
+    grid = make_grid(400, 200, 160, 0.3)
+    angle = np.deg2rad(35)
+    along = np.array([-np.sin(angle), np.cos(angle)]) * 16
+    cars = np.array([[120 + 60 * x, 40, 34, 14, angle] for x in range(4)])
+    cars = np.concatenate([cars + np.array([*(along * n), 0, 0, 0]) for n in range(6)])
+    merged = merge(candidates(cars, grid, rng, way, least=3.0), grid)
+    assert len(merged.scores) == len(cars)
+    best = [max(same(found, car) for found in merged.rotated.numpy()) for car in cars]
+    assert min(best) > 0.999
+
+
+def made(grid, *rows: tuple[int, list[float]]) -> Candidates:
+    """Return candidates from window numbers and rows of centre, sides, score, class, radians in the image's pixels."""
+    found = []
+    for number, window in enumerate(grid.windows):
+        own = [row for of, row in rows if of == number]
+        part = torch.tensor(own, dtype=torch.float64).reshape(-1, 7)
+        part[:, :2] -= torch.tensor(window[:2])
+        found.append(part)
+    return collect(found, grid)
+
+
+GRID = make_grid(1152, 640, 640, 0.2)  # two tiles, which share x from 512 to 640
+
+
+def test_rotated__whole_box_wins_over_a_better_score():
+    """A cut rotated box gives way to the neighbour's whole one even if its score is higher."""
+    box = np.array([630, 300, 60, 20, 0.5])
+    part = report(clip(corners(box), GRID.windows[0]), 0.5, "smallest")
+    merged = merge(made(GRID, (0, [*part[:4], 0.9, 0, part[4]]), (1, [*box[:4], 0.4, 0, box[4]])), GRID)
+    np.testing.assert_allclose(merged.rotated.numpy(), box[None], atol=1e-9)
+    assert merged.scores.tolist() == [0.4]
+
+
+def test_rotated__crossing_objects_stay_two():
+    """Upright boxes around two crossing objects are the same; they are told apart by their angles, and by class."""
+    rng = np.random.default_rng(0)
+    pair = [[576, 300, 100, 12, PI / 4], [576, 300, 100, 12, -PI / 4]]
+    assert len(merge(candidates(pair, GRID, rng, "turned"), GRID).scores) == 2
+    box = [576.0, 300, 60, 20]
+    assert len(merge(made(GRID, (0, [*box, 0.9, 0, 0.5]), (1, [*box, 0.8, 1, 0.5])), GRID).scores) == 2
+    assert len(merge(made(GRID, (0, [*box, 0.9, 0, 0.5]), (1, [*box, 0.8, 0, 0.5])), GRID).scores) == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_rotated__order_changes_not_a_bit(method):
+    """A permutation of the boxes gives the same tensors bit by bit."""
+    rng = np.random.default_rng(5)
+    grid = make_grid(400, 400, 120, 0.3)
+    objects = np.array([draw_one(rng, 400, 400, 90) for _ in range(60)])
+    found = candidates(objects, grid, rng, "smallest", jitter=2.0)
+    found = Candidates(found.boxes, found.scores.mul(20).round().div(20), *(
+        getattr(found, name) for name in ("classes", "windows", "rotated")))  # fmt: skip
+    first = merge(found, grid, method)
+    for seed in range(3):
+        again = merge(found[torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))], grid, method)
+        for name in ("boxes", "scores", "classes", "rotated"):
+            assert torch.equal(getattr(first, name), getattr(again, name))
+        assert first.seams == again.seams
+
+
+def test_rotated__order_of_twins_changes_nothing():
+    """Two objects whose upright boxes, scores and classes are the same come out in one order, by their angles."""
+    pair = [(0, [300.0, 300, 100, 12, 0.5, 0, angle]) for angle in (-PI / 4, PI / 4)]
+    first, second = (merge(made(GRID, *rows), GRID).rotated for rows in (pair, pair[::-1]))
+    assert len(first) == 2 and torch.equal(first, second)
+
+
+def test_rotated__upright_ones_merge_as_upright():
+    """Boxes at an angle of 0 that are cut and whole come out as upright boxes do."""
+    rng = np.random.default_rng(3)
+    grid = make_grid(500, 400, 150, 0.3)
+    objects = np.array([[x, y, 20, 12, 0.0] for x in range(20, 480, 45) for y in range(20, 380, 33)])
+    found = candidates(objects, grid, rng, "turned")
+    upright = merge(Candidates(found.boxes, found.scores, found.classes, found.windows), grid)
+    rotated = merge(found, grid)
+    assert len(upright.scores) == len(rotated.scores) == len(objects)
+    for boxes in (upright.boxes, rotated.boxes):
+        rows = boxes.numpy()[np.lexsort(boxes.numpy().T[::-1])]
+        expected = np.c_[objects[:, :2] - [10, 6], objects[:, :2] + [10, 6]]
+        np.testing.assert_allclose(rows, expected[np.lexsort(expected.T[::-1])], atol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["nms", "ios"])
+def test_rotated__other_methods_compare_polygons(method):
+    """Boxes that share a third of their union are one to no method but ios, which compares with the smaller one."""
+    one, other = (
+        [300.0, 300, 80, 40, 0.9, 0, 0.7],
+        [300 + 40 * math.cos(0.7), 300 + 40 * math.sin(0.7), 80, 40, 0.8, 0, 0.7],
+    )
+    merged = merge(made(GRID, (0, one), (0, [*other[:2], *other[2:]])), GRID, method, threshold=0.49)
+    assert len(merged.scores) == (2 if method == "nms" else 1)
+    if method == "ios":
+        middle = [300 + 20 * math.cos(0.7), 300 + 20 * math.sin(0.7), 120, 40, 0.7]
+        assert same(merged.rotated[0].numpy(), np.array(middle)) > 0.999
+
+
+def test_polygons__areas_equal_opencv():
+    """What two rotated boxes share is what OpenCV says they do."""
+    rng = np.random.default_rng(4)
+    pairs = rng.uniform([0, 0, 5, 5, 0] * 2, [40, 40, 60, 60, PI] * 2, (200, 10))
+    a, b = (torch.tensor(pairs[:, part]) for part in (slice(0, 5), slice(5, 10)))
+    found = polygons.areas(polygons.within_rotated(polygons.corners(a), b))
+    for one, other, area in zip(a.numpy(), b.numpy(), found.tolist(), strict=True):
+        shapes = [((r[0], r[1]), (r[2], r[3]), float(np.rad2deg(r[4]))) for r in (one, other)]
+        _, points = cv2.rotatedRectangleIntersection(*shapes)
+        expected = 0.0 if points is None else cv2.contourArea(cv2.convexHull(points))
+        assert area == pytest.approx(expected, abs=0.05)
+
+
+def test_polygons__far_from_the_corner():
+    """Forty thousand pixels from the corner of the image areas are what they are near it."""
+    box = torch.tensor([[10.0, 10, 7, 5, 0.3]], dtype=torch.float64)
+    far = box + torch.tensor([4e4, 4e4, 0, 0, 0])
+    assert polygons.areas(polygons.within_rotated(polygons.corners(far), far)).item() == pytest.approx(35, abs=1e-6)
+    assert polygons.smallest_around(polygons.corners(far)[0])[2:4].sort().values.tolist() == pytest.approx(
+        [5, 7], abs=1e-4
+    )
+
+
+def test_polygons__filling_touches_all_sides():
+    """The rotated box in an upright one is found again from the upright box around it, and its angle."""
+    box = torch.tensor([50.0, 40, 30, 11, 0.4], dtype=torch.float64)
+    around = polygons.bounds(polygons.corners(box[None]))[0]
+    assert polygons.filling(around, box[4]).tolist() == pytest.approx(box.tolist())
+    assert polygons.filling(around, torch.tensor(PI / 4)) is None
