@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -71,3 +72,50 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text so that it is either whole under its name or not there."""
     write_bytes(path, text.encode("utf-8"))
+
+
+class Growing:
+    """A file that grows by whole pieces: what a full disk cuts off is taken away again.
+
+    Args:
+        path: The file; its folder is made.
+        size: How much of what is there is kept, in bytes; None for all.
+    """
+
+    def __init__(self, path: Path, size: int | None = 0):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
+        if size is not None:
+            self._file.truncate(size)
+        self.size = self._file.seek(0, os.SEEK_END)
+
+    def append(self, content: bytes) -> None:
+        """Add a piece.
+
+        Raises:
+            OSError: The disk is full; the pieces before are there.
+        """
+        try:
+            if self._file.write(content) == len(content):
+                self.size += len(content)
+                return
+        except OSError:
+            self._cut()
+            raise
+        self._cut()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+
+    def replace(self, at: int, content: bytes) -> None:
+        """Write over what is there, without changing the size."""
+        self._file.seek(at)
+        self._file.write(content)
+        self._file.seek(self.size)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _cut(self) -> None:
+        self._file.truncate(self.size)
+        self._file.seek(self.size)

@@ -133,7 +133,12 @@ def read_mapping(path: Path) -> None:
     assert isinstance(yaml.safe_load(path.read_text()), dict), path
 
 
+def read_journal(path: Path) -> None:
+    assert all(isinstance(json.loads(line), dict) for line in path.read_text().splitlines()), path
+
+
 READERS = {
+    ".jsonl": read_journal,
     ".pt": lambda path: torch.load(path, weights_only=False),
     ".json": lambda path: json.loads(path.read_text()),
     ".csv": read_table,
@@ -251,17 +256,18 @@ def test_validation__killed_at_any_moment(data, weights, tmp_path, kills):
 
 @pytest.mark.parametrize("kills", [1, pytest.param(8, marks=pytest.mark.slow)])
 def test_detection__killed_at_any_moment(data, weights, tmp_path, kills):
-    """A killed detection leaves whole pictures, labels and crops; a video is there once it is finished."""
+    """A killed detection leaves whole pictures, labels and crops, and a video that can be played; it can go on."""
     args, folder, chance = detection(data, tmp_path, weights), tmp_path / "exp", random.Random(kills)
     total = count_changes(tmp_path, folder, args)
     expected = {path.relative_to(folder) for path in results(folder)}
-    assert {path.suffix for path in expected} == {".jpg", ".txt", ".json", ".mp4"}
+    assert {path.suffix for path in expected} == {".jpg", ".txt", ".json", ".mp4", ".yaml"}
     for _ in range(kills):
         shutil.rmtree(folder)
         Command(tmp_path, *args).kill(folder, chance.randint(2, total))
         assert_whole(folder)
-    Command(tmp_path, *args).succeed()
-    assert expected <= {path.relative_to(folder) for path in results(folder)}
+        begun = (folder / "settings.yaml").is_file() and not (folder / "detections.json").is_file()
+        Command(tmp_path, *(["detect", "--resume", str(folder)] if begun else args)).succeed()
+        assert expected == {path.relative_to(folder) for path in results(folder)}
     assert_tidy(folder)
 
 
@@ -338,15 +344,22 @@ def test_validation__full_disk(data, weights, tmp_path, limit):
 
 @pytest.mark.parametrize("source", ["images/test", "demo.mp4"])
 def test_detection__full_disk(data, weights, tmp_path, source):
-    """A full disk ends a detection in one line, and half a picture or video is not left."""
-    args = ["detect", "--source", str(data.parent / source), "--weights", str(weights), "--imgsz", "64"]
-    Command(tmp_path, *args, "--project", str(tmp_path), limit=20_000).fail_for_space(tmp_path / "exp")
-    assert not (tmp_path / "exp").exists()
+    """A full disk ends a detection in one line, and half a picture or video is not left; with room it goes on."""
+    args, folder = ["detect", "--source", str(data.parent / source), "--weights", str(weights)], tmp_path / "exp"
+    args += ["--imgsz", "64", "--project", str(tmp_path)]
+    Command(tmp_path, *args, limit=20_000).fail_for_space(folder)
+    if source == "images/test":
+        assert not folder.exists()
+        return
+    assert {path.name for path in results(folder)} == {"settings.yaml", "frames.jsonl"}
+    Command(tmp_path, "detect", "--resume", str(folder)).succeed()
+    assert_tidy(folder)
+    assert (folder / "demo.mp4").is_file()
 
 
 @pytest.mark.slow
 def test_detection__video_on_a_small_disk(data, weights, tmp_path):
-    """A video that outgrows its disk is told in one line; with room, run again, it is whole."""
+    """A video that outgrows its disk is told in one line, and can be played up to there; with room it goes on."""
     folder = tmp_path / "small"
     folder.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1300k", "tmpfs", str(folder)]).returncode:
@@ -354,9 +367,9 @@ def test_detection__video_on_a_small_disk(data, weights, tmp_path):
     args = ["detect", "--source", str(data.parent / "demo.mp4"), "--weights", str(weights), "--imgsz", "64"]
     try:
         Command(tmp_path, *args, "--project", str(folder)).fail_for_space(folder)
-        assert not list(folder.rglob("*.mp4"))
+        assert_whole(folder)
         subprocess.run(["mount", "-o", "remount,size=20m", str(folder)], check=True)
-        Command(tmp_path, *args, "--project", str(folder), "--exist-ok").succeed()
+        Command(tmp_path, "detect", "--resume", str(folder / "exp")).succeed()
         assert_tidy(folder / "exp")
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)

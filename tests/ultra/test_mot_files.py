@@ -21,9 +21,26 @@ def test_mot__whole_rows_on_a_full_disk(tmp_path, monkeypatch):
     file, row = MotFile(tmp_path / "a.txt"), np.array([[0, 0, 1, 1, 8, 1, 0]])
     file.write(1, row)
     assert (tmp_path / "a.txt").read_text() == to_mot(1, row)  # there at once, not at the end
-    inner = file._file
-    file._file = SimpleNamespace(tell=inner.tell, truncate=inner.truncate, write=lambda text: inner.write(text[:9]))
+    inner = file._file._file
+    file._file._file = SimpleNamespace(
+        truncate=inner.truncate, seek=inner.seek, write=lambda text: inner.write(text[:9])
+    )
     with pytest.raises(OSError, match="No space"):
         file.write(2, row)
-    inner.close()
+    file._file._file = inner
     assert (tmp_path / "a.txt").read_text() == to_mot(1, row)
+    file.write(2, row)  # there is room again
+    assert (tmp_path / "a.txt").read_text() == to_mot(1, row) + to_mot(2, row)
+
+
+def test_mot__gone_on_with(tmp_path):
+    """Frames up to the last one that counts are kept; later ones, and half a row, are not."""
+    file, row = MotFile(tmp_path / "a.txt"), np.array([[0, 0, 1, 1, 8, 1, 0]])
+    for frame in (1, 2, 2, 9, 10):
+        file.write(frame, row)
+    file.close()
+    with (tmp_path / "a.txt").open("a") as text:
+        text.write("10,8,")
+    for until, kept in ((10, (1, 2, 2, 9, 10)), (9, (1, 2, 2, 9)), (2, (1, 2, 2)), (0, ())):
+        MotFile(tmp_path / "a.txt", until).close()
+        assert (tmp_path / "a.txt").read_text() == "".join(to_mot(frame, row) for frame in kept)

@@ -71,6 +71,7 @@ def test_several_sources__their_files(folder):
         ("my.STREAMS", True),
         ("a.png", False),
         ("http://host/film.mp4", False),
+        ("http://host:8080/video", True),
     ],
 )
 def test_live__never_ends(source, live):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from types import SimpleNamespace
 
 import cv2
@@ -126,6 +127,7 @@ class Fake:
         self.args = SimpleNamespace(vid_stride=1, conf=None)
         self.confidences = (0.5,)
         self.results: list = []
+        self.passed: Counter = Counter()
 
     def add_callback(self, event: str, function) -> None:
         assert event == "on_predict_postprocess_end"
@@ -138,6 +140,9 @@ def detections(rows, path: str) -> Detections:
 
 def step(tracking: Tracking, predictor: Fake, *frames: tuple[list, str]) -> list:
     predictor.results = [detections(rows, path) for rows, path in frames]
+    for result in predictor.results:
+        predictor.passed[result.path] += 1
+        result.frame = predictor.passed[result.path]
     tracking(predictor)
     return predictor.results
 
@@ -186,6 +191,7 @@ def test_conf__hides_and_does_not_cut_tracks(tmp_path):
     predictor = Fake("video")
     tracking = follow(predictor, preset(), [0.0, 0.5], tmp_path)
     assert predictor.args.conf == 0.05 and predictor.confidences is None and predictor.finish is tracking
+    assert predictor.places == tracking.places
     shown = []
     for number, score in enumerate((0.8, 0.8, 0.3, 0.3, 0.3, 0.8)):
         x = 10 + 9 * number

@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator
-from contextlib import closing, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
+from inspect import signature
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
-from ultralytics.engine.results import Results
 from ultralytics.utils import LOGGER
 
-from pixelkeep.errors import OptionError, SourceError, choices, nearest
-from pixelkeep.ultra.commands import tasks
-from pixelkeep.ultra.data.sources import download, is_file_address, is_live, resolve_sources
-from pixelkeep.ultra.predictors.base import RunPredictor
+from pixelkeep.errors import OptionError, choices, nearest
+from pixelkeep.ultra.commands import resuming, tasks
+from pixelkeep.ultra.commands.journal import NAME
+from pixelkeep.ultra.commands.looking import SUMMARY, Wanted, look
+from pixelkeep.ultra.data.sources import download, images_in, is_file_address, is_live, resolve_sources
+from pixelkeep.ultra.network.choosing import STATIC, check_choice
 from pixelkeep.ultra.predictors.boxes import Predictor
-from pixelkeep.ultra.predictors.detection_csv import to_csv
 from pixelkeep.ultra.predictors.labels import ClassPredictor, MaskPredictor
+from pixelkeep.ultra.predictors.oriented import OrientedPredictor
 from pixelkeep.ultra.running import runs
-from pixelkeep.ultra.running.console import Bar
 from pixelkeep.ultra.running.settings import check_task, for_ultralytics
 from pixelkeep.ultra.tiled.images import Request
+from pixelkeep.ultra.tiled.maps import MapFiles
 from pixelkeep.ultra.tiled.predictor import TiledPredictor
 from pixelkeep.ultra.tracking import frames as tracking
 from pixelkeep.ultra.weights.checkpoints import check_weights, load, model_of, trained_size
 from pixelkeep.ultra.weights.confidence import stored_in
 from pixelkeep.ultra.weights.exported import Exported
 from pixelkeep.ultra.weights.fitting import refuse, refuse_options
-from pixelkeep.writing import PARTIAL, write_text
+from pixelkeep.writing import PARTIAL
 
-NO_FRAME = "no picture or frame can be read from it"
 WHOLE = Request()  # images as a whole
-PREDICTORS = {"detect": Predictor, "classify": ClassPredictor, "semantic": MaskPredictor}
-COUNTED = {"detect": "detections", "classify": "images_by_class", "semantic": "pixels"}  # names of the counts
+PREDICTORS = {"detect": Predictor, "obb": OrientedPredictor, "classify": ClassPredictor, "semantic": MaskPredictor}
+OBJECTS = (tasks.DETECT, tasks.ORIENTED)  # tasks that find objects
+# Names of the counts.
+COUNTED = {"detect": "detections", "obb": "detections", "classify": "images_by_class", "semantic": "pixels"}
 
 
 @dataclass
@@ -51,7 +55,13 @@ class Summary:
         confidence: Lowest confidence of what was kept, or that of each class.
         tile: How images were cut into tiles; None if they were not.
         seams: What became of the boxes of tiles; see :meth:`pixelkeep.tiling.Seams.report`.
+        precision: The number format that the network computed in; ``format``: what ran it.
+        folding: What of it was folded, and what chooses the same again; see `pixelkeep.ultra.network.choosing`.
         track: Which tracker, and what it did; see :meth:`pixelkeep.ultra.tracking.frames.Tracking.report`.
+        fps: Frames a second that were to be got through; None for as fast as it went.
+        videos: How each video and stream went by: frames, those skipped or broken, and with ``fps`` its tiles.
+        rasters: How images that were read in windows went by: size, tiles without data, name of the GeoJSON file.
+        interrupted: Whether the run was ended before it was through; it can be gone on with.
     """
 
     folder: Path
@@ -65,12 +75,19 @@ class Summary:
     tile: dict | None = None
     seams: dict | None = None
     track: dict | None = None
+    fps: float | None = None
+    videos: dict[str, dict] = field(default_factory=dict)
+    rasters: dict[str, dict] = field(default_factory=dict)
+    interrupted: bool = False
+    precision: str | None = None
+    format: str = "pytorch"
+    folding: dict | None = None
 
     def to_dict(self) -> dict:
         shown = {**asdict(self), "folder": str(self.folder), "weights": str(self.weights)}
         del shown["detections"]  # a Counter does not survive being copied there
         counts = dict(self.detections.most_common())
-        if self.task != "detect":
+        if self.task not in {task.name for task in OBJECTS}:
             shown = {key: value for key, value in shown.items() if key not in ("confidence", "tile", "seams", "track")}
         return {"schema": 1, "task": self.task, **shown, COUNTED[self.task]: counts}
 
@@ -87,6 +104,11 @@ def detect(
     auto_conf: bool = False,
     tiling: Request = WHOLE,
     track: str | None = None,
+    fps: float | None = None,
+    fold: str = STATIC,
+    save_geojson: bool = False,
+    raster_crs: bool = False,
+    folder: Path | None = None,
 ) -> Summary:
     """Detect in sources.
 
@@ -101,15 +123,24 @@ def detect(
         auto_conf: Take each class's lowest confidence from the weights.
         tiling: The tiles that images are cut into; none by default.
         track: The tracker that gives what is found in videos identities, a name or file; None for none.
+        fps: Frames of a video or stream that are got through a second; None for as fast as it goes.
+        fold: What is folded of a network in PyTorch; see :mod:`pixelkeep.ultra.network.choosing`.
+        save_geojson: Write what is found in georeferenced images in map coordinates.
+        raster_crs: Of them, those of each image's own reference system.
+        folder: Of the run that is gone on with, everything else being as it was; None for a new run.
 
     Raises:
         PixelkeepError: Anything in the settings that cannot be used; nothing has been written then.
     """
+    asked = dict(locals())  # all of it, for going on
     settings = dict(settings)
     tiling.check()
+    check_choice(fold)
+    _check_map(save_geojson, raster_crs, tiling)
     if save_video and not settings.get("save", True):
         raise OptionError("--save-video needs annotated copies: leave out --no-save")
     source = resolve_sources(sources)
+    _check_rate(fps, source)
     tracker = tracking.check(track, source) if track else None
     given = settings.pop("weights", None)
     weights = check_weights(given or runs.newest_weights(), exported=True)
@@ -117,11 +148,9 @@ def detect(
         LOGGER.info(f"no weights given: using {weights}, trained last")
     checkpoint = load(weights)
     model = model_of(checkpoint)
-    task = tasks.of_model(weights)
-    if task is not tasks.DETECT:
-        refuse_options("detect", task.name, (tiling, WHOLE))
-        refuse("detect", task.name, {"classes": classes, "save-csv": save_csv, "conf auto": auto_conf, "track": track})
-    check_task(settings, "detect", task.name)
+    task = tasks.of_model(weights, oriented=True)
+    _check_task(task, tiling, {"classes": classes, "save-csv": save_csv, "conf auto": auto_conf, "track": track})
+    check_task(settings, "detect", _rules(task))
     if save_masks and task is not tasks.SEMANTIC:
         raise OptionError(
             f"--save-masks has no effect in detect for task '{task.name}'; it is for semantic segmentation"
@@ -129,112 +158,97 @@ def detect(
     if classes is not None:
         settings["classes"] = _class_numbers(classes, model.names)
     if isinstance(model, Exported):
+        if fold != STATIC:
+            raise OptionError(f"--fold {fold}: '{weights}' is folded as it was exported; export it with --fold")
         model.fit(settings, weights, tiled=tiling != WHOLE)
     tiles = tiling.resolve(checkpoint, settings)
     settings.setdefault("imgsz", tiles.imgsz if tiles else trained_size(checkpoint))
     least = _stored_confidences(checkpoint, weights, settings) if auto_conf else None
     settings.setdefault("rect", not isinstance(settings["imgsz"], list))  # no more padding than the stride asks for
-    project, name, exist_ok = (settings.pop(key, None) for key in ("project", "name", "exist_ok"))
-    folder = runs.new_run(project, name, kind="detect", exist_ok=bool(exist_ok))
+    place = [settings.pop(key, None) for key in ("project", "name", "exist_ok")]
+    resumed, folder = folder, folder or runs.new_run(*place[:2], kind="detect", exist_ok=bool(place[2]))
     settings.update(model=str(weights), mode="predict", save_dir=str(folder))
     if save_video is None:
         save_video = isinstance(source, list) or not is_live(source)
     try:
         with runs.storage(folder):
-            runs.clear(folder, ("predictions.json", "predictions.csv"))
+            runs.clear(folder, () if resumed else ("predictions.json", "predictions.csv", NAME, SUMMARY, runs.ASKED))
             channels, stretch = model.yaml.get("channels", 3), model.yaml.get("stretch")
             given = (for_ultralytics(settings), save_video, channels, stretch, *([least] if least else []))
             predictor = TiledPredictor(tiles, *given) if tiles else PREDICTORS[task.name](*given)
+            predictor.maps = MapFiles(folder, raster_crs) if save_geojson else None
+            predictor.folding = fold
+            predictor.rate = fps
+            asked = resuming.kept(asked, source, weights)
             if isinstance(source, str) and is_file_address(source):
                 source = [download(source, folder / PARTIAL)]
             lowest = least or [settings.get("conf") or 0.0] * len(model.names)
             tracks = tracking.follow(predictor, tracker, lowest, folder) if tracker else None
             shown = dict(zip(model.names.values(), least, strict=True)) if least else None
             shown = shown or settings.get("conf") or predictor.args.conf
-            summary = Summary(folder, weights, task.name, confidence=shown, tile=tiles and tiles.protocol())
+            summary = Summary(folder, weights, task.name, confidence=shown, tile=tiles and tiles.protocol(), fps=fps)
             with tracks or nullcontext():
-                return _run(predictor, source, summary, save_json, save_csv, save_masks, tracks)
+                done = resuming.what_is_done(folder)
+                resuming.go_on(predictor, done, tracks, folder)
+                return look(predictor, source, summary, Wanted(save_json, save_csv, save_masks), asked, done, tracks)
     finally:
         with suppress(OSError):
             for unused in (folder, folder.parent):
                 unused.rmdir()  # only if nothing has been written
 
 
-def _run(
-    predictor: RunPredictor,
-    source: str | list[str],
-    summary: Summary,
-    save_json: bool,
-    save_csv: bool,
-    save_masks: bool = False,
-    tracks: tracking.Tracking | None = None,
+def resume(
+    run: str | None, flags: dict[str, Any], options: dict[str, Any], *, requested: bool, assignments: list[str] | None
 ) -> Summary:
-    """Detect in ``source``."""
-    files = source if isinstance(source, list) else []
-    if files:  # Ultralytics takes images alone as a list, but images and videos from a list file
-        source = str(summary.folder / PARTIAL / "sources.txt")
-        write_text(Path(source), "".join(f"{file}\n" for file in files))
-    records: list[dict] = []
-    frames: Counter = Counter()
-    try:
-        with predictor.reading(), closing(_shown(predictor, source)) as results:
-            for result in results:
-                summary.images += 1
-                frames[result.path] += 1
-                summary.detections.update(result.found())
-                moving = predictor.dataset.mode != "image"
-                number = frames[result.path] * predictor.args.vid_stride if moving else None
-                if save_json or save_csv:
-                    records += _records(result, summary.images, number)
-                if save_masks:
-                    stem = Path(result.path).stem + (f"_{number}" if moving else "")
-                    result.save_mask(summary.folder / "masks" / f"{stem}.png")
-        missing = (file for file in files if file not in frames)
-        summary.unreadable = {file: predictor.unreadable.get(file, NO_FRAME) for file in missing}
-    except KeyboardInterrupt:
-        LOGGER.info("Interrupted: keeping what has been found")
-    except (ConnectionError, FileNotFoundError) as error:
-        reason = str(error).splitlines()[0]
-        raise SourceError(f"source '{source}' cannot be opened ({reason}); is it there and connected?") from error
-    predictor.finish_videos()
-    if summary.unreadable and not summary.images:
-        file, reason = next(iter(summary.unreadable.items()))
-        raise SourceError(f"source '{file}': {reason}; it may be damaged")
-    _write(summary.folder, records, save_json, save_csv, tracks is not None)
-    if isinstance(predictor, TiledPredictor):
-        summary.seams = predictor.seams.report()
-    summary.track = tracks and tracks.report()
-    summary.speed_ms = {key: round(value, 3) for key, value in (predictor.speed or {}).items()}
-    return summary
+    """Go on with a run that was interrupted: what is finished is not repeated.
+
+    Args:
+        run: A run folder; None for the newest unfinished run.
+        flags: Settings given on the command line; see :data:`pixelkeep.ultra.commands.resuming.CHANGEABLE`.
+        options: What else :func:`detect` takes.
+        requested: Whether --resume was given.
+        assignments: What was given as --set.
+
+    Raises:
+        PixelkeepError: There is no such run, or something is given that would make it another one.
+    """
+    defaults = {name: parameter.default for name, parameter in signature(detect).parameters.items()}
+    given = [name for name, value in options.items() if value and value != defaults[name]]
+    folder, asked = resuming.asked_before(run, flags, [*given, *(assignments or [])], requested=requested)
+    LOGGER.info(f"Resuming {folder}")
+    return detect(**asked, folder=folder)
 
 
-def _write(folder: Path, records: list[dict], save_json: bool, save_csv: bool, tracked: bool) -> None:
-    """Write what was found in the forms that are asked for."""
-    if save_json:
-        runs.write_json(folder / "predictions.json", records)
-    if save_csv:
-        write_text(folder / "predictions.csv", to_csv(records, tracked))
+def _check_task(task: tasks.Task, tiling: Request, options: dict) -> None:
+    """Refuse what is for objects alone where the weights are for another task."""
+    if task is tasks.ORIENTED:
+        refuse("detect", task.name, {name: options[name] for name in ("conf auto", "track")})
+    elif task is not tasks.DETECT:
+        refuse_options("detect", task.name, (tiling, WHOLE))
+        refuse("detect", task.name, options)
 
 
-def _shown(predictor: RunPredictor, source: str | list[str]) -> Generator:
-    """Detect in ``source`` with a progress bar, which appears with the first result."""
-    bar = None
-    without = predictor.args.verbose or isinstance(predictor, TiledPredictor)  # which has a bar of its own
-    with closing(predictor(source, stream=True)) as results:
-        try:
-            for result in results:
-                bar = bar or Bar(desc="detecting", unit="img", disable=without)
-                bar.update()
-                yield result
-        finally:
-            if bar is not None:
-                bar.close()
+def _rules(task: tasks.Task) -> str:
+    """Return the task whose settings one takes."""
+    return tasks.DETECT.name if task in OBJECTS else task.name
 
 
-def _records(result: Results, image_id: int, frame: int | None) -> list[dict]:
-    """Return what was found in one image, in COCO results form where that is objects."""
-    where = {"image_id": image_id, "file_name": Path(result.path).name, **({"frame": frame} if frame else {})}
-    return [{**where, **row} for row in result.records()]
+def _check_map(save_geojson: bool, raster_crs: bool, tiling: Request) -> None:
+    """Refuse map coordinates where there are none."""
+    if raster_crs and not save_geojson:
+        raise OptionError("--raster-crs has no effect without --save-geojson; give both")
+    if save_geojson and tiling == WHOLE:
+        raise OptionError("--save-geojson needs --tile 640, or --tile auto: georeferenced images are read in tiles")
+
+
+def _check_rate(fps: float | None, source: str | list[str]) -> None:
+    """Refuse a rate that is none, or where nothing moves."""
+    if fps is None:
+        return
+    if not (fps > 0 and isfinite(fps)):
+        raise OptionError(f"--fps {fps:g}: give a number of frames a second above 0, such as 10")
+    for file in images_in(source):
+        raise OptionError(f"--fps has no effect on images ({Path(file).name}); give videos, a webcam or a stream")
 
 
 def _stored_confidences(checkpoint: dict, weights: Path, settings: dict) -> list[float]:

@@ -25,13 +25,21 @@ def is_remote(source: str) -> bool:
 
 def is_live(source: str) -> bool:
     """Whether a source never ends by itself: a webcam index or a stream."""
-    return source.isnumeric() or source.lower().startswith(REMOTE[2:]) or source.lower().endswith(STREAMS)
+    if is_remote(source):
+        return not is_file_address(source)
+    return source.isnumeric() or source.lower().endswith(STREAMS)
 
 
 def is_file_address(source: str) -> bool:
     """Whether a source is the web address of an image or video file, which is downloaded first."""
     ending = urlsplit(source.lower()).path.rpartition(".")[-1]
     return source.lower().startswith(REMOTE[:2]) and ending in IMG_FORMATS | VID_FORMATS
+
+
+def images_in(source: str | list[str]) -> list[str]:
+    """Return those of the sources, as :func:`resolve_sources` gives them, that are images."""
+    files = source if isinstance(source, list) else [urlsplit(source).path]
+    return [file for file in files if Path(file).suffix.lower().lstrip(".") in IMG_FORMATS]
 
 
 def download(address: str, folder: Path) -> str:

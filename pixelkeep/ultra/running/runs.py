@@ -17,10 +17,11 @@ from pathlib import Path
 
 import yaml
 
-from pixelkeep.errors import OptionError, WeightsError, storage_error
+from pixelkeep.errors import OptionError, SourceError, WeightsError, storage_error
 from pixelkeep.writing import sweep, write_text
 
 RUNS = Path("runs")
+ASKED = "settings.yaml"  # what a run was asked for
 RESULTS = ("metrics.json", "predictions.json", "results.csv", "weights/last.pt", "weights/best.pt")
 PACKAGES = (
     "pixelkeep",
@@ -102,6 +103,40 @@ def run_to_resume(run: str | None, project: str | None = None, name: str | None 
     if not unfinished:
         raise WeightsError(f"--resume: no unfinished run in {base / (name or '')}; name it: --resume RUN_FOLDER")
     return max(unfinished, key=lambda r: (r / "weights" / "last.pt").stat().st_mtime).resolve()
+
+
+def detection_to_resume(run: str | None, summary: str, project: str | None = None, name: str | None = None) -> Path:
+    """Return the folder of the detection to go on with: the one named, else the newest unfinished one.
+
+    Args:
+        run: A run folder.
+        summary: Name of the file in which a run says whether it was interrupted.
+        project: Where to look if ``run`` is None; ``runs/detect`` by default.
+        name: Look at this run of ``project`` only.
+
+    Raises:
+        SourceError: There is no such run, or nothing of it to go on with.
+    """
+    if run is not None:
+        folder = Path(run)
+        if not folder.is_dir():
+            raise SourceError(f"--resume {run}: no such run; give a run folder")
+        if not (folder / ASKED).is_file():
+            raise SourceError(f"--resume {run}: {folder / ASKED} is missing, so nothing can be gone on with")
+        if not _is_unfinished(folder, summary):
+            raise SourceError(f"--resume {run}: this run is finished ({summary} says so); start a new one")
+        return folder.resolve()
+    base = Path(project) if project else RUNS / "detect"
+    unfinished = [p.parent for p in base.glob(f"{name or '*'}/{ASKED}") if _is_unfinished(p.parent, summary)]
+    if not unfinished:
+        raise SourceError(f"--resume: no unfinished run in {base / (name or '')}; name it: --resume RUN_FOLDER")
+    return max(unfinished, key=lambda folder: (folder / ASKED).stat().st_mtime).resolve()
+
+
+def _is_unfinished(folder: Path, summary: str) -> bool:
+    """Whether a detection was interrupted or killed."""
+    file = folder / summary
+    return not file.is_file() or json.loads(file.read_text(encoding="utf-8"))["interrupted"]
 
 
 def clear(folder: Path, names: tuple[str, ...] = RESULTS) -> None:

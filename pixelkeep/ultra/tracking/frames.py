@@ -8,14 +8,15 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import torch
-from ultralytics.data.utils import IMG_FORMATS
 
 from pixelkeep.errors import OptionError
 from pixelkeep.report.tracks import draw_tracks
+from pixelkeep.tiling.timed import Looked
+from pixelkeep.ultra.data.sources import images_in
+from pixelkeep.ultra.data.streams import MISSING
 from pixelkeep.ultra.predictors.base import RunPredictor, viewable
 from pixelkeep.ultra.predictors.boxes import Detections
 from pixelkeep.ultra.tracking.config import load_tracker
@@ -44,11 +45,19 @@ class Tracks(Detections):
 
 
 class Followed:
-    """One video or stream: its tracker, file, and where each object has been."""
+    """One video or stream: its tracker, file, and where each object has been.
 
-    def __init__(self, config: Namespace, path: Path):
+    Args:
+        config: How the tracker is set.
+        path: The MOT file.
+        until: The last frame that is kept of a file that is there.
+        first: Identities are counted on from this one.
+    """
+
+    def __init__(self, config: Namespace, path: Path, until: int = 0, first: int = 0):
         self.tracker = Tracker(config)
-        self.file = MotFile(path)
+        self.file = MotFile(path, until)
+        self.first = first
         self.frames = 0
         self.identities: set[int] = set()
         self.ways: dict[int, deque] = {}
@@ -78,7 +87,7 @@ class Tracking:
         self.folder = folder
         self.seconds, self.frames, self.known = 0.0, 0, 0
         self._open: dict[Any, Followed] = {}
-        self._stems: set[str] = set()
+        self._stems: dict[Any, str] = {}
 
     def __enter__(self) -> Tracking:
         return self
@@ -90,40 +99,80 @@ class Tracking:
         """Replace the results of a batch."""
         live = predictor.dataset.mode == "stream"
         for i, result in enumerate(predictor.results):
+            if live and result.frame == MISSING:
+                continue
             began = time.perf_counter()
             sequence = self._sequence((i, result.path) if live else result.path, live)
-            predictor.results[i] = self._track(sequence, result, predictor.args.vid_stride)
+            predictor.results[i] = self._track(sequence, result)
             self.seconds += time.perf_counter() - began
             self.frames += 1
+
+    def places(self, key: Any) -> np.ndarray:
+        """Return where objects are expected in a video, by its path, or a stream, by place and name: (n, 4)."""
+        return self._open[key].tracker.places() if key in self._open else np.empty((0, 4))
+
+    def name(self, key: Any) -> str:
+        """Return the name of a video's or stream's file without its ending, one of its own for each."""
+        if key not in self._stems:
+            stem = Path(key[1] if isinstance(key, tuple) else key).stem or "stream"
+            taken = set(self._stems.values())
+            number = next(n for n in range(1, len(taken) + 2) if _numbered(stem, n) not in taken)
+            self._stems[key] = _numbered(stem, number)
+        return self._stems[key]
+
+    def resume(self, key: Any, until: int, first: int = 0) -> None:
+        """Go on with a file that was cut off.
+
+        Args:
+            key: See :meth:`places`.
+            until: The last frame that counts.
+            first: The highest identity so far, if they are counted on from there.
+        """
+        self._open[key] = Followed(self.config, self.folder / f"{self.name(key)}.txt", until, first)
+
+    def repeat(self, key: Any, found: np.ndarray, image: np.ndarray, looked: Looked | None) -> None:
+        """Take in what was found in a frame of a video that is gone on with; nothing is written.
+
+        Args:
+            key: See :meth:`places`.
+            found: As the tracker was given it.
+            image: The frame.
+            looked: Where it was looked at.
+        """
+        sequence = self._open[key]
+        sequence.trails(self._rows(sequence, found, image, looked))
 
     def _sequence(self, key: Any, live: bool) -> Followed:
         """Return what belongs to a video or stream; videos come one after another, streams side by side."""
         if key not in self._open:
             if not live:
                 self.close()
-            stem = Path(key[1] if live else key).stem or "stream"
-            number = next(n for n in range(1, len(self._stems) + 2) if _numbered(stem, n) not in self._stems)
-            self._stems.add(_numbered(stem, number))
-            self._open[key] = Followed(self.config, self.folder / f"{_numbered(stem, number)}.txt")
+            self._open[key] = Followed(self.config, self.folder / f"{self.name(key)}.txt")
         return self._open[key]
 
-    def _track(self, sequence: Followed, result: Detections, stride: int) -> Tracks:
+    def _rows(self, sequence: Followed, found: np.ndarray, image: np.ndarray, looked: Looked | None) -> np.ndarray:
+        """Return what has a track and is shown: (n, 7) xyxy, identity, score and class."""
         sequence.frames += 1
-        data = result.boxes.data
-        identities, rows = sequence.tracker.update(data.cpu().numpy(), viewable(result.orig_img))
-        scores, classes = data[rows, 4].cpu().numpy(), data[rows, 5].cpu().numpy().astype(int)
-        kept = scores >= self.least[classes]
-        identities, rows = identities[kept], rows[kept]
+        identities, rows = sequence.tracker.update(found, image, looked)
+        chosen = found[rows]
+        kept = chosen[:, 4] >= self.least[chosen[:, 5].astype(int)]
+        identities, chosen = identities[kept] + sequence.first, chosen[kept]
         fresh = set(identities.tolist()) - sequence.identities
         sequence.identities |= fresh
         self.known += len(fresh)
-        chosen = data[torch.as_tensor(rows, device=data.device)]
-        column = torch.as_tensor(identities, dtype=data.dtype, device=data.device)[:, None]
-        boxes = torch.cat([chosen[:, :4], column, chosen[:, 4:]], dim=1)
-        shown = boxes.cpu().numpy()
-        sequence.file.write(sequence.frames * stride, shown)
-        tracks = Tracks(result.orig_img, path=result.path, names=result.names, boxes=boxes)
-        tracks.trails = sequence.trails(shown)
+        return np.concatenate([chosen[:, :4], identities[:, None].astype(chosen.dtype), chosen[:, 4:]], axis=1)
+
+    def _track(self, sequence: Followed, result: Detections) -> Tracks:
+        data = result.boxes.data
+        found = data.cpu().numpy()
+        rows = self._rows(sequence, found, viewable(result.orig_img), result.looked)
+        sequence.file.write(result.frame, rows)
+        tracks = Tracks(result.orig_img, path=result.path, names=result.names, boxes=torch.from_numpy(rows))
+        tracks.trails = sequence.trails(rows)
+        tracks.frame, tracks.looked = result.frame, result.looked
+        identities = max(sequence.identities, default=sequence.first)
+        seen = {"seen": found.tolist(), "precision": found.dtype.name}
+        tracks.notes = {**result.notes, **seen, "identities": identities, "known": len(sequence.identities)}
         return tracks
 
     def close(self) -> None:
@@ -152,8 +201,7 @@ def check(asked: str, source: str | list[str]) -> Namespace:
     """
     config = load_tracker(asked)
     Tracker(config)  # says now what it refuses, not at the first frame
-    files = source if isinstance(source, list) else [urlsplit(source).path]
-    for file in (file for file in files if Path(file).suffix.lower().lstrip(".") in IMG_FORMATS):
+    for file in images_in(source):
         raise OptionError(f"--track has no effect on images ({Path(file).name}); give videos, a webcam or a stream")
     return config
 
@@ -171,4 +219,5 @@ def follow(predictor: RunPredictor, config: Namespace, least: Sequence[float], f
     predictor.confidences = None
     tracking = Tracking(config, least, folder / FOLDER)
     predictor.add_callback("on_predict_postprocess_end", tracking)
+    predictor.places = tracking.places
     return tracking

@@ -7,11 +7,11 @@ last two columns). How much of an object can be seen is not known here: -1.
 
 from __future__ import annotations
 
-import errno
-import os
 from pathlib import Path
 
 import numpy as np
+
+from pixelkeep.writing import Growing
 
 
 def to_mot(frame: int, rows: np.ndarray) -> str:
@@ -29,12 +29,15 @@ def to_mot(frame: int, rows: np.ndarray) -> str:
 
 
 class MotFile:
-    """A file that grows frame by frame and never ends within a row, on a full disk neither."""
+    """A file that grows frame by frame and never ends within a row, on a full disk neither.
 
-    def __init__(self, path: Path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.path = path
-        self._file = path.open("wb", buffering=0)
+    Args:
+        path: The file.
+        until: The last frame that is kept of what is there; 0 for none.
+    """
+
+    def __init__(self, path: Path, until: int = 0):
+        self._file = Growing(path, _size_until(path, until))
 
     def write(self, frame: int, rows: np.ndarray) -> None:
         """Append a frame; see :func:`to_mot`.
@@ -42,15 +45,19 @@ class MotFile:
         Raises:
             OSError: The disk is full; the rows of the frames before are there.
         """
-        before, content = self._file.tell(), to_mot(frame, rows).encode()
-        try:
-            if self._file.write(content) == len(content):
-                return
-        except OSError:
-            self._file.truncate(before)
-            raise
-        self._file.truncate(before)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        self._file.append(to_mot(frame, rows).encode())
 
     def close(self) -> None:
         self._file.close()
+
+
+def _size_until(path: Path, frame: int) -> int:
+    """Return the size of a file without what comes after a frame, or is no whole row."""
+    size = 0
+    if frame and path.is_file():
+        with path.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n") or int(line.partition(b",")[0]) > frame:
+                    break
+                size += len(line)
+    return size

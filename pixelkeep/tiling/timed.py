@@ -1,0 +1,116 @@
+"""Detection in as many tiles of an image as there is time for."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from pixelkeep.tiling import borders
+from pixelkeep.tiling.grid import Grid
+from pixelkeep.tiling.merge import THRESHOLD, Candidates, Merged, merge
+from pixelkeep.tiling.run import Look, Progress, collect
+from pixelkeep.tiling.schedule import Costs, Turns
+
+_BEYOND = 1.0  # pixels
+
+
+class Looked(NamedTuple):
+    """Where a frame has been looked at.
+
+    Shapes: ``windows`` (n, 4) x1, y1, x2, y2 in pixels of the frame, ``now`` bool (n,), whether each has been.
+    """
+
+    windows: np.ndarray
+    now: np.ndarray
+
+    def tell(self, boxes: np.ndarray) -> np.ndarray:
+        """Return for boxes (m, 4) whether they would have been found: bool (m,).
+
+        That is where a window has been looked at that holds the box whole; of a box that none holds, one that it meets.
+        """
+        low, high = self.windows[None, :, :2], self.windows[None, :, 2:]
+        holds = ((boxes[:, None, :2] >= low) & (boxes[:, None, 2:] <= high)).all(2)  # (m, n)
+        meets = ((boxes[:, None, :2] < high) & (boxes[:, None, 2:] > low)).all(2)
+        able = np.where(holds.any(1, keepdims=True), holds, meets)
+        return (able & self.now).any(1)
+
+
+class Timed:
+    """In the place of :func:`pixelkeep.tiling.detect_in_tiles`, for one frame of a video.
+
+    Args:
+        turns: Which tiles are next; its frame has begun.
+        costs: What tiles take; is told what these took.
+        until: When the time is over, in seconds of the clock of ``turns``. One tile is looked at anyway.
+
+    Attributes:
+        looked: Which windows have been looked at: bool (n,).
+        held: Which windows something was found in: bool (n,).
+    """
+
+    def __init__(self, turns: Turns, costs: Costs, until: float):
+        self.turns, self.costs, self.until = turns, costs, until
+        self.looked = np.zeros(len(turns), bool)
+        self.held = np.zeros(len(turns), bool)
+
+    def __call__(
+        self,
+        look: Look,
+        grid: Grid,
+        *,
+        batch: int,
+        method: str = "border",
+        threshold: float = THRESHOLD,
+        progress: Progress | None = None,
+    ) -> Merged:
+        """Detect in some windows of an image and merge what is found.
+
+        A box that is cut by a border is left out if the tile beyond it has not been looked at: what the border cuts
+        off is not known, and where the overlap holds objects whole, the other tile shows this one whole in its turn.
+        """
+        found: dict[int, torch.Tensor] = {}
+        while self.turns.left:
+            count = self.costs.fitting(self.until - self.turns.clock(), batch)
+            if found and not count:
+                break
+            chosen = self.turns.take(max(1, count))
+            began = self.turns.clock()
+            for part in _alone(chosen, grid):
+                found.update(zip(part.tolist(), look(grid.windows[part]), strict=True))
+            self.costs.add_tiles(self.turns.clock() - began, len(chosen))
+            if progress is not None:
+                progress(len(found), len(grid))
+        self.looked[list(found)] = True
+        self.held[[number for number, rows in found.items() if len(rows)]] = True
+        nothing = next(iter(found.values()))[:0]
+        candidates = collect([found.get(number, nothing) for number in range(len(grid))], grid)
+        return merge(candidates[~cut_at_unseen(candidates, grid, self.looked)], grid, method, threshold)
+
+
+def _alone(chosen: np.ndarray, grid: Grid) -> list[np.ndarray]:
+    """Return window numbers in parts that can be looked at together: that of the whole image is on its own."""
+    whole = (chosen == len(grid) - 1) & grid.whole
+    return [part for part in (chosen[~whole], chosen[whole]) if len(part)]
+
+
+def cut_at_unseen(found: Candidates, grid: Grid, looked: np.ndarray) -> torch.Tensor:
+    """Return which boxes are cut by a border beyond which no tile has been looked at: bool (n,).
+
+    Args:
+        found: The boxes.
+        grid: The windows.
+        looked: Which of them have been looked at: bool (windows,).
+    """
+    cuts = borders.find_cuts(found, grid)
+    boxes, windows = found.boxes, cuts.windows
+    tiles = torch.as_tensor(grid.tiles[looked[: len(grid.tiles)]], device=boxes.device).to(boxes.dtype)  # (t, 4)
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    gone = torch.zeros(len(found), dtype=torch.bool, device=boxes.device)
+    for side, outwards in enumerate((-_BEYOND, -_BEYOND, _BEYOND, _BEYOND)):
+        point = middle.clone()
+        point[:, side % 2] = windows[:, side] + outwards
+        inside = (point[:, None] >= tiles[None, :, :2]) & (point[:, None] <= tiles[None, :, 2:])  # (n, t, 2)
+        gone |= ~cuts.lines[:, side].isnan() & ~inside.all(2).any(1)
+    return gone

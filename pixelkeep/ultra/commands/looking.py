@@ -1,0 +1,198 @@
+"""What detect does once everything is checked: look, keep records, and end well whatever ends it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from ultralytics.utils import LOGGER
+
+from pixelkeep.errors import SourceError
+from pixelkeep.ultra.commands.journal import NAME, Done
+from pixelkeep.ultra.commands.recording import Record, write_predictions
+from pixelkeep.ultra.data.videos import Passage
+from pixelkeep.ultra.predictors.base import RunPredictor
+from pixelkeep.ultra.running import runs
+from pixelkeep.ultra.running.console import Bar
+from pixelkeep.ultra.tiled.predictor import TiledPredictor
+from pixelkeep.ultra.tracking import frames as tracking
+from pixelkeep.writing import PARTIAL, write_text
+
+if TYPE_CHECKING:
+    from pixelkeep.ultra.commands.detection import Summary
+
+NO_FRAME = "no picture or frame can be read from it"
+SUMMARY = "detections.json"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is written besides annotated copies."""
+
+    json: bool = False
+    csv: bool = False
+    masks: bool = False
+
+
+def look(
+    predictor: RunPredictor,
+    source: str | list[str],
+    summary: Summary,
+    wanted: Wanted,
+    asked: dict[str, Any],
+    done: Done,
+    tracks: tracking.Tracking | None = None,
+) -> Summary:
+    """Look at what is left of a source, and write the results of all of it.
+
+    Args:
+        predictor: Knows what is done.
+        source: Files, or a live source.
+        summary: To be completed.
+        wanted: What is written.
+        asked: What the command was asked for, kept for going on.
+        done: What earlier runs have done.
+        tracks: What gives objects identities.
+
+    Raises:
+        SourceError: There is nothing that can be looked at.
+    """
+    folder = summary.folder
+
+    def keep(started: RunPredictor) -> None:
+        runs.write_yaml(folder / runs.ASKED, asked | {"fold": started.folding})
+
+    predictor.add_callback("on_predict_start", keep)
+    record = Record(folder, wanted.json or wanted.csv, wanted.masks, done)
+    left = [file for file in source if file not in done.files] if isinstance(source, list) else source
+    try:
+        if left:
+            _go_through(predictor, left, summary, record)
+        else:
+            predictor.setup_model(None, verbose=False)  # for what is said of it
+        predictor.finish_videos()
+        if not summary.interrupted:
+            record.end_video()
+    finally:
+        with suppress(OSError):  # of a full disk, which has been told
+            predictor.finish_videos()
+        record.close()
+        if not record.images:  # nothing to go on with
+            (folder / runs.ASKED).unlink(missing_ok=True)
+    summary.images, summary.detections = record.images, record.detections
+    if isinstance(left, list) and not summary.interrupted:
+        missing = (file for file in left if file not in record.files)
+        summary.unreadable = {file: predictor.unreadable.get(file, NO_FRAME) for file in missing}
+    if summary.unreadable and not summary.images:
+        file, reason = next(iter(summary.unreadable.items()))
+        raise SourceError(f"source '{file}': {reason}; it may be damaged")
+    write_predictions(folder, wanted.json, wanted.csv, tracks is not None, summary.task == "obb")
+    _complete(summary, predictor, record, done, tracks)
+    runs.write_json(folder / SUMMARY, summary.to_dict())
+    if not summary.interrupted:
+        (folder / NAME).unlink(missing_ok=True)
+    return summary
+
+
+def _go_through(predictor: RunPredictor, source: str | list[str], summary: Summary, record: Record) -> None:
+    """Look at everything."""
+    if isinstance(source, list):  # Ultralytics takes images alone as a list, but images and videos from a list file
+        listed = summary.folder / PARTIAL / "sources.txt"
+        write_text(listed, "".join(f"{file}\n" for file in source))
+        source = str(listed)
+    stop = Stop()
+    predictor.record, predictor.undivided = record, stop.held
+    try:
+        with stop.listening(), predictor.reading(), closing(_shown(predictor, source)) as results:
+            for _ in results:
+                pass
+    except KeyboardInterrupt:
+        LOGGER.info("Interrupted: keeping what has been found")
+        summary.interrupted = True
+    except (ConnectionError, FileNotFoundError) as error:
+        reason = str(error).splitlines()[0]
+        raise SourceError(f"source '{source}' cannot be opened ({reason}); is it there and connected?") from error
+
+
+class Stop:
+    """Lets Ctrl-C, and a request to end (SIGTERM), end the work, but not in the middle of what belongs together."""
+
+    def __init__(self) -> None:
+        self._held = self._asked = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Raise KeyboardInterrupt inside on either signal."""
+        if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
+            yield
+            return
+        former = {number: signal.signal(number, self._end) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Wait with it until the end."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def _end(self, *_: object) -> None:
+        self._asked = True
+        if not self._held:
+            raise KeyboardInterrupt
+
+
+def _shown(predictor: RunPredictor, source: str) -> Generator:
+    """Detect in ``source`` with a progress bar, which appears with the first result."""
+    bar = None
+    without = predictor.args.verbose or isinstance(predictor, TiledPredictor)  # which has a bar of its own
+    with closing(predictor(source, stream=True)) as results:
+        try:
+            for result in results:
+                bar = bar or Bar(desc="detecting", unit="img", disable=without)
+                bar.update()
+                yield result
+        finally:
+            if bar is not None:
+                bar.close()
+
+
+def _complete(
+    summary: Summary, predictor: RunPredictor, record: Record, done: Done, tracks: tracking.Tracking | None
+) -> None:
+    """Say what was skipped and how long it took."""
+    if isinstance(predictor, TiledPredictor):
+        summary.seams = predictor.seams.report()
+        summary.rasters = predictor.rasters
+    summary.track = tracks and tracks.report()
+    if predictor.model is not None:  # as where the run was interrupted before
+        summary.precision, summary.format, summary.folding = predictor.ran()
+    summary.speed_ms = {key: round(value, 3) for key, value in (predictor.speed or {}).items()}
+    budget = getattr(predictor, "budget", None)
+    tiles = {_named(key): told for key, told in budget.report().items()} if budget else {}
+    earlier = {key: passage for key, passage in done.passages.items() if isinstance(key, str)}
+    passages = {**earlier, **record.passages}
+    summary.videos = {key: _told(passage) | tiles.get(key, {}) for key, passage in passages.items()}
+
+
+def _named(key: Any) -> str:
+    """Return the name by which a video or stream is known to a :class:`Record`."""
+    return f"{key[0]}: {key[1]}" if isinstance(key, tuple) else str(key)
+
+
+def _told(passage: Passage) -> dict[str, Any]:
+    """Return how a video or stream went by, without what does not apply."""
+    told = {key: value for key, value in asdict(passage).items() if key in ("frames", "skipped", "broken", "lost")}
+    return {**told, "damage": passage.damage() if passage.ended else None}

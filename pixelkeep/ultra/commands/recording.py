@@ -1,0 +1,114 @@
+"""What detect writes while it works: a line of the journal for each picture, and results of several once it is done."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pixelkeep.ultra.commands.journal import NAME, Done, Journal, objects
+from pixelkeep.ultra.data.streams import MISSING
+from pixelkeep.ultra.data.videos import Passage
+from pixelkeep.ultra.predictors.base import RunPredictor
+from pixelkeep.ultra.predictors.detection_csv import to_csv
+from pixelkeep.writing import staged, write_text
+
+
+class Record:
+    """Keeps the journal of a run; for :attr:`RunPredictor.record`.
+
+    Args:
+        folder: The run folder.
+        rows: Whether the journal holds what was found; else only how much.
+        masks: Whether the class of each pixel is written as PNG.
+        done: What earlier runs have done that this one goes on with.
+
+    Attributes:
+        images: How many images and frames have been looked at.
+        detections: By class, how many objects were found.
+        passages: How videos, by path, and streams, by name, went by.
+    """
+
+    def __init__(self, folder: Path, rows: bool, masks: bool, done: Done):
+        self.folder = folder
+        self.rows, self.masks = rows, masks
+        self.images, self.detections = done.images, Counter(done.detections)
+        self.passages: dict[str, Passage] = {}
+        self.files = set(done.files)
+        self._size = done.size
+        self._journal: Journal | None = None
+        self._video: str | None = None
+
+    def __call__(self, predictor: RunPredictor) -> None:
+        """Write down a batch."""
+        live = predictor.dataset.mode == "stream"
+        for i, result in enumerate(predictor.results):
+            if live and result.frame == MISSING:
+                continue
+            self.images += 1
+            counts = result.found()
+            self.detections.update(counts)
+            if self.masks:
+                ending = f"_{result.frame}" if result.frame else ""
+                result.save_mask(self.folder / "masks" / f"{Path(result.path).stem}{ending}.png")
+            key = i if live else result.path
+            entry = {"file": str(result.path), "image_id": self.images, "counts": dict(counts)}
+            if name := predictor.saved.get(key):
+                entry["name"] = name
+            if self.rows:
+                entry["objects"] = result.records()
+            if result.frame:
+                entry |= self._passage(predictor, i, result)
+            else:
+                self.files.add(str(result.path))
+            self._add(entry | getattr(result, "notes", {}))
+
+    def _passage(self, predictor: RunPredictor, i: int, result: Any) -> dict[str, Any]:
+        dataset = predictor.dataset
+        live = dataset.mode == "stream"
+        passage = dataset.passages[i if live else result.path]
+        self.passages[f"{i}: {result.path}" if live else result.path] = passage
+        if not live:
+            self._video = self._video or result.path
+            if self._video != result.path:
+                self.end_video()
+                self._video = result.path
+        told = {"frame": result.frame, "at": round(dataset.times[i], 3), "skipped": dataset.skipped[i]}
+        return told | ({"place": i, "lost": passage.lost} if live else {})
+
+    def end_video(self) -> None:
+        """Write down that a video has been gone through."""
+        if self._video is not None and self.passages[self._video].ended:
+            self.files.add(self._video)
+            self._add({"file": self._video, "ended": True})
+            self._video = None
+
+    def _add(self, entry: dict[str, Any]) -> None:
+        if self._journal is None:
+            self._journal = Journal(self.folder / NAME, self._size)
+        self._journal.add(entry)
+
+    def close(self) -> None:
+        """Close the journal."""
+        if self._journal is not None:
+            self._journal.close()
+
+
+def write_predictions(folder: Path, save_json: bool, save_csv: bool, tracked: bool, oriented: bool) -> None:
+    """Write what was found, as the journal has it, in the forms that are asked for."""
+    journal = folder / NAME
+    if save_json:
+        with staged(folder / "predictions.json") as path, path.open("w", encoding="utf-8") as file:
+            file.writelines(_listed(objects(journal)))
+    if save_csv:
+        write_text(folder / "predictions.csv", to_csv(objects(journal), tracked, oriented))
+
+
+def _listed(rows: Iterable[dict]) -> Iterable[str]:
+    """Return a JSON list piece by piece, as json.dumps writes it."""
+    yield "["
+    for number, row in enumerate(rows):
+        yield (", " if number else "") + json.dumps(row, allow_nan=False)
+    yield "]\n"

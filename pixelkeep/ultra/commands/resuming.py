@@ -1,0 +1,174 @@
+"""``detect --resume``: which run, with which settings, what of it is done, and trackers brought to where they were."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ultralytics.utils.files import increment_path
+
+from pixelkeep.datasets.spec import read_mapping
+from pixelkeep.errors import OptionError
+from pixelkeep.tiling import Seams
+from pixelkeep.tiling.timed import Looked
+from pixelkeep.ultra.commands.journal import NAME, Done, entries
+from pixelkeep.ultra.commands.looking import SUMMARY
+from pixelkeep.ultra.data.videos import Passage, Videos
+from pixelkeep.ultra.predictors.base import Begun, RunPredictor, viewable
+from pixelkeep.ultra.predictors.boxes import folder_of
+from pixelkeep.ultra.predictors.growing_mp4 import whole_frames
+from pixelkeep.ultra.running import runs
+from pixelkeep.ultra.tiled.budget import tiles_of
+from pixelkeep.ultra.tiled.images import Request
+from pixelkeep.ultra.tiled.predictor import TiledPredictor
+from pixelkeep.ultra.tracking.frames import Tracking
+
+CHANGEABLE = {"device", "project", "name", "verbose"}  # of the machine, or of where to look
+
+
+def asked_before(
+    run: str | None, flags: Mapping[str, Any], others: list[str], *, requested: bool
+) -> tuple[Path, dict[str, Any]]:
+    """Return the folder of a run to go on with, and what it was asked for.
+
+    Args:
+        run: The folder; None for the newest run that is not finished.
+        flags: Settings given on the command line; the device may differ from before.
+        others: Names of what else was given.
+        requested: Whether --resume was given.
+
+    Raises:
+        PixelkeepError: There is no such run, or something is given that would make it another one.
+    """
+    if not requested:
+        raise OptionError(f"unexpected argument '{run}'; to go on with a run, write --resume {run}")
+    off = {key for key, value in flags.items() if value is None or (value is False and key != "save")}
+    given = {key: value for key, value in flags.items() if key not in off}
+    fixed = [key for key in given if key not in CHANGEABLE] + others
+    if fixed:
+        raise OptionError(f"--resume goes on with the run's own settings; leave out {', '.join(fixed)}")
+    folder = runs.detection_to_resume(run, SUMMARY, given.get("project"), given.get("name"))
+    asked = read_mapping(folder / runs.ASKED)
+    asked["settings"] |= {key: given[key] for key in ("device", "verbose") if key in given}
+    asked["tiling"] = Request(**asked["tiling"])
+    return folder, asked
+
+
+def kept(asked: Mapping[str, Any], source: str | list[str], weights: Path) -> dict[str, Any]:
+    """Return what a run was asked for in the form in which it is kept: from any folder the same files.
+
+    Args:
+        asked: The arguments of :func:`pixelkeep.ultra.commands.detection.detect`.
+        source: What the sources stand for.
+        weights: What was used.
+    """
+    settings = {key: value for key, value in asked["settings"].items() if key not in ("project", "name", "exist_ok")}
+    track = asked["track"]
+    return {
+        **{key: value for key, value in asked.items() if key != "folder"},
+        "settings": settings | {"weights": str(weights.resolve())},
+        "sources": source if isinstance(source, list) else [_from_anywhere(source)],
+        "tiling": asdict(asked["tiling"]),
+        "track": _from_anywhere(track) if track else None,
+    }
+
+
+def _from_anywhere(name: str) -> str:
+    """Return the name of a file, or of anything else, so that it is found from another folder."""
+    return str(Path(name).resolve()) if Path(name).is_file() else name
+
+
+def what_is_done(folder: Path) -> Done:
+    """Return what a run has done; of a video that is saved, only what can be played of it counts."""
+    done = Done.read(folder / NAME)
+    played = {path: whole_frames(folder / f"{done.names[path]}.mp4") for path in done.cut_off() if path in done.names}
+    lines = {path: passage.frames for path, passage in done.passages.items()}
+    short = {path: frames for path, frames in played.items() if frames is not None and frames < lines[path]}
+    return Done.read(folder / NAME, short) if short else done
+
+
+def drop_crops(folder: Path, done: Done) -> None:
+    """Take away the crops of pictures that do not count: they are written again, and would be there twice.
+
+    Crops are numbered where their name is taken, so which of them count shows itself by naming them all once more.
+    """
+    found = set((folder / "crops").rglob("*.jpg"))
+    if not found or min(file.stat().st_mtime for file in found) < (folder / runs.ASKED).stat().st_mtime:
+        return  # none, or some of an earlier run in the same folder
+    named: set[Path] = set()
+    between = inspect.signature(increment_path).parameters["sep"].default  # of name and number, by release
+    for size, entry in entries(folder / NAME):
+        if size > done.size:
+            break
+        stem = f"{entry.get('name')}_{entry['frame']}" if entry.get("frame") else entry.get("name")
+        for kind, count in entry.get("counts", {}).items():
+            first = folder / "crops" / folder_of(kind) / f"{stem}.jpg"
+            for _ in range(count):
+                numbers = (first.with_name(f"{stem}{between}{n}.jpg") for n in itertools.count(2))
+                named.add(first if first not in named else next(path for path in numbers if path not in named))
+    for file in found - named:
+        file.unlink()
+
+
+def go_on(predictor: RunPredictor, done: Done, tracks: Tracking | None, folder: Path) -> None:
+    """Have a predictor, which has not begun, go on behind what is done.
+
+    Args:
+        predictor: The run's.
+        done: What earlier runs have done.
+        tracks: What gives objects identities; it is shown again what was found in a video that was cut off.
+        folder: The run's.
+    """
+    if not (folder / runs.ASKED).is_file():
+        return  # a new run
+    drop_crops(folder, done)
+    streams = {key: (passage, done.times[key]) for key, passage in done.passages.items() if isinstance(key, int)}
+    predictor.begun = Begun(done.cut_off(), streams, done.names)
+    if isinstance(predictor, TiledPredictor):
+        predictor.seams = Seams(**done.seams)
+    if tracks is None:
+        return
+    tracks.known = sum(done.known.values())
+    for key, passage in done.passages.items():
+        if isinstance(key, int):
+            tracks.resume((key, done.streams[key]), passage.passed, done.identities[key])
+            continue
+        tracks.name(key)
+        if key not in done.files:
+            tracks.known -= done.known[key]
+            tracks.resume(key, passage.passed)
+            _repeat(tracks, predictor, key, passage, folder / NAME)
+
+
+def _repeat(tracks: Tracking, predictor: RunPredictor, path: str, passage: Passage, journal: Path) -> None:
+    """Show a tracker again what was found in the frames of a video: it is then as it was."""
+    lines = (entry for _, entry in entries(journal) if entry["file"] == path and entry.get("frame"))
+    video = Videos(path, batch=1, vid_stride=predictor.args.vid_stride, channels=predictor.channels)
+    try:
+        entry = next(lines, None)
+        for _, (image,), _ in video:
+            number = video.numbers[0]
+            if entry is None or number > passage.passed:
+                break
+            if number < entry["frame"]:
+                continue
+            found = np.array(entry["seen"], entry["precision"])
+            found = found if found.size else np.empty((0, 6), entry["precision"])
+            tracks.repeat(path, found, viewable(image), _looked(predictor, entry, image))
+            entry = next(lines, None)
+    finally:
+        video.close()
+
+
+def _looked(predictor: RunPredictor, entry: Mapping[str, Any], image: np.ndarray) -> Looked | None:
+    if "tiles" not in entry:
+        return None
+    windows = tiles_of(predictor.tiles, image.shape)
+    now = np.zeros(len(windows), bool)
+    now[entry["tiles"]] = True
+    return Looked(windows, now)

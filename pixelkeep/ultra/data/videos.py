@@ -1,0 +1,174 @@
+"""Images and videos for Ultralytics' predictors: frames by number, broken ones passed over, late ones skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from ultralytics.data.loaders import LoadImagesAndVideos
+from ultralytics.utils import LOGGER
+
+from pixelkeep.tiling.schedule import Pace
+
+TRIES = 32  # to read the next frame: one broken frame is one failure, and at the end all of them fail at once
+INEXACT = 2  # frames by which a sound file's own count may be off
+
+
+@dataclass
+class Passage:
+    """How a video or stream has gone by so far.
+
+    Attributes:
+        frames: Looked at.
+        skipped: Not looked at, to keep up.
+        broken: That could not be read.
+        passed: The number of the last one, from 1.
+        listed: How many the file says there are; None for a stream, or where it does not say.
+        lost: How often a stream was lost and came back.
+        ended: Whether no more will come.
+    """
+
+    frames: int = 0
+    skipped: int = 0
+    broken: int = 0
+    passed: int = 0
+    listed: int | None = None
+    lost: int = 0
+    ended: bool = False
+
+    def damage(self) -> str | None:
+        """Return what is wrong with a file that has ended, or None."""
+        if self.listed is not None and self.listed - self.passed > INEXACT:
+            return f"ends after {self.passed} of {self.listed} frames; it may be damaged"
+        if self.broken:
+            return f"{self.broken} of {self.passed} frames are broken and were passed over"
+        return None
+
+
+class Videos(LoadImagesAndVideos):
+    """Images first, then videos.
+
+    Args:
+        path: As Ultralytics' own loader takes it.
+        paces: Makes the pace for a video, if one is to be kept.
+        begun: For videos that are gone on with, the number of the last frame that is done, and how they went by.
+        keywords: As Ultralytics' own loader takes them.
+
+    Attributes:
+        numbers: For each picture of the batch its number in its video, from 1; None for an image.
+        times: For each picture of the batch the second of its video.
+        skipped: For each picture of the batch how many had been skipped in its video by then.
+        passages: For each video, by its path, how it has gone by.
+        pace: The video's that the batch is from; None where there is none.
+    """
+
+    def __init__(
+        self,
+        path: Any,
+        *,
+        paces: Callable[[], Pace] | None = None,
+        begun: Mapping[str, Passage] | None = None,
+        **keywords: Any,
+    ):
+        self.numbers: list[int | None] = []
+        self.times: list[float] = []
+        self.skipped: list[int] = []
+        self.passages: dict[str, Passage] = {}
+        self.pace: Pace | None = None
+        self._paces, self._begun = paces, begun or {}
+        self.cap: cv2.VideoCapture | None = None
+        super().__init__(path, **keywords)
+
+    def __next__(self) -> tuple[list[str], list[np.ndarray], list[str]]:
+        """Return paths, pictures and words of the next batch; none spans two videos."""
+        if self.count < self.ni:
+            everything, self.nf = self.nf, self.ni
+            try:
+                batch = super().__next__()
+                self.numbers, self.times, self.skipped = ([value] * len(batch[0]) for value in (None, 0.0, 0))
+                return batch
+            except StopIteration:  # none of the last images can be read
+                self.count = self.ni
+            finally:
+                self.nf = everything
+        return self._next_frames()
+
+    def _next_frames(self) -> tuple[list[str], list[np.ndarray], list[str]]:
+        self.mode = "video"
+        frames: list[np.ndarray] = []
+        self.numbers, self.times, self.skipped = [], [], []
+        while self.count < self.nf and len(frames) < self.bs:
+            path = self.files[self.count]
+            if path not in self.passages:
+                self._new_video(path)
+            frame = self._read(self.passages[path])
+            if frame is not None:
+                frames.append(frame)
+                self.numbers.append(self.passages[path].passed)
+                self.skipped.append(self.passages[path].skipped)
+                self.times.append((self.passages[path].passed - 1) / (self.fps or 1))
+                continue
+            self._end(path)
+            if frames:
+                return self._batch(path, frames)
+        if not frames:
+            raise StopIteration
+        return self._batch(self.files[self.count], frames)
+
+    def _batch(self, path: str, frames: list[np.ndarray]) -> tuple[list[str], list[np.ndarray], list[str]]:
+        place = f"video {self.files.index(path) + 1}/{self.nf}"
+        listed = self.passages[path].listed
+        return [path] * len(frames), frames, [f"{place} (frame {n}/{listed}) {path}: " for n in self.numbers]
+
+    def _new_video(self, path: str) -> None:
+        """Open a video, and go to where it is gone on with; frames are counted, for few files can seek exactly."""
+        if self.cap is not None:
+            self.cap.release()
+        self.cap = cv2.VideoCapture(path)
+        self.fps = self.cap.get(cv2.CAP_PROP_FPS)
+        self.fps = self.fps if 0 < self.fps < 1000 else 30  # where the file does not say
+        listed = int(self.cap.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.frames = max(listed, 0)
+        self.frame = 0
+        before = self._begun.get(path, Passage())
+        passage = Passage(before.frames, before.skipped, 0, 0, listed if listed > 0 else None)
+        while passage.passed < before.passed and self._grab(passage):
+            pass
+        self.pace = self._paces() if self._paces else None
+        self.passages[path] = passage
+
+    def _read(self, passage: Passage) -> np.ndarray | None:
+        """Return the next frame, (H, W, C), that there is time for; None where there is no more."""
+        while True:
+            for _ in range((self.pace.missed() if self.pace else 0) * self.vid_stride):
+                passage.skipped += self._grab(passage)
+            if not all(self._grab(passage) for _ in range(self.vid_stride)):
+                return None
+            there, frame = self.cap.retrieve()
+            if there and frame is not None:
+                break
+            passage.broken += 1
+        self.frame = passage.passed
+        passage.frames += 1
+        return cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)[..., None] if self.cv2_flag == cv2.IMREAD_GRAYSCALE else frame
+
+    def _grab(self, passage: Passage) -> bool:
+        """Go to the next frame that can be read, and count it and those before it that cannot."""
+        for failures in range(TRIES):
+            if self.cap.grab():
+                passage.broken += failures
+                passage.passed += failures + 1
+                return True
+        return False
+
+    def _end(self, path: str) -> None:
+        passage = self.passages[path]
+        passage.ended = True
+        self.count += 1
+        self.cap.release()
+        if passage.passed and (damage := passage.damage()):
+            LOGGER.warning(f"{Path(path).name}: {damage}")

@@ -1,0 +1,120 @@
+"""``--tile`` with ``--fps``: for each frame of a video as many of its tiles as there is time for, those due first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pixelkeep.tiling import Grid, make_grid
+from pixelkeep.tiling.schedule import Clock, Costs, Turns, frames_until_seen
+from pixelkeep.tiling.timed import Looked, Timed
+from pixelkeep.ultra.tiled.images import Tiles
+
+Places = Callable[[Any], np.ndarray]  # key of a video -> where objects are expected, (n, 4) xyxy in pixels of the frame
+
+
+class _Video:
+    """The tiles of one video or stream."""
+
+    def __init__(self, windows: np.ndarray, whole: bool, clock: Clock):
+        self.windows = windows  # (n, 4), pixels of the frame
+        self.tiles = len(windows) - whole
+        self.turns = Turns(len(windows), clock)
+        self.held = np.zeros(len(windows), bool)
+        self.fewest = len(windows)
+
+    def expected(self, places: np.ndarray | None) -> np.ndarray:
+        """Return the numbers of the tiles to look at first: those of ``places``, else those where something was."""
+        if places is None:
+            return np.flatnonzero(self.held)
+        if not len(places):
+            return np.empty(0, np.int64)
+        centres = (places[:, None, :2] + places[:, None, 2:]) / 2  # (m, 1, 2)
+        tiles = self.windows[: self.tiles]
+        inside = np.minimum(centres - tiles[None, :, :2], tiles[None, :, 2:] - centres).min(2)  # (m, tiles)
+        return np.unique(inside.argmax(1))
+
+
+class Budget:
+    """Shares out the time of frames among their tiles.
+
+    Args:
+        clock: Seconds.
+        places: Where objects are expected; None where nothing is followed.
+    """
+
+    def __init__(self, clock: Clock, places: Places | None = None):
+        self.clock, self.places = clock, places
+        self.costs = Costs()
+        self._videos: dict[Any, _Video] = {}
+        self._ended = self._began = 0.0  # when the tiles of the last frame were done; when the frame was there
+        self._left: float | None = None  # when the last frame was written
+        self._besides = 0.0
+
+    def begin(self, reading: bool) -> None:
+        """Take note that a frame is there.
+
+        Args:
+            reading: Whether it was read on demand, and not beside the work on others.
+        """
+        now = self.clock()
+        self._besides += now - self._left if reading and self._left is not None else 0.0
+        self._began = now
+
+    def end(self) -> None:
+        """Take note that all is written that belongs to the frame."""
+        self._left = self.clock()
+        self._besides += self._left - self._ended
+
+    def next(self, key: Any, grid: Grid, shape: tuple[int, ...], until: float) -> Timed:
+        """Return what looks at the next frame of a video.
+
+        Args:
+            key: The video's.
+            grid: Its windows, at the network's scale.
+            shape: Height and width of the frame, in its own pixels.
+            until: When the time for it is over.
+        """
+        video = self._videos.get(key)
+        if video is None or len(video.windows) != len(grid):
+            scale = np.tile([shape[1] / grid.width, shape[0] / grid.height], 2)
+            video = self._videos[key] = _Video(grid.windows * scale, grid.whole, self.clock)
+        if self._besides:
+            self.costs.add_besides(self._besides + self.clock() - self._began)
+        self._besides = 0.0
+        video.turns.begin(video.expected(self.places(key) if self.places else None))
+        return Timed(video.turns, self.costs, until - self.costs.besides)
+
+    def looked(self, key: Any, timed: Timed) -> Looked:
+        """Take note of what was found, and return which tiles were looked at, in pixels of the frame."""
+        self._ended = self.clock()
+        video = self._videos[key]
+        video.held[timed.looked] = timed.held[timed.looked]
+        video.fewest = min(video.fewest, int(timed.looked.sum()))
+        return Looked(video.windows[: video.tiles], timed.looked[: video.tiles])
+
+    def report(self) -> dict[Any, dict[str, Any]]:
+        """Return for each video how many tiles were looked at and how long one had to wait, at most."""
+        return {key: _report(video) for key, video in self._videos.items()}
+
+
+def _report(video: _Video) -> dict[str, Any]:
+    turns = video.turns
+    seconds, frames = turns.waiting()
+    return {
+        "tiles": len(turns),
+        "tiles_looked_at": turns.looked,
+        "tiles_skipped": turns.frames * len(turns) - turns.looked,
+        "longest_unseen_frames": frames,
+        "longest_unseen_s": round(seconds, 3),
+        "bound_frames": frames_until_seen(len(turns), video.fewest),
+    }
+
+
+def tiles_of(tiles: Tiles, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the tiles of a frame in its own pixels, (n, 4); ``shape`` is its height and width."""
+    height, width = (max(1, round(side * tiles.imgsz / tiles.size)) for side in shape[:2])
+    grid = make_grid(width, height, tiles.imgsz, tiles.overlap)
+    return grid.tiles * np.tile([shape[1] / width, shape[0] / height], 2)
