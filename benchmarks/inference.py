@@ -1,20 +1,24 @@
-"""How fast networks run: stock yolov5, yolov5-spd as one would write it down, and ours unfolded and folded.
+"""How fast networks run: stock ones, yolov5-spd as one would write it down, and ours unfolded, folded and exported.
 
-Four networks of one size run in turn, round after round, on the same threads and inputs: stock yolov5; yolov5-spd with
-four strided slices and a concat for SpaceToDepth; yolov5-spd as it is here, BatchNorms folded; the same with
-SpaceToDepth folded too, as val and detect run it. Every figure is the median over the rounds of a ratio within one
-round, so a load that comes and goes hits both sides alike; above 1.00 the first named is faster. Outputs are compared
-first: a faster network that computes something else is none.
+Everything runs in turn, in an order drawn anew for each round, in one process: the same threads, inputs and allocator
+settings. Every ratio is the median over the rounds of one within a round, so a load that comes and goes hits both sides
+alike; above 1.00 the first named is faster. Outputs are compared first: a faster network that computes something else
+is none. On a CPU: PyTorch (channels last), ONNX Runtime and OpenVINO, the latter in fp32, bf16 and int8 (calibrated on
+noise: accuracy is another matter). On a GPU: PyTorch in fp32 and fp16, eagerly and as CUDA graphs. "Straightforward"
+is SpaceToDepth as four slices and a concat. The share is that of the machine's peak in fp32, measured before and after
+by a large product of matrices and a large convolution.
 
-    python benchmarks/inference.py
-    python benchmarks/inference.py --scale s --batch 1 --rounds 30 --threads 4
-    python benchmarks/inference.py --slicesamp        # whether folding SliceSamp would pay
-    python benchmarks/inference.py --device cuda --half
+    python benchmarks/inference.py --quick               # scale n, batch 1 and 4: minutes
+    python benchmarks/inference.py --json speeds.json    # scales n and s, batches 1 to 8
+    python benchmarks/inference.py --scales n --batch 1 --rounds 30 --threads 4 --no-exports
+    python benchmarks/inference.py --device cuda
+    python benchmarks/inference.py --slicesamp           # whether folding SliceSamp would pay
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import sys
@@ -22,97 +26,161 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a bare checkout works too
 os.environ.setdefault("YOLO_OFFLINE", "1")
+os.environ.setdefault("YOLO_AUTOINSTALL", "false")
 import torch
 import torch.nn.functional as F
+from contenders import Run, networks, on_cpu, on_cuda
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a bare checkout works too
 import pixelkeep  # noqa: F401  registers the blocks
-from pixelkeep.blocks import SpaceToDepth, space_to_depth
+from pixelkeep.blocks import space_to_depth
+from pixelkeep.ultra.costs.latency import name_of, rounds_within, summarise, take_turns
+from pixelkeep.ultra.costs.measure import count_gflops
+from pixelkeep.ultra.running.environment import keep_large_buffers, prepare, threads
 
-PAIRS = (("folded", "slices"), ("folded", "unfolded"), ("unfolded", "slices"), ("folded", "stock"))
-
-
-class Slices(nn.Module):
-    """SpaceToDepth as four strided slices and a concat."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) -> (N, 4C, H/2, W/2), H and W even."""
-        return torch.cat([x[..., 0::2, 0::2], x[..., 1::2, 0::2], x[..., 0::2, 1::2], x[..., 1::2, 1::2]], 1)
-
-
-def networks(scale: str, device: torch.device, dtype: torch.dtype) -> dict[str, nn.Module]:
-    """Return the four networks, the last three with the same weights, BatchNorms folded in all."""
-    from ultralytics.nn.tasks import DetectionModel
-
-    def build(name: str) -> nn.Module:
-        torch.manual_seed(0)
-        model = DetectionModel(name, verbose=False).eval()
-        for m in model.modules():  # else every output is near-constant, and anything agrees
-            if isinstance(m, nn.BatchNorm2d):
-                m.running_mean.normal_(0, 0.2)
-                m.running_var.uniform_(0.3, 1.2)
-        for layers in (*model.model[-1].cv2, *model.model[-1].cv3):
-            nn.init.normal_(layers[-1].weight, 0, 0.05)
-        return model
-
-    built = {
-        "stock": build(f"yolov5{scale}.yaml").fuse(verbose=False),
-        "slices": build(f"yolov5-spd-{scale}").fuse(verbose=False, fold=False),
-        "unfolded": build(f"yolov5-spd-{scale}").fuse(verbose=False, fold=False),
-        "folded": build(f"yolov5-spd-{scale}").fuse(verbose=False),
-    }
-    rows = built["slices"].model
-    for number, row in enumerate(rows):
-        if isinstance(row, SpaceToDepth):
-            rows[number] = Slices()
-            rows[number].i, rows[number].f = row.i, row.f
-    return {name: model.to(device, dtype) for name, model in built.items()}
+SAME = 1e-2  # pixels: what outputs of the same network may differ by in fp32
+AIMS = (  # first, second, least ratio; {} is the scale, then the runtime
+    ("yolov5-spd-{}, folded, {}", "yolov5-spd-{}, slices, {}", 0.98),
+    ("yolov5-spd-{}, folded, {}", "yolov5-spd-{}, unfolded, {}", 1.0),
+    ("yolov5-spd-{}, folded, {}", "yolov5{}, {}", None),
+)
+MORE = {"onnx fp32": 1.25, "eager fp32": 1.3}  # than four slices; the latter for single images
+EXPORTED = 1.2  # than stock yolov5 in PyTorch: exports in fp32
 
 
-def seconds(run: Callable[[Tensor], object], x: Tensor) -> float:
-    """Return the seconds of one run."""
-    start = time.perf_counter()
-    run(x)
-    if x.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def rounds(runs: dict[str, Callable[[Tensor], object]], x: Tensor, count: int) -> dict[str, list[float]]:
-    """Return the seconds of each in every round, after two rounds to warm up."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
+def peak(device: torch.device) -> float:
+    """Return the machine's GFLOP/s in fp32: the best of a product of matrices and a convolution, several times."""
+    a = torch.rand(2048, 2048, device=device)
+    x = torch.rand(1, 128, 160, 160, device=device).to(memory_format=torch.channels_last)
+    w = torch.rand(128, 128, 3, 3, device=device).to(memory_format=torch.channels_last)
+    work = [(lambda: a @ a, 2 * 2048**3), (lambda: F.conv2d(x, w, padding=1), 2 * 9 * 128**2 * 160**2)]
+    best = 0.0
     with torch.inference_mode():
-        for number in range(count + 2):
-            for name, run in runs.items():
-                spent = seconds(run, x)
-                if number > 1:
-                    times[name].append(spent)
-    return times
+        for run, flops in work:
+            for _ in range(8):
+                start = time.perf_counter()
+                run()
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                best = max(best, flops / (time.perf_counter() - start) / 1e9)
+    return best
 
 
-def compare(options: argparse.Namespace, device: torch.device) -> None:
-    """Print the ratios of the four networks."""
-    dtype = torch.float16 if options.half else torch.float32
-    models = networks(options.scale, device, dtype)
-    x = torch.rand(1, 3, options.imgsz, options.imgsz, device=device, dtype=dtype)
+def differences(built: dict[str, nn.Module], imgsz: int) -> dict[str, float]:
+    """Return how many pixels the boxes of each yolov5-spd are from those of four slices and a concat."""
+    x = torch.rand(1, 3, imgsz, imgsz, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        outputs = {name: model(x)[0] for name, model in models.items() if name != "stock"}
-    worst = max(float((output - outputs["slices"]).abs().max()) for output in outputs.values())
-    print(f"largest difference of any output to the slices: {worst:.1e}")
+        boxes = {name: net(x)[0][:, :4] for name, net in built.items() if ", " in name}
+    found = {}
+    for name, output in boxes.items():
+        straight = boxes[f"{name.split(', ')[0]}, slices"]
+        found[name] = float((output - straight).abs().max())
+    return found
+
+
+def measure(runs: dict[str, Run], x: Tensor, options: argparse.Namespace) -> tuple[list[str], object]:
+    """Return the names, and (rounds, names) seconds."""
+
+    def step(run: Run) -> Callable[[], None]:
+        def call() -> None:
+            with torch.inference_mode():
+                run(x)
+            if x.is_cuda:
+                torch.cuda.synchronize(x.device)
+
+        return call
+
+    steps = {name: step(run) for name, run in runs.items()}
+    if options.rounds:
+        take_turns(steps, 2)
+        return list(steps), take_turns(steps, options.rounds)
+    return list(steps), rounds_within(steps, options.seconds, 60)
+
+
+def table(names: list[str], times: object, batch: int, gflops: dict[str, float], top: float) -> list[dict]:
+    """Print what was measured for one batch size, and return it."""
+    baseline = names[0]
+    rows = []
+    print(f"\nbatch {batch}, {len(times)} rounds, ratios to {baseline}\n")
+    print("| network, runtime | ms an image | times as fast (middle half) | GFLOP/s | of the peak |")
+    print("|---|--:|--:|--:|--:|")
+    for name, found in summarise(names, times, baseline).items():
+        ms = found.ms / batch
+        rate = gflops[name.rsplit(", ", 1)[0]] / ms * 1e3
+        middle = f"{1 / found.ratio:.2f} ({1 / found.ratio_high:.2f}-{1 / found.ratio_low:.2f})"
+        print(f"| {name} | {ms:.1f} | {middle} | {rate:.0f} | {rate / top:.0%} |", flush=True)
+        row = {"name": name, "batch": batch, "ms": ms, "times": 1 / found.ratio, "gflops_s": rate, "peak": rate / top}
+        rows.append(row)
+    return rows
+
+
+def ratio(names: list[str], times: object, first: str, second: str) -> float | None:
+    """Return how many times as fast the first is as the second: the median of the rounds' ratios."""
+    if first not in names or second not in names:
+        return None
+    return float(statistics.median(times[:, names.index(second)] / times[:, names.index(first)]))
+
+
+def aims(names: list[str], times: object, scales: str, batch: int) -> list[dict]:
+    """Print the ratios that are promised or asked for, runtime by runtime, and return them."""
+    found = []
+    runtimes = sorted({name.rsplit(", ", 1)[1] for name in names})
+    for scale in scales:
+        pairs = [(a.format(scale, r), b.format(scale, r), least) for a, b, least in AIMS for r in runtimes]
+        pairs += [
+            (f"yolov5-spd-{scale}, folded, {r}", f"yolov5-spd-{scale}, slices, {r}", least)
+            for r, least in MORE.items()
+            if batch == 1 or r != "eager fp32"
+        ]
+        exported = [r for r in runtimes if r in ("onnx fp32", "openvino fp32")]
+        pairs += [(f"yolov5-spd-{scale}, folded, {r}", f"yolov5{scale}, pytorch fp32", EXPORTED) for r in exported]
+        for first, second, least in pairs:
+            if (value := ratio(names, times, first, second)) is not None:
+                told = "" if least is None else f"  (at least {least}: {'yes' if value >= least else 'NO'})"
+                print(f"{first} is {value:.2f} times as fast as {second}{told}", flush=True)
+                found.append({"batch": batch, "first": first, "second": second, "times": value, "least": least})
+    return found
+
+
+def best_batches(rows: list[dict]) -> dict[str, dict]:
+    """Print each one's best batch, and return it by name."""
+    best: dict[str, dict] = {}
+    for row in rows:
+        if row["name"] not in best or row["ms"] < best[row["name"]]["ms"]:
+            best[row["name"]] = row
+    print("\nbest batch of each\n\n| network, runtime | batch | ms an image | of the peak |\n|---|--:|--:|--:|")
+    for name, row in best.items():
+        print(f"| {name} | {row['batch']} | {row['ms']:.1f} | {row['peak']:.0%} |")
+    return best
+
+
+def compare(options: argparse.Namespace, device: torch.device) -> dict:
+    """Measure everything, print it and return it."""
+    built = networks(options.scales, not options.quick)
+    apart = differences(built, options.imgsz)
+    print(f"boxes differ from those of four slices by at most {max(apart.values()):.1e} pixels")
+    if max(apart.values()) > SAME:
+        raise SystemExit("these are not the same networks")
+    gflops = {name: count_gflops(net, options.imgsz, 3) for name, net in built.items()}
+    document = {"machine": name_of(device), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    rows, ratios, before = [], [], peak(device)
     for batch in options.batch:
-        x = torch.rand(batch, 3, options.imgsz, options.imgsz, device=device, dtype=dtype)
-        times = rounds(models, x, options.rounds)
-        shown = ", ".join(f"{name} {1000 * statistics.median(spent):.1f}" for name, spent in times.items())
-        print(f"yolov5-spd-{options.scale} at {options.imgsz}, batch {batch}: ms {shown}")
-        for first, second in PAIRS:
-            ratio = statistics.median(b / a for a, b in zip(times[first], times[second], strict=True))
-            print(f"  {first:9} is {ratio:.2f} times as fast as {second}", flush=True)
+        x = torch.rand(batch, 3, options.imgsz, options.imgsz, device=device)
+        runs = on_cuda(built, x) if x.is_cuda else on_cpu(built, options.imgsz, batch, options.exports)
+        names, times = measure(runs, x, options)
+        top = max(before, peak(device))
+        rows += table(names, times, batch, gflops, top)
+        print()
+        ratios += aims(names, times, options.scales, batch)
+    print(f"\npeak: {top:.0f} GFLOP/s in fp32")
+    return document | {"peak_gflops_s": top, "rows": rows, "ratios": ratios, "best": best_batches(rows)}
 
 
-def slicesamp(options: argparse.Namespace, device: torch.device) -> None:
+def slicesamp(options: argparse.Namespace, device: torch.device) -> dict:
     """Print what a strided depthwise convolution in place of SliceSamp's first two steps would bring."""
+    found = {}
     for channels, side in ((3, 640), (16, 320), (32, 160), (64, 80), (128, 40)):
         x = torch.rand(1, channels, side, side, device=device)
         cells = torch.rand(4 * channels, 1, 3, 3, device=device)
@@ -121,26 +189,38 @@ def slicesamp(options: argparse.Namespace, device: torch.device) -> None:
             "as it is": lambda x, w=cells, c=channels: F.conv2d(space_to_depth(x), w, padding=1, groups=4 * c),
             "strided": lambda x, w=pixels, c=channels: F.conv2d(x, w, stride=2, padding=2, groups=c),
         }
-        times = rounds(runs, x, options.rounds)
-        ratio = statistics.median(a / b for a, b in zip(times["as it is"], times["strided"], strict=True))
-        print(f"{channels} channels, {side} x {side}: strided is {ratio:.2f} times as fast", flush=True)
+        value = ratio(*measure(runs, x, options), "strided", "as it is")
+        print(f"{channels} channels, {side} x {side}: strided is {value:.2f} times as fast", flush=True)
+        found[f"{channels}x{side}"] = value
+    return found
 
 
 def main() -> None:
+    prepare()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--scale", default="n", choices=list("nsmlx"))
+    parser.add_argument("--scales", default="ns", help="letters of n s m l x")
     parser.add_argument("--imgsz", type=int, default=640)
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--rounds", type=int, help="rounds of each batch size; by default what --seconds allow")
+    parser.add_argument("--seconds", type=float, default=90, help="of each batch size")
+    parser.add_argument("--threads", type=int, default=threads())
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--half", action="store_true", help="fp16, on a GPU")
+    parser.add_argument("--no-exports", dest="exports", action="store_false", help="PyTorch alone")
+    parser.add_argument("--quick", action="store_true", help="scale n of yolov5 alone, batches 1 and 4")
+    parser.add_argument("--json", metavar="FILE", help="write what was measured")
     parser.add_argument("--slicesamp", action="store_true", help="measure whether folding SliceSamp would pay")
     options = parser.parse_args()
+    if options.quick:
+        options.scales, options.batch, options.seconds = "n", [1, 4], min(options.seconds, 60)
     torch.set_num_threads(options.threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
+    torch.backends.cudnn.benchmark = True
     device = torch.device(options.device)
-    print(f"PyTorch {torch.__version__}, {device}, {options.threads} threads, {options.rounds} rounds")
-    (slicesamp if options.slicesamp else compare)(options, device)
+    kept = "kept by the allocator" if keep_large_buffers() else "as the allocator has them"
+    print(f"PyTorch {torch.__version__}, {name_of(device)}, {options.threads} threads, large buffers {kept}")
+    document = (slicesamp if options.slicesamp else compare)(options, device)
+    if options.json:
+        Path(options.json).write_text(json.dumps(document, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

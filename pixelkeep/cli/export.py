@@ -9,24 +9,38 @@ import typer
 from pixelkeep.cli import options as o
 from pixelkeep.cli.session import session, show, show_json
 
+FORMATS = "onnx, openvino, torchscript, engine, ncnn; or of checkpoints safetensors, pt."
 EPILOG = "Example: pixelkeep export --weights runs/train/exp/weights/best.pt --format onnx --data my.yaml"
 
 
 def export(
     weights: o.Weights = None,
-    format: Annotated[
-        str, o.option("--format", metavar="NAME", help="onnx, openvino, torchscript, engine or ncnn.", default="onnx")
-    ] = "onnx",
+    format: Annotated[str, o.option("--format", metavar="NAME", help=FORMATS, default="onnx")] = "onnx",
     imgsz: o.ImgSz = None,
     batch: Annotated[int, o.option("--batch", metavar="N", help="Images at once.", min=1, default="1")] = 1,
+    dynamic: Annotated[bool, o.option("--dynamic", help="Take any image size, and any number of images.")] = False,
     precision: Annotated[
-        str, o.option("--precision", metavar="NAME", help="fp32, fp16, or bf16 in openvino.", default="fp32")
-    ] = "fp32",
+        str | None,
+        o.option(
+            "--precision",
+            metavar="NAME",
+            help="fp32, fp16; bf16 in openvino; int8 in onnx, openvino.",
+            default="fp32, and in checkpoints kept",
+        ),
+    ] = None,
     data: Annotated[
         str | None,
         o.option(
-            "--data", metavar="FILE|NAME", help="Compare on its val images, and AP too.", default="generated images"
+            "--data",
+            metavar="FILE|NAME",
+            help="Compare on its val images, and AP too; calibrate int8 on its train images.",
+            default="generated images",
         ),
+    ] = None,
+    fold: o.Fold = "static",
+    bound: Annotated[
+        list[str] | None,
+        o.option("--bound", metavar="NAME=VALUE", help="Another bound of parity, e.g. matched=0.95; repeat it."),
     ] = None,
     device: o.Device = None,
     output: Annotated[
@@ -35,26 +49,32 @@ def export(
     json: o.Json = False,
     verbose: o.Verbose = False,
 ) -> None:
-    """Write a detector for another runtime, folded; run it there, and keep it if it computes the same."""
+    """Write a network for another runtime, folded; run it there, and keep it if it computes the same."""
     with session(verbose):
+        from pixelkeep.report.checkpoint import checkpoint_table
         from pixelkeep.report.export import export_table
-        from pixelkeep.ultra.export import exporting
+        from pixelkeep.ultra.export import exporting, rewriting
 
+        rewritten = rewriting.serves(format)
         request = exporting.Request(
             weights=weights,
             format=format,
-            precision=precision,
+            precision=precision or (rewriting.KEPT if rewritten else "fp32"),
             imgsz=imgsz,
             batch=batch,
+            dynamic=dynamic,
             data=data,
             device=device,
             output=output,
+            fold=fold,
+            bounds=tuple(bound or ()),
         )
-        report = exporting.export(request)
+        report = rewriting.rewrite(request) if rewritten else exporting.export(request)
     if json:
         show_json(report.to_dict())
     else:
-        show(f"{export_table(report)}\n\nweights   {report.output}")
+        table = checkpoint_table(report) if rewritten else export_table(report)
+        show(f"{table}\n\nweights   {report.output}")
 
 
 def add_to(app: typer.Typer) -> None:

@@ -6,7 +6,7 @@ may change is bounded by precision: in fp32 every place is bound, elsewhere only
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
@@ -17,6 +17,7 @@ SLACK = 0.05  # ... by one of this much less at least: a score on the border fal
 IOU = 0.9  # least overlap of a match
 SHARE = 0.999  # of all places: what the bounds hold for ...
 EXTREME = 10  # ... and by how many times more the others may differ
+NOTHING: Mapping[str, float | None] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,22 +29,24 @@ class Bounds:
             largest may be `EXTREME` times as large.
         scores: The same of scores.
         matched: Least share of detections matched.
-        ap: Largest loss of AP.
+        ap: Largest loss of AP; ap_s: of AP_S.
     """
 
     boxes: float | None = None
     scores: float | None = None
     matched: float
     ap: float
+    ap_s: float
     extreme: ClassVar[int] = EXTREME
 
 
 # fp32: rounding alone, sums taken in another order. Fusing BatchNorms, with nothing exported, moves boxes by up to
 # 1.6e-3 pixels (docs/conversion.md); a runtime that silently computes in bf16 moves them by pixels.
 BOUNDS = {
-    "fp32": Bounds(boxes=1e-3, scores=1e-5, matched=0.995, ap=0.002),
-    "fp16": Bounds(matched=0.98, ap=0.005),
-    "bf16": Bounds(matched=0.9, ap=0.01),
+    "fp32": Bounds(boxes=1e-3, scores=1e-5, matched=0.995, ap=0.002, ap_s=0.002),
+    "fp16": Bounds(matched=0.98, ap=0.005, ap_s=0.005),
+    "bf16": Bounds(matched=0.95, ap=0.01, ap_s=0.01),
+    "int8": Bounds(matched=0.9, ap=0.02, ap_s=0.02),
 }
 
 
@@ -73,12 +76,12 @@ class Parity:
     def to_dict(self) -> dict:
         return asdict(self)
 
-    def failures(self, bounds: Bounds, ap_loss: float | None = None) -> list[str]:
+    def failures(self, bounds: Bounds, losses: Mapping[str, float | None] = NOTHING) -> list[str]:
         """Return what exceeds the bounds, in words; nothing where the two agree.
 
         Args:
             bounds: How far apart they may be.
-            ap_loss: AP of the reference less that of the other; None where it was not measured.
+            losses: ``AP`` and ``AP_S`` of the reference less those of the other; None where they are undefined.
         """
         found = []
         # Written so that a difference that is no number fails.
@@ -93,9 +96,35 @@ class Parity:
             found.append(f"nothing is detected above {CONFIDENCE}, so nothing can be matched; give --data with objects")
         if self.matched is not None and self.matched < bounds.matched:
             found.append(f"{self.matched:.1%} of the detections match (bound {bounds.matched:.1%})")
-        if ap_loss is not None and ap_loss > bounds.ap:
-            found.append(f"AP falls by {ap_loss:.3f} (bound {bounds.ap:g})")
-        return found
+        return found + lost(losses, {"AP": bounds.ap, "AP_S": bounds.ap_s})
+
+    def rows(self, bounds: Bounds) -> list[list[str]]:
+        """Return a table of what was measured: what, how much, and how much is allowed."""
+        return [
+            ["boxes, largest", f"{self.boxes_max:.1e} px", allowed(bounds.boxes, EXTREME)],
+            ["boxes, 99.9 % below", f"{self.boxes_most:.1e} px", allowed(bounds.boxes)],
+            ["scores, largest", f"{self.scores_max:.1e}", allowed(bounds.scores, EXTREME)],
+            ["scores, 99.9 % below", f"{self.scores_most:.1e}", allowed(bounds.scores)],
+            [
+                f"of {self.detections} detections above {CONFIDENCE} matched",
+                "n/a" if self.matched is None else f"{self.matched:.1%}",
+                f"{bounds.matched:.1%}",
+            ],
+        ]
+
+
+def lost(losses: Mapping[str, float | None], bounds: Mapping[str, float]) -> list[str]:
+    """Return in words which figures fall by more than is allowed."""
+    return [
+        f"{key} falls by {losses[key]:.3f} (bound {bound:g})"
+        for key, bound in bounds.items()
+        if losses.get(key) is not None and not losses[key] <= bound
+    ]
+
+
+def allowed(bound: float | None, times: int = 1) -> str:
+    """Return a bound as the table shows it."""
+    return "" if bound is None else f"{bound * times:g}"
 
 
 def compare(

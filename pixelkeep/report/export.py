@@ -13,41 +13,54 @@ class Export:
     """The report of an export.
 
     Attributes:
-        model, weights, output: What was exported, from which file, to which.
+        model, task, weights, output: What was exported, for what, from which file, to which.
         format, precision: What it runs in.
-        imgsz: Height and width in pixels of the images that it takes; ``batch``: how many at once.
-        folded: Whether SpaceToDepth and the convolution after it are one.
+        imgsz: Height and width in pixels of the images that it takes; ``batch``: how many at once; ``dynamic``: whether
+            it takes any size and number.
+        folded: Whether SpaceToDepth and the convolution after it are one; ``folding``: how that was chosen, and what
+            chooses the same again.
+        quantized: Of int8, on how many images it was calibrated, and what stayed in float; else None.
         megabytes: The size of the file.
-        bounds: How far it may be from its network, a :class:`pixelkeep.deploy.parity.Bounds`.
-        parity: How far it is, a :class:`pixelkeep.deploy.parity.Parity`.
-        accuracy: AP and AP_S by what ran, the network first; empty without a dataset.
+        bounds: How far it may be from its network: Bounds, or LabelBounds of :mod:`pixelkeep.deploy`.
+        parity: How far it is: a Parity, or LabelParity; ``elsewhere``: the same at another size, of a dynamic file.
+        accuracy: The task's figures by what ran, the network first; empty without a dataset.
         speed: By what ran, its times; ratios are to PyTorch, unfolded.
         machine: What the times were measured on.
     """
 
     model: str
+    task: str
     weights: str
     output: str
     format: str
     precision: str
     imgsz: list[int]
     batch: int
+    dynamic: bool = False
     folded: bool
-    megabytes: float
+    folding: dict[str, Any] = field(default_factory=dict)
+    quantized: dict[str, Any] | None = None
+    megabytes: float = 0.0
     bounds: Any
     parity: Any = None
+    elsewhere: Any = None
     accuracy: dict[str, dict[str, float | None]] = field(default_factory=dict)
     speed: dict[str, Any] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
 
-    def loss(self, key: str) -> float | None:
-        """Return by how much AP, or AP_S, is lower than the network's; None where it was not measured."""
-        values = [row[key] for row in self.accuracy.values()]
-        return None if not values or None in values else values[0] - values[1]
+    def losses(self) -> dict[str, float | None]:
+        """Return by how much each figure is lower than the network's; None where it is undefined."""
+        if not self.accuracy:
+            return {}
+        before, after = self.accuracy.values()
+        return {key: None if None in (before[key], after[key]) else before[key] - after[key] for key in before}
 
     def failures(self) -> list[str]:
         """Return what exceeds the bounds; nothing where the export computes the same."""
-        return self.parity.failures(self.bounds, self.loss("AP"))
+        found = self.parity.failures(self.bounds, self.losses())
+        if self.elsewhere is not None:
+            found += [f"at another size {line}" for line in self.elsewhere.failures(self.bounds)]
+        return found
 
     def to_dict(self) -> dict:
         """Return the document that ``--json`` prints."""
@@ -57,41 +70,27 @@ class Export:
 def export_table(report: Export) -> str:
     """Return the report at most 80 columns wide."""
     height, width = report.imgsz
-    head = [
-        f"{report.model} to {report.format}, {report.precision}, {height}x{width} pixels, batch {report.batch}"
-        + (", folded" if report.folded else ""),
-        "",
-    ]
-    return "\n".join([*head, _parity(report), "", _speed(report), "", wrap(_verdict(report))])
+    size = "any size" if report.dynamic else f"{height}x{width} pixels, batch {report.batch}"
+    head = f"{report.model} to {report.format}, {report.precision}, {size}" + (", folded" if report.folded else "")
+    return "\n".join([wrap(head), "", _parity(report), "", _speed(report), "", *_notes(report)])
 
 
 def _parity(report: Export) -> str:
-    found, bounds = report.parity, report.bounds
-
-    def bound(value: float | None, times: int = 1) -> str:
-        return "" if value is None else f"{value * times:g}"
-
-    rows = [
-        ["boxes, largest", f"{found.boxes_max:.1e} px", bound(bounds.boxes, bounds.extreme)],
-        ["boxes, 99.9 % below", f"{found.boxes_most:.1e} px", bound(bounds.boxes)],
-        ["scores, largest", f"{found.scores_max:.1e}", bound(bounds.scores, bounds.extreme)],
-        ["scores, 99.9 % below", f"{found.scores_most:.1e}", bound(bounds.scores)],
-        [
-            f"of {found.detections} detections above {found.confidence} matched",
-            _share(found.matched),
-            f"{bounds.matched:.1%}",
-        ],
-    ]
-    for key, least in (("AP", f"{bounds.ap:g}"), ("AP_S", "")):
-        if report.accuracy:
-            before, after = (figure(row[key]) for row in report.accuracy.values())
-            lost = report.loss(key)
-            rows.append([f"{key} {before} -> {after}, lost", "n/a" if lost is None else f"{lost:+.4f}", least])
+    rows = report.parity.rows(report.bounds)
+    if report.elsewhere is not None:
+        rows += [[f"{what}, at another size", *more] for what, *more in report.elsewhere.rows(report.bounds)[-1:]]
+    bounds = _loss_bounds(report)
+    for key, lost in report.losses().items():
+        before, after = (figure(row[key]) for row in report.accuracy.values())
+        bound = "" if key not in bounds else f"{bounds[key]:g}"
+        rows.append([f"{key} {before} -> {after}, lost", "n/a" if lost is None else f"{lost:+.4f}", bound])
     return text_table(["to PyTorch, folded, fp32", "difference", "bound"], rows)
 
 
-def _share(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.1%}"
+def _loss_bounds(report: Export) -> dict[str, float]:
+    if report.task == "detect":
+        return {"AP": report.bounds.ap, "AP_S": report.bounds.ap_s}
+    return {"top1" if report.task == "classify" else "mIoU": report.bounds.loss}
 
 
 def _speed(report: Export) -> str:
@@ -107,9 +106,19 @@ def _speed(report: Export) -> str:
     return text_table(["speed", "ms an image", "times PyTorch", "middle half"], rows)
 
 
-def _verdict(report: Export) -> str:
-    machine = report.machine
-    return (
-        f"PASS: {report.parity.images} images, matches at IoU {report.parity.iou}; {machine['rounds']} rounds on "
+def _notes(report: Export) -> list[str]:
+    """Return what was chosen, and the verdict."""
+    machine, notes = report.machine, []
+    if report.folding.get("choose") == "measured":
+        kept = "folded" if report.folded else "unfolded"
+        notes.append(wrap(f"folding: measured, kept {kept}; --fold {report.folding['choice']} repeats it"))
+    if report.quantized:
+        words = {"decode": "what is no convolution", "last": "the head's last layers too", "head": "the whole head"}
+        stays = words[report.quantized["float"]]
+        notes.append(wrap(f"int8: calibrated on {report.quantized['images']} training images; in float: {stays}"))
+    what = "matches at IoU 0.9; " if report.task == "detect" else ""
+    verdict = (
+        f"PASS: {report.parity.images} images, {what}{machine['rounds']} rounds on "
         f"{machine['threads']} threads of {machine['device']}"
     )
+    return [*notes, wrap(verdict)]

@@ -91,10 +91,13 @@ def test_failures__fp32(change, told):
 
 
 def test_failures__ap():
-    """A loss of AP fails, a gain does not."""
-    bounds = Bounds(matched=0.9, ap=0.01)
-    assert Parity(**AGREES).failures(bounds, ap_loss=0.02) == ["AP falls by 0.020 (bound 0.01)"]
-    assert Parity(**AGREES).failures(bounds, ap_loss=0.01) == Parity(**AGREES).failures(bounds, ap_loss=-0.5) == []
+    """A loss of AP or AP_S fails by its own bound; a gain does not, and what is undefined cannot."""
+    bounds = Bounds(matched=0.9, ap=0.01, ap_s=0.02)
+    failed = Parity(**AGREES).failures(bounds, {"AP": 0.021, "AP_S": 0.021})
+    assert failed == ["AP falls by 0.021 (bound 0.01)", "AP_S falls by 0.021 (bound 0.02)"]
+    assert not Parity(**AGREES).failures(bounds, {"AP": 0.01, "AP_S": 0.02})
+    assert not Parity(**AGREES).failures(bounds, {"AP": -0.5, "AP_S": None})
+    assert len(Parity(**AGREES).failures(bounds, {"AP": float("nan"), "AP_S": 0.0})) == 1
 
 
 def test_failures__nothing_to_match():

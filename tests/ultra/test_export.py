@@ -15,9 +15,11 @@ from pixelkeep.datasets.demo import write_demo
 from pixelkeep.errors import ExportError, OptionError, WeightsError
 from pixelkeep.ultra.commands.detection import detect
 from pixelkeep.ultra.commands.validation import validate
-from pixelkeep.ultra.export import exporting
+from pixelkeep.ultra.export import exporting, files
+from pixelkeep.ultra.export import images as export_images
 from pixelkeep.ultra.export import parity as export_parity
 from pixelkeep.ultra.export.exporting import Request, export
+from pixelkeep.ultra.network import folding
 from pixelkeep.ultra.weights import formats as export_formats
 from pixelkeep.ultra.weights.checkpoints import check_weights, load, model_of
 
@@ -38,9 +40,9 @@ def data(tmp_path_factory) -> str:
 def brief(monkeypatch, data):
     """Measure the speed briefly, and compare on the tiny set where none is named."""
     monkeypatch.setattr(export_parity, "SECONDS", 0.0)
-    resolve = export_parity.resolve_data
+    resolve = export_images.resolve_data
     monkeypatch.setattr(
-        export_parity, "resolve_data", lambda name, **more: resolve(data if name == "demo" else name, **more)
+        export_images, "resolve_data", lambda name, **more: resolve(data if name == "demo" else name, **more)
     )
 
 
@@ -62,7 +64,7 @@ def exports(spd, data) -> dict[str, Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export_parity, "SECONDS", 0.0)
         made = {name: export(Request(weights=str(spd), format=name, data=data)) for name in ("onnx", "torchscript")}
-    assert all(not report.failures() and report.loss("AP") < 0.002 for report in made.values())
+    assert all(not report.failures() and report.losses()["AP"] < 0.002 for report in made.values())
     return {name: Path(report.output) for name, report in made.items()}
 
 
@@ -79,8 +81,8 @@ def bare(tmp_path_factory):
         file = tmp_path_factory.mktemp("bare") / "network.onnx"
         path = weights(file.parent, name)
         model = model_of(load(path)).float()
-        facts = {"precision": "fp32"}
-        exporting._write(model, file, Request(), [64, 64], torch.device("cpu"), facts)
+        settings = dict(format="onnx", imgsz=[64, 64], batch=1, device="cpu", quantize=32)
+        files.write(folding.fold(model, join=False), file, settings, {"precision": "fp32"})
         return cuts(file)
 
     return counted
@@ -128,7 +130,7 @@ def test_export__another_function_is_refused(spd, tmp_path, monkeypatch):
 def test_export__what_was_there_stays(spd, tmp_path, monkeypatch):
     """A failed export leaves the file of its name as it was."""
     (tmp_path / "best.onnx").write_text("older")
-    monkeypatch.setattr(exporting, "_write", lambda *_: (_ for _ in ()).throw(ExportError("no")))
+    monkeypatch.setattr(exporting, "write", lambda *_: (_ for _ in ()).throw(ExportError("no")))
     with pytest.raises(ExportError):
         export(Request(weights=str(spd), output=str(tmp_path)))
     assert (tmp_path / "best.onnx").read_text() == "older" and len(list(tmp_path.iterdir())) == 1
@@ -137,9 +139,16 @@ def test_export__what_was_there_stays(spd, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("request_", "told"),
     [
-        (dict(format="onx"), "onnx, openvino, torchscript, engine, ncnn; did you mean 'onnx'?"),
+        (dict(format="onx"), "onnx, openvino, torchscript, engine, ncnn, safetensors, pt; did you mean 'onnx'?"),
         (dict(format="coreml"), "not one of onnx, openvino"),
-        (dict(precision="int8"), "onnx is exported in fp32, fp16"),
+        (dict(precision="bf16"), "onnx is exported in fp32, fp16, int8"),
+        (dict(format="ncnn", precision="int8"), "ncnn is exported in fp32, fp16"),
+        (dict(precision="int8"), "--precision int8 needs --data"),
+        (dict(format="engine", device="cpu"), "engine needs an NVIDIA GPU"),
+        (dict(format="ncnn", dynamic=True), "a file in ncnn takes images of one size"),
+        (dict(format="ncnn", batch=2), "ncnn takes one image at once"),
+        (dict(fold="fastest"), "'fastest' is unknown; one of static, none, measured"),
+        (dict(bounds=["matched=lots"]), "a number of at least 0"),
         (dict(format="torchscript", precision="fp16", device="cpu"), "on a GPU alone"),
         (dict(output="nowhere/there.txt"), "a name that ends in .onnx"),
     ],
@@ -155,8 +164,15 @@ def test_export__missing_package(spd, monkeypatch):
     monkeypatch.setattr(export_formats, "find_spec", lambda name: None)
     with pytest.raises(OptionError, match=r"onnx needs onnx, onnxruntime, onnxslim: pip install 'pixelkeep\[onnx\]'"):
         export(Request(weights=str(spd)))
-    with pytest.raises(OptionError, match="pip install 'ncnn pnnx'"):
+    with pytest.raises(OptionError, match=r"ncnn needs ncnn, pnnx: pip install 'pixelkeep\[ncnn\]'"):
         export(Request(weights=str(spd), format="ncnn"))
+    monkeypatch.setattr(export_formats, "find_spec", lambda name: name != "nncf" or None)
+    with pytest.raises(OptionError, match=r"int8 needs nncf: pip install 'pixelkeep\[int8\]'"):
+        export(Request(weights=str(spd), format="openvino", precision="int8"))
+    monkeypatch.setattr(export_formats, "find_spec", lambda name: name != "tensorrt" or None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(OptionError, match=r"engine needs tensorrt: pip install tensorrt 'pixelkeep\[onnx\]'"):
+        export(Request(weights=str(spd), format="engine"))
 
 
 @pytest.mark.parametrize("name", ["onnx", "torchscript"])

@@ -6,33 +6,36 @@ after it the file is run on images beside the network in PyTorch, and moved to i
 
 from __future__ import annotations
 
-import json
-import logging
-import warnings
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial as bound_to
 from pathlib import Path
 from typing import Any
 
 import torch
-from ultralytics.engine.exporter import Exporter
-from ultralytics.utils import LOGGER
+from torch import Tensor, nn
 
-from pixelkeep.deploy.parity import BOUNDS
-from pixelkeep.errors import ExportError, OptionError, PixelkeepError, storage_error
+from pixelkeep.deploy.bounds import bounds_for
+from pixelkeep.errors import ExportError, OptionError
 from pixelkeep.report.export import Export
+from pixelkeep.ultra.commands import tasks
 from pixelkeep.ultra.costs.latency import device_of
 from pixelkeep.ultra.costs.measure import count_gflops, count_parameters
-from pixelkeep.ultra.export.parity import accuracy, agreement, images_of
-from pixelkeep.ultra.network.folding import fold, is_folded
+from pixelkeep.ultra.data.resolving import resolve_data, write_resolved
+from pixelkeep.ultra.export import parity
+from pixelkeep.ultra.export.files import PRECISION, annotate, size_of, write
+from pixelkeep.ultra.export.images import CALIBRATED, images_of
+from pixelkeep.ultra.export.quantizing import quantize
+from pixelkeep.ultra.network.choosing import check_choice
+from pixelkeep.ultra.network.folding import fold, folds, was_folded
 from pixelkeep.ultra.running.runs import newest_weights
 from pixelkeep.ultra.running.settings import check
 from pixelkeep.ultra.weights.checkpoints import check_weights, load, model_of, trained_size
-from pixelkeep.ultra.weights.exported import KEY
-from pixelkeep.ultra.weights.formats import check_format
+from pixelkeep.ultra.weights.formats import FORMATS, check_format
 from pixelkeep.writing import staged_tree
 
-PRECISION = {"fp32": 32, "fp16": 16, "bf16": 32}  # in Ultralytics' numbers; bf16 is a matter of how OpenVINO runs it
+UNFOLDED = f"{parity.EXPORTED}, unfolded"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +43,19 @@ class Request:
     """What is to be exported, and how.
 
     Attributes:
-        weights: A checkpoint of a detection model; None for that trained last.
+        weights: A checkpoint; None for that trained last.
         format: One of :data:`pixelkeep.ultra.weights.formats.FORMATS`.
-        precision: fp32, fp16 or bf16.
+        precision: fp32, fp16, bf16 or int8, as far as the format has it.
         imgsz: Image size in pixels, a side or height and width; None for as trained.
         batch: Images at once.
-        data: A dataset whose val images, and AP on them, are compared; None for generated images.
+        dynamic: Whether the file is to take images of every size, and any number of them.
+        data: A dataset whose val images, and figures on them, are compared, and on whose train images int8 is
+            calibrated; None for generated images.
         device: As for training.
         output: The file to write, or a folder that is there; None for beside the weights.
+        fold: What is folded, see :mod:`pixelkeep.ultra.network.choosing`; by ``measured`` the network is written both
+            ways, and the file that is faster in its own runtime is kept.
+        bounds: ``NAME=VALUE``, other bounds of parity; see :mod:`pixelkeep.deploy.bounds`.
     """
 
     weights: str | None = None
@@ -55,9 +63,24 @@ class Request:
     precision: str = "fp32"
     imgsz: int | list[int] | None = None
     batch: int = 1
+    dynamic: bool = False
     data: str | None = None
     device: str | None = None
     output: str | None = None
+    fold: str = "static"
+    bounds: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What is exported: the network as it was loaded, in fp32, and what belongs to it."""
+
+    request: Request
+    weights: Path
+    checkpoint: dict[str, Any]
+    network: nn.Module
+    sides: list[int]
+    device: torch.device
 
 
 def export(request: Request) -> Export:
@@ -69,105 +92,141 @@ def export(request: Request) -> Export:
             under the file's name then that was not there before.
         PixelkeepError: Weights, data or folder cannot be used.
     """
-    form = check_format(request.format, request.precision, request.device)
-    check({"imgsz": request.imgsz, "device": request.device} if request.imgsz else {"device": request.device})
-    weights = check_weights(request.weights or newest_weights())
-    checkpoint = load(weights)
-    network = deepcopy(model_of(checkpoint)).float().eval()
-    if network.task != "detect":
-        raise OptionError(f"weights '{weights}' are for task '{network.task}'; export serves detection models")
-    stride, asked = int(max(network.stride)), request.imgsz or trained_size(checkpoint)
-    height, width = [asked] * 2 if isinstance(asked, int) else asked
-    sides = [max(stride, -(-side // stride) * stride) for side in (height, width)]
-    target = _target(request.output, weights, form.suffix)
-    device = device_of(request.device)
+    more = dict(batch=request.batch, dynamic=request.dynamic, data=request.data)
+    check_format(request.format, request.precision, request.device, **more)
+    source = _source(request)
+    network, sides, device = source.network, source.sides, source.device
+    bounds = bounds_for(network.task, request.precision, request.bounds)
+    target = _target(request, source.weights)
     images = images_of(request.data, sides, network)
-    facts = _facts(checkpoint, request.precision, sides)
     with staged_tree(target) as partial:
-        _write(network, partial, request, sides, device, facts)
-        done = Export(
-            model=Path(str(checkpoint.get("train_args", {}).get("model") or weights)).stem,
-            weights=str(weights),
-            output=str(target),
-            format=request.format,
-            precision=request.precision,
-            imgsz=sides,
-            batch=request.batch,
-            folded=facts["folded"],
-            megabytes=round(_size(partial) / 1e6, 2),
-            bounds=BOUNDS[request.precision],
-        )
-        done.parity, done.speed, done.machine = agreement(network, partial, images, request.batch, device)
+        reference = parity.folded_of(network, device, dense=True)
+        made = _write(source, partial, reference)
+        runs = {name: parity.opened(path, device) for name, (path, _) in made.items()}
+        speed, machine = parity.speeds(network, runs, images[: request.batch], device)
+        chosen = min(made, key=lambda name: speed[name].ratio)
+        path, facts = made[chosen]
+        done = _report(source, target, bounds, facts, speed, machine)
+        done.megabytes = round(size_of(path) / 1e6, 2)
+        done.parity = parity.agreement(reference, runs[chosen], images, request.batch, device)
+        if request.dynamic:
+            smaller = _smaller(sides, int(max(network.stride)))
+            shown = images_of(request.data, smaller, network, most=4)
+            done.elsewhere = parity.agreement(reference, runs[chosen], shown, 2, device)
+        path.rename(partial)
         if request.data and not done.failures():
-            done.accuracy = accuracy(weights, partial, request.data, sides, request.device)
+            done.accuracy = parity.accuracy(source.weights, partial, request.data, network.task, sides, request.device)
         if failures := done.failures():
             raise ExportError(f"{request.format}: the export does not compute the same: {'; '.join(failures)}")
     return done
 
 
-def _target(output: str | None, weights: Path, suffix: str) -> Path:
-    """Return what is to be written."""
+def _source(request: Request) -> _Source:
+    """Load the network, and find the size of the images."""
+    check_choice(request.fold)
+    check({"imgsz": request.imgsz, "device": request.device} if request.imgsz else {"device": request.device})
+    weights = check_weights(request.weights or newest_weights())
+    checkpoint = load(weights)
+    network = deepcopy(model_of(checkpoint)).float().eval()
+    task = tasks.of_model(weights)
+    if request.dynamic and task is not tasks.DETECT:
+        raise OptionError(f"--dynamic: only detection models are exported so, and '{weights}' is for {task.noun}")
+    stride, asked = int(max(network.stride)), request.imgsz or trained_size(checkpoint)
+    height, width = [asked] * 2 if isinstance(asked, int) else asked
+    sides = [max(stride, -(-side // stride) * stride) for side in (height, width)]
+    if task is not tasks.DETECT and sides[0] != sides[1]:
+        raise OptionError(f"--imgsz {height} {width}: give one side; networks for {task.noun} are exported square")
+    return _Source(request, weights, checkpoint, network, sides, device_of(request.device))
+
+
+def _target(request: Request, weights: Path) -> Path:
+    """Return what is to be written; any other precision than fp32 is part of the name."""
+    output, suffix = request.output, FORMATS[request.format].suffix
     path = Path(output).expanduser() if output else weights.parent
     if not path.name.lower().endswith(suffix):
         if not path.is_dir():
             raise OptionError(f"--output {output}: give a folder that is there, or a name that ends in {suffix}")
-        path = path / f"{weights.stem}{suffix}"
+        kind = "" if request.precision == "fp32" else f"_{request.precision}"
+        path = path / f"{weights.stem}{kind}{suffix}"
     if path.exists() and path.is_dir() != suffix.startswith("_"):
         raise OptionError(f"--output {path}: there is {'a folder' if path.is_dir() else 'a file'} of this name")
     return path.resolve()
 
 
-def _facts(checkpoint: dict, precision: str, sides: list[int]) -> dict[str, Any]:
+def _write(source: _Source, partial: Path, reference: nn.Module) -> dict[str, tuple[Path, dict[str, Any]]]:
+    """Write the network beside ``partial``, and return by name the files and what they know; the first is folded."""
+    request, network = source.request, source.network
+    ways = {parity.EXPORTED: request.fold}
+    if request.fold == "measured":
+        ways = {parity.EXPORTED: "static"} | ({UNFOLDED: "none"} if folds(network) else {})
+    settings = dict(format=request.format, imgsz=source.sides, batch=request.batch, device=source.device)
+    settings |= dict(quantize=PRECISION[request.precision], dynamic=request.dynamic)
+    calibration = None
+    if request.precision == "int8" and FORMATS[request.format].quantizer:
+        calibration = images_of(request.data, source.sides, network, "train", CALIBRATED)
+    elif request.precision == "int8":
+        spec = write_resolved(resolve_data(request.data, needs=("train",)))
+        settings |= dict(quantize=8, data=str(spec), split="train")
+    made = {}
+    for number, (name, way) in enumerate(ways.items()):
+        path = partial.with_name(f"{number}{partial.name}")
+        folded = fold(deepcopy(network), way, join=False)
+        facts = _facts(source, folded)
+        write(folded, path, settings, facts)
+        if calibration is not None:
+            judge = bound_to(_agrees, reference, calibration, request.batch, source.device)
+            facts["quantized"] = quantize(request.format, path, network, calibration, judge)
+            annotate(path, facts)
+        made[name] = path, facts
+    return made
+
+
+def _agrees(reference: nn.Module, images: Tensor, batch: int, device: torch.device, path: Path) -> float:
+    """Return how far a file agrees with the network."""
+    return parity.share(parity.agreement(reference, parity.opened(path, device), images, batch, device))
+
+
+def _facts(source: _Source, folded: nn.Module) -> dict[str, Any]:
     """Return what an exported file must know besides what Ultralytics writes into it."""
-    model, trained = model_of(checkpoint), checkpoint.get("train_args", {})
-    kept = {key: checkpoint[key] for key in ("operating_point",) if key in checkpoint}
+    request, model, trained = source.request, source.network, source.checkpoint.get("train_args", {})
+    kept = {key: source.checkpoint[key] for key in ("operating_point",) if key in source.checkpoint}
+    record = getattr(folded, "folding", {})
     return kept | {
-        "precision": precision,
-        "folded": is_folded(model),
+        "precision": request.precision,
+        "folded": was_folded(folded),
+        "folding": {"choose": request.fold, "choice": record.get("choice", "none")},
         "stretch": model.yaml.get("stretch"),
+        "tile": model.yaml.get("tile"),
         "params": count_parameters(model),
-        "gflops": round(count_gflops(model, tuple(sides), model.yaml.get("channels", 3)), 3),
+        "gflops": round(count_gflops(model, tuple(source.sides), model.yaml.get("channels", 3)), 3),
+        "bounds": list(request.bounds),
         "training": {key: trained[key] for key in ("model", "data", "seed") if key in trained},
     }
 
 
-def _write(
-    network: torch.nn.Module, path: Path, request: Request, sides: list[int], device: torch.device, facts: dict
-) -> None:
-    """Let Ultralytics write a network in another format, and move what it writes to ``path``.
-
-    Raises:
-        ExportError: It cannot.
-    """
-    folded = fold(deepcopy(network), join=False)
-    folder = path.parent / "writing"
-    folder.mkdir()
-    folded.pt_path = str(folder / "network.pt")  # from which Ultralytics derives the name of what it writes
-    settings = dict(format=request.format, imgsz=sides, batch=request.batch, quantize=PRECISION[request.precision])
-    exporter = Exporter(overrides=settings | {"device": str(device).removeprefix("cuda:"), "task": "detect"})
-    exporter.add_callback("on_export_start", lambda e: e.metadata.update({KEY: json.dumps(facts, default=str)}))
-    level = LOGGER.level
-    LOGGER.setLevel(max(level, logging.CRITICAL))  # what goes wrong is told in one line
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            written = Path(exporter(folded))
-    except PixelkeepError:
-        raise
-    except Exception as error:  # tracers, converters and compilers have errors of their own
-        if told := storage_error(error, path.parent):
-            raise told from error
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        shown = " ".join((lines[0] if lines else type(error).__name__).split())[:160]
-        raise ExportError(f"{request.format}: this network cannot be written in it ({shown})") from error
-    finally:
-        LOGGER.setLevel(level)
-    if path.is_dir():
-        path.rmdir()
-    written.rename(path)
+def _smaller(sides: list[int], stride: int) -> list[int]:
+    """Return other sides, of another shape, that a file for every size must take as well."""
+    return [max(stride, side // 2 // stride * stride) + stride * number for number, side in enumerate(sides)]
 
 
-def _size(path: Path) -> int:
-    """Return the bytes of a file, or of all in a folder."""
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())
+def _report(
+    source: _Source, target: Path, bounds: Any, facts: dict, speed: dict[str, Any], machine: dict[str, Any]
+) -> Export:
+    request, trained = source.request, source.checkpoint.get("train_args", {})
+    return Export(
+        model=Path(str(trained.get("model") or source.weights)).stem,
+        task=source.network.task,
+        weights=str(source.weights),
+        output=str(target),
+        format=request.format,
+        precision=request.precision,
+        imgsz=source.sides,
+        batch=request.batch,
+        dynamic=request.dynamic,
+        folded=facts["folded"],
+        folding=facts["folding"],
+        quantized=facts.get("quantized"),
+        bounds=bounds,
+        speed=speed,
+        machine=machine,
+    )

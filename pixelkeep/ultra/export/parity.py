@@ -3,105 +3,139 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from ultralytics.data.augment import LetterBox
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils import nms
 
-from pixelkeep.datasets.loading import load_split
-from pixelkeep.datasets.pixels import read_pixels
+from pixelkeep.deploy.label_parity import LabelParity, compare_classes, compare_pixels
 from pixelkeep.deploy.parity import CONFIDENCE, SLACK, Parity, compare
-from pixelkeep.errors import ExportError, OptionError
+from pixelkeep.errors import ExportError
 from pixelkeep.ultra.commands.validation import validate
 from pixelkeep.ultra.costs.latency import Latency, name_of, rounds_within, summarise
-from pixelkeep.ultra.data.resolving import resolve_data
 from pixelkeep.ultra.running.environment import threads
 from pixelkeep.ultra.weights.backends import careful
 
-IMAGES = 16  # that are compared
 SECONDS, MOST = 15.0, 40  # of the rounds that measure the speed
 UNFOLDED, FOLDED, EXPORTED = "PyTorch", "PyTorch, folded", "exported"
 UNLIMITED = 1e9  # seconds: how much NMS finishes must not depend on how busy the machine is
+FIGURES = {"detect": ("AP", "AP_S"), "classify": ("top1", "top5"), "semantic": ("mIoU", "pixel_accuracy")}
 
 
-def images_of(data: str | None, sides: list[int], network: nn.Module) -> Tensor:
-    """Return images from all over a dataset's val split, (n, C, H, W) from 0 to 1; generated ones without a dataset.
-
-    Raises:
-        OptionError: The network takes images of other channels.
-        DataError: The dataset cannot be used.
-    """
-    channels, stretch = network.yaml.get("channels", 3), network.yaml.get("stretch")
-    if data is None and channels != 3:
-        raise OptionError(f"--data: give images of {channels} channels; the generated ones have 3")
-    spec = resolve_data(data or "demo", needs=("val",))
-    if spec.channels != channels:
-        raise OptionError(f"--data {data}: its images have {spec.channels} channels, and the network takes {channels}")
-    records = load_split(spec, "val").records
-    chosen = np.unique(np.linspace(0, len(records) - 1, IMAGES).round().astype(int))
-    shown = [LetterBox(tuple(sides))(image=read_pixels(records[i].path, channels, stretch)) for i in chosen]
-    shown = [image[..., None] if image.ndim == 2 else image for image in shown]  # (H, W, C)
-    stacked = np.stack([image[..., ::-1] if channels == 3 else image for image in shown])  # BGR to RGB
-    return torch.from_numpy(np.ascontiguousarray(stacked)).permute(0, 3, 1, 2).float() / 255
+def opened(exported: Path, device: torch.device) -> Any:
+    """Return an exported file ready to run, in its own precision and on our threads."""
+    with careful():
+        return AutoBackend(str(exported), device=device, fp16=False, verbose=False).eval()
 
 
-def agreement(
-    network: nn.Module, exported: Path, images: Tensor, batch: int, device: torch.device
-) -> tuple[Parity, dict[str, Latency], dict[str, Any]]:
-    """Run an exported file beside its network in PyTorch.
+def folded_of(network: nn.Module, device: torch.device, dense: bool = False) -> nn.Module:
+    """Return a folded copy of a network: what exports are compared with.
 
     Args:
-        network: As it was loaded, in fp32.
-        exported: The file.
+        network: As it was loaded.
+        device: Where it is to run.
+        dense: Whether every place puts out something, as in exports: yolov5-cad leaves out what its mask does.
+    """
+    folded = _ready(deepcopy(network).fuse(verbose=False), device)
+    if dense and network.task == "detect":
+        folded.model[-1].export = True
+    return folded
+
+
+def agreement(reference: nn.Module, exported: Any, images: Tensor, batch: int, device: torch.device) -> Any:
+    """Return how far an exported file is from its network.
+
+    Args:
+        reference: From :func:`folded_of`.
+        exported: From :func:`opened`.
         images: (n, C, H, W) from 0 to 1.
         batch: How many the file takes at once.
         device: Where both run.
 
     Returns:
-        How far the file is from the folded network in fp32; the times of both, and of the network as it is; and what
-        they were measured on.
+        A `Parity`, or a `LabelParity` of networks that classify.
+
+    Raises:
+        ExportError: The file puts out something of another shape.
     """
-    runs: dict[str, Any] = {
-        UNFOLDED: _ready(deepcopy(network).fuse(verbose=False, fold=False), device),
-        FOLDED: _ready(deepcopy(network).fuse(verbose=False), device),
-    }
-    with careful():
-        runs[EXPORTED] = AutoBackend(str(exported), device=device, fp16=False, verbose=False).eval()
-    parts = [images[start : start + batch] for start in range(0, len(images), batch)]
-    if len(parts[-1]) < batch:  # files take whole batches alone
-        parts[-1] = torch.cat([parts[-1], images[:1].expand(batch - len(parts[-1]), -1, -1, -1)])
-    raw = {name: _outputs(runs[name], parts, device)[: len(images)] for name in (FOLDED, EXPORTED)}
-    if raw[FOLDED].shape != raw[EXPORTED].shape:
-        raise ExportError(f"its output has shape {tuple(raw[EXPORTED].shape)}, and not {tuple(raw[FOLDED].shape)}")
-    parity = compare(*(raw[name].numpy() for name in raw), *(_detections(raw[name]) for name in raw))
-    steps = {name: _step(run, parts[0].to(device)) for name, run in runs.items()}
+    parts = in_batches(images, batch)
+    raw = [_outputs(reference, parts, device)[: len(images)]]
+    try:
+        raw.append(_outputs(exported, parts, device)[: len(images)])
+    except Exception as error:  # runtimes have errors of their own
+        told = " ".join(str(error).split())[:160] or type(error).__name__
+        raise ExportError(f"what was written cannot be run ({told})") from error
+    if reference.task == "semantic":
+        raw = [_classes(found, images.shape[2:]) for found in raw]
+    if raw[0].shape != raw[1].shape:
+        raise ExportError(f"its output has shape {tuple(raw[1].shape)}, and not {tuple(raw[0].shape)}")
+    return _compared(reference.task, *raw)
+
+
+def _compared(task: str, reference: Tensor, other: Tensor) -> Parity | LabelParity:
+    if task == "detect":
+        found = (_detections(raw) for raw in (reference, other))
+        return compare(reference.numpy(), other.numpy(), *found)
+    return (compare_classes if task == "classify" else compare_pixels)(reference.numpy(), other.numpy())
+
+
+def share(parity: Parity | LabelParity) -> float:
+    """Return how far two networks agree, from 0 to 1: detections matched, or labels alike."""
+    return parity.agreed if isinstance(parity, LabelParity) else parity.matched or 0.0
+
+
+def speeds(
+    network: nn.Module, exported: dict[str, Any], images: Tensor, device: torch.device
+) -> tuple[dict[str, Latency], dict[str, Any]]:
+    """Return the times of a network in PyTorch, unfolded and folded, and of exported files; and what it was run on.
+
+    Args:
+        network: As it was loaded, in fp32.
+        exported: From :func:`opened`, by name.
+        images: One batch, (n, C, H, W).
+        device: Where all run.
+    """
+    plain = _ready(deepcopy(network).fuse(verbose=False, fold=False), device)
+    runs = {UNFOLDED: plain, FOLDED: folded_of(network, device), **exported}
+    steps = {name: _step(run, images.to(device)) for name, run in runs.items()}
     times = rounds_within(steps, SECONDS, MOST)
     machine = {"device": name_of(device), "threads": threads(), "rounds": len(times), "torch": torch.__version__}
-    return parity, summarise(list(steps), times, UNFOLDED), machine
+    return summarise(list(steps), times, UNFOLDED), machine
 
 
 def accuracy(
-    weights: Path, exported: Path, data: str, sides: list[int], device: str | None
+    weights: Path, exported: Path, data: str, task: str, sides: list[int], device: str | None
 ) -> dict[str, dict[str, float | None]]:
-    """Return AP and AP_S of checkpoint and exported file, validated alike: on images of exactly these sides."""
+    """Return the task's figures of checkpoint and exported file, validated alike: on images of exactly these sides."""
     found = {}
+    own = {"imgsz": sides[0] if task != "detect" else sides}
     with tempfile.TemporaryDirectory() as folder:
-        for name, file, own in ((UNFOLDED, weights, {"imgsz": sides}), (EXPORTED, exported, {})):
+        for name, file, more in ((UNFOLDED, weights, own), (EXPORTED, exported, {})):
             settings = dict(weights=str(file), data=data, project=folder, name=file.stem, device=device, plots=False)
-            result, _ = validate({key: v for key, v in (settings | own).items() if v is not None})
-            found[name] = {"AP": result.AP, "AP_S": result.AP_S}
+            result, _ = validate({key: v for key, v in (settings | more).items() if v is not None})
+            found[name] = {key: getattr(result, key) for key in FIGURES[task]}
     return found
+
+
+def in_batches(images: Tensor, batch: int) -> list[Tensor]:
+    """Return images in batches that are full, the last one filled up: files take whole batches alone."""
+    parts = list(images.split(batch))
+    if (short := batch - len(parts[-1])) > 0:
+        parts[-1] = torch.cat([parts[-1], images[:1].expand(short, -1, -1, -1)])
+    return parts
 
 
 def _ready(network: nn.Module, device: torch.device) -> nn.Module:
     """Return a network as detect and val run it: boxes of all places, and on CPUs channels last."""
-    network.model[-1].end2end = False  # exported files leave the choice of the best to NMS as well
+    if network.task == "detect":
+        network.model[-1].end2end = False  # exported files leave the choice of the best to NMS as well
     layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
     return network.to(device, memory_format=layout).eval()
 
@@ -111,9 +145,16 @@ def _first(output: Any) -> Tensor:
 
 
 @torch.inference_mode()
-def _outputs(run: Any, parts: list[Tensor], device: torch.device) -> Tensor:
-    """Return raw outputs, (n, 4 + classes, places) on the CPU."""
+def _outputs(run: Callable[[Tensor], Any], parts: list[Tensor], device: torch.device) -> Tensor:
+    """Return raw outputs on the CPU: (n, 4 + classes, places), (n, classes), or of pixels logits or classes."""
     return torch.cat([_first(run(part.to(device))).float().cpu().clone() for part in parts])
+
+
+def _classes(raw: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the class of each pixel, (n, H, W), of logits (n, classes, h, w) or of classes, as val does."""
+    if raw.ndim == 3:
+        return raw
+    return F.interpolate(raw, tuple(size), mode="bilinear", align_corners=False).max(1).indices.float()
 
 
 def _detections(raw: Tensor) -> list[np.ndarray]:
@@ -122,7 +163,7 @@ def _detections(raw: Tensor) -> list[np.ndarray]:
     return [rows[:, :6].numpy() for rows in found]
 
 
-def _step(run: Any, images: Tensor) -> Any:
+def _step(run: Any, images: Tensor) -> Callable[[], None]:
     """Return a call that runs a network once, and waits until it is done."""
 
     def step() -> None:

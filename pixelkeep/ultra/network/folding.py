@@ -26,11 +26,10 @@ from ultralytics.nn.modules import C3, C2f, Concat, Conv, Focus
 from pixelkeep.blocks import SpaceToDepth, SPDConv
 from pixelkeep.blocks.folded import JointC3
 from pixelkeep.deploy import fold_concat, fold_sliced, fold_spdconv, joined
-from pixelkeep.errors import OptionError, choices
+from pixelkeep.ultra.network.choosing import MEASURED, STATIC, as_choice, rows_of
 from pixelkeep.ultra.network.rows import put, readers, run, sources
 from pixelkeep.ultra.network.timing import ratio
 
-CHOICES = ("static", "measured")
 PROBE = 64  # pixels a side of the image that shows how many channels each row has
 
 
@@ -97,60 +96,93 @@ def folds(model: nn.Module) -> list[Fold]:
 
 
 def fold(
-    model: nn.Module, choose: str = "static", imgsz: int | list[int] = 640, batch: int = 1, join: bool = True
+    model: nn.Module, choose: str = STATIC, imgsz: int | list[int] = 640, batch: int = 1, join: bool = True
 ) -> nn.Module:
     """Fold a network in place, for inference, and note in ``model.folding`` what was done.
 
     Args:
         model: One of Ultralytics' models; its BatchNorms are folded first, where they are not yet.
         choose: static folds whatever can be folded exactly, which is the same on every machine; val, and the
-            validations of a training's end, do that. measured folds where that is faster on the model's device.
+            validations of a training's end, do that. measured folds where that is faster on the model's device, and
+            nothing where all of it together is not. For the rest see :mod:`pixelkeep.ultra.network.choosing`.
         imgsz: Image size to measure with: a side in pixels, or height and width.
         batch: Images to measure with.
         join: Whether the two convolutions that C3 begins with become one, whose output is cut in two. Exported
             graphs go without, so that nothing in them is cut; in their runtimes neither is faster.
 
     Returns:
-        The network itself. ``model.folding`` is {"choose": ..., "places": [{"rows": ..., "kind": ..., "folded": ...,
-        "ratio": time after by time before, or None}]}.
+        The network itself. ``model.folding`` is {"choose": ..., "choice": what repeats it, "places": [{"rows": ...,
+        "kind": ..., "folded": ..., "ratio": time after by time before, or None}], "ratio": the same of all places
+        and what is between them}.
 
     Raises:
-        OptionError: ``choose`` is neither.
+        OptionError: ``choose`` is none of these, or names a row that cannot be folded.
     """
-    if choose not in CHOICES:
-        raise OptionError(f"fold: choose '{choose}' is unknown; one of {choices(CHOICES)}")
     model.fuse(verbose=False, fold=False)
-    found = folds(model)
+    found, before = folds(model), getattr(model, "folding", {}).get("places", [])
+    done = [place for place in before if place["folded"]]
+    asked = rows_of(choose, sorted([place.row.i for place in found] + [place["rows"][-1] for place in done]))
     if not found:
         return model
     rows, stop = model.model, max(place.row.i for place in found)
     with torch.inference_mode():
         widths = [_width(output) for output in run(rows, _image(model, [PROBE, PROBE], 1), stop)]
     sides = [imgsz, imgsz] if isinstance(imgsz, int) else imgsz
-    image, outputs = None, []
-    if choose == "measured":
-        image = _image(model, sides, batch)
-        with torch.inference_mode():
-            outputs = run(rows, image, stop)
-    places = [place for place in getattr(model, "folding", {}).get("places", []) if place["folded"]]
+    image = _image(model, sides, batch) if choose == MEASURED else None
+    unfolded = list(rows)
+    tried = {place: place.build(widths, join) for place in found if place.row.i in asked}
+    ratios = _ratios(tried, rows, image, stop)
+    for place, folded in tried.items():
+        if ratios.get(place, 0) < 1:
+            place.apply(rows, folded.to(memory_format=_layout(model)))
+    whole = None if image is None else _together(unfolded, rows, image, stop + 1)
+    if whole is not None and whole >= 1:
+        rows._modules.update({str(number): row for number, row in enumerate(unfolded)})
     for place in found:
-        folded, measured = place.build(widths, join), None
-        if image is not None:
-            inputs = [image if j < 0 else outputs[j] for j in place.sources()]
-            measured = ratio(place.before, folded, inputs if place.concat else inputs[0], image.device)
-        done = measured is None or measured < 1
-        if done:
-            place.apply(rows, folded)
-        shown = None if measured is None else round(measured, 3)
-        places.append({"rows": place.rows, "kind": type(place.row).__name__, "folded": done, "ratio": shown})
-    model.folding = {"choose": choose, "places": places}
+        gone = rows[place.row.i] is not place.row
+        measured = None if place not in ratios else round(ratios[place], 3)
+        done.append({"rows": place.rows, "kind": type(place.row).__name__, "folded": gone, "ratio": measured})
+    model.folding = {"choose": choose, "choice": as_choice({"places": done}), "places": done}
+    model.folding["ratio"] = None if whole is None else round(whole, 3)
     return model
+
+
+def _ratios(tried: dict[Fold, nn.Module], rows: nn.Sequential, image: Tensor | None, stop: int) -> dict[Fold, float]:
+    """Return for each place the time after by the time before; nothing without an image to measure with."""
+    if image is None:
+        return {}
+    with torch.inference_mode():
+        outputs = run(rows, image, stop)
+    found = {}
+    for place, folded in tried.items():
+        inputs = [image if j < 0 else outputs[j] for j in place.sources()]
+        folded = folded.to(memory_format=_layout(rows))
+        found[place] = ratio(place.before, folded, inputs if place.concat else inputs[0], image.device)
+    return found
+
+
+def _together(before: list[nn.Module], rows: nn.Sequential, image: Tensor, stop: int) -> float | None:
+    """Return the time of the rows up to ``stop`` by that of those before; None where nothing was folded."""
+    if all(a is b for a, b in zip(before, rows, strict=True)):
+        return None
+    return ratio(lambda x: run(before, x, stop), lambda x: run(rows, x, stop), image, image.device)
 
 
 def is_folded(model: nn.Module) -> bool:
     """Whether a network runs folded once it is fused, as in every validation of a weights file."""
-    done = getattr(model, "folding", {}).get("places", [])
-    return bool(folds(model)) or any(place["folded"] for place in done)
+    return bool(folds(model)) or was_folded(model)
+
+
+def was_folded(model: nn.Module) -> bool:
+    """Whether anything is folded in a network that was fused."""
+    return any(place["folded"] for place in getattr(model, "folding", {}).get("places", []))
+
+
+def _layout(model: nn.Module) -> torch.memory_format:
+    """Return the memory layout that a network's convolutions have."""
+    weights = [p for p in model.parameters() if p.dim() == 4 and min(p.shape) > 1]  # others have both at once
+    last = bool(weights) and all(w.is_contiguous(memory_format=torch.channels_last) for w in weights)
+    return torch.channels_last if last else torch.contiguous_format
 
 
 def _image(model: nn.Module, sides: list[int], batch: int) -> Tensor:

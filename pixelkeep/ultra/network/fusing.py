@@ -13,6 +13,7 @@ from torch import nn
 
 from pixelkeep.blocks import folded
 from pixelkeep.blocks.folding import Foldable
+from pixelkeep.ultra.network.choosing import current
 
 MARK = "by_pixelkeep"  # on what is extended already; functools.wraps hands it on to whoever wraps it again
 
@@ -35,7 +36,7 @@ def extend_fusing(model: type[nn.Module]) -> None:
         if fold:
             from pixelkeep.ultra.network import folding  # which imports the modules that import what is extended here
 
-            folding.fold(fused)
+            folding.fold(fused, current())
         return fused
 
     @wraps(stock_is_fused)

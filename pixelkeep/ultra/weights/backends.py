@@ -1,7 +1,7 @@
 """Runtimes of exported files, opened by Ultralytics: precision and threads set, and one line where one cannot.
 
-Left to itself, OpenVINO computes in bf16 on CPUs that have it, which moves boxes by pixels, and ONNX Runtime takes as
-many threads as there are physical cores, whatever the process may use.
+Left to itself, OpenVINO computes in bf16 on CPUs that have it, which moves boxes by pixels, ncnn in fp16 on those that
+have that, and ONNX Runtime takes as many threads as there are physical cores, whatever the process may use.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pixelkeep.ultra.running.environment import threads
 from pixelkeep.ultra.running.whole import replaced
 from pixelkeep.ultra.weights.exported import read_exported
 from pixelkeep.ultra.weights.formats import FORMATS
+from pixelkeep.ultra.weights.opening import portable_too
 
 _ELEMENTS = {"bf16": "bf16"}  # what OpenVINO computes in; f32 for the others: in fp16 are the weights alone
 
@@ -32,7 +33,7 @@ def careful() -> Iterator[None]:
     """Inside, Ultralytics' AutoBackend opens exported files with the precision that they are for, and our threads."""
     stock = AutoBackend._BACKEND_MAP
     ours = {name: partial(_open, name, stock[name]) for name in FORMATS if name in stock}
-    with replaced(AutoBackend, "_BACKEND_MAP", {**stock, **ours}):
+    with portable_too(), replaced(AutoBackend, "_BACKEND_MAP", {**stock, **ours}):
         yield
 
 
@@ -93,4 +94,23 @@ def _openvino(weight: Path) -> Iterator[None]:
         yield
 
 
-_SET = {"onnx": _onnxruntime, "openvino": _openvino}
+@contextlib.contextmanager
+def _ncnn(weight: Path) -> Iterator[None]:
+    import ncnn
+
+    half = read_exported(weight)["model"].precision == "fp16"
+    stock = ncnn.Net
+
+    def net() -> Any:
+        made = stock()
+        made.opt.num_threads = threads()
+        for name in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic"):
+            setattr(made.opt, name, half)
+        made.opt.use_bf16_storage = False
+        return made
+
+    with replaced(ncnn, "Net", net):
+        yield
+
+
+_SET = {"onnx": _onnxruntime, "openvino": _openvino, "ncnn": _ncnn}

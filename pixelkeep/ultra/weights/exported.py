@@ -17,11 +17,11 @@ from typing import Any
 
 from ultralytics.nn.backends.base import BaseBackend
 
-from pixelkeep.errors import OptionError, WeightsError
+from pixelkeep.errors import OptionError, WeightsError, choices
 from pixelkeep.ultra.weights.formats import FORMATS, format_of, require_packages
 
 KEY = "pixelkeep"
-_SERVED = "detect and val take exports of detection models"
+_TASKS = ("detect", "classify", "semantic")
 # TorchScript runs no Python, but it has operators that read and write files.
 _FILES = re.compile(rb"\btorch\.(save|load|from_file)\b|\bops\.(?!prim\b|torchvision\b|aten\b|quantized\b)")
 
@@ -35,23 +35,27 @@ class Exported:
         precision: The number format that it computes in.
         imgsz: Height and width in pixels of the images that it takes.
         batch: How many of them at once.
+        dynamic: Whether it takes images of other sizes too, and any number of them.
         names: Classes by number.
-        yaml: ``channels`` and ``stretch`` of the images.
+        yaml: ``channels`` and ``stretch`` of the images, and the ``tile`` that the network was trained in, if any.
         stride: That of the deepest map, in a list, as networks have it.
         folded: Whether SpaceToDepth and the convolution after it are one; None if unknown, as are the next two.
         params, gflops: Of the network that was exported.
+        folding: How it was chosen what is folded.
     """
 
     format: str
     precision: str
     imgsz: tuple[int, int]
     batch: int
+    dynamic: bool = False
     names: dict[int, str]
     yaml: dict[str, Any]
     stride: list[int]
     folded: bool | None = None
     params: int | None = None
     gflops: float | None = None
+    folding: dict[str, Any] | None = None
     task: str = "detect"
     training: dict[str, Any] = field(default_factory=dict)
 
@@ -72,16 +76,21 @@ class Exported:
         Raises:
             OptionError: Something else is asked for.
         """
-        if tiled:
-            raise OptionError(f"--tile: '{path}' takes one size alone; give the checkpoint (.pt) that it is from")
         if settings.get("half") or settings.get("quantize") is not None:
             raise OptionError(f"--half: '{path}' computes in {self.precision}; export another with --precision fp16")
+        if self.dynamic:
+            if self.task == "detect" and not tiled:
+                settings.setdefault("imgsz", self.size)
+            return
+        if tiled and self.imgsz[0] != self.imgsz[1]:
+            raise OptionError(f"--tile: tiles are square, and '{path}' takes {self.size} alone; give the checkpoint")
         for key, own in (("imgsz", self.size), ("batch", self.batch)):
             given = settings.get(key)
             if given not in (None, own) and [given, given] != own:
                 raise OptionError(f"{key} {given}: '{path}' takes {own} alone; leave --{key} out, or export another")
             settings[key] = own
-        settings["rect"] = False
+        if self.task == "detect":
+            settings["rect"] = False
 
 
 def read_exported(path: Path) -> dict[str, Any]:
@@ -102,8 +111,8 @@ def read_exported(path: Path) -> dict[str, Any]:
         raise WeightsError(
             f"weights '{path}': truncated, or not an export of pixelkeep or Ultralytics: it does not say what it is"
         ) from error
-    if model.task != "detect":
-        raise WeightsError(f"weights '{path}': an export for task '{model.task}'; {_SERVED}")
+    if model.task not in _TASKS:
+        raise WeightsError(f"weights '{path}': an export for task '{model.task}', which is none of {choices(_TASKS)}")
     require_packages(form)
     kept = {key: own[key] for key in ("operating_point",) if key in own}
     return {"model": model, "train_args": model.training | {"imgsz": model.size}, **kept}
@@ -135,18 +144,21 @@ def _describe(found: dict, form: str) -> tuple[Exported, dict]:
     names = {int(number): str(name) for number, name in said["names"].items()}
     if not (isinstance(own, dict) and height > 0 and width > 0 and sorted(names) == list(range(len(names)))):
         raise ValueError("not a description")
-    half = 16 in ((said.get("args") or {}).get("quantize"), (said.get("args") or {}).get("half", 0) * 16)
+    arguments = said.get("args") or {}
+    bits = arguments.get("quantize") or (16 if arguments.get("half") else 8 if arguments.get("int8") else 32)
     model = Exported(
         format=form,
-        precision=str(own.get("precision", "fp16" if half else "fp32")),
+        precision=str(own.get("precision", {16: "fp16", 8: "int8"}.get(bits, "fp32"))),
         imgsz=(height, width),
         batch=int(said.get("batch", 1)),
+        dynamic=bool(arguments.get("dynamic", False)),
         names=names,
-        yaml={"channels": int(said.get("channels", 3)), "stretch": own.get("stretch")},
+        yaml={"channels": int(said.get("channels", 3)), "stretch": own.get("stretch"), "tile": own.get("tile")},
         stride=[int(said["stride"])],
         folded=own.get("folded"),
         params=own.get("params"),
         gflops=own.get("gflops"),
+        folding=own.get("folding"),
         task=str(said["task"]),
         training=dict(own.get("training", {})),
     )

@@ -11,6 +11,7 @@ import torch
 from pixelkeep.errors import OptionError, choices, nearest
 
 CONFIGURATION = "metadata.yaml"  # of formats that are folders
+CHECKPOINTS = ("safetensors", "pt")  # not of another runtime; see pixelkeep.ultra.export.rewriting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,30 +20,62 @@ class Format:
 
     Attributes:
         suffix: How files, or folders, of it end.
-        packages: What must be installed, as imported.
-        install: What installs it.
+        packages: What must be installed, as imported; ``writes``: to write it as well.
+        install: What installs both.
         precisions: The number formats that it can compute in, the default first.
+        quantizer, quantizer_install: The package that int8 is made with, and what installs it.
         needs_gpu: Whether it is written and run on NVIDIA's GPUs alone.
+        dynamic: Whether a file can take images of every size, and any number of them.
+        batches: Whether it can take more than one image at once.
     """
 
     suffix: str
     packages: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
     install: str = ""
     precisions: tuple[str, ...] = ("fp32", "fp16")
+    quantizer: str | None = None
+    quantizer_install: str = ""
     needs_gpu: bool = False
+    dynamic: bool = True
+    batches: bool = True
 
 
 FORMATS = {
-    "onnx": Format(suffix=".onnx", packages=("onnx", "onnxruntime", "onnxslim"), install="pixelkeep[onnx]"),
+    "onnx": Format(
+        suffix=".onnx",
+        packages=("onnx", "onnxruntime"),
+        writes=("onnxslim",),
+        install="pixelkeep[onnx]",
+        precisions=("fp32", "fp16", "int8"),
+        quantizer="onnxruntime",
+        quantizer_install="pixelkeep[onnx]",
+    ),
     "openvino": Format(
         suffix="_openvino_model",
         packages=("openvino",),
         install="pixelkeep[openvino]",
-        precisions=("fp32", "fp16", "bf16"),
+        precisions=("fp32", "fp16", "bf16", "int8"),
+        quantizer="nncf",
+        quantizer_install="pixelkeep[int8]",
     ),
     "torchscript": Format(suffix=".torchscript"),
-    "engine": Format(suffix=".engine", packages=("tensorrt", "onnx", "onnxslim"), install="tensorrt", needs_gpu=True),
-    "ncnn": Format(suffix="_ncnn_model", packages=("ncnn", "pnnx"), install="ncnn pnnx"),
+    "engine": Format(
+        suffix=".engine",
+        packages=("tensorrt",),
+        writes=("onnx", "onnxslim"),
+        install="tensorrt pixelkeep[onnx]",
+        precisions=("fp32", "fp16", "int8"),
+        needs_gpu=True,
+    ),
+    "ncnn": Format(
+        suffix="_ncnn_model",
+        packages=("ncnn",),
+        writes=("pnnx",),
+        install="pixelkeep[ncnn]",
+        dynamic=False,
+        batches=False,
+    ),
 }
 
 
@@ -51,32 +84,68 @@ def format_of(path: Path) -> str | None:
     return next((name for name, form in FORMATS.items() if path.name.lower().endswith(form.suffix)), None)
 
 
-def check_format(name: str, precision: str, device: str | None) -> Format:
+def check_format(
+    name: str, precision: str, device: str | None, *, batch: int = 1, dynamic: bool = False, data: str | None = None
+) -> Format:
     """Return a format that can be written here.
+
+    Args:
+        name, precision, device, batch, dynamic: What is asked for.
+        data: The dataset that int8 would be calibrated on.
 
     Raises:
         OptionError: There is no such format or precision, or something that it needs is missing.
     """
     if name not in FORMATS:
-        raise OptionError(f"--format {name}: not one of {choices(FORMATS)}{nearest(name, FORMATS)}")
+        known = (*FORMATS, *CHECKPOINTS)
+        raise OptionError(f"--format {name}: not one of {choices(known)}{nearest(name, known)}")
     form = FORMATS[name]
     if precision not in form.precisions:
         raise OptionError(f"--precision {precision}: {name} is exported in {choices(form.precisions)}")
-    require_packages(name)
-    on_cpu = device == "cpu" or not torch.cuda.is_available()
-    if form.needs_gpu and on_cpu:
-        raise OptionError(f"--format {name} needs an NVIDIA GPU, to write it as to run it; onnx and openvino do not")
-    if (name, precision) == ("torchscript", "fp16") and on_cpu:
-        raise OptionError("--precision fp16: TorchScript computes in fp16 on a GPU alone; give --device 0, or use fp32")
+    if dynamic and not form.dynamic:
+        raise OptionError(f"--dynamic: a file in {name} takes images of one size; leave it out, or take onnx")
+    if batch > 1 and not form.batches:
+        raise OptionError(f"--batch {batch}: {name} takes one image at once; leave it out, or take onnx")
+    _require_gpu(name, precision, device)
+    require_packages(name, writing=True)
+    if precision == "int8":
+        _require_quantizer(name, data)
     return form
 
 
-def require_packages(name: str) -> None:
+def _require_gpu(name: str, precision: str, device: str | None) -> None:
+    on_cpu = device == "cpu" or not torch.cuda.is_available()
+    if FORMATS[name].needs_gpu and on_cpu:
+        raise OptionError(f"--format {name} needs an NVIDIA GPU, to write it as to run it; onnx and openvino do not")
+    if (name, precision) == ("torchscript", "fp16") and on_cpu:
+        raise OptionError("--precision fp16: TorchScript computes in fp16 on a GPU alone; give --device 0, or use fp32")
+
+
+def _require_quantizer(name: str, data: str | None) -> None:
+    form = FORMATS[name]
+    if form.quantizer and find_spec(form.quantizer) is None:
+        raise OptionError(f"--precision int8 needs {form.quantizer}: pip install '{form.quantizer_install}'")
+    if data is None:
+        raise OptionError("--precision int8 needs --data: it is calibrated on the training images of a dataset")
+
+
+def require_packages(name: str, *, writing: bool = False) -> None:
     """Refuse a format whose packages are not installed.
+
+    Args:
+        name: The format.
+        writing: Whether it is to be written, and not only run.
 
     Raises:
         OptionError: Says what to install.
     """
-    missing = [package for package in FORMATS[name].packages if find_spec(package) is None]
+    form = FORMATS[name]
+    wanted = form.packages + (form.writes if writing else ())
+    missing = [package for package in wanted if find_spec(package) is None]
     if missing:
-        raise OptionError(f"{name} needs {', '.join(missing)}: pip install '{FORMATS[name].install}'")
+        raise OptionError(f"{name} needs {', '.join(missing)}: pip install {quoted(form.install)}")
+
+
+def quoted(packages: str) -> str:
+    """Return packages as a shell takes them: brackets mean something there."""
+    return " ".join(f"'{package}'" if "[" in package else package for package in packages.split())

@@ -1,0 +1,128 @@
+"""The networks that benchmarks/inference.py runs, each in every runtime that it is compared in."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pixelkeep.blocks import SpaceToDepth
+
+STOCK = ("yolov5n", "yolov5s", "yolo11n", "yolo26n", "yolo26n-p2")  # Ultralytics' own definitions
+WAYS = ("slices", "unfolded", "folded")  # of yolov5-spd
+EXPORTED = (("onnx", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8"))
+Run = Callable[[Tensor], Any]
+
+
+class Slices(nn.Module):
+    """SpaceToDepth as four strided slices and a concat."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) -> (N, 4C, H/2, W/2), H and W even."""
+        return torch.cat([x[..., 0::2, 0::2], x[..., 1::2, 0::2], x[..., 0::2, 1::2], x[..., 1::2, 1::2]], 1)
+
+
+def build(name: str) -> nn.Module:
+    """Return a network whose outputs vary: else every output is near-constant, and anything agrees."""
+    from ultralytics.nn.tasks import DetectionModel
+
+    torch.manual_seed(0)
+    model = DetectionModel(name, verbose=False).eval()
+    for m in model.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.running_mean.normal_(0, 0.2)
+            m.running_var.uniform_(0.3, 1.2)
+    head = model.model[-1]
+    for layers in (*head.cv2, *head.cv3):
+        nn.init.normal_(layers[-1].weight, 0, 0.05)
+    head.end2end = False  # boxes of all places, as exports put out
+    model.task, model.names = "detect", {i: str(i) for i in range(80)}
+    return model
+
+
+def networks(scales: str, others: bool) -> dict[str, nn.Module]:
+    """Return the networks by name, BatchNorms folded in all; those of yolov5-spd of one scale have the same weights."""
+    five = [f"yolov5{scale}" for scale in scales]
+    stock = [name for name in STOCK if name in five or (others and not name.startswith("yolov5"))]
+    built = {name: build(f"{name}.yaml").fuse(verbose=False) for name in stock}
+    for scale in scales:
+        name = f"yolov5-spd-{scale}"
+        for way in WAYS:
+            built[f"{name}, {way}"] = build(name).fuse(verbose=False, fold=way == "folded")
+        rows = built[f"{name}, slices"].model
+        for number, row in enumerate(rows):
+            if isinstance(row, SpaceToDepth):
+                rows[number] = Slices()
+                rows[number].i, rows[number].f, rows[number].type, rows[number].np = row.i, row.f, row.type, 0
+    return built
+
+
+def on_cpu(built: dict[str, nn.Module], imgsz: int, batch: int, exports: bool) -> dict[str, Run]:
+    """Return what runs on a CPU for one batch size, channels last in PyTorch, as val and detect run it."""
+    runs: dict[str, Run] = {f"{name}, pytorch fp32": net for name, net in built.items()}
+    for net in built.values():
+        net.to(memory_format=torch.channels_last)
+    if exports:
+        for name, net in built.items():
+            if name in ("yolov5n", "yolov5s") or name.endswith((", slices", ", folded")):
+                for form, precision in EXPORTED:
+                    if name.endswith(", slices") and precision != "fp32":
+                        continue
+                    runs[f"{name}, {form} {precision}"] = exported(net, form, precision, imgsz, batch)
+    return runs
+
+
+def exported(net: nn.Module, form: str, precision: str, imgsz: int, batch: int) -> Run:
+    """Return a network in another runtime, written and opened as ``pixelkeep export`` and ``detect`` do."""
+    from pixelkeep.ultra.export import files, parity
+    from pixelkeep.ultra.export.quantizing import QUANTIZERS
+    from pixelkeep.ultra.network.folding import fold
+    from pixelkeep.ultra.weights.formats import FORMATS
+
+    folder = Path(tempfile.mkdtemp())  # OpenVINO reads its weights as it runs
+    path = folder / f"net{FORMATS[form].suffix}"
+    source = deepcopy(net).to(memory_format=torch.contiguous_format)
+    if was := getattr(net, "folding", None):  # exports leave C3's two convolutions apart, so it is folded anew
+        assert was["places"]
+        scale = net.yaml["scale"]
+        source = fold(build(f"yolov5-spd-{scale}"), join=False)
+    settings = dict(format=form, imgsz=[imgsz, imgsz], batch=batch, device="cpu", quantize=32)
+    files.write(source, path, settings, {"precision": precision})
+    if precision == "int8":
+        made = path.with_name(f"int8{path.name}")
+        images = torch.rand(2 * batch, 3, imgsz, imgsz, generator=torch.Generator().manual_seed(0))
+        with files.quietly():
+            QUANTIZERS[form](path, made, len(net.model) - 1, images, "last")
+        path = made
+    return parity.opened(path, torch.device("cpu"))
+
+
+def on_cuda(built: dict[str, nn.Module], image: Tensor) -> dict[str, Run]:
+    """Return what runs on a GPU for images of this shape: fp32 and fp16, each eagerly and as one CUDA graph."""
+    runs: dict[str, Run] = {}
+    for name, net in built.items():
+        for precision, dtype in (("fp32", torch.float32), ("fp16", torch.float16)):
+            ready = deepcopy(net).to(image.device, dtype, memory_format=torch.contiguous_format)
+            shown = image.to(dtype)
+            runs[f"{name}, eager {precision}"] = lambda _, ready=ready, shown=shown: ready(shown)
+            runs[f"{name}, graph {precision}"] = captured(ready, shown)
+    return runs
+
+
+def captured(net: nn.Module, image: Tensor) -> Run:
+    """Return a CUDA graph of a network's run on images of this shape."""
+    beside = torch.cuda.Stream()
+    beside.wait_stream(torch.cuda.current_stream())
+    with torch.inference_mode(), torch.cuda.stream(beside):
+        for _ in range(3):  # what is chosen or allocated in the first runs must not be captured
+            net(image)
+    torch.cuda.current_stream().wait_stream(beside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.inference_mode(), torch.cuda.graph(graph):
+        net(image)
+    return lambda _: graph.replay()

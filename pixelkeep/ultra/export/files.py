@@ -1,0 +1,125 @@
+"""Files of other formats: written by Ultralytics' exporter, with what a detection or validation must know in them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from ultralytics.engine.exporter import Exporter
+from ultralytics.utils import LOGGER
+
+from pixelkeep.errors import ExportError, PixelkeepError, storage_error
+from pixelkeep.ultra.network.choosing import folding_by
+from pixelkeep.ultra.weights.exported import KEY
+from pixelkeep.ultra.weights.formats import CONFIGURATION
+
+PRECISION = {"fp32": 32, "fp16": 16, "bf16": 32, "int8": 32}  # in Ultralytics' numbers: bf16 is how OpenVINO runs it,
+# and int8 is made of a file in fp32 (quantizing.py) but in TensorRT, which calibrates as it builds.
+UNSUPPORTED = ("unsupported", "not supported", "not implemented", "unconvertible", "no conversion rule", "unknown op")
+
+
+def write(network: torch.nn.Module, path: Path, settings: dict[str, Any], facts: dict[str, Any]) -> None:
+    """Let Ultralytics write a network, folded as far as it is to be, and move what it writes to ``path``.
+
+    Args:
+        network: Its BatchNorms folded; left as it is.
+        path: A file, or folder, in a folder that is only for writing it.
+        settings: Ultralytics' of the export; ``device`` as torch names it.
+        facts: What the file is to know besides what Ultralytics writes into it.
+
+    Raises:
+        ExportError: It cannot be written in the format.
+    """
+    network = deepcopy(network)
+    folder = path.parent / f"writing {path.name}"
+    folder.mkdir()
+    network.pt_path = str(folder / "network.pt")  # from which Ultralytics derives the name of what it writes
+    form, device = settings["format"], str(settings["device"]).removeprefix("cuda:")
+    exporter = Exporter(overrides=settings | {"device": device, "task": network.task})
+    exporter.add_callback("on_export_start", lambda e: e.metadata.update({KEY: json.dumps(facts, default=str)}))
+    try:
+        with quietly(), folding_by("none"):
+            written = Path(exporter(network))
+    except PixelkeepError:
+        raise
+    except Exception as error:  # tracers, converters and compilers have errors of their own
+        if told := storage_error(error, path.parent):
+            raise told from error
+        raise ExportError(f"{form}: this network cannot be written in it ({reason(error)})") from error
+    if form == "ncnn" and (lacking := _left_over(written)):
+        raise ExportError(f"ncnn: this network cannot be written in it (it has no operator {', '.join(lacking)})")
+    written.rename(path)
+
+
+def _left_over(folder: Path) -> list[str]:
+    """Return PyTorch's operators that ncnn's converter has left as they were: nothing runs them."""
+    lines = next(folder.glob("*.param")).read_text(encoding="utf-8").splitlines()[2:]
+    kinds = {line.split()[0] for line in lines if line.strip()}
+    return sorted(kind for kind in kinds if "." in kind or "::" in kind)
+
+
+def reason(error: Exception) -> str:
+    """Return the line of an error that says what is wrong: of an operator that is lacking, the one that names it."""
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    named = [line for line in lines if any(word in line.lower() for word in UNSUPPORTED)]
+    return (named or lines or [type(error).__name__])[0][:160]
+
+
+def annotate(path: Path, facts: dict[str, Any]) -> None:
+    """Give what a file in ONNX, or a folder, says of itself; it had other facts before."""
+    text = json.dumps(facts, default=str)
+    if path.is_dir():
+        file = path / CONFIGURATION
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+        file.write_text(yaml.safe_dump(found | {KEY: text}, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        return
+    import onnx
+
+    model = onnx.load(path)
+    found = {item.key: item.value for item in model.metadata_props}
+    onnx.helper.set_model_props(model, found | {KEY: text})
+    onnx.save(model, path)
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, or of all in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep exporters from talking: what goes wrong is told in one line, and standard output is for results.
+
+    Compiled ones write to the process's own streams, so it is these that lead nowhere inside.
+    """
+    level, kept = LOGGER.level, {number: os.dup(number) for number in (1, 2)}
+    LOGGER.setLevel(max(level, logging.CRITICAL))
+    _flush()
+    try:
+        with warnings.catch_warnings(), open(os.devnull, "w") as nowhere:
+            warnings.simplefilter("ignore")
+            for number in kept:
+                os.dup2(nowhere.fileno(), number)
+            yield
+    finally:
+        _flush()
+        for number, former in kept.items():
+            os.dup2(former, number)
+            os.close(former)
+        LOGGER.setLevel(level)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()

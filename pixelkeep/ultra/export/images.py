@@ -1,0 +1,68 @@
+"""Images as a network is given them: those that an export is compared on, and those that int8 is calibrated on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from ultralytics.data.augment import LetterBox, classify_transforms
+
+from pixelkeep.datasets.loading import load_split
+from pixelkeep.datasets.pixels import read_pixels
+from pixelkeep.errors import OptionError
+from pixelkeep.ultra.commands import tasks
+from pixelkeep.ultra.data.resolving import resolve_data
+
+COMPARED, CALIBRATED = 16, 128  # images, as many as there are
+
+
+def images_of(
+    data: str | None, sides: list[int], network: nn.Module, split: str = "val", most: int = COMPARED
+) -> Tensor:
+    """Return images from all over a split of a dataset, (n, C, H, W) from 0 to 1; generated ones without a dataset.
+
+    Raises:
+        OptionError: The network takes images of other channels, or has other classes.
+        DataError: The dataset cannot be used.
+    """
+    channels, stretch = network.yaml.get("channels", 3), network.yaml.get("stretch")
+    if data is None and channels != 3:
+        raise OptionError(f"--data: give images of {channels} channels; the generated ones have 3")
+    spec, records = _records(data, split, network.task, max(sides))
+    if spec.channels != channels:
+        raise OptionError(f"--data {data}: its images have {spec.channels} channels, and the network takes {channels}")
+    if data is not None and len(spec.names) != len(network.names):
+        told = f"it has {len(spec.names)} classes, and the network knows {len(network.names)}"
+        raise OptionError(f"--data {data}: {told}; give the data that it was trained on")
+    chosen = np.unique(np.linspace(0, len(records) - 1, most).round().astype(int))
+    show = _cropped if network.task == "classify" else _padded
+    return torch.stack([show(records[i].path, sides, channels, stretch) for i in chosen])
+
+
+def _records(data: str | None, split: str, task: str, imgsz: int) -> tuple[Any, list]:
+    """Return a dataset, and the images of a split; the generated ones are those of the detection demo."""
+    if data is None or task == "detect":
+        spec = resolve_data(data or "demo", needs=(split,))
+        return spec, load_split(spec, split).records
+    kind = tasks.TASKS[task]
+    spec = kind.resolve(data, None, (split,))
+    return spec, kind.read(spec, split, imgsz).records
+
+
+def _padded(path: Path, sides: list[int], channels: int, stretch: Any) -> Tensor:
+    """Return an image (C, H, W) scaled to fit, and padded, as detection and segmentation take it."""
+    shown = LetterBox(tuple(sides))(image=read_pixels(path, channels, stretch))
+    shown = shown[..., None] if shown.ndim == 2 else shown  # (H, W, C)
+    shown = shown[..., ::-1] if channels == 3 else shown  # BGR to RGB
+    return torch.from_numpy(np.ascontiguousarray(shown)).permute(2, 0, 1).float() / 255
+
+
+def _cropped(path: Path, sides: list[int], channels: int, stretch: Any) -> Tensor:
+    """Return an image (3, H, W) scaled to cover, and cropped, as classification takes it."""
+    pixels = cv2.cvtColor(read_pixels(path, channels, stretch), cv2.COLOR_BGR2RGB)
+    return classify_transforms(size=tuple(sides))(Image.fromarray(pixels))

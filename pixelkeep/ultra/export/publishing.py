@@ -1,0 +1,116 @@
+"""Published weights made from a finished run: a portable checkpoint in fp16, its figures, a model card, and the entry.
+
+What belongs to the machine that trained stays there: paths are shortened to names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pixelkeep.errors import OptionError
+from pixelkeep.report.card import Card, card_text
+from pixelkeep.ultra.running.runs import is_finished, storage, write_json
+from pixelkeep.ultra.weights import manifest
+from pixelkeep.ultra.weights.checkpoints import check_weights, load, model_of, write
+from pixelkeep.ultra.weights.portable import OWN, provenance
+from pixelkeep.writing import staged, write_text
+
+MACHINE = ("project", "name", "save_dir", "device", "workers", "exist_ok", "resume")  # settings left at home
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publication:
+    """What is to be published.
+
+    Attributes:
+        run: A finished run of detection.
+        name: Under which it is found, such as ``yolov5-spd-n-hituav``.
+        data: What it was trained on; ``licence`` and ``attribution`` are those of the data.
+        recipe: The command that trains it again.
+        folder: Where the manifest is.
+    """
+
+    run: Path
+    name: str
+    data: str
+    licence: str
+    attribution: str
+    recipe: str
+    folder: Path
+
+
+def publish(wanted: Publication) -> manifest.Published:
+    """Write the four files of a publication; the manifest last, so that nothing is listed that is not there.
+
+    Raises:
+        OptionError: The run is not finished, or a name or text cannot be used, or the file is too large.
+        WeightsError: The run's weights cannot be used.
+    """
+    known = manifest.read_manifest(wanted.folder)
+    figures = _figures(wanted)
+    weights = check_weights(wanted.run / "weights" / "best.pt")
+    checkpoint = load(weights)
+    network = model_of(checkpoint)
+    content = {key: checkpoint[key] for key in (*OWN, "date", "version", "license", "docs") if key in checkpoint}
+    content |= {"train_args": _public(checkpoint.get("train_args", {})), "model": network}
+    content |= {"train_metrics": checkpoint.get("train_metrics"), "provenance": _origin(wanted, checkpoint, weights)}
+    file = f"{wanted.name}.safetensors"
+    with storage(wanted.folder):
+        with staged(wanted.folder / file) as partial:
+            write(content, partial, "fp16", wanted.folder / file)
+            size, sha = partial.stat().st_size, manifest.sha256_of(partial)
+            if size > manifest.TOO_LARGE:
+                raise OptionError(f"{file} has {size / 1e6:.1f} MB; published are files of 10 MB at most")
+        entry = manifest.Published(
+            file=file,
+            sha256=sha,
+            bytes=size,
+            model=Path(str(figures["model"])).stem,
+            metrics=f"{wanted.name}.metrics.json",
+            card=f"{wanted.name}.md",
+            **{key: getattr(wanted, key) for key in ("data", "licence", "attribution", "recipe")},
+        )
+        write_json(wanted.folder / entry.metrics, figures | {"weights": file, "data": wanted.data})
+        write_text(wanted.folder / entry.card, card_text(Card(wanted.name, vars(entry), figures, dict(network.names))))
+        manifest.write_manifest(wanted.folder, known | {wanted.name: entry})
+    return entry
+
+
+def _figures(wanted: Publication) -> dict[str, Any]:
+    """Return what the run's validation measured, once everything that was given can be used.
+
+    Raises:
+        OptionError: Something cannot.
+    """
+    if not manifest.NAME.fullmatch(wanted.name):
+        raise OptionError(f"name '{wanted.name}': give small letters, digits, '-' and '.', as in yolov5-spd-n-hituav")
+    for key in ("data", "licence", "attribution", "recipe"):
+        if not getattr(wanted, key).strip():
+            raise OptionError(f"--{key}: it must not be empty")
+    if not wanted.folder.is_dir():
+        raise OptionError(f"--folder {wanted.folder}: no such folder")
+    if not is_finished(wanted.run):
+        raise OptionError(f"{wanted.run}: no finished run; it has no metrics.json")
+    try:
+        figures = json.loads((wanted.run / "metrics.json").read_text(encoding="utf-8"))
+        task = figures["task"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise OptionError(f"{wanted.run / 'metrics.json'}: damaged; validate the run again") from error
+    if task != "detect":
+        raise OptionError(f"{wanted.run}: a run for task '{task}'; published are detection models")
+    return figures
+
+
+def _origin(wanted: Publication, checkpoint: dict[str, Any], weights: Path) -> dict[str, Any]:
+    return provenance(checkpoint, weights) | {"data": wanted.data}
+
+
+def _public(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings without those of the machine, and with names in place of paths."""
+    kept = {key: value for key, value in settings.items() if key not in MACHINE}
+    paths = [key for key, value in kept.items() if isinstance(value, str) and (os.sep in value or "\\" in value)]
+    return kept | {key: Path(kept[key].replace("\\", "/")).name for key in paths}

@@ -1,0 +1,227 @@
+"""Exports in int8: calibrated on training images, the head in float as far as it must be, all of it written down."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import yaml
+from exports import briefly, checkpoint, tiny
+from onnx.numpy_helper import to_array
+
+from pixelkeep.errors import ExportError
+from pixelkeep.ultra.commands.validation import validate
+from pixelkeep.ultra.export import exporting, files, quantizing
+from pixelkeep.ultra.export.exporting import Request, export
+from pixelkeep.ultra.export.images import images_of
+from pixelkeep.ultra.network.folding import fold
+from pixelkeep.ultra.network.rows import put
+from pixelkeep.ultra.weights.checkpoints import load, model_of
+
+torch.set_num_threads(1)
+LOOSE = ("matched=0", "ap=1", "ap_s=1")  # of a network that was never trained
+TRACED = "__module.model.24"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> str:
+    return tiny(tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture(scope="module")
+def spd(tmp_path_factory) -> Path:
+    return checkpoint(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(autouse=True)
+def brief(monkeypatch):
+    briefly(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def quantized(spd, data):
+    """The network in ONNX and int8, and the report."""
+    with pytest.MonkeyPatch.context() as patch:
+        briefly(patch)
+        return export(Request(weights=str(spd), precision="int8", data=data, bounds=LOOSE))
+
+
+def test_int8__weights_in_eight_bits_by_channel(quantized):
+    """Nearly all convolutions read int8 weights with a scale for each channel; what decodes boxes stays in float."""
+    graph = onnx.load(quantized.output).graph
+    kinds = Counter(node.op_type for node in graph.node)
+    values = {item.name: to_array(item) for item in graph.initializer}
+    scales = {n.input[0]: values[n.input[1]] for n in graph.node if n.op_type == "DequantizeLinear"}
+    convs = [n for n in graph.node if n.op_type == "Conv"]
+    made = {n.output[0]: n for n in graph.node}
+    eight = [n for n in convs if made.get(n.input[1]) and made[n.input[1]].op_type == "DequantizeLinear"]
+    assert len(eight) >= len(convs) - 19 and kinds["QuantizeLinear"] > 30  # the head has 19 convolutions
+    weights = [made[n.input[1]].input[0] for n in eight]
+    assert all(values[name].dtype == np.int8 and len(scales[name]) == len(values[name]) for name in weights)
+    float_ = {n.name for n in convs} - {n.name for n in eight}
+    assert any("dfl" in name for name in float_) and all("/model.30/" in name for name in float_)
+
+
+def test_int8__file_and_record(quantized, spd):
+    """The name says int8; the file knows on how many images it was calibrated, and what stayed in float."""
+    path = Path(quantized.output)
+    assert path == spd.parent / "best_int8.onnx" and sorted(p.name for p in spd.parent.iterdir()) == [
+        "best.pt",
+        "best_int8.onnx",
+    ]
+    held = load(path)["model"]
+    assert (held.precision, held.folded, held.folding["choice"]) == ("int8", True, "0,3,6,9,12,25,29")
+    record = quantized.quantized
+    assert record["images"] == 4 and record["float"] in quantizing.STEPS
+    assert record["agreed"][record["float"]] == max(record["agreed"].values())
+    assert quantized.to_dict()["quantized"] == record and quantized.megabytes < 4.5  # 3.0 M weights in one byte each
+
+
+def test_int8__calibrated_on_training_images(spd, data, monkeypatch):
+    """Images of train calibrate, and no other."""
+    asked = []
+
+    def images(*arguments):
+        asked.append(arguments[3:])
+        return images_of(*arguments)
+
+    monkeypatch.setattr(exporting, "images_of", images)
+    monkeypatch.setattr(exporting, "quantize", lambda *_: (_ for _ in ()).throw(ExportError("far enough")))
+    with pytest.raises(ExportError, match="far enough"):
+        export(Request(weights=str(spd), precision="int8", data=data))
+    assert asked == [(), ("train", 128)]
+    network = model_of(load(spd)).float()
+    assert len(images_of(data, [64, 64], network, "train", 128)) == 4
+
+
+def test_int8__val_computes_in_it(quantized, data, tmp_path):
+    """val takes the file, and says in what it computes."""
+    found, _ = validate({"weights": quantized.output, "data": data, "plots": False, "project": str(tmp_path)})
+    assert (found.protocol.format, found.protocol.precision) == ("onnx", "int8")
+
+
+def test_int8__bound_fails(spd, data, tmp_path):
+    """A network that was never trained loses more than int8 may; a bound of one's own can fail any export."""
+    with pytest.raises(ExportError, match=r"of the detections match \(bound 101.0%\)"):
+        export(Request(weights=str(spd), data=data, bounds=["matched=1.01"], output=str(tmp_path)))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("agreed", "kept", "tried"),
+    [
+        ({"decode": 0.96}, "decode", 1),
+        ({"decode": 0.9, "last": 0.95}, "last", 2),
+        ({"decode": 0.9, "last": 0.8, "head": 0.85}, "decode", 3),
+        ({"decode": 0.1, "last": 0.8, "head": 0.85}, "head", 3),
+    ],
+)
+def test_ladder__no_more_in_float_than_needed(tmp_path, monkeypatch, agreed, kept, tried):
+    """The first step that agrees well enough is kept; where none does, the best."""
+    path = tmp_path / "net.onnx"
+    path.write_text("fp32")
+    network = fold(model_of(load(checkpoint(tmp_path))).float())
+    network.task = "detect"
+    monkeypatch.setitem(
+        quantizing.QUANTIZERS, "onnx", lambda source, target, head, images, step: target.write_text(step)
+    )
+    record = quantizing.quantize("onnx", path, network, torch.zeros(3, 3, 64, 64), lambda p: agreed[p.read_text()])
+    assert path.read_text() == kept == record["float"]
+    assert len(record["agreed"]) == tried and record["images"] == 3
+
+
+def test_ladder__nothing_agrees(tmp_path, monkeypatch):
+    """Where nothing is found in eight bits, one line says so."""
+    monkeypatch.setitem(quantizing.QUANTIZERS, "onnx", lambda source, target, head, images, step: None)
+    network = model_of(load(checkpoint(tmp_path))).float()
+    with pytest.raises(ExportError, match="nothing that the network finds is found in int8"):
+        quantizing.quantize("onnx", tmp_path / "net.onnx", network, torch.zeros(1, 3, 64, 64), lambda p: 0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "decode", "last", "head"),
+    [
+        ("/model.24/cv2.0/cv2.0.2/Conv", False, True, True),
+        ("/model.24/cv3.1/cv3.1.0/conv/Conv", False, False, True),
+        ("/model.24/one2one_cv3.0/one2one_cv3.0.2/Conv", False, True, True),
+        ("/model.24/dfl/conv/Conv", True, True, True),
+        ("/model.24/Sigmoid", True, True, True),
+        ("/model.2/cv2/conv/Conv", False, False, False),
+        ("/model.23/cv3/conv/Conv", False, False, False),
+        (f"{TRACED}.cv2.2.2/aten::_convolution/Convolution", False, True, True),
+        (f"{TRACED}.cv3.2.1.conv/aten::_convolution/Convolution", False, False, True),
+        (f"{TRACED}.dfl.conv/aten::_convolution/Convolution", True, True, True),
+        (f"{TRACED}/aten::sigmoid/Sigmoid", True, True, True),
+        (f"{TRACED}.classifier.1/aten::_convolution/Convolution", False, True, True),
+        (f"{TRACED}.classifier.0.conv/aten::_convolution/Convolution", False, False, True),
+        ("/model.24/linear/Gemm", False, True, True),
+        ("/model.24/conv/conv/Conv", False, False, True),
+    ],
+)
+def test_stays_float__by_name(name, decode, last, head):
+    """Decoding always; the last convolution of each branch; all of the head; nothing before it."""
+    assert [quantizing.stays_float(name, 24, step) for step in quantizing.STEPS] == [decode, last, head]
+
+
+def test_batches__whole_and_one_at_least():
+    """A file for more images than there are gets them again; what does not fill a batch is left out."""
+    images = torch.arange(5.0).reshape(5, 1, 1, 1)
+    assert [b.flatten().tolist() for b in quantizing._batches(images, 2)] == [[0, 1], [2, 3]]
+    assert [b.flatten().tolist() for b in quantizing._batches(images[:2], 3)] == [[0, 1, 0]]
+
+
+def test_annotate__keeps_what_else_is_there(tmp_path):
+    """Our own facts are replaced, and nothing else, in both kinds of description."""
+    folder = tmp_path / "net_openvino_model"
+    folder.mkdir()
+    (folder / "metadata.yaml").write_text(yaml.safe_dump({"task": "detect", "pixelkeep": "{}", "names": {0: "a"}}))
+    files.annotate(folder, {"precision": "int8"})
+    found = yaml.safe_load((folder / "metadata.yaml").read_text())
+    assert found == {"task": "detect", "pixelkeep": '{"precision": "int8"}', "names": {0: "a"}}
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("Exporting failed\n\nthe operator 'aten::x' is not supported\nmore"), "the operator 'aten::x'"),
+        (ValueError("first\nsecond"), "first"),
+        (KeyError(), "KeyError"),
+    ],
+)
+def test_reason__names_the_operator_that_is_lacking(error, told):
+    """Of an exporter's many lines, the one that names the operator, else the first."""
+    assert files.reason(error).startswith(told)
+
+
+def test_write__operator_that_the_format_lacks(spd, tmp_path):
+    """A network with an operation that ONNX has not ends in one line that names it."""
+
+    class Odd(torch.nn.Module):
+        def forward(self, x):
+            return torch.special.bessel_j0(x)
+
+    network = fold(model_of(load(spd)).float(), join=False)
+    put(network.model, 1, torch.nn.Sequential(network.model[1], Odd()))
+    settings = dict(format="onnx", imgsz=[64, 64], batch=1, device="cpu", quantize=32)
+    with pytest.raises(ExportError, match=r"onnx: this network cannot be written in it .*bessel_j0"):
+        files.write(network, tmp_path / "net.onnx", settings, {"precision": "fp32"})
+
+
+@pytest.mark.slow
+def test_openvino__int8(spd, data, tmp_path):
+    """FakeQuantize before convolutions, none in the decoding; the folder knows what it is."""
+    pytest.importorskip("nncf")
+    import openvino
+
+    report = export(
+        Request(weights=str(spd), format="openvino", precision="int8", data=data, bounds=LOOSE, output=str(tmp_path))
+    )
+    folder = tmp_path / "best_int8_openvino_model"
+    model = openvino.Core().read_model(next(folder.glob("*.xml")))
+    made = Counter(op.get_type_name() for op in model.get_ops())
+    assert made["FakeQuantize"] > 30 and load(folder)["model"].precision == "int8"
+    assert report.quantized["images"] == 4 and Path(report.output) == folder
