@@ -1,12 +1,14 @@
 """What a content-adaptive stage costs against the share of its regions that are active, in time and multiply-adds.
 
 Each competitor is a stage of the same residual blocks on the same map. Masks are filled ellipses of random place, size
-and proportion, drawn until the share is reached (in regions of the stage, as it executes them). All get the map in
-ordinary (contiguous) memory, as Ultralytics runs its networks; the dense stages run once more in channels_last, which
-often is the faster of the two. In every round each competitor runs once, in turn, and ratios are medians over rounds of
-its time to that of "dense fine" in the same round.
+and proportion, drawn until the share is reached (in regions of the stage, as it executes them), another mask in each
+round. All get the map in ordinary (contiguous) memory, as Ultralytics runs its networks; dense stages run once more in
+channels_last, which often is the faster of the two. With --channels-last everything runs so, "dense fine" too. In every
+round each competitor runs once, in turn, and ratios are medians over rounds of its time to that of "dense fine" in the
+same round; beside them are the quartiles.
 
     python benchmarks/adaptive.py
+    python benchmarks/adaptive.py --channels-last
     python benchmarks/adaptive.py --stage basic --rounds 30 --threads 2 --plot docs/images/adaptive.png
     python benchmarks/adaptive.py --device cuda --half
 """
@@ -14,6 +16,7 @@ its time to that of "dense fine" in the same round.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 import time
@@ -34,7 +37,9 @@ FRACTIONS = (0.0, 0.05, 0.10, 0.25, 0.50, 1.0)
 # (in channels, out channels, blocks, kind of block, side of the map)
 STAGES = {"basic": (64, 64, 2, "basic", 160), "layer3": (512, 1024, 6, "bottleneck", 80)}
 SIDE = 8
+MASKS = 8  # different ones of each share
 Run = Callable[[], Tensor]
+Row = tuple[str, float, list[float], float]  # name, milliseconds, quartiles of the time ratio, multiply-adds ratio
 
 
 def objects(cells: int, fraction: float, seed: int) -> Tensor:
@@ -64,24 +69,26 @@ def folded(network: nn.Module) -> nn.Module:
     return network
 
 
-def competitors(name: str, device: str, dtype: torch.dtype) -> dict[str, Run]:
+def competitors(name: str, device: str, dtype: torch.dtype, memory: torch.memory_format) -> dict[str, Run]:
     """Return what is measured, by name; the dense fine stage, the measure of all, is there as "dense fine"."""
     inputs, outputs, blocks, kind, side = STAGES[name]
     torch.manual_seed(0)
     stage = ContentAdaptiveStage(inputs, outputs, blocks, None, kind, side=SIDE)
-    x = torch.randn(1, inputs, side, side, device=device, dtype=dtype)
+    x = torch.randn(1, inputs, side, side, device=device, dtype=dtype).to(memory_format=memory)
     runs: dict[str, Run] = {}
     for label, fine in (("dense fine", True), ("dense strided", False)):
         plain = PlainStage(inputs, outputs, blocks, fine, kind)
         plain.load_state_dict(stage.state_dict())
-        plain = folded(plain).to(device, dtype)
+        plain = folded(plain).to(device, dtype, memory_format=memory)
         runs[label] = lambda plain=plain: plain(x)
-        other, own = deepcopy(plain).to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
-        runs[f"{label}, channels_last"] = lambda other=other, own=own: other(own)
-    stage = folded(stage).to(device, dtype)
+        if memory == torch.contiguous_format:
+            other, own = deepcopy(plain).to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+            runs[f"{label}, channels_last"] = lambda other=other, own=own: other(own)
+    stage = folded(stage).to(device, dtype, memory_format=memory)
     for fraction in FRACTIONS:
-        mask = objects(side // SIDE, fraction, seed=int(100 * fraction)).to(device, dtype)
-        runs[f"adaptive {fraction:.0%}"] = lambda mask=mask: stage(x, mask)
+        drawn = [objects(side // SIDE, fraction, 100 * seed + int(100 * fraction)) for seed in range(MASKS)]
+        masks = itertools.cycle([mask.to(device, dtype) for mask in drawn])
+        runs[f"adaptive {fraction:.0%}"] = lambda masks=masks: stage(x, next(masks))
     return runs
 
 
@@ -94,11 +101,12 @@ def seconds(run: Run) -> float:
     return time.perf_counter() - start
 
 
-def measured(runs: dict[str, Run], rounds: int) -> list[tuple[str, float, float, float]]:
-    """Return (name, milliseconds, time to the dense fine stage's, multiply-adds to the dense fine stage's) of each."""
+def measured(runs: dict[str, Run], rounds: int) -> list[Row]:
+    """Return a row for each: its median time, and time and multiply-adds to the dense fine stage's."""
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        seconds(run)
+    for name, run in runs.items():
+        for _ in range(MASKS if name.startswith("adaptive") else 1):
+            seconds(run)
     for _ in range(rounds):
         for name, run in runs.items():
             times[name].append(seconds(run))
@@ -109,12 +117,12 @@ def measured(runs: dict[str, Run], rounds: int) -> list[tuple[str, float, float,
         work[name] = counter.get_total_flops()
     rows = []
     for name, own in times.items():
-        ratio = statistics.median(a / b for a, b in zip(own, times["dense fine"], strict=True))
-        rows.append((name, 1e3 * statistics.median(own), ratio, work[name] / work["dense fine"]))
+        ratios = statistics.quantiles((a / b for a, b in zip(own, times["dense fine"], strict=True)), n=4)
+        rows.append((name, 1e3 * statistics.median(own), ratios, work[name] / work["dense fine"]))
     return rows
 
 
-def draw(path: Path, results: dict[str, list[tuple[str, float, float, float]]]) -> None:
+def draw(path: Path, results: dict[str, list[Row]]) -> None:
     """Plot time and multiply-adds against the active share, one panel a stage."""
     import matplotlib
 
@@ -125,11 +133,13 @@ def draw(path: Path, results: dict[str, list[tuple[str, float, float, float]]]) 
     for axis, (name, rows) in zip(axes[0], results.items(), strict=True):
         adaptive = {row[0].removeprefix("adaptive "): row for row in rows if row[0].startswith("adaptive ")}
         share = [float(label.rstrip("%")) for label in adaptive]
-        axis.plot(share, [row[2] for row in adaptive.values()], "o-", label="time")
+        axis.plot(share, [row[2][1] for row in adaptive.values()], "o-", label="time")
         axis.plot(share, [row[3] for row in adaptive.values()], "s--", label="multiply-adds")
         styles = {"dense fine": "-", "dense fine, channels_last": "-.", "dense strided, channels_last": ":"}
         for label, style in styles.items():
-            value = next(row[2] for row in rows if row[0] == label)
+            value = next((row[2][1] for row in rows if row[0] == label), None)
+            if value is None:  # with --channels-last
+                continue
             axis.axhline(value, color="grey", linestyle=style, label=f"{label}, time")
         axis.set(title=name, xlabel="active regions (%)", ylim=(0, None))
         axis.grid(alpha=0.3)
@@ -142,22 +152,29 @@ def draw(path: Path, results: dict[str, list[tuple[str, float, float, float]]]) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", nargs="+", choices=STAGES, default=list(STAGES))
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=15, help="at least 2")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--half", action="store_true", help="float16")
+    parser.add_argument("--channels-last", action="store_true", help="maps and weights of all in this memory format")
     parser.add_argument("--plot", type=Path, help="a PNG of time and multiply-adds")
     options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error(f"--rounds must be at least 2, got {options.rounds}")
     torch.set_num_threads(options.threads)
     dtype = torch.float16 if options.half else torch.float32
+    memory = torch.channels_last if options.channels_last else torch.contiguous_format
     results = {}
     with torch.inference_mode():
         for name in options.stage:
-            results[name] = measured(competitors(name, options.device, dtype), options.rounds)
+            results[name] = measured(competitors(name, options.device, dtype, memory), options.rounds)
             inputs, outputs, blocks, kind, side = STAGES[name]
             print(f"\n{name}: {blocks} {kind} blocks, {inputs} to {outputs} channels, {side}x{side}, batch 1")
-            rows = [[label, f"{ms:.1f}", f"{ratio:.2f}", f"{work:.2f}"] for label, ms, ratio, work in results[name]]
-            print(text_table(["", "ms", "time ratio", "multiply-adds ratio"], rows, left=1))
+            rows = [
+                [label, f"{ms:.1f}", f"{middle:.2f}", f"{low:.2f} to {high:.2f}", f"{work:.2f}"]
+                for label, ms, (low, middle, high), work in results[name]
+            ]
+            print(text_table(["", "ms", "time ratio", "quartiles", "multiply-adds ratio"], rows, left=1))
     if options.plot:
         draw(options.plot, results)
 

@@ -1,6 +1,6 @@
 """Counts what a ResNet-18 trunk costs with dense, content-adaptive and selective stages, at measured active fractions.
 
-    python scripts/count_selective.py [--images FOLDER] [--size HEIGHT WIDTH]
+    python scripts/count_selective.py [--switches] [--images FOLDER] [--size HEIGHT WIDTH]
 
 The trunk is that of a segmentation network with strides 8 and 16: the last two stages keep stride 8 everywhere (dense),
 nowhere (strided), in regions that are computed at both resolutions (content-adaptive), or at cells that are computed
@@ -9,15 +9,23 @@ beside a strided stage (selective). Masks are edges of real pictures, with the t
 while the pictures run through the networks. The other two means of the selective stage change none: the teacher is of
 training alone, and fusion adds where its absence replaces. Times are ratios to the dense trunk's, measured in turns,
 the median of the pairs.
+
+With --switches the table has a row for each way of setting the three means, at the stage's default fraction, which the
+halo is part of, as gates are trained: thin edges are grown, so fewer of them are taken. Its columns: what the sparse
+part costs of the dense trunk's two stages; both stages of the content-adaptive trunk's at the same masks; the whole
+trunk of the content-adaptive trunk; the time of inference, and of a training step (forward and backward, the losses of
+the stage included), of the dense trunk's.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,7 +45,9 @@ from pixelkeep.datasets.pixels import read_pixels  # noqa: E402
 FRACTIONS = (0.02, 0.05, 0.1, 0.26)  # 0.26 is where the counted content-adaptive ResNet-101 costs 690 G
 PLAN = ((128, 256), (256, 512))  # channels of the two stages
 SUFFIXES = {".jpg", ".jpeg", ".png"}
+FRACTION = 0.05  # the selective stage's default
 Network = Callable[[Tensor, Tensor], Tensor]
+Clock = Callable[[Network, Tensor, Tensor], float]
 
 
 class Trunk(nn.Module):
@@ -83,6 +93,12 @@ def trunks() -> dict[str, nn.Module]:
     return {name: Trunk(stage).eval().to(memory_format=torch.channels_last) for name, stage in stages.items()}
 
 
+def selective(fusion: bool, halo: int, teacher: bool) -> Trunk:
+    """Return the selective trunk with its three means set."""
+    stage = partial(SelectiveStage, blocks=2, fusion=fusion, halo=halo, teacher=teacher, activation=nn.ReLU())
+    return Trunk(stage).eval().to(memory_format=torch.channels_last)
+
+
 def pictures(folder: Path | None, size: tuple[int, int]) -> list[Tensor]:
     """Return up to two pictures of a folder, or of the demo data, as (1, 3, H, W) from 0 to 1."""
     if folder is None:
@@ -100,12 +116,12 @@ def grown(mask: Tensor, halo: int) -> Tensor:
     return F.max_pool2d(mask, 2 * halo + 1, 1, halo)
 
 
-def masks_at(images: list[Tensor], fraction: float) -> list[Tensor]:
+def masks_at(images: list[Tensor], fraction: float, halo: int = 0) -> list[Tensor]:
     """Return masks by edges of 16x16 cells, with the threshold that makes the wanted share of all cells active."""
     low, high = 0.001, 1.0
     for _ in range(12):
         threshold = (low * high) ** 0.5
-        found = [EdgeMask(16, threshold, 1)(image) for image in images]
+        found = [grown(EdgeMask(16, threshold, 1)(image), halo) for image in images]
         share = statistics.fmean(mask.mean().item() for mask in found)
         low, high = (threshold, high) if share > fraction else (low, threshold)
     return found
@@ -127,12 +143,27 @@ def seconds(network: Network, image: Tensor, mask: Tensor) -> float:
     return time.perf_counter() - begin
 
 
-def ratio(network: Network, dense: Network, image: Tensor, mask: Tensor, pairs: int) -> float:
+def step_seconds(network: nn.Module, image: Tensor, mask: Tensor) -> float:
+    """Return how long a training step takes: forward with the stages' losses, and backward."""
+    network.train()
+    begin = time.perf_counter()
+    loss = network(image, mask).square().mean()
+    for stage in network.stages:
+        if isinstance(stage, SelectiveStage) and (error := stage.auxiliary_loss()) is not None:
+            loss = loss + error
+    loss.backward()
+    taken = time.perf_counter() - begin
+    network.zero_grad()
+    network.eval()
+    return taken
+
+
+def ratio(network: Network, dense: Network, image: Tensor, mask: Tensor, pairs: int, clock: Clock = seconds) -> float:
     """Return how much longer a network takes than the dense one, the median of pairs."""
     found = []
     for _ in range(pairs):
-        base = seconds(dense, image, mask)
-        found.append(seconds(network, image, mask) / base)
+        base = clock(dense, image, mask)
+        found.append(clock(network, image, mask) / base)
     return statistics.median(found) if found else float("nan")
 
 
@@ -158,16 +189,48 @@ def rows(images: list[Tensor], pairs: int) -> Iterator[tuple[str, float, float, 
         yield row("selective", "selective, halo", [grown(mask, 1) for mask in masks], base[2])
 
 
+def switch_rows(images: list[Tensor], pairs: int) -> Iterator[list[str]]:
+    """Yield the cells of a row for each way of setting the three means, at the default fraction."""
+    networks = trunks()
+    dense, adaptive_trunk = networks["dense"], networks["content-adaptive"]
+    whole = masks_at(images, 0.5)
+    shared = count(lambda image, mask: dense.before(image), images, whole)
+    stages = count(dense, images, whole) - shared
+    for fusion, halo, teacher in itertools.product((False, True), (0, 1), (False, True)):
+        masks = masks_at(images, FRACTION, halo)
+        network = selective(fusion, halo, teacher)
+        cost, base = count(network, images, masks), count(adaptive_trunk, images, masks)
+        sparse = cost - count(network, images, [0 * mask for mask in masks])
+        share = statistics.fmean(mask.mean().item() for mask in masks)
+        taken = [ratio(network, dense, images[0], masks[0], pairs, clock) for clock in (seconds, step_seconds)]
+        means = ["on" if mean else "off" for mean in (fusion, halo, teacher)]
+        costs = (sparse / stages, (cost - shared) / (base - shared), cost / base)
+        yield [*means, f"{share:.3f}", f"{cost:.2f}", *(f"{value:.2f}" for value in (*costs, *taken))]
+
+
+SWITCH_HEAD = (
+    "| Fusion | Halo | Teacher | Active | Multiply-adds, G | Sparse part, of dense stages "
+    "| Stages, of content-adaptive | Trunk, of content-adaptive | Time, of dense | Training step, of dense |"
+)
+
+
 def main() -> None:
     """Print the table as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--switches", action="store_true", help="a row for each way of setting the three means")
     parser.add_argument("--images", type=Path, help="folder of pictures; the generated demo's by default")
     parser.add_argument("--size", type=int, nargs=2, default=(256, 512), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--pairs", type=int, default=5, help="measurements of time for each row; 0 for none")
     given = parser.parse_args()
     torch.manual_seed(0)
+    images = pictures(given.images, tuple(given.size))
+    if given.switches:
+        print(f"{SWITCH_HEAD}\n|{'---|' * 10}")
+        for cells in switch_rows(images, given.pairs):
+            print(f"| {' | '.join(cells)} |".replace("nan", "–"), flush=True)
+        return
     print("| Trunk | Active | Multiply-adds, G | Of content-adaptive | Time, of dense |\n|---|---|---|---|---|")
-    for name, share, cost, relative, taken in rows(pictures(given.images, tuple(given.size)), given.pairs):
+    for name, share, cost, relative, taken in rows(images, given.pairs):
         cells = (f"{relative:.2f}", f"{taken:.2f}")
         print(f"| {name} | {share:.3f} | {cost:.2f} | {' | '.join(cells)} |".replace("nan", "–"), flush=True)
 

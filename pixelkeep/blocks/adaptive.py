@@ -9,7 +9,8 @@ convolutions dilated by two; with none it is the strided stage, each value on 2x
 
 In training two dense stages run, fine and coarse, and the mask blends them, so that it has a gradient; in evaluation
 the nodes run. The two functions differ near the borders of regions, as in the paper: in training a convolution reads
-neighbours of its own resolution, in evaluation those that exist. `docs/blocks.md` gives the measured difference.
+neighbours of its own resolution, in evaluation those that exist. `docs/blocks/content-adaptive.md` gives the measured
+difference.
 
 Deviations: BatchNorm. The paper normalises all nodes by the statistics of its coarse network; here each resolution has
 its own, which makes both limits exact. Regions are squares of 8 pixels by default (the paper has 2 or 4), since tiles
@@ -129,16 +130,16 @@ class ContentAdaptiveStage(nn.Module):
         for kind in dict.fromkeys(kinds):
             images = [index for index, own in enumerate(kinds) if own == kind]
             part = x if len(images) == len(x) else x[images]
-            if kind != (True, False):
-                part = channels_last(part)  # pixels become rows, and convolutions are faster
             layout = layouts.get(kind) or Nodes(active[images], self.side, *size)
-            outputs.update(zip(images, self._run(part, layout).split(1), strict=True))
+            outputs.update(zip(images, self._run(part, layout, rows=kind != (True, False)).split(1), strict=True))
         return outputs[0] if len(x) == 1 else torch.cat([outputs[index] for index in range(len(x))])
 
-    def _run(self, x: Tensor, layout: Layout) -> Tensor:
-        parts: Tensor | tuple = x
+    def _run(self, x: Tensor, layout: Layout, rows: bool = False) -> Tensor:
+        """Run the blocks; with ``rows`` on channels_last, where pixels are rows and convolutions are faster."""
+        parts: Tensor | tuple = channels_last(x) if rows else x
         if not isinstance(self.blocks[0], EntryBlock):
-            fine, coarse = layout.enter(x, 0)
+            fine, coarse = layout.enter(parts, 0)
+            fine = fine.clone() if rows and fine is not None else fine  # the first block needs it to its end
             # The map has been painted before: each cell has its coarse value at the upper left, too.
             parts = fine, None if coarse is None else coarse[..., ::2, ::2]
         for block in self.blocks:

@@ -84,10 +84,10 @@ def windows(index: Tensor, chosen: Tensor, side: int, halo: int, outside: int) -
     return F.pad(index, margins, value=outside).unfold(1, size, side).unfold(2, size, side)[chosen]
 
 
-def fetch(rows: Tensor, index: Tensor) -> Tensor:
-    """Read rows (R, C) at an index (T, s, s) -> (T, C, s, s), channels_last in memory."""
-    tiles, size = index.shape[:2]
-    return rows.index_select(0, index.reshape(-1)).view(tiles, size, size, rows.shape[1]).permute(0, 3, 1, 2)
+def fetch(rows: Tensor, index: Tensor, out: Tensor | None = None) -> Tensor:
+    """Read rows (R, C) at an index (T, h, w) -> (T, C, h, w), channels_last in memory; ``out`` is (T*h*w, C)."""
+    found = torch.index_select(rows, 0, index.reshape(-1), out=out)
+    return found.view(*index.shape, rows.shape[1]).permute(0, 3, 1, 2)
 
 
 def as_rows(tiles: Tensor) -> Tensor:
@@ -105,11 +105,12 @@ def channels_last(x: Tensor) -> Tensor:
     return rows.view(n, h, w, c).permute(0, 3, 1, 2)
 
 
-def cut(x: Tensor, index: Tensor) -> Tensor:
+def cut(x: Tensor, index: Tensor, out: Tensor | None = None) -> Tensor:
     """Read windows (T, s, s) of numbers of pixels, -1 outside, from a map (N, C, H, W) -> (T, C, s, s)."""
-    tiles = fetch(as_rows(channels_last(x)), index.clamp(min=0))
-    outside = index < 0
-    return tiles.masked_fill(outside[:, None], 0) if outside.any() else tiles
+    tiles = fetch(as_rows(channels_last(x)), index.clamp(min=0), out)
+    outside = (index < 0).flatten().nonzero()[:, 0]
+    as_rows(tiles).index_fill_(0, outside, 0)  # few, in place
+    return tiles
 
 
 def corners(x: Tensor) -> Tensor:
@@ -179,10 +180,11 @@ class Nodes:
         self.active, self.side, self.height, self.width = active, side, height, width
         self.cover = self._cover()  # (N, H, W): the row of the node at each pixel; row 0 is outside
         fine_corner = corners(self.cover)  # (N, h, w)
-        # Coarse cells in active regions, and the fine nodes that stand for them.
+        # Coarse cells in active regions, and the rows of the fine nodes that stand for them.
         self._replaced = (fine_corner <= active.sum() * side**2).flatten().nonzero()[:, 0]
-        self._stand_ins = fine_corner.flatten()[self._replaced] - 1
+        self._stand_ins = fine_corner.flatten()[self._replaced]
         self._around: dict[int, Tensor] = {}
+        self._memory: dict[str, Tensor] = {}
 
     def _cover(self) -> Tensor:
         side, device = self.side, self.active.device
@@ -199,19 +201,26 @@ class Nodes:
         )
 
     def enter(self, x: Tensor, reach: int) -> Pair:
-        """Cut the tiles out of (N, C, H, W), with ``reach`` pixels around them; the coarse part is x itself."""
+        """Cut the tiles out of (N, C, H, W), with ``reach`` pixels around them; the coarse part is x itself.
+
+        The tiles are valid until the next call, as those of ``surround`` are.
+        """
         n, _, height, width = x.shape
         index = torch.arange(n * height * width, device=x.device).view(n, height, width)
-        return cut(x, windows(index, self.active, self.side, reach, -1)), x
+        index = windows(index, self.active, self.side, reach, -1)
+        return cut(x, index, self._reused("around", index.numel(), x)), x
 
     def surround(self, fine: Tensor, coarse: Tensor, reach: int) -> Pair:
         """Fetch what lies around each tile, and put fine values into the coarse map."""
         if reach not in self._around:
             self._around[reach] = windows(self.cover, self.active, self.side, 2 * reach, 0)
-        around = fetch(self._rows(fine, coarse), self._around[reach])
+        index = self._around[reach]
+        rows = self._rows(fine, coarse)
+        around = fetch(rows, index, self._reused("around", index.numel(), rows))
         n, c, h, w = coarse.shape
-        replaced = as_rows(coarse).index_copy(0, self._replaced, as_rows(fine).index_select(0, self._stand_ins))
-        return around, replaced.view(n, h, w, c).permute(0, 3, 1, 2)
+        coarse_rows = rows[len(rows) - n * h * w :]
+        coarse_rows.index_copy_(0, self._replaced, rows.index_select(0, self._stand_ins))
+        return around, coarse_rows.view(n, h, w, c).permute(0, 3, 1, 2)
 
     def paint(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """Write each node on the pixels that it covers: (N, C, H, W)."""
@@ -220,4 +229,19 @@ class Nodes:
         return rows.index_select(0, self.cover.reshape(-1)).view(n, height, width, -1).permute(0, 3, 1, 2)
 
     def _rows(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        return torch.cat([fine.new_zeros(1, fine.shape[1]), as_rows(fine), as_rows(coarse)])
+        """Return all nodes, one row each, behind the row of zeros: (1 + nodes, C)."""
+        parts = [fine.new_zeros(1, fine.shape[1]), as_rows(fine), as_rows(coarse)]
+        return torch.cat(parts, out=self._reused("rows", sum(map(len, parts)), fine))
+
+    def _reused(self, purpose: str, rows: int, like: Tensor) -> Tensor | None:
+        """Return the same memory for every layer, (rows, C), or None where a gradient needs the values of all.
+
+        Pages of fresh memory take the system longer to hand out than it takes to fill them.
+        """
+        if torch.is_grad_enabled():
+            return None
+        size = rows * like.shape[1]
+        memory = self._memory.get(purpose)
+        if memory is None or memory.dtype != like.dtype or len(memory) < size:
+            memory = self._memory[purpose] = like.new_empty(size)
+        return memory[:size].view(rows, like.shape[1])

@@ -203,6 +203,67 @@ def test_stage__fusing_copying_pickling_and_tracing_change_nothing(kind: str):
         assert stage.bfloat16()(x.bfloat16()).isfinite().all()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_stage__gradients_in_evaluation_are_those_of_the_dense_form(kind: str, stride: int):
+    """Memory that layers share, and what they change in place, must not take part where gradients are asked for."""
+    stage = lively(ContentAdaptiveStage(4, 8, 2, None, kind, stride))
+    mask = torch.zeros(1, 1, 4, 5)
+    mask[..., 1:3, 2:4] = 1
+    active = pixels(mask, 8, 31, 40)
+    image = torch.randn(1, 4, 31, 40)
+    if stride == 1:
+        image = image * active + pixels(image[..., ::2, ::2], 2, 31, 40) * (1 - active)
+    weight, found = torch.randn(1, 8, 31, 40), []
+    for run in (lambda x: stage(x, mask), lambda x: stage._run(x, Dense(mask, 8, 31, 40))):
+        x = image.clone().requires_grad_()
+        stage.zero_grad()
+        (run(x) * weight).sum().backward()
+        found.append([x.grad, *(p.grad.clone() for p in stage.parameters())])
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(*found, strict=True))
+
+
+def test_stage__its_input_stays_as_it_was():
+    stage = lively(ContentAdaptiveStage(8, 8, 2, None, "basic"))
+    for mask in (torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4), torch.eye(4)[None, None]):
+        for memory in (torch.contiguous_format, torch.channels_last):
+            x = torch.randn(1, 8, 32, 32).contiguous(memory_format=memory)
+            before = x.clone()
+            with torch.no_grad():
+                first = stage(x, mask)
+                assert torch.equal(stage(x, mask), first)
+            assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_stage__autocast_is_near_full_precision(kind: str):
+    """The map enters in float32, and layers hand on bfloat16."""
+    stage, x = lively(ContentAdaptiveStage(8, 8, 2, None, kind)), torch.randn(1, 8, 32, 32)
+    mask = torch.zeros(1, 1, 4, 4)
+    mask[..., 1:3, 2] = 1
+    with torch.no_grad():
+        expected = stage(x, mask)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = stage(x, mask).float()
+    assert (found - expected).norm() < 0.03 * expected.norm()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_stage__onnx(tmp_path):
+    """The exported dense form has the output of the tiles, for another image than the one it was traced with."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    stage = lively(ContentAdaptiveStage(4, 8, 2, 0.25, "basic"))
+    x = torch.randn(1, 4, 40, 24)
+    with torch.no_grad():
+        stage.mask.threshold.copy_(stage.mask.estimator(x).quantile(0.7))
+        expected = stage(x)
+    assert 0 < stage.active_fraction < 0.45
+    path = str(tmp_path / "stage.onnx")
+    torch.onnx.export(stage, (torch.randn(1, 4, 40, 24),), path, dynamo=False, input_names=["x"], opset_version=17)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert torch.allclose(torch.from_numpy(session.run(None, {"x": x.numpy()})[0]), expected, atol=1e-4)
+
+
 def test_stage__multiply_adds_are_linear_and_those_of_the_networks_at_the_ends():
     from torch.utils.flop_counter import FlopCounterMode
 

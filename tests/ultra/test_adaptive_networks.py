@@ -20,17 +20,20 @@ from ultralytics.utils.dist import find_free_network_port
 from pixelkeep.blocks import ObjectMask
 from pixelkeep.cli.main import run
 from pixelkeep.datasets.demo import write_demo
+from pixelkeep.datasets.demo.labels import write_mask_demo
 from pixelkeep.datasets.spec import load_spec
 from pixelkeep.errors import ModelError
 from pixelkeep.ultra.costs.catalogue import entries
-from pixelkeep.ultra.costs.measure import adaptive_layers
+from pixelkeep.ultra.costs.measure import adaptive_layers, count_gflops
 from pixelkeep.ultra.data.resolving import write_resolved
 from pixelkeep.ultra.trainers.boxes import Trainer
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("yolov5-cad-n", "yolov5-select-n")
-PATIENCE = 200  # seconds after which a job counts as hanging
+SCRIPT = Path(__file__).with_name("adaptive_processes.py")
+CLASSES = ("person", "car", "truck", "boat", "building")  # of the demo data
+PATIENCE = 400  # seconds after which a job counts as hanging
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +49,7 @@ def weights(tmp_path_factory) -> dict[str, Path]:
     for name in NAMES:
         torch.manual_seed(0)
         yolo = YOLO(f"{name}.yaml", task="detect", verbose=False)
+        yolo.model = DetectionModel(f"{name}.yaml", nc=len(CLASSES), verbose=False)
         for mask in masks(yolo.model.eval()):
             logits = []
             hook = mask.estimator.register_forward_hook(lambda m, inputs, y, logits=logits: logits.append(y))
@@ -53,7 +57,7 @@ def weights(tmp_path_factory) -> dict[str, Path]:
                 yolo.model(batch()["img"])
                 mask.threshold.copy_(mask.grown(logits[0]).quantile(0.75))
             hook.remove()
-        yolo.model.names = dict(enumerate("abc"))
+        yolo.model.names = dict(enumerate(CLASSES))
         files[name] = tmp_path_factory.mktemp("weights") / f"{name}.pt"
         yolo.save(files[name])
     return files
@@ -151,6 +155,21 @@ def test_detect__runs_in_the_command(name, weights, data, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["images"] == 1
 
 
+@pytest.mark.parametrize("tiled", [[], ["--tile", "64"]])
+def test_val__counts_at_the_share_of_its_images(tiled, weights, data, tmp_path, capsys):
+    """The share in the result is the mean over the images, and GFLOPs are those at this share."""
+    line = ["val", "--weights", weights["yolov5-cad-n"], "--data", data, "--imgsz", "128", "--json", *tiled]
+    with pytest.raises(SystemExit) as ended:
+        run([*map(str, line), "--project", str(tmp_path)])
+    assert not ended.value.code
+    document = json.loads(capsys.readouterr().out)
+    model = YOLO(weights["yolov5-cad-n"]).model
+    at = {share: count_gflops(model, 128, fractions=[share]) for share in (document["active_fraction"], 0.0, 0.25)}
+    assert 0 < document["active_fraction"] < 1 and document["active_fraction"] != 0.25
+    assert document["gflops"] == pytest.approx(at[document["active_fraction"]], abs=2e-3)
+    assert at[0.0] < at[0.25]
+
+
 def edges(first: str) -> dict:
     """A small network whose mask is by edges, of what row 0 gives."""
     backbone = [[-1, 1, first, []], [-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Conv", [32, 3, 2]]]
@@ -180,17 +199,39 @@ def test_edges__a_row_that_is_no_module_is_named():
         DetectionModel(edges("nn.Identty"), nc=3, verbose=False)
 
 
+def in_two_processes(folder: Path, cells: str, *arguments: str | Path) -> tuple[dict, list[dict]]:
+    """Train in two processes; return the result, and what each process held at the end."""
+    line = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
+    line += ["--master-port", str(find_free_network_port()), str(SCRIPT), cells, str(folder), *map(str, arguments)]
+    line += ["--imgsz", "64", "--epochs", "1", "--set", "plots=false", "--json", "--project", str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    job = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert job.returncode == 0, job.stderr[-3000:]
+    return json.loads(job.stdout), [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_two_processes__train_one_network(name, data, tmp_path):
-    """Parameters that have no gradient in a step, those of a level without active regions, stop no process."""
-    line = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
-    line += ["--master-port", str(find_free_network_port()), "-m", "pixelkeep", "train", "--model", name]
-    line += ["--data", str(data), "--imgsz", "64", "--batch", "2", "--epochs", "1", "--set", "plots=false", "--json"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    job = subprocess.run(
-        [*line, "--project", str(tmp_path)], env=environment, capture_output=True, text=True, timeout=PATIENCE
-    )
-    assert job.returncode == 0, job.stderr[-3000:]
-    document = json.loads(job.stdout)
+@pytest.mark.parametrize("cells", ["drawn", "uneven"])
+def test_two_processes__train_one_network(name, cells, data, tmp_path):
+    """Parameters are equal to the last bit; those without a gradient, where one's masks are empty, stop nothing."""
+    document, (first, second) = in_two_processes(tmp_path, cells, "--model", name, "--data", data, "--batch", 2)
     assert 0 <= document["active_fraction"] <= 1 and document["gflops"] > 0
+    assert any(first["shares"]) and (any(second["shares"]) is (cells == "drawn"))
+    assert first["shares"] != second["shares"]
+    first, second = first["parameters"], second["parameters"]
+    assert [key for key in first if not torch.equal(first[key], second[key])] == []
+    scales = [value for key, value in first.items() if key.endswith("bn.weight")]
+    assert any(not torch.equal(value, torch.ones_like(value)) for value in scales)  # it has learnt
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cells", ["drawn", "uneven"])
+def test_two_processes__segment_and_end(cells, tmp_path):
+    """So does a semantic host, whose second stage shares its mask with the first."""
+    made = write_mask_demo(tmp_path / "sem", splits={"train": 4, "val": 2, "test": 1})
+    line = ("--model", "resnet18-cad-sem", "--data", made, "--batch", 4)
+    document, held = in_two_processes(tmp_path, cells, *line)
+    assert 0 <= document["active_fraction"] <= 1
+    first, second = (own["parameters"] for own in held)
+    assert [key for key in first if not torch.equal(first[key], second[key])] == []

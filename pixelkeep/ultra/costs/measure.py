@@ -75,11 +75,12 @@ class Watch:
     """Follows a network's adaptive layers while it runs, and tells the mean share of active regions in each.
 
     Args:
-        model: The network.
+        model: The network, or Ultralytics' AutoBackend around it, which does not count it among its modules.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._layers = adaptive_layers(model)
+        inside = getattr(getattr(model, "backend", None), "model", None)
+        self._layers = adaptive_layers(inside if isinstance(inside, nn.Module) else model)
         self._shares: list[list[tuple[int, float]]] = [[] for _ in self._layers]
         self._hooks = [
             layer.register_forward_hook(self._noting(shares))
