@@ -14,7 +14,7 @@ EPILOG = "Example: pixelkeep convert-model yolov5su.pt --to yolov5-spdconv-s --o
 
 
 def convert_model(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Checkpoint (.pt) of Ultralytics or pixelkeep.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Checkpoint of Ultralytics or pixelkeep.")],
     to: Annotated[str, o.option("--to", metavar="MODEL", help="Name, as 'pixelkeep models' lists, or model YAML.")],
     output: Annotated[str, o.option("--output", "-o", metavar="FILE", help="Checkpoint to write (.pt).")],
     data: o.Data = None,

@@ -39,7 +39,12 @@ Data = Annotated[
 ]
 Weights = Annotated[
     str | None,
-    option("--weights", help="Checkpoint (.pt).", metavar="FILE", default="best.pt of the newest trained run"),
+    option(
+        "--weights",
+        help="Checkpoint (.pt or .safetensors).",
+        metavar="FILE",
+        default="best.pt of the newest trained run",
+    ),
 ]
 ImgSz = Annotated[Any, image_size("as trained")]
 Device = Annotated[
@@ -66,6 +71,16 @@ Name = Annotated[
     str | None, option("--name", metavar="TEXT", help="Name of this run.", panel=RUN, default="exp, exp2, ...")
 ]
 ExistOk = Annotated[bool | None, option("--exist-ok", help="Reuse the folder if it is there.", panel=RUN)]
+Fold = Annotated[
+    str,
+    option(
+        "--fold",
+        metavar="NAME|ROWS",
+        help="SpaceToDepth in convolutions: static (all), none, measured (what is faster), or rows such as 0,3.",
+        panel=MORE,
+        default="static",
+    ),
+]
 Json = Annotated[bool, option("--json", help="Print one JSON document on standard output.")]
 Verbose = Annotated[bool, option("--verbose", "-v", help="Show everything that Ultralytics prints.")]
 Tile = Annotated[

@@ -34,6 +34,7 @@ class BlockSpec:
             constructor is told the channels of the first; "all" for several, of which it is told those of all.
         repeats_inside: Whether the constructor takes the (depth-scaled) repeats after the channels.
         head: Whether it is a Detect head with a mask as its last input; ``block.of`` makes it from Ultralytics'.
+        version: Of its arguments and the names of its tensors; portable checkpoints name it.
     """
 
     block: type[nn.Module]
@@ -44,6 +45,7 @@ class BlockSpec:
     sources: str = "one"
     repeats_inside: bool = False
     head: bool = False
+    version: int = 1
 
     @property
     def repeatable(self) -> bool:
@@ -66,6 +68,7 @@ def register(
     name: str | None = None,
     out_channels: Callable[[int], int] | None = None,
     scaled: bool = True,
+    version: int = 1,
 ) -> type[nn.Module]:
     """Make a block of your own usable in any Ultralytics model YAML.
 
@@ -79,6 +82,9 @@ def register(
         out_channels: None where the row's first argument gives the output channels; else a function from input
             channels to output channels, e.g. ``lambda c: 4 * c``; it may refuse its input by ValueError.
         scaled: Whether the model's width scales that first argument. False suits a head: its outputs are classes.
+        version: Raise it when the row's arguments or the names of the tensors change: a portable checkpoint of a
+            newer version is refused, and one of an older version taken along by
+            :mod:`pixelkeep.ultra.weights.migration`.
 
     Returns:
         ``block``, so that the call also works as a decorator.
@@ -110,9 +116,17 @@ def register(
     activation = "activation" in parameters and parameters["activation"].kind is inspect.Parameter.KEYWORD_ONLY
     positional = [p for p in parameters.values() if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
     channels = 2 if out_channels is None else min(1, len(positional))  # a block without parameters takes none
-    REGISTRY[name] = BlockSpec(block, out_channels, scaled, channels, activation)
+    if type(version) is not int or version < 0:
+        raise OptionError(f"register: version={version!r} of '{name}'; give a whole number from 0 on")
+    REGISTRY[name] = BlockSpec(block, out_channels, scaled, channels, activation, version=version)
     torch.serialization.add_safe_globals([block])  # checkpoints that hold it load without executing code
     return block
+
+
+def adopt(name: str, spec: BlockSpec) -> None:
+    """Take over a block as it is registered in another process."""
+    REGISTRY[name] = spec
+    torch.serialization.add_safe_globals([spec.block])
 
 
 def adjust(name: str, **fields: Any) -> None:

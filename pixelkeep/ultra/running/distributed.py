@@ -20,7 +20,7 @@ from torch import distributed, nn
 from ultralytics import utils
 
 from pixelkeep.errors import OptionError, PixelkeepError
-from pixelkeep.ultra.network.registry import REGISTRY, register
+from pixelkeep.ultra.network.registry import REGISTRY, adopt
 from pixelkeep.ultra.running import console
 from pixelkeep.ultra.running.recipe import Recipe
 
@@ -49,14 +49,13 @@ class Carried:
         """Do nothing: the trainer looks for it among its callbacks."""
 
     def __getstate__(self) -> dict:
-        blocks = [(spec.block, name, spec.out_channels) for name, spec in REGISTRY.items()]
         own = {"recipe": self.recipe, "limit": self.limit, "rectangle": self.rectangle}
-        return {"own": own, "blocks": blocks, "console": console.taken()}
+        return {"own": own, "blocks": dict(REGISTRY), "console": console.taken()}
 
     def __setstate__(self, state: dict) -> None:
         vars(self).update(state["own"])
-        for block, name, out_channels in state["blocks"]:
-            register(block, name=name, out_channels=out_channels)
+        for name, spec in state["blocks"].items():
+            adopt(name, spec)
         for step in state["console"]:
             step()
 

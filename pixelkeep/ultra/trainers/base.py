@@ -10,7 +10,9 @@ from copy import copy
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from ultralytics.engine import trainer as engine
+from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ultralytics.utils.torch_utils import get_torch_device_backend, strip_optimizer
 
@@ -19,6 +21,8 @@ from pixelkeep.ultra.running import distributed
 from pixelkeep.ultra.running.environment import use_all_cores
 from pixelkeep.ultra.running.recipe import Recipe
 from pixelkeep.ultra.running.whole import WholePlots, WholeYAML, replaced
+from pixelkeep.ultra.weights.checkpoints import is_portable
+from pixelkeep.ultra.weights.opening import portable_too
 from pixelkeep.writing import PARTIAL, staged, write_text
 
 STARVED = 10  # optimizer steps an epoch below which gradients are not accumulated
@@ -97,10 +101,23 @@ class RunTrainer(WholePlots):
     def _setup_train(self) -> None:
         if self.device.type == "cpu":
             use_all_cores()
-        with distributed.parallel_on(self.device):
+        with distributed.parallel_on(self.device), portable_too():
             super()._setup_train()
         if distributed.rank() < 1:  # the same columns in every row of results.csv, also where an epoch is not validated
             self.metrics.update(dict.fromkeys(self.columns, float("nan")))
+
+    def setup_model(self) -> dict | None:
+        """Load or build the network; of a portable checkpoint too, which Ultralytics would take for a YAML."""
+        if isinstance(self.model, nn.Module) or not is_portable(self.model):
+            return super().setup_model()
+        weights, given = load_checkpoint(self.model)[0], self.args.pretrained
+        definition = weights.yaml
+        if isinstance(given, (str, Path)):
+            weights = load_checkpoint(given)[0]
+        elif given is False:
+            weights = None
+        self.model = self.get_model(cfg=definition, weights=weights, verbose=distributed.rank() < 1)
+        return None
 
     def _build_train_pipeline(self) -> None:
         try:

@@ -15,27 +15,35 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pixelkeep.errors import ModelError, WeightsError, nearest
+from pixelkeep.errors import ModelError, WeightsError
+from pixelkeep.ultra.weights import manifest
 from pixelkeep.ultra.weights.formats import format_of
+from pixelkeep.ultra.weights.integrity import (
+    Constructed,
+    Unusable,
+    archive_problem,
+    as_named,
+    model_problem,
+    no_construction,
+)
+from pixelkeep.writing import staged
 
 if TYPE_CHECKING:
     from ultralytics.nn.tasks import BaseModel
 
+PORTABLE = ".safetensors"
+SUFFIXES = (".pt", PORTABLE)
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # opens files of PyTorch before 1.6
 _MODEL_MODULES = ("torch.", "ultralytics.", "pixelkeep.", "collections.", "numpy.", "pathlib.", "__builtin__.set")
 _YOLOV5_MODULES = ("models.", "utils.")  # top-level packages of the original YOLOv5 repository
 _LARGEST = 2**15  # pixels: no network has been trained on larger images
 
 
-class _Unusable(Exception):
-    """Why a file cannot be used, without its name."""
-
-
 def check_weights(name: str | Path, exported: bool = False) -> Path:
     """Return the path of a weights file that loads without executing code.
 
     Args:
-        name: The file.
+        name: The file, or the name of published weights; see :mod:`pixelkeep.ultra.weights.manifest`.
         exported: Whether it may be an exported file, or folder, as well; see :mod:`pixelkeep.ultra.weights.exported`.
 
     Raises:
@@ -44,21 +52,25 @@ def check_weights(name: str | Path, exported: bool = False) -> Path:
         OptionError: What an exported file needs is not installed.
     """
     path = Path(os.path.expanduser(name))  # pathlib's own fails on an unknown user
+    if not path.exists():
+        path = manifest.published(name) or path
     if exported and path.exists() and format_of(path):
         load(path)
         return path.resolve()
     if not path.is_file():
         folder = path.parent if path.parent.is_dir() else Path()
-        advice = "give a .pt file such as runs/train/exp/weights/best.pt"
-        raise WeightsError(f"weights '{name}' not found{nearest(path.name, _weights_in(folder), advice)}")
-    if path.suffix.lower() != ".pt":
-        raise WeightsError(f"weights '{name}': a '{path.suffix}' file; give a PyTorch checkpoint (.pt)")
+        beside = [other.name for other in folder.iterdir() if is_checkpoint(other)]
+        advice = "give a .pt file such as runs/train/exp/weights/best.pt, or a .safetensors file"
+        raise WeightsError(f"weights '{name}' not found{manifest.hint(name, beside, advice)}")
+    if not is_checkpoint(path):
+        raise WeightsError(f"weights '{name}': a '{path.suffix}' file; give a PyTorch checkpoint (.pt or .safetensors)")
     load(path)
     return path.resolve()
 
 
-def _weights_in(folder: Path) -> list[str]:
-    return [path.name for path in folder.glob("*.pt")]
+def is_checkpoint(path: str | Path) -> bool:
+    """Whether a path is that of a checkpoint, PyTorch's or a portable one, by its ending."""
+    return Path(path).suffix.lower() in SUFFIXES
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -76,8 +88,40 @@ def load(path: Path) -> dict[str, Any]:
     state = path.stat()
     try:
         return _load(path.resolve(), state.st_mtime_ns, state.st_size)
-    except _Unusable as error:
+    except Unusable as error:
         raise WeightsError(f"weights '{path}': {error}") from error
+
+
+def save(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint whole under its name, or not at all; see `write`."""
+    with staged(path) as partial:
+        write(checkpoint, partial, shown=path)
+
+
+def write(checkpoint: dict[str, Any], path: Path, precision: str | None = None, shown: Path | None = None) -> None:
+    """Write a checkpoint in the form that the ending of its name says.
+
+    Args:
+        checkpoint: As Ultralytics writes them.
+        path: The file.
+        precision: Of the floating-point numbers in a portable one; see :mod:`pixelkeep.ultra.weights.portable`.
+        shown: What messages call the file.
+
+    Raises:
+        WeightsError: Its network cannot be kept in this form.
+    """
+    import torch
+
+    from pixelkeep.ultra.weights import portable
+
+    if not is_portable(path):
+        torch.save(checkpoint, path)
+        return
+    try:
+        with _silence():
+            portable.write(checkpoint, path, precision)
+    except Unusable as error:
+        raise WeightsError(f"weights '{shown or path}': {error}") from error
 
 
 def forget() -> None:
@@ -98,10 +142,12 @@ def trained_size(checkpoint: dict[str, Any]) -> int | list[int]:
 @lru_cache(maxsize=1)
 def _load(path: Path, _changed: int, size: int) -> dict[str, Any]:
     if size == 0:
-        raise _Unusable("the file is empty")
+        raise Unusable("the file is empty")
+    if problem := manifest.problem(path):
+        raise Unusable(problem)
     checkpoint = _read(path)
     if problem := _content_problem(checkpoint):
-        raise _Unusable(problem)
+        raise Unusable(problem)
     return checkpoint
 
 
@@ -109,18 +155,21 @@ def _read(path: Path) -> dict[str, Any]:
     """Return what a file holds, in known classes alone."""
     from ultralytics.nn.tasks import torch_safe_load
 
-    from pixelkeep.ultra.weights.integrity import archive_problem, no_construction
+    from pixelkeep.ultra.weights import portable
 
+    if is_portable(path):
+        with _silence():
+            return portable.read(path)
     _require_restricted_loading()
     if not zipfile.is_zipfile(path):
-        raise _Unusable(_reason(path, None))
+        raise Unusable(_reason(path, None))
     if problem := archive_problem(path):
-        raise _Unusable(problem)
+        raise Unusable(problem)
     try:
-        with _silence(), no_construction():
+        with _silence(), no_construction(), as_named():
             return torch_safe_load(path, safe_only=True)[0]
     except Exception as error:  # a damaged or hostile file can fail in any way
-        raise _Unusable(_reason(path, error)) from error
+        raise Unusable(_reason(path, error)) from error
 
 
 def _content_problem(checkpoint: dict[str, Any]) -> str | None:
@@ -128,7 +177,6 @@ def _content_problem(checkpoint: dict[str, Any]) -> str | None:
     from ultralytics.nn.tasks import BaseModel, guess_model_task
 
     from pixelkeep.ultra.network.parser import check_activation
-    from pixelkeep.ultra.weights.integrity import model_problem
 
     model, trained = model_of(checkpoint), checkpoint.get("train_args", {})
     definition = getattr(model, "yaml", {})
@@ -146,6 +194,11 @@ def _content_problem(checkpoint: dict[str, Any]) -> str | None:
         return str(error)
     model.task = getattr(model, "task", None) or guess_model_task(model)  # only Ultralytics' YOLO class writes it
     return None
+
+
+def is_portable(path: str | Path) -> bool:
+    """Whether a path is that of a portable checkpoint; see :mod:`pixelkeep.ultra.weights.portable`."""
+    return Path(path).suffix.lower() == PORTABLE
 
 
 def _are_names(value: object) -> bool:
@@ -186,8 +239,6 @@ def _require_restricted_loading() -> None:
 
 def _reason(path: Path, error: Exception | None) -> str:
     """Say why a file does not load; no error: it is no archive, so loading it was not tried."""
-    from pixelkeep.ultra.weights.integrity import Constructed
-
     if isinstance(error, Constructed):
         return f"refused without executing it: it calls the constructor of {error}, as no checkpoint does"
     foreign = _foreign_names(path, error)

@@ -11,11 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pixelkeep.errors import OptionError, WeightsError
-from pixelkeep.ultra.weights.checkpoints import forget, load
-from pixelkeep.writing import staged
+from pixelkeep.ultra.weights.checkpoints import forget, load, save
+from pixelkeep.ultra.weights.manifest import listed
 
 KEY = "operating_point"
 
@@ -42,12 +40,14 @@ def store(weights: Path, stored: Stored) -> None:
     """Write the confidences into a weights file, which is whole at every moment.
 
     Raises:
-        WeightsError: The file cannot be used; see :func:`pixelkeep.ultra.weights.checkpoints.check_weights`.
+        WeightsError: The file cannot be used (see :func:`pixelkeep.ultra.weights.checkpoints.check_weights`), or is
+            a published one.
     """
     forget()  # what was loaded before may have been changed since
     checkpoint = load(weights)
-    with staged(weights) as partial:
-        torch.save({**checkpoint, KEY: {"schema": 1, **asdict(stored)}}, partial)
+    if listed(weights):
+        raise WeightsError(f"weights '{weights}' are published, and stay as they are; store confidences in a copy")
+    save({**checkpoint, KEY: {"schema": 1, **asdict(stored)}}, weights)
     forget()
 
 

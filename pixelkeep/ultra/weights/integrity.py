@@ -16,10 +16,18 @@ from typing import Any
 
 from torch import nn
 
+from pixelkeep.blocks import Swin
+
+MOST_CHANNELS = 1024  # of images
+MOST_SWINS = 4  # in one file: a model and its moving average have one each
 _CHUNK = 2**20  # bytes
 _CALLERS = {"builtins getattr", "__builtin__ getattr"}  # gives methods of modules ...
 _CALLS = "torch._tensor _rebuild_from_type_v2"  # ... and this calls what it is given
 _CODE = (type, FunctionType, MethodType, BuiltinFunctionType)
+
+
+class Unusable(Exception):
+    """Why a file cannot be used, without its name."""
 
 
 def archive_problem(path: Path) -> str | None:
@@ -67,19 +75,46 @@ class Constructed(Exception):
 def no_construction() -> Iterator[None]:
     """Refuse to construct modules: a pickled one is rebuilt without its constructor, which might load or download.
 
+    Swin alone is pickled as its arguments; of these, its constructor refuses all but the images' channels.
+
     Raises:
         Constructed: Inside, where a module is constructed.
     """
-    construct = nn.Module.__init__
+    construct, construct_swin, inside, left = nn.Module.__init__, Swin.__init__, False, MOST_SWINS
 
     def refuse(module: nn.Module, *_: Any, **__: Any) -> None:
-        raise Constructed(f"{type(module).__module__}.{type(module).__qualname__}")
+        if not inside:
+            raise Constructed(f"{type(module).__module__}.{type(module).__qualname__}")
+        construct(module)
 
-    nn.Module.__init__ = refuse
+    def swin(module: Swin, in_channels: int, *arguments: Any) -> None:
+        nonlocal inside, left
+        inside, left = True, left - 1
+        try:
+            if left < 0 or type(in_channels) is not int or in_channels > MOST_CHANNELS:
+                raise Constructed(f"Swin ({MOST_SWINS - left} times, for images of {in_channels!r} channels)")
+            construct_swin(module, in_channels, *arguments)
+        finally:
+            inside = False
+
+    nn.Module.__init__, Swin.__init__ = refuse, swin
     try:
         yield
     finally:
-        nn.Module.__init__ = construct
+        nn.Module.__init__, Swin.__init__ = construct, construct_swin
+
+
+@contextlib.contextmanager
+def as_named() -> Iterator[None]:
+    """Keep Ultralytics to the file that it is given; for yolov5n.pt it would look for yolov5nu.pt, online too."""
+    from ultralytics.utils import downloads
+
+    stock = downloads.attempt_download_asset
+    downloads.attempt_download_asset = lambda file, *_, **__: str(file)
+    try:
+        yield
+    finally:
+        downloads.attempt_download_asset = stock
 
 
 def model_problem(model: nn.Module) -> str | None:

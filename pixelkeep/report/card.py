@@ -1,0 +1,73 @@
+"""Model cards: what a published network is, what it was trained on, its figures, and where they are lowest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pixelkeep.report.tables import figure
+
+SIZES = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR_S")
+FEWEST = 10  # objects of a class below which its figure says little
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a card is made of: the published name, the manifest's entry, metrics.json, and the classes."""
+
+    name: str
+    entry: Mapping[str, Any]
+    figures: Mapping[str, Any]
+    names: Mapping[int, str]
+
+
+def card_text(card: Card) -> str:
+    """Return a card in Markdown. What pictures show of its failures is left to be written by whoever looks at them."""
+    entry, figures, protocol = card.entry, card.figures, card.figures["protocol"]
+    size = protocol["imgsz"]
+    parts = [
+        f"# {card.name}",
+        f"{entry['model']}, {figures['params']:,} parameters, {figures['gflops']:.1f} GFLOPs at {size}; "
+        f"{entry['bytes'] / 1e6:.1f} MB in fp16, SHA-256 `{entry['sha256']}`.",
+        f"Classes: {', '.join(card.names.values())}.",
+        f"    pixelkeep detect --weights {card.name} --source PICTURES",
+        "## Trained on",
+        f"{entry['data']} ({entry['licence']}). {entry['attribution']}",
+        f"    {entry['recipe']}",
+        "## Figures",
+        f"Split {figures['split']}, {figures['images']} images, {protocol['evaluator']}, at most "
+        f"{protocol['max_dets']} detections an image; all of them in [{entry['metrics']}]({entry['metrics']}).",
+        _table(SIZES, [[figure(figures.get(key)) for key in SIZES]]),
+        "## Where it fails",
+        _weakest(figures),
+        "## Licence",
+        "The network and its weights are under AGPL-3.0, as Ultralytics' own; the data under the licence named above.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(head: tuple[str, ...], rows: list[list[str]]) -> str:
+    lines = [head, ["---:"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _weakest(figures: Mapping[str, Any]) -> str:
+    """Return the classes and sizes, the lowest AP first."""
+    classes = [(row["AP"], name, row["gt"]) for name, row in figures["per_class"].items() if row["AP"] is not None]
+    sizes = [
+        (row["AP"], f"{row['name']}, {_range(row)}", row["gt"]) for row in figures["bins"] if row["AP"] is not None
+    ]
+    tables = []
+    for what, rows in (("class", classes), ("size, square root of the area in pixels", sizes)):
+        shown = [
+            [name, figure(value), str(count) + (" (few)" if count < FEWEST else "")]
+            for value, name, count in sorted(rows)
+        ]
+        tables.append(_table((what, "AP", "objects"), shown))
+    return "\n\n".join(tables)
+
+
+def _range(row: Mapping[str, Any]) -> str:
+    low, high = row["low"], row["high"]
+    return f"from {low:g}" if high is None else f"{low:g} to {high:g}"

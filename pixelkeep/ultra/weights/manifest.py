@@ -1,0 +1,154 @@
+"""Published weights: files in weights/, each listed in its manifest with size and SHA-256, which loading compares.
+
+A manifest says besides what each network is, what it was trained on, under which licence, by which recipe, and where
+its figures and its model card lie; scripts/publish_weights.py writes the entries.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import yaml
+
+from pixelkeep import assets
+from pixelkeep.errors import WeightsError, choices, nearest
+from pixelkeep.writing import write_text
+
+FILE = "manifest.yaml"
+SCHEMA = 1
+NAME = re.compile(r"[a-z0-9]+([-.][a-z0-9]+)*")
+TOO_LARGE = 10_000_000  # bytes of one published file
+_NONE = "none is published yet"
+_REPAIR = "restore the file, or reinstall pixelkeep"
+_CHUNK = 2**20
+_HEAD = """# Published weights. Loading compares size and SHA-256 and refuses a file that has others.
+# Written by scripts/publish_weights.py.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """One published file.
+
+    Attributes:
+        file: Its name in the folder.
+        sha256: Of its bytes; ``bytes``: how many.
+        model: What it is, such as ``yolov5-spd-n``.
+        data: What it was trained on; ``licence`` and ``attribution`` are those of the data.
+        recipe: How, as a command.
+        metrics: Name of the file with its figures; ``card``: of its model card.
+    """
+
+    file: str
+    sha256: str
+    bytes: int
+    model: str
+    data: str
+    licence: str
+    attribution: str
+    recipe: str
+    metrics: str
+    card: str
+
+
+def read_manifest(folder: Path | None = None) -> dict[str, Published]:
+    """Return what is published, by name.
+
+    Args:
+        folder: Where the manifest is; the package's own by default.
+
+    Raises:
+        WeightsError: The manifest cannot be read.
+    """
+    path = (folder or assets.folder("weights")) / FILE
+    if not path.is_file():
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if content["schema"] != SCHEMA:
+            raise ValueError(f"schema {content['schema']!r}, and this pixelkeep knows {SCHEMA}")
+        return {name: _entry(name, entry) for name, entry in (content["weights"] or {}).items()}
+    except (OSError, yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        told = " ".join(str(error).split())[:120]
+        raise WeightsError(f"{path}, the manifest of published weights, is damaged ({told}); {_REPAIR}") from error
+
+
+def _entry(name: str, entry: dict) -> Published:
+    published = Published(**entry)
+    for field in fields(Published):
+        kind = int if field.name == "bytes" else str
+        if type(getattr(published, field.name)) is not kind:
+            raise ValueError(f"{name}: '{field.name}' is of another kind")
+    if not NAME.fullmatch(name) or not NAME.fullmatch(published.file.lower()):
+        raise ValueError(f"{name}: a name is not of letters, digits, '-' and '.'")
+    return published
+
+
+def write_manifest(folder: Path, weights: dict[str, Published]) -> None:
+    """Write a manifest."""
+    content = {"schema": SCHEMA, "weights": {name: asdict(entry) for name, entry in sorted(weights.items())}}
+    write_text(folder / FILE, _HEAD + yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def published(name: str | Path) -> Path | None:
+    """Return the file of a published name, or None where ``name`` is none.
+
+    Raises:
+        WeightsError: The manifest is damaged, or the file is not where it belongs.
+    """
+    entry = read_manifest().get(str(name))
+    if entry is None:
+        return None
+    path = assets.folder("weights") / entry.file
+    if not path.is_file():
+        raise WeightsError(f"weights '{name}': published, but {path} is missing; reinstall pixelkeep")
+    return path
+
+
+def hint(name: str | Path, beside: list[str], advice: str) -> str:
+    """Return what may be meant by weights that are not there: a file beside, a published name, or any of these.
+
+    Args:
+        name: What was given.
+        beside: Files where it would be.
+        advice: What else there is to do.
+    """
+    known = list(read_manifest())
+    listed = f"published are {choices(known)}" if known else _NONE
+    word = str(name) if NAME.fullmatch(str(name)) and not Path(name).suffix else ""
+    return nearest(Path(name).name, [*beside, *known], f"{listed}: {advice}" if word else advice)
+
+
+def listed(path: Path) -> Published | None:
+    """Return what the manifest says of a file in its folder; None where it does not name it."""
+    folder = assets.folder("weights").resolve()
+    if path.resolve().parent != folder:
+        return None
+    return next((entry for entry in read_manifest(folder).values() if entry.file == path.name), None)
+
+
+def problem(path: Path) -> str | None:
+    """Return how a file differs from what was published under its name, or None; of other files None as well."""
+    entry = listed(path)
+    if entry is None:
+        return None
+    size = path.stat().st_size
+    if size != entry.bytes:
+        return f"it has {size} bytes, and what was published has {entry.bytes}; {_REPAIR}"
+    found = sha256_of(path)
+    if found != entry.sha256:
+        told = f"its SHA-256 is {found[:12]}..., and that of what was published {entry.sha256[:12]}..."
+        return f"{told}; {_REPAIR}"
+    return None
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
