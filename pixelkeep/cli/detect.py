@@ -57,6 +57,12 @@ def detect(
     save_csv: Annotated[
         bool, o.option("--save-csv", help="Save predictions.csv, one line a detection.", panel=o.SAVE)
     ] = False,
+    save_geojson: Annotated[
+        bool, o.option("--save-geojson", help="Save map coordinates, of georeferenced images (--tile).", panel=o.SAVE)
+    ] = False,
+    raster_crs: Annotated[
+        bool, o.option("--raster-crs", help="GeoJSON in the image's own reference system, not WGS 84.", panel=o.SAVE)
+    ] = False,
     save_masks: Annotated[
         bool, o.option("--save-masks", help="Save class numbers as PNG, of segmentation (-sem).", panel=o.SAVE)
     ] = False,
@@ -83,6 +89,17 @@ def detect(
             panel=o.TRACKS,
         ),
     ] = None,
+    fps: Annotated[
+        float | None,
+        o.option(
+            "--fps",
+            metavar="X",
+            help="Get through X frames a second: skip frames, with --tile some of a frame's tiles.",
+            panel=o.TRACKS,
+        ),
+    ] = None,
+    resume: Annotated[bool, o.option("--resume", help="Go on with RUN, or the newest unfinished run.")] = False,
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="With --resume: a run folder.")] = None,
     show_: Annotated[bool | None, o.option("--show", "--view-img", help="Show the results in a window.")] = None,
     vid_stride: Annotated[
         int | None,
@@ -94,6 +111,7 @@ def detect(
             "--line-width", metavar="N", help="Line width of boxes.", min=1, default="by image size", panel=o.MORE
         ),
     ] = None,
+    fold: o.Fold = "static",
     half: o.Half = False,
     set_: o.Set = None,
     project: o.Project = None,
@@ -120,20 +138,28 @@ def detect(
         from pixelkeep.ultra.running import settings
         from pixelkeep.ultra.tiled.images import Request
 
-        flags |= settings.half_precision() if half else {}
-        merged = settings.merge(flags, command="detect", assignments=set_)
-        summary = detection.detect(
-            {**merged, "weights": weights},
+        options = dict(
             sources=source or [],
             classes=classes,
             save_json=save_json,
             save_csv=save_csv,
             save_masks=save_masks,
+            save_geojson=save_geojson,
+            raster_crs=raster_crs,
             save_video=save_video,
             auto_conf=auto,
             tiling=Request(tile=tile, overlap=overlap, full_image=full_image, merge=merge),
             track=track,
+            fps=fps,
+            fold=fold,
         )
+        if resume or run:
+            given = flags | {"weights": weights, "save": save, "half": half}
+            summary = detection.resume(run, given, options, requested=resume, assignments=set_)
+        else:
+            flags |= settings.half_precision() if half else {}
+            merged = settings.merge(flags, command="detect", assignments=set_)
+            summary = detection.detect({**merged, "weights": weights}, **options)
     if json:
         show_json(summary.to_dict())
     else:

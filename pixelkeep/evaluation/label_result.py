@@ -16,11 +16,13 @@ class LabelProtocol:
     """How the figures were measured; None where unknown.
 
     imgsz: side in pixels of the images given to the model. precision: number format of the model, such as "fp32".
+    format: what ran it: pytorch, or the format of an export.
     device, seed: what it ran on, and from which seed it was trained.
     """
 
     imgsz: int | None = None
     precision: str | None = None
+    format: str | None = None
     device: str | None = None
     seed: int | None = None
 

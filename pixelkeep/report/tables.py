@@ -5,7 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from pixelkeep.report.tiles import seam_words, tile_words
+from pixelkeep.report.tiles import raster_words, seam_words, tile_words
+from pixelkeep.report.videos import video_words
 
 WIDTH = 80
 _NAME = 44  # characters of a class name: what the figures beside it leave of a line
@@ -223,6 +224,19 @@ def detection_lines(summary) -> str:
     if summary.tile:
         told = f"tiles     {tile_words(summary.tile)}: {seam_words(summary.seams)}"
         sure += wrap(told, indent=" " * 10) + "\n"
+    for file, told in summary.rasters.items():
+        sure += wrap(f"windows   {raster_words(file, told)}", indent=" " * 10) + "\n"
     if summary.track:
         sure += "tracks    {objects} objects told apart by {tracker}, {ms:.1f} ms a frame\n".format(**summary.track)
-    return f"\n{found}\n{left_out}{sure}weights   {summary.weights}\nresults   {summary.folder}"
+    for name, video in summary.videos.items():
+        if told := video_words(name, video, summary.fps):
+            sure += wrap(f"video     {told}", indent=" " * 10) + "\n"
+    network = f"network   {summary.format}, {summary.precision}{_folding(summary.folding)}\n"
+    return f"\n{found}\n{left_out}{sure}{network}weights   {summary.weights}\nresults   {summary.folder}"
+
+
+def _folding(folding: dict | None) -> str:
+    """Return what was folded by measured time, and how to have the same again."""
+    if not folding or folding["choose"] != "measured":
+        return ""
+    return f", folding as measured; --fold {folding['choice']} repeats it"

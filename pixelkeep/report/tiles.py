@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 
@@ -21,3 +22,10 @@ def seam_words(seams: Mapping[str, float]) -> str:
         f"{seams['candidates']:,} boxes became {seams['objects']:,}, {seams['joined']:,} of them joined from parts; "
         f"per thousand, {seams['cut_per_thousand']:g} may be cut and {seams['doubled_per_thousand']:g} doubled"
     )
+
+
+def raster_words(file: str, told: Mapping[str, Any]) -> str:
+    """Return how an image that was read in windows went by."""
+    empty = f", {told['empty_tiles']:,} tiles without data left out" if told["empty_tiles"] else ""
+    where = f", on the map in geojson/{told['map']}" if told["map"] else ""
+    return f"{Path(file).name}: {told['width']:,} x {told['height']:,} px{empty}{where}"

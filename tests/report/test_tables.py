@@ -48,6 +48,12 @@ def summary(detections):
     folder = Path("/runs/detect/exp")
     speed = {"preprocess": 1.4, "inference": 20.2}
     return SimpleNamespace(
+        format="pytorch",
+        precision="fp32",
+        folding=None,
+        rasters={},
+        videos={},
+        fps=None,
         task="detect",
         detections=Counter(detections),
         images=7,
@@ -188,7 +194,19 @@ def test_detections__counted_and_wrapped():
     assert max(map(len, text.splitlines())) <= 80
     found = " ".join(text.split())
     assert "found 29 class number 29, 28 class number 28, " in found
-    assert "1 class number 1 in 7 images, 22 ms an image weights best.pt results /runs/detect/exp" in found
+    assert (
+        "1 class number 1 in 7 images, 22 ms an image network pytorch, fp32 weights best.pt results /runs/detect/exp"
+        in found
+    )
+
+
+def test_detections__folding_by_measured_time():
+    """What ran, in which precision, and what repeats a choice that was measured; nothing of one by rule."""
+    found = summary({"car": 1})
+    found.folding = {"choose": "static", "choice": "0,3"}
+    assert "network   pytorch, fp32\n" in detection_lines(found)
+    found.folding["choose"] = "measured"
+    assert "network   pytorch, fp32, folding as measured; --fold 0,3 repeats it\n" in detection_lines(found)
 
 
 def test_detections__nothing():

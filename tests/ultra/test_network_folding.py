@@ -16,6 +16,7 @@ from varied import image, output, varied
 from pixelkeep.blocks import SliceSamp, SpaceToDepth
 from pixelkeep.errors import OptionError
 from pixelkeep.ultra.network import folding
+from pixelkeep.ultra.network.choosing import folding_by, rows_of
 from pixelkeep.ultra.weights.checkpoints import load
 
 torch.set_num_threads(1)
@@ -31,16 +32,16 @@ def rearrangements(model: DetectionModel) -> list[nn.Module]:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_fold__same_boxes_and_scores(name, size):
-    """In double precision within 1e-9 of the network unfused, in single within 1e-4 pixels and 1e-5 in score."""
+    """In double precision within 1e-9 of the network unfused, in single within 1e-3 pixels and 1e-5 in score."""
     model = varied(name)
     expected = output(deepcopy(model).double(), image(*size, torch.float64))
-    assert expected[:, 4:].std() > 0.05 and expected[:, :4].std() > 5  # nothing near-constant
+    assert (expected[0] - expected[1])[4:].std() > 0.002  # nothing near-constant
     folded = deepcopy(model).double().fuse(verbose=False)
     assert rearrangements(model) and not rearrangements(folded)
     torch.testing.assert_close(output(folded, image(*size, torch.float64)), expected, rtol=0, atol=1e-9)
     plain = output(deepcopy(model).fuse(verbose=False, fold=False), image(*size))
     single = output(model.fuse(verbose=False), image(*size))
-    assert (single - plain)[:, :4].abs().max() < 1e-4 and (single - plain)[:, 4:].abs().max() < 1e-5
+    assert (single - plain)[:, :4].abs().max() < 1e-3 and (single - plain)[:, 4:].abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("size", [(31, 64), (29, 61), (64, 63)])
@@ -156,26 +157,84 @@ def test_fold__int8_keeps_its_form():
     assert len(rearrangements(model)) == 1 and isinstance(model.model[0].rearrange, SpaceToDepth)
 
 
-def test_fold__measured_choice_is_recorded(monkeypatch):
-    """Each place is folded exactly where the measured ratio is below 1, and the record says so."""
-    ratios = iter([0.5, 1.5, 0.9, 1.0, 2.0, 0.99, 0.7])
+RATIOS = [0.5, 1.5, 0.9, 1.0, 2.0, 0.99, 0.7]
+
+
+def measured(monkeypatch, together: float, layout=torch.contiguous_format):
+    """Fold yolov5-spd-n by ratios that are given instead of measured; return it, what was timed, and what it said."""
+    ratios = iter([*RATIOS, together])
     seen = []
 
     def ratio(before, after, inputs, device):
-        seen.append((before(inputs), after(inputs)))
+        seen.append((before(inputs), after(inputs), inputs))
         return next(ratios)
 
     monkeypatch.setattr(folding, "ratio", ratio)
-    model = varied("yolov5-spd-n").double()
+    model = varied("yolov5-spd-n").double().to(memory_format=layout)
     expected = output(model, image(64, 96, torch.float64))
     folding.fold(model, "measured", [64, 96], batch=2)
-    assert [place["folded"] for place in model.folding["places"]] == [True, False, True, False, False, True, True]
-    assert [place["ratio"] for place in model.folding["places"]] == [0.5, 1.5, 0.9, 1.0, 2.0, 0.99, 0.7]
-    assert model.folding["choose"] == "measured" and len(rearrangements(model)) == 3
     torch.testing.assert_close(output(model, image(64, 96, torch.float64)), expected, rtol=0, atol=1e-9)
-    for before, after in seen:
+    return model, seen
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_fold__measured_choice_is_recorded(monkeypatch, layout):
+    """Each place is folded exactly where the measured ratio is below 1, and the record says so."""
+    model, seen = measured(monkeypatch, 0.97, layout)
+    assert [place["folded"] for place in model.folding["places"]] == [ratio < 1 for ratio in RATIOS]
+    assert [place["ratio"] for place in model.folding["places"]] == RATIOS
+    assert (model.folding["choose"], model.folding["choice"]) == ("measured", "0,6,25,29")
+    assert model.folding["ratio"] == 0.97 and len(rearrangements(model)) == 3
+    for before, after, _ in seen[:-1]:
         assert before.shape[0] == 2
         torch.testing.assert_close(after, before, rtol=0, atol=1e-9)
+    together = [outputs[-1] for outputs in seen[-1][:2]]  # of the last row that is folded
+    assert len(seen) == 8 and torch.allclose(*together, rtol=0, atol=1e-9)
+    strided = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (2, 2)]
+    assert len(strided) >= 3 and all(weight.is_contiguous(memory_format=layout) for weight in strided)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_fold__keeps_the_layout(layout):
+    """What is folded by rule lies in memory as the network does, which detect has moved by then."""
+    model = folding.fold(varied("yolov5-spdconv-n").to(memory_format=layout))
+    strided = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d) and m.stride == (2, 2)]
+    assert len(strided) == 7 and all(weight.is_contiguous(memory_format=layout) for weight in strided)
+
+
+def test_fold__measured_is_nowhere_slower(monkeypatch):
+    """Where the places together are slower than nothing folded, nothing is, whatever each says by itself."""
+    model, _ = measured(monkeypatch, 1.0)
+    assert not folding.was_folded(model) and len(rearrangements(model)) == 6  # and Focus
+    assert (model.folding["choice"], model.folding["ratio"]) == ("none", 1.0)
+
+
+def test_fold__rows_repeat_a_choice(monkeypatch):
+    """What one run measured, another folds without measuring: the same rows, bit for bit the same output."""
+    first, _ = measured(monkeypatch, 0.5)
+    again = folding.fold(varied("yolov5-spd-n").double(), first.folding["choice"])
+    assert [p["folded"] for p in again.folding["places"]] == [p["folded"] for p in first.folding["places"]]
+    assert again.folding["choice"] == first.folding["choice"] == "0,6,25,29"
+    assert torch.equal(output(again, image(64, 64, torch.float64)), output(first, image(64, 64, torch.float64)))
+
+
+@pytest.mark.parametrize("choice", ["none", "static", "25", "0, 29"])
+def test_fuse__by_choice(choice):
+    """``fuse`` folds what the choice around it says: each place takes the one SpaceToDepth it holds."""
+    with folding_by(choice):
+        model = varied("yolov5-spd-n").fuse(verbose=False)
+    places = {p["rows"][-1]: p["folded"] for p in model.folding["places"]}
+    assert [row for row, done in places.items() if done] == sorted(rows_of(choice, list(places)))
+    assert len(rearrangements(model)) == 6 - sum(done for row, done in places.items() if row)  # row 0 is Focus
+
+
+@pytest.mark.parametrize(
+    ("choice", "told"), [("5", "row 5 cannot be folded; those that can are 0, 3, 6"), ("", "'' is unknown")]
+)
+def test_fold__rows_that_cannot(choice, told):
+    """Rows that hold nothing to fold are refused, and those that do are named."""
+    with pytest.raises(OptionError, match=told):
+        folding.fold(varied("yolov5-spd-n"), choice)
 
 
 def test_fold__really_measures():
@@ -186,7 +245,7 @@ def test_fold__really_measures():
 
 def test_fold__unknown_choice():
     """Another choice is refused by name."""
-    with pytest.raises(OptionError, match="choose 'fastest' is unknown; one of static, measured"):
+    with pytest.raises(OptionError, match="'fastest' is unknown; one of static, none, measured, or numbers"):
         folding.fold(varied("yolov5-spd-n"), "fastest")
 
 

@@ -17,7 +17,9 @@ from pixelkeep.ultra.running import runs
 from pixelkeep.ultra.running.settings import check_task, for_ultralytics
 from pixelkeep.ultra.validators.classes import ClassValidator
 from pixelkeep.ultra.validators.masks import MaskValidator
+from pixelkeep.ultra.weights.backends import careful
 from pixelkeep.ultra.weights.checkpoints import load, model_of, trained_size
+from pixelkeep.ultra.weights.exported import Exported
 from pixelkeep.ultra.weights.fitting import check_classes, trained_on
 
 VALIDATORS = {"classify": ClassValidator, "semantic": MaskValidator}
@@ -48,6 +50,8 @@ def validate_labels(task: Task, settings: dict, folder: Path | None = None) -> t
     spec.sources(split)
     checkpoint = load(weights)
     check_classes(checkpoint, spec, weights, task=task.name)
+    if isinstance(model_of(checkpoint), Exported):
+        model_of(checkpoint).fit(settings, weights)
     settings.setdefault("imgsz", trained_size(checkpoint))
     project, name, exist_ok = (settings.pop(key, None) for key in ("project", "name", "exist_ok"))
     reports = []
@@ -59,7 +63,8 @@ def validate_labels(task: Task, settings: dict, folder: Path | None = None) -> t
         runs.clear(folder, ("metrics.json", "predictions.json"))
         list_problems(folder, reports)
         validator = VALIDATORS[task.name](args=for_ultralytics(settings), save_dir=folder)
-        validator()
+        with careful():
+            validator()
         result = _describe(validator.judge(), validator, checkpoint, weights, spec)
         if isinstance(validator, ClassValidator):
             found = validator.predictions(lambda file: relative(Path(file), spec.root))
@@ -76,15 +81,19 @@ def _describe(result: LabelResult, validator: Any, checkpoint: dict, weights: Pa
     result.weights, result.data, result.split = str(weights), str(spec.file), args.split
     truth = [[relative(Path(file), spec.root), label] for file, label in validator.truth()]
     result.gt_sha256 = hashlib.sha256(json.dumps([list(spec.names.values()), truth]).encode()).hexdigest()
-    channels = model.yaml.get("channels", 3)
-    fractions = validator.watch.fractions()
-    result.params = count_parameters(model)
-    result.gflops = round(count_gflops(model, args.imgsz, channels, fractions), 3)
-    result.active_fraction = mean_fraction(fractions)
+    exported = model if isinstance(model, Exported) else None
+    if exported:
+        result.params, result.gflops = exported.params, exported.gflops
+    else:
+        fractions = validator.watch.fractions()
+        result.params = count_parameters(model)
+        result.gflops = round(count_gflops(model, args.imgsz, model.yaml.get("channels", 3), fractions), 3)
+        result.active_fraction = mean_fraction(fractions)
     result.speed_ms = {k: round(validator.speed[k], 3) for k in ("preprocess", "inference", "postprocess")}
     result.protocol = LabelProtocol(
         imgsz=args.imgsz,
-        precision="fp16" if getattr(args, "quantize", None) == 16 else "fp32",
+        precision=exported.precision if exported else "fp16" if getattr(args, "quantize", None) == 16 else "fp32",
+        format=exported.format if exported else "pytorch",
         device=str(validator.device),
         seed=trained.get("seed"),
     )

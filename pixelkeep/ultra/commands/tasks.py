@@ -7,7 +7,7 @@ its own. Detection is the task that everything else of the package is made for; 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,16 +65,22 @@ class Task:
         return best
 
 
-def of_model(model: str | Path) -> Task:
+def of_model(model: str | Path, *, oriented: bool = False) -> Task:
     """Return the task of a model.
 
     Args:
         model: As :func:`pixelkeep.ultra.weights.definitions.resolve_model` returns it.
+        oriented: Whether oriented boxes are served too, as they are by detect.
 
     Raises:
         ModelError: It is for another task.
     """
     name = task_of(model)
+    if name == ORIENTED.name and oriented:
+        return ORIENTED
+    if name == ORIENTED.name:
+        others = "detect takes it; train and validate it with 'pixelkeep yolo obb train' and 'pixelkeep yolo obb val'"
+        raise ModelError(f"model '{model}' is for oriented boxes (task 'obb'), not served here; {others}")
     if name not in TASKS:
         served = [task.noun for task in TASKS.values()]
         raise ModelError(
@@ -117,6 +123,7 @@ DETECT = Task(
     require=require_objects,
     trainer=Trainer,
 )
+ORIENTED = replace(DETECT, name="obb", noun="oriented detection")
 CLASSIFY = Task(
     name="classify",
     noun="classification",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,17 @@ from pixelkeep.writing import staged, write_bytes
 
 
 class Detections(Results):
-    """One image's detections, drawn so that small objects stay visible."""
+    """One image's detections, drawn so that small objects stay visible.
+
+    Attributes:
+        frame: The number in its video or stream; None of an image.
+        looked: Where a frame has been looked at, if not everywhere.
+        notes: What the journal of a run keeps besides.
+    """
+
+    frame: int | None = None
+    looked: Any = None
+    notes: Mapping[str, Any] = {}
 
     def plot(self, line_width: int | None = None, **_: Any) -> np.ndarray:
         """Return the annotated picture, (H, W, 3) BGR."""
@@ -59,11 +69,11 @@ class Detections(Results):
             crop = save_one_box(box.xyxy, viewable(self.orig_img), save=False)  # RGB
             content = io.BytesIO()
             Image.fromarray(crop).save(content, "JPEG", quality=95, subsampling=0)
-            file = Path(save_dir) / _folder(self.names[int(box.cls.item())]) / Path(file_name).with_suffix(".jpg")
+            file = Path(save_dir) / folder_of(self.names[int(box.cls.item())]) / Path(file_name).with_suffix(".jpg")
             write_bytes(increment_path(file), content.getvalue())
 
 
-def _folder(name: str) -> str:
+def folder_of(name: str) -> str:
     """Return a class name as the name of one folder: weights of unknown origin may call a class ``../..``."""
     return re.sub(r'[/\\:*?"<>|\x00-\x1f]|^\.+$', "_", name) or "_"
 

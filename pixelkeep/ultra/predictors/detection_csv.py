@@ -8,22 +8,25 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 COLUMNS = ("image_id", "file_name", "frame", "category", "score", "x1", "y1", "x2", "y2")
+ORIENTED = ("center_x", "center_y", "width", "height", "radians")
 IDENTITY = ("track_id",)
 
 
-def to_csv(records: Iterable[Mapping[str, Any]], tracked: bool = False) -> str:
+def to_csv(records: Iterable[Mapping[str, Any]], tracked: bool = False, oriented: bool = False) -> str:
     """Return detections in COCO results form as CSV; a picture that is no frame of a video has no ``frame``.
 
     Args:
         records: A detection each.
         tracked: Whether they have identities, which the last column holds then.
+        oriented: Whether they are oriented boxes, whose centres, sides and angles are in columns of their own.
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow((*COLUMNS, *IDENTITY[: int(tracked)]))
+    table.writerow((*COLUMNS, *(ORIENTED if oriented else ()), *IDENTITY[: int(tracked)]))
     for record in records:
         x, y, width, height = record["bbox"]
         fields = [record.get(name, "") for name in COLUMNS[:5]]
         corners = (round(value, 3) for value in (x, y, x + width, y + height))
-        table.writerow([*fields, *corners, *(record[name] for name in IDENTITY[: int(tracked)])])
+        turned = record["obb"] if oriented else ()
+        table.writerow([*fields, *corners, *turned, *(record[name] for name in IDENTITY[: int(tracked)])])
     return text.getvalue()

@@ -26,6 +26,10 @@ VARIABLES = {
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "MPLBACKEND": "Agg",
 }
+QUIET = {  # what a broken frame or a missing webcam is to the user, a command says itself, once
+    "OPENCV_FFMPEG_LOGLEVEL": "-8",
+    "OPENCV_LOG_LEVEL": "SILENT",
+}
 CACHES = {  # of others, inside our own cache folder unless the user has named one
     "MPLCONFIGDIR": "matplotlib",
     "TORCHINDUCTOR_CACHE_DIR": "torchinductor",
@@ -40,6 +44,8 @@ def prepare() -> None:
     """Set the process up for a command. Call it before Ultralytics, torch or albumentations are imported."""
     os.environ.setdefault("PIXELKEEP_DATASETS_DIR", _users_datasets_dir())
     os.environ.update(VARIABLES)
+    for variable, level in QUIET.items():
+        os.environ.setdefault(variable, level)
     sys.modules[TALKATIVE] = None  # importing it fails as if it were not installed
     for variable, name in CACHES.items():
         os.environ.setdefault(variable, str(assets.home() / name))

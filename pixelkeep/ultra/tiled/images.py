@@ -7,7 +7,7 @@ into it. Only images smaller than a tile are padded.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import cv2
@@ -16,9 +16,11 @@ import torch
 from ultralytics.data.augment import LetterBox
 from ultralytics.utils import LOGGER, nms, ops
 
+from pixelkeep.datasets.rasters import Raster
 from pixelkeep.errors import OptionError, nearest
 from pixelkeep.tiling import METHODS, Candidates, Grid, Merged, detect_in_tiles, make_grid
 from pixelkeep.tiling.grid import MOST_OVERLAP
+from pixelkeep.tiling.polygons import axes
 from pixelkeep.tiling.run import Progress
 from pixelkeep.ultra.tiled.auto import suitable_tile
 from pixelkeep.ultra.weights.checkpoints import model_of
@@ -29,6 +31,7 @@ SMALLEST = 32  # pixels of a tile, one cell of the deepest feature map
 GREY = 114  # of 255, what Ultralytics pads with
 BATCH = {"cpu": 4}  # tiles at once by default, by kind of device
 BATCH_ELSEWHERE = 16
+TASKS = ("detect", "obb")  # whose boxes are merged
 UNLIMITED = 1e9  # seconds: how much NMS finishes must not depend on how busy the machine is
 WITHOUT = ("augment", "visualize", "agnostic_nms", "embed")  # settings that have no meaning for tiles
 
@@ -99,8 +102,8 @@ class Request:
             return None
         model = model_of(checkpoint)
         task = getattr(model, "task", "detect")
-        if task != "detect":
-            raise OptionError(f"--tile: weights for task '{task}'; tiles are merged for detection models only")
+        if task not in TASKS:
+            raise OptionError(f"--tile: weights for task '{task}'; tiles are merged for {' and '.join(TASKS)} only")
         for name in (name for name in WITHOUT if settings.get(name)):
             raise OptionError(f"--tile and {name}={settings[name]} exclude each other; leave one out")
         imgsz = settings.get("imgsz")
@@ -123,15 +126,16 @@ def tiles_a_batch(asked: int | None, device: torch.device) -> int:
 
 
 def suppressor(
-    args: Any, *, multi_label: bool, end2end: bool, prepare: Callable[[Any], None] | None = None
+    args: Any, *, multi_label: bool, end2end: bool, prepare: Callable[[Any], None] | None = None, rotated: int = 0
 ) -> Callable:
-    """Return a function that turns a network's output for a batch of tiles into boxes, (n, 6) each.
+    """Return a function that turns a network's output for a batch of tiles into boxes, (n, 6) each; (n, 7) of rotated.
 
     Args:
         args: Ultralytics' settings.
         multi_label: Whether one place may have several classes, as in validation.
         end2end: Whether the network does without NMS.
         prepare: Changes the output before, in place.
+        rotated: How many classes a network of oriented boxes has; 0 for one of upright boxes.
     """
 
     def suppress(output: Any) -> list[torch.Tensor]:
@@ -147,8 +151,10 @@ def suppressor(
             max_det=args.max_det,
             max_time_img=UNLIMITED,
             end2end=end2end,
+            nc=rotated,
+            rotated=bool(rotated),
         )
-        return [row[:, :6] for row in rows]
+        return [row[:, : 7 if rotated else 6] for row in rows]
 
     return suppress
 
@@ -161,40 +167,65 @@ class TileEngine:
         tiles: How images are cut.
         suppress: Turns the network's output for a batch into boxes; see :func:`suppressor`.
         batch: Tiles that the network takes at once.
+        rotated: Whether it gives oriented boxes.
     """
 
-    def __init__(self, model: Any, tiles: Tiles, suppress: Callable[[Any], Sequence[torch.Tensor]], batch: int):
+    def __init__(
+        self,
+        model: Any,
+        tiles: Tiles,
+        suppress: Callable[[Any], Sequence[torch.Tensor]],
+        batch: int,
+        rotated: bool = False,
+    ):
         self.model = model
         self.tiles = tiles
         self.suppress = suppress
         self.batch = batch
+        self.rotated = rotated
         self.stride = int(max(model.stride)) if isinstance(model.stride, (list, torch.Tensor)) else int(model.stride)
+        # An exported file takes one size alone, unless it is dynamic.
+        self.fixed = getattr(model, "format", "pt") != "pt" and not getattr(model, "dynamic", False)
 
-    def grid(self, image: np.ndarray) -> Grid:
-        """Return the windows of an image (H, W, C) at the network's scale."""
+    def grid(self, image: np.ndarray | Raster) -> Grid:
+        """Return the windows of an image at the network's scale."""
         height, width = (self._scaled(side) for side in image.shape[:2])
         return make_grid(width, height, self.tiles.imgsz, self.tiles.overlap, whole=self.tiles.full_image)
 
     @torch.inference_mode()
-    def __call__(self, image: np.ndarray, progress: Progress | None = None) -> Merged:
+    def __call__(
+        self, image: np.ndarray, progress: Progress | None = None, search: Callable[..., Merged] = detect_in_tiles
+    ) -> Merged:
         """Return what is found in an image, boxes in its own pixels.
 
         Args:
             image: (H, W, C) uint8, three channels as BGR.
             progress: Is told how many tiles are done, and of how many.
+            search: Looks at tiles and merges what is found.
         """
         grid = self.grid(image)
         canvas = self._canvas(image, grid)
 
         def look(windows: np.ndarray) -> Sequence[torch.Tensor]:
             if grid.whole and len(windows) == 1 and (windows[0] == grid.windows[-1]).all():
-                return [self._whole(image, grid)]
-            return [self._exact(rows) for rows in self._run(_cut(canvas, windows, self.stride))]
+                return [self.look_at_whole(image, grid)]
+            return self.look(canvas, windows)
 
         batch = self.batch
-        merged = detect_in_tiles(look, grid, batch=batch, method=self.tiles.merge, progress=progress)
-        ratio = merged.boxes.new_tensor([image.shape[1] / grid.width, image.shape[0] / grid.height] * 2)
-        return Merged(merged.boxes * ratio, merged.scores, merged.classes, merged.seams)
+        merged = search(look, grid, batch=batch, method=self.tiles.merge, progress=progress)
+        return in_pixels(merged, grid, image.shape[:2])
+
+    def look(self, canvas: torch.Tensor, windows: np.ndarray) -> list[torch.Tensor]:
+        """Return what the network finds in windows (b, 4) of uint8 (C, H, W), boxes in pixels of the window."""
+        return [self._exact(rows) for rows in self._run(_cut(canvas, windows, self._multiple()))]
+
+    def nothing(self) -> torch.Tensor:
+        """Return what :meth:`look` gives for a window without objects."""
+        return self._exact(torch.zeros(0, 7 if self.rotated else 6, device=self.model.device))
+
+    def on_device(self, image: np.ndarray) -> torch.Tensor:
+        """Return (H, W, C) on the device as (C, H, W), a view of rows of pixels."""
+        return torch.from_numpy(np.ascontiguousarray(image)).to(self.model.device).permute(2, 0, 1)
 
     def _scaled(self, side: int) -> int:
         return max(1, round(side * self.tiles.imgsz / self.tiles.size))
@@ -204,20 +235,30 @@ class TileEngine:
         if image.shape[:2] != (grid.height, grid.width):
             image = cv2.resize(image, (grid.width, grid.height), interpolation=cv2.INTER_LINEAR)
             image = image[..., None] if image.ndim == 2 else image
-        return torch.from_numpy(np.ascontiguousarray(image)).to(self.model.device).permute(2, 0, 1)
+        return self.on_device(image)
 
     def _run(self, batch: torch.Tensor) -> Sequence[torch.Tensor]:
         """Return the boxes of a batch, uint8 (b, C, h, w), in its pixels."""
         batch = batch.flip(1) if batch.shape[1] == 3 else batch  # BGR to RGB
-        return self.suppress(self.model((batch.half() if self.model.fp16 else batch.float()).div_(255)))
+        count = len(batch)
+        if self.fixed and count < self.batch:
+            batch = torch.cat([batch, batch[:1].expand(self.batch - count, -1, -1, -1)])
+        found = self.suppress(self.model((batch.half() if self.model.fp16 else batch.float()).div_(255)))
+        return found[:count]
 
-    def _whole(self, image: np.ndarray, grid: Grid) -> torch.Tensor:
+    def _multiple(self) -> int:
+        """Return what the sides of a tile must be a multiple of: a file for one size is shown nothing smaller."""
+        return self.tiles.imgsz if self.fixed else self.stride
+
+    @torch.inference_mode()
+    def look_at_whole(self, image: np.ndarray, grid: Grid) -> torch.Tensor:
         """Return what the network finds in the image as a whole, boxes in pixels of the grid."""
-        shown = LetterBox(self.tiles.imgsz, auto=True, stride=self.stride)(image=image)
+        shown = LetterBox(self.tiles.imgsz, auto=not self.fixed, stride=self.stride)(image=image)
         shown = shown[..., None] if shown.ndim == 2 else shown
-        batch = torch.from_numpy(np.ascontiguousarray(shown)).to(self.model.device).permute(2, 0, 1)[None]
+        batch = self.on_device(shown)[None]
         rows = self._exact(self._run(batch)[0])
-        rows[:, :4] = ops.scale_boxes(batch.shape[2:], rows[:, :4], (grid.height, grid.width))
+        shape = (grid.height, grid.width)
+        rows[:, :4] = ops.scale_boxes(batch.shape[2:], rows[:, :4], shape, xywh=self.rotated)
         return rows
 
     @staticmethod
@@ -233,6 +274,22 @@ def _cut(canvas: torch.Tensor, windows: np.ndarray, stride: int) -> torch.Tensor
     return torch.nn.functional.pad(tiles, (0, right, 0, down), value=GREY) if down or right else tiles
 
 
+def in_pixels(merged: Merged, grid: Grid, shape: tuple[int, int]) -> Merged:
+    """Return boxes in pixels of an image of height and width ``shape``, of those at the scale of its grid."""
+    across, down = shape[1] / grid.width, shape[0] / grid.height
+    boxes = merged.boxes * merged.boxes.new_tensor([across, down] * 2)
+    rotated = merged.rotated
+    if rotated is not None and (across, down) != (1, 1):
+        centre = rotated[:, :2] * rotated.new_tensor([across, down])
+        ratios = [torch.hypot(x * across, y * down) for x, y in (part.unbind(1) for part in axes(rotated))]
+        rotated = torch.cat([centre, rotated[:, 2:4] * torch.stack(ratios, 1), rotated[:, 4:]], 1)
+    return replace(merged, boxes=boxes, rotated=rotated)
+
+
 def rows_of(merged: Merged | Candidates) -> torch.Tensor:
-    """Return boxes as Ultralytics has them: (n, 6) x1, y1, x2, y2, score, class."""
-    return torch.cat([merged.boxes, merged.scores[:, None], merged.classes[:, None].to(merged.boxes.dtype)], 1)
+    """Return boxes as Ultralytics has them: (n, 6) x1, y1, x2, y2, score, class.
+
+    Of oriented boxes (n, 7): centre x, y, width, height, radians, score, class.
+    """
+    boxes = merged.boxes if merged.rotated is None else merged.rotated
+    return torch.cat([boxes, merged.scores[:, None], merged.classes[:, None].to(boxes.dtype)], 1)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -10,10 +13,18 @@ import numpy as np
 import torch
 from ultralytics.data.loaders import LoadImagesAndVideos
 
+from pixelkeep.datasets.rasters import Raster, open_raster
+from pixelkeep.errors import DataError
 from pixelkeep.tiling import Merged, Seams
+from pixelkeep.tiling.timed import Looked
 from pixelkeep.ultra.predictors.boxes import Detections, Predictor, silence
-from pixelkeep.ultra.tiled.images import TileEngine, Tiles, rows_of, suppressor, tiles_a_batch
+from pixelkeep.ultra.tiled.budget import Budget
+from pixelkeep.ultra.tiled.images import TileEngine, Tiles, suppressor, tiles_a_batch
+from pixelkeep.ultra.tiled.maps import MapFiles
 from pixelkeep.ultra.tiled.progress import TileBar
+from pixelkeep.ultra.tiled.rasters import detect_in_raster
+from pixelkeep.ultra.tiled.results import OVERVIEW, as_result
+from pixelkeep.ultra.weights.checkpoints import load, model_of
 
 
 class TiledPredictor(Predictor):
@@ -28,6 +39,9 @@ class TiledPredictor(Predictor):
         seams: What became of the boxes of tiles, over all images so far.
         engine: Looks at one image; there once the model is.
         bar: Shows how many tiles, images and detections there are.
+        budget: Shares out the time of a frame among its tiles, where there is a rate to keep.
+        maps: Writes what is found in georeferenced images as GeoJSON, where that is asked for.
+        rasters: How images that were read in windows went by, by path.
     """
 
     def __init__(self, tiles: Tiles, overrides: dict[str, Any], *others: Any, **keywords: Any):
@@ -38,6 +52,11 @@ class TiledPredictor(Predictor):
         self.seams = Seams()
         self.engine: TileEngine | None = None
         self.bar = TileBar()
+        self.budget: Budget | None = None
+        self.looked: dict[int, Looked | None] = {}  # by place in the batch
+        self.maps: MapFiles | None = None
+        self.rasters: dict[str, dict[str, Any]] = {}
+        self.add_callback("on_predict_batch_end", TiledPredictor._close_rasters)
 
     def setup_model(self, model: Any, verbose: bool = True) -> None:
         """Load the model, and have the next image read while it looks at one."""
@@ -45,12 +64,23 @@ class TiledPredictor(Predictor):
         self.model.prefetch = True
         prepare = None if self.confidences is None else self._silence
         end2end = getattr(self.model, "end2end", False)
-        suppress = suppressor(self.args, multi_label=False, end2end=end2end, prepare=prepare)
-        self.engine = TileEngine(self.model, self.tiles, suppress, tiles_a_batch(self.asked, self.device))
+        oriented = getattr(model_of(load(Path(self.args.model))), "task", "detect") == "obb"
+        rotated = len(self.model.names) if oriented else 0
+        suppress = suppressor(self.args, multi_label=False, end2end=end2end, prepare=prepare, rotated=rotated)
+        self.engine = TileEngine(self.model, self.tiles, suppress, self.at_once(), bool(rotated))
+
+    def at_once(self) -> int:
+        """Return how many tiles the network looks at together."""
+        return tiles_a_batch(self.asked, self.device)
 
     def setup_source(self, source: Any, *args: Any) -> None:
         """Open the source, and count what is in it where it has an end."""
         super().setup_source(source, *args)
+        if self.rate:
+            self.budget = Budget(time.monotonic, self.places)
+            live = self.dataset.mode == "stream"
+            self.add_callback("on_predict_batch_start", lambda predictor: self.budget.begin(reading=not live))
+            self.add_callback("on_predict_batch_end", lambda predictor: self.budget.end())
         if not self.args.verbose:
             self.bar.start(_length(self.dataset, self.args.vid_stride))
 
@@ -64,6 +94,15 @@ class TiledPredictor(Predictor):
     def _silence(self, output: Any) -> None:
         silence(output[0] if isinstance(output, (list, tuple)) else output, self.confidences)
 
+    def _read(self, path: str, flags: int | None = None) -> np.ndarray | Raster | None:
+        """Open a picture that is to be read in windows, or read another one."""
+        try:
+            raster = open_raster(Path(path), self.channels, self.stretch)
+        except DataError as error:
+            self.unreadable[str(path)] = str(error)
+            return None
+        return super()._read(path, flags) if raster is None else raster
+
     def preprocess(self, im: list[np.ndarray]) -> torch.Tensor:
         """Return one empty tile, to warm up with; the engine prepares images itself."""
         side, dtype = self.tiles.imgsz, torch.half if self.model.fp16 else torch.float
@@ -72,18 +111,65 @@ class TiledPredictor(Predictor):
     def inference(self, im: torch.Tensor, *args: Any, **keywords: Any) -> list[Merged]:
         """Return what is found in each image of the batch."""
         found = []
-        for image in self.batch[1]:
-            image = image[..., None] if image.ndim == 2 else image
-            found.append(self.engine(image, self.bar.tile))
+        for i, image in enumerate(list(self.batch[1])):
+            if isinstance(image, Raster):
+                if (merged := self._look_through(image)) is None:
+                    for listed in (*self.batch, self.dataset.numbers):  # as if it had not been read
+                        del listed[i]
+                    continue
+                found.append(merged)
+            else:
+                found.append(self._look(i, image[..., None] if image.ndim == 2 else image))
             self.seams += found[-1].seams
             self.bar.image(len(found[-1].scores))
+        return found
+
+    def _look_through(self, raster: Raster) -> Merged | None:
+        """Return what is found in an image on disk; None if that cannot be read to its end."""
+        try:
+            found, empty = detect_in_raster(self.engine, raster, self.bar.tile)
+        except DataError as error:
+            self.unreadable[str(raster.path)] = str(error)
+            return None
+        height, width = raster.shape
+        self.rasters[str(raster.path)] = {"width": width, "height": height, "empty_tiles": empty, "map": None}
+        return found
+
+    def _close_rasters(self) -> None:
+        for raster in (image for image in self.batch[1] if isinstance(image, Raster)):
+            raster.close()
+
+    def _look(self, i: int, image: np.ndarray) -> Merged:
+        """Return what is found in the image at a place of the batch, if there is not time for all in part of it."""
+        self.looked[i] = None
+        if self.until is None:
+            return self.engine(image, self.bar.tile)
+        live = self.dataset.mode == "stream"
+        key = (i, self.batch[0][i]) if live else self.batch[0][i]
+        share = (self.until - time.monotonic()) / (len(self.batch[1]) - i)
+        timed = self.budget.next(key, self.engine.grid(image), image.shape[:2], time.monotonic() + share)
+        found = self.engine(image, self.bar.tile, timed)
+        self.looked[i] = self.budget.looked(key, timed)
         return found
 
     def postprocess(self, preds: list[Merged], img: Any, orig_imgs: list[np.ndarray], **_: Any) -> list[Detections]:
         """Return what was found as results that can be drawn and saved."""
         shown = zip(preds, orig_imgs, self.batch[0], strict=True)
         names = self.model.names
-        return [Detections(image, path=path, names=names, boxes=rows_of(found)) for found, image, path in shown]
+        results = [self._result(found, image, path, names) for found, image, path in shown]
+        for i, (result, found) in enumerate(zip(results, preds, strict=True)):
+            result.notes = {"seams": asdict(found.seams)}
+            if self.maps is not None:
+                file = self.maps.write(result, orig_imgs[i])
+                self.rasters.get(str(result.path), {})["map"] = file
+            if looked := self.looked.get(i):
+                result.looked = looked
+                result.notes["tiles"] = np.flatnonzero(looked.now).tolist()
+        return results
+
+    def _result(self, found: Merged, image: np.ndarray | Raster, path: str, names: Mapping[int, str]) -> Detections:
+        drawn = isinstance(image, Raster) and (self.args.save or self.args.show)
+        return as_result(found, image, path, names, overview=image.overview(OVERVIEW) if drawn else None)
 
 
 def _length(dataset: Any, stride: int) -> int | None:

@@ -92,10 +92,13 @@ def class_map(
     """Return the class of each pixel of an image, (H, W), as Ultralytics' predictor does.
 
     Args:
-        logits: (classes, h, w).
+        logits: (classes, h, w); of an export that puts out classes instead, (h, w).
         size: Height and width of the network's input.
         original: Height and width of the image.
         ratio_pad: By what the image was resized and padded; None for what follows from the sizes.
     """
+    if logits.ndim == 2:
+        shown = ops.scale_masks(logits[None, None].float(), original, ratio_pad=ratio_pad, mode="nearest")
+        return shown[0, 0].long()
     scores = F.interpolate(logits[None].float(), size, mode="bilinear", align_corners=False)
     return ops.scale_masks(scores, original, ratio_pad=ratio_pad)[0].max(0).indices
