@@ -110,7 +110,7 @@ LINES = {
     f"{TRAIN} --model evil.pt": "refused without executing it",
     f"{TRAIN} --weights god.pt": "did you mean 'good.pt'?",
     f"{TRAIN} --weights linear.pt": "no model inside",
-    f"{TRAIN} --weights good.yaml": "a '.yaml' file; give a PyTorch checkpoint (.pt)",
+    f"{TRAIN} --weights good.yaml": "a '.yaml' file; give a PyTorch checkpoint (.pt or .safetensors)",
     "train": "no data given: pass --data YOUR.yaml",
     "train --data god.yaml": "data 'god.yaml' not found",
     "train --data dmo": "data 'dmo' not found; did you mean 'demo'?",
