@@ -94,7 +94,7 @@ def detect(
         o.option(
             "--fps",
             metavar="X",
-            help="Get through X frames a second: skip frames, with --tile some of a frame's tiles.",
+            help="Keep up with X frames a second by skipping frames, or tiles where there are any.",
             panel=o.TRACKS,
         ),
     ] = None,

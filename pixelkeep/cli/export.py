@@ -14,7 +14,7 @@ EPILOG = "Example: pixelkeep export --weights runs/train/exp/weights/best.pt --f
 
 
 def export(
-    weights: o.Weights = None,
+    weights: o.Checkpoint = None,
     format: Annotated[str, o.option("--format", metavar="NAME", help=FORMATS, default="onnx")] = "onnx",
     imgsz: o.ImgSz = None,
     batch: Annotated[int, o.option("--batch", metavar="N", help="Images at once.", min=1, default="1")] = 1,

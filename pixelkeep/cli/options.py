@@ -37,12 +37,21 @@ def image_size(default: str):
 Data = Annotated[
     str | None, option("--data", help="Dataset YAML, or the name of a bundled one, such as demo.", metavar="FILE|NAME")
 ]
+Checkpoint = Annotated[
+    str | None,
+    option(
+        "--weights",
+        help="Checkpoint (.pt or .safetensors), or the name of a published one.",
+        metavar="FILE|NAME",
+        default="best.pt of the newest trained run",
+    ),
+]
 Weights = Annotated[
     str | None,
     option(
         "--weights",
-        help="Checkpoint (.pt or .safetensors).",
-        metavar="FILE",
+        help="Checkpoint (.pt or .safetensors), exported file, or the name of published weights.",
+        metavar="FILE|NAME",
         default="best.pt of the newest trained run",
     ),
 ]
