@@ -69,6 +69,9 @@ def fit_parts(source: nn.Module, network: nn.Module, report: Iterable[Carried], 
         start, part, carried = theirs[role], own[role], fresh[role]
         first = part.rows[0]
         inputs = given(first, run(network.model, images, first.i), images)
+        if lack := _lacking(part, inputs):
+            carried.note = lack
+            continue
         source_inputs = given(start.rows[0], outputs, images)
         wanted = outputs[start.rows[-1].i]
         before = [{name: value.clone() for name, value in row.state_dict().items()} for row in part.rows]
@@ -82,6 +85,16 @@ def fit_parts(source: nn.Module, network: nn.Module, report: Iterable[Carried], 
         carried.note = "a fit brings nothing"
         for row, state in zip(part.rows, before, strict=True):
             row.load_state_dict(state)
+
+
+def _lacking(part: Part, inputs: Tensor) -> str:
+    """Say that a layer has as many weights for each output as there are positions: it would learn them by heart."""
+    end = _end(part, inputs)
+    if end is None:
+        return ""
+    weights, positions = end.conv.weight[0].numel(), end.outputs.numel() // end.outputs.shape[1]
+    lack = f"a fit of {weights} weights takes more than {positions} positions: more images"
+    return "" if weights < positions else lack
 
 
 def _run(part: Part, inputs: Tensor) -> Tensor:
