@@ -105,7 +105,8 @@ def test_metrics__schema(resumed, task):
     result = document(resumed)
     assert (result["schema"], result["task"], result["split"]) == (1, task, "val")
     assert result["params"] > 1e6 and result["gflops"] > 0 and len(result["gt_sha256"]) == 64
-    assert result["protocol"] == {"imgsz": int(MODELS[task][-1]), "precision": "fp32", "device": "cpu", "seed": 0}
+    how = {"imgsz": int(MODELS[task][-1]), "precision": "fp32", "format": "pytorch", "device": "cpu", "seed": 0}
+    assert result["protocol"] == how
     assert set(result["speed_ms"]) == {"preprocess", "inference", "postprocess"}
     classes = result["per_class"].values()
     if task == "classify":

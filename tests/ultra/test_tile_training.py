@@ -137,7 +137,11 @@ def test_epochs_validation__is_val_tile(trained, data, tmp_path):
     trainer.label_loss_items = lambda losses, prefix: {f"{prefix}/{key}": value for key, value in losses.items()}
     stats = ours(trainer)
     theirs = TiledValidator(
-        Tiles(size=TILE, imgsz=TILE), options | {"model": str(weights), "device": "cpu"}, spec, split, 20
+        Tiles(size=TILE, imgsz=TILE),
+        options | {"model": str(weights), "device": "cpu", "split": "val"},
+        spec,
+        split,
+        20,
     )
     theirs()
     one, other = ours.detections(), theirs.detections()

@@ -188,7 +188,7 @@ def detect(
             shown = shown or settings.get("conf") or predictor.args.conf
             summary = Summary(folder, weights, task.name, confidence=shown, tile=tiles and tiles.protocol(), fps=fps)
             with tracks or nullcontext():
-                done = resuming.what_is_done(folder)
+                done = resuming.what_is_done(folder, save_video and settings.get("save", True))
                 resuming.go_on(predictor, done, tracks, folder)
                 return look(predictor, source, summary, Wanted(save_json, save_csv, save_masks), asked, done, tracks)
     finally:

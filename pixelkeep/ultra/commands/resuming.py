@@ -83,12 +83,12 @@ def _from_anywhere(name: str) -> str:
     return str(Path(name).resolve()) if Path(name).is_file() else name
 
 
-def what_is_done(folder: Path) -> Done:
-    """Return what a run has done; of a video that is saved, only what can be played of it counts."""
+def what_is_done(folder: Path, videos: bool) -> Done:
+    """Return what a run has done; where videos are saved, only what can be played of one counts."""
     done = Done.read(folder / NAME)
-    played = {path: whole_frames(folder / f"{done.names[path]}.mp4") for path in done.cut_off() if path in done.names}
-    lines = {path: passage.frames for path, passage in done.passages.items()}
-    short = {path: frames for path, frames in played.items() if frames is not None and frames < lines[path]}
+    cut = [path for path in done.cut_off() if videos and path in done.names]
+    played = {path: whole_frames(folder / f"{done.names[path]}.mp4") for path in cut}
+    short = {path: frames for path, frames in played.items() if frames < done.passages[path].frames}
     return Done.read(folder / NAME, short) if short else done
 
 

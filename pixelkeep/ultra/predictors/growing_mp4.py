@@ -204,9 +204,9 @@ class GrowingMp4:
         )
 
 
-def whole_frames(path: Path) -> int | None:
-    """Return how many frames of a file can be gone on with; None where there is no file."""
-    return len(_recover(path).sizes) if path.is_file() else None
+def whole_frames(path: Path) -> int:
+    """Return how many frames of a file can be gone on with; a file that is not there has none."""
+    return len(_recover(path).sizes)
 
 
 def _recover(path: Path) -> _Index:
