@@ -67,7 +67,8 @@ def side_by_side(
         for job in range(jobs):
             log = files.enter_context((logs / f"job{job}.log").open("a", encoding="utf-8"))
             words = [sys.executable, *command, "--job", str(job)]
-            running.append(subprocess.Popen(words, stdout=log, stderr=log, env=there, start_new_session=True))
+            own = {"start_new_session": True, "preexec_fn": _interruptible}
+            running.append(subprocess.Popen(words, stdout=log, stderr=log, env=there, **own))
         try:
             while any(process.poll() is None for process in running) and (not until.passed or until.over < GRACE):
                 time.sleep(POLL)
@@ -75,6 +76,11 @@ def side_by_side(
         finally:
             _end(running)
     return [process.wait() for process in running]
+
+
+def _interruptible() -> None:
+    """Hear SIGINT again, which processes that a shell starts in the background ignore, and those that they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _end(running: list[subprocess.Popen]) -> None:
@@ -101,4 +107,5 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
     if parent:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # see _interruptible
         threading.Thread(target=watch, daemon=True).start()
