@@ -1,13 +1,14 @@
 # make demo   install into .venv, train and detect on generated data: a few minutes
-# make test   install into .venv and run the tests
+# make test   install into .venv and run the tests, in JOBS=2 processes
 PYTHON ?= python3
 RUN = .venv/bin/python
+JOBS ?= 2
 
 demo: .venv/installed
 	$(RUN) -m pixelkeep demo
 
 test: .venv/installed
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadfile
 
 test-slow: .venv/installed
 	$(RUN) -m pytest -m slow
