@@ -206,7 +206,7 @@ def detection_lines(summary) -> str:
     """Return what detect ends with: objects by class, speed and where the results lie.
 
     Args:
-        summary: A :class:`pixelkeep.ultra.commands.detection.Summary`.
+        summary: A :class:`pixelkeep.ultra.commands.summary.Summary`.
     """
     total = sum(summary.detections.values())
     found = ", ".join(

@@ -11,17 +11,15 @@ never compared: the detector has told them apart.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from pixelkeep.tiling import shapes
+from pixelkeep.tiling.candidates import Candidates
 from pixelkeep.tiling.grid import Grid
 from pixelkeep.tiling.pairs import meeting, overlap
-
-if TYPE_CHECKING:
-    from pixelkeep.tiling.merge import Candidates
 
 TOUCH = 2.0  # pixels between a border and a box that ends there: networks do not place a cut side exactly
 _LEAST_TOUCH = 0.5

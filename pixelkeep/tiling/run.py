@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from pixelkeep.tiling.candidates import Candidates
 from pixelkeep.tiling.grid import Grid
-from pixelkeep.tiling.merge import THRESHOLD, Candidates, Merged, merge
+from pixelkeep.tiling.merge import THRESHOLD, Merged, merge
 from pixelkeep.tiling.shapes import bounds_inside
 
 # Windows (b, 4) -> for each (n, 6) x1, y1, x2, y2, score, class, or of oriented boxes (n, 7) centre x, y, width,

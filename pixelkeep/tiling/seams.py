@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
 from pixelkeep.tiling import borders
+from pixelkeep.tiling.candidates import Candidates
 from pixelkeep.tiling.grid import Grid
 from pixelkeep.tiling.pairs import meeting
 from pixelkeep.tiling.shapes import shared
-
-if TYPE_CHECKING:
-    from pixelkeep.tiling.merge import Candidates
 
 _MOSTLY = 0.5  # of the smaller of two boxes
 

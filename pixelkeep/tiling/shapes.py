@@ -6,15 +6,11 @@ reaches over it, where the tile has seen nothing. So rotated boxes are compared 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from pixelkeep.tiling import polygons
+from pixelkeep.tiling.candidates import Candidates
 from pixelkeep.tiling.pairs import overlap
-
-if TYPE_CHECKING:
-    from pixelkeep.tiling.merge import Candidates
 
 _LEAST = 1e-9  # square pixels
 

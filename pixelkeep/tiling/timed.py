@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from pixelkeep.tiling import borders
+from pixelkeep.tiling.candidates import Candidates
 from pixelkeep.tiling.grid import Grid
-from pixelkeep.tiling.merge import THRESHOLD, Candidates, Merged, merge
+from pixelkeep.tiling.merge import THRESHOLD, Merged, merge
 from pixelkeep.tiling.run import Look, Progress, collect
 from pixelkeep.tiling.schedule import Costs, Turns
 

@@ -11,7 +11,7 @@ from pixelkeep.cli.main import run
 from pixelkeep.datasets.spec import DatasetSpec
 from pixelkeep.evaluation import Result
 from pixelkeep.experiments import demo
-from pixelkeep.ultra.commands.detection import Summary
+from pixelkeep.ultra.commands.summary import Summary
 from pixelkeep.ultra.running import settings
 
 

@@ -7,13 +7,14 @@ import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ultralytics.utils import LOGGER
 
 from pixelkeep.errors import SourceError
 from pixelkeep.ultra.commands.journal import NAME, Done
 from pixelkeep.ultra.commands.recording import Record, write_predictions
+from pixelkeep.ultra.commands.summary import Summary
 from pixelkeep.ultra.data.videos import Passage
 from pixelkeep.ultra.predictors.base import RunPredictor
 from pixelkeep.ultra.running import runs
@@ -21,9 +22,6 @@ from pixelkeep.ultra.running.console import Bar
 from pixelkeep.ultra.tiled.predictor import TiledPredictor
 from pixelkeep.ultra.tracking import frames as tracking
 from pixelkeep.writing import PARTIAL, write_text
-
-if TYPE_CHECKING:
-    from pixelkeep.ultra.commands.detection import Summary
 
 NO_FRAME = "no picture or frame can be read from it"
 SUMMARY = "detections.json"
