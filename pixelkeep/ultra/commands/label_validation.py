@@ -9,8 +9,8 @@ from typing import Any
 
 from pixelkeep.errors import OptionError
 from pixelkeep.evaluation.label_result import LabelProtocol, LabelResult
+from pixelkeep.ultra.commands.describing import describe
 from pixelkeep.ultra.commands.tasks import Task
-from pixelkeep.ultra.costs.measure import count_gflops, count_parameters, mean_fraction
 from pixelkeep.ultra.data.resolving import list_problems
 from pixelkeep.ultra.data.truth import relative
 from pixelkeep.ultra.running import runs
@@ -75,26 +75,15 @@ def validate_labels(task: Task, settings: dict, folder: Path | None = None) -> t
 
 def _describe(result: LabelResult, validator: Any, checkpoint: dict, weights: Path, spec: Any) -> LabelResult:
     """Complete the figures to the full schema."""
-    args, model = validator.args, model_of(checkpoint)
-    trained = checkpoint.get("train_args", {})
-    result.model = Path(str(trained.get("model") or weights)).stem
-    result.weights, result.data, result.split = str(weights), str(spec.file), args.split
+    args = validator.args
     truth = [[relative(Path(file), spec.root), label] for file, label in validator.truth()]
     result.gt_sha256 = hashlib.sha256(json.dumps([list(spec.names.values()), truth]).encode()).hexdigest()
-    exported = model if isinstance(model, Exported) else None
-    if exported:
-        result.params, result.gflops = exported.params, exported.gflops
-    else:
-        fractions = validator.watch.fractions()
-        result.params = count_parameters(model)
-        result.gflops = round(count_gflops(model, args.imgsz, model.yaml.get("channels", 3), fractions), 3)
-        result.active_fraction = mean_fraction(fractions)
-    result.speed_ms = {k: round(validator.speed[k], 3) for k in ("preprocess", "inference", "postprocess")}
+    exported = describe(result, validator, checkpoint, weights, spec)
     result.protocol = LabelProtocol(
         imgsz=args.imgsz,
         precision=exported.precision if exported else "fp16" if getattr(args, "quantize", None) == 16 else "fp32",
         format=exported.format if exported else "pytorch",
         device=str(validator.device),
-        seed=trained.get("seed"),
+        seed=checkpoint.get("train_args", {}).get("seed"),
     )
     return result

@@ -15,8 +15,8 @@ from pixelkeep.evaluation.bins import read_bins
 from pixelkeep.evaluation.label_result import LabelResult
 from pixelkeep.ultra.commands import tasks
 from pixelkeep.ultra.commands.analysis import FILES, Analysis, keep
+from pixelkeep.ultra.commands.describing import describe
 from pixelkeep.ultra.commands.label_validation import validate_labels
-from pixelkeep.ultra.costs.measure import count_gflops, count_parameters, mean_fraction
 from pixelkeep.ultra.data.resolving import list_problems, read_split, resolve_data, told, write_resolved
 from pixelkeep.ultra.data.truth import relative
 from pixelkeep.ultra.network.folding import is_folded
@@ -127,30 +127,18 @@ def validate(
 def _describe(result: Result, validator: Validator, checkpoint: dict, weights: Path, spec: DatasetSpec) -> Result:
     """Complete the judge's figures to the full schema."""
     args = validator.args
-    model = model_of(checkpoint)
-    train_args = checkpoint.get("train_args", {})
     half = getattr(args, "quantize", None) == 16 or getattr(args, "half", False)
-    result.model = Path(str(train_args.get("model") or weights)).stem
-    result.weights, result.data, result.split = str(weights), str(spec.file), args.split
     result.gt_sha256 = sha256(validator.truth)
-    exported = model if isinstance(model, Exported) else None
-    if exported:
-        result.params, result.gflops = exported.params, exported.gflops
-    else:
-        fractions = validator.watch.fractions()
-        result.params = count_parameters(model)
-        result.gflops = round(count_gflops(model, args.imgsz, model.yaml.get("channels", 3), fractions), 3)
-        result.active_fraction = mean_fraction(fractions)
-    result.speed_ms = {k: round(validator.speed[k], 3) for k in ("preprocess", "inference", "postprocess")}
+    exported = describe(result, validator, checkpoint, weights, spec)
     facts = Namespace(
         imgsz=args.imgsz,
         conf=args.conf,
         nms_iou=args.iou,
         precision=exported.precision if exported else "fp16" if half else "fp32",
-        folded=exported.folded if exported else is_folded(model),
+        folded=exported.folded if exported else is_folded(model_of(checkpoint)),
         format=exported.format if exported else "pytorch",
         device=str(validator.device),
-        seed=train_args.get("seed"),
+        seed=checkpoint.get("train_args", {}).get("seed"),
     )
     for key, value in vars(facts).items():
         setattr(result.protocol, key, value)

@@ -1,0 +1,45 @@
+"""What every result of a validation says of its network, whatever the task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pixelkeep.datasets.spec import DatasetSpec
+from pixelkeep.evaluation import Result
+from pixelkeep.evaluation.label_result import LabelResult
+from pixelkeep.ultra.costs.measure import count_gflops, count_parameters, mean_fraction
+from pixelkeep.ultra.weights.checkpoints import model_of
+from pixelkeep.ultra.weights.exported import Exported
+
+PHASES = ("preprocess", "inference", "postprocess")
+
+
+def describe(
+    result: Result | LabelResult, validator: Any, checkpoint: dict, weights: Path, spec: DatasetSpec
+) -> Exported | None:
+    """Complete a result by what was validated, on what, its cost and its speed.
+
+    Args:
+        result: Completed in place.
+        validator: It has run.
+        checkpoint: As it is loaded.
+        weights: Its file.
+        spec: The dataset.
+
+    Returns:
+        What an exported file says of itself; None for a checkpoint.
+    """
+    args, model = validator.args, model_of(checkpoint)
+    trained = checkpoint.get("train_args", {})
+    result.model = Path(str(trained.get("model") or weights)).stem
+    result.weights, result.data, result.split = str(weights), str(spec.file), args.split
+    result.speed_ms = {phase: round(validator.speed[phase], 3) for phase in PHASES}
+    if isinstance(model, Exported):
+        result.params, result.gflops = model.params, model.gflops
+        return model
+    fractions = validator.watch.fractions()
+    result.params = count_parameters(model)
+    result.gflops = round(count_gflops(model, args.imgsz, model.yaml.get("channels", 3), fractions), 3)
+    result.active_fraction = mean_fraction(fractions)
+    return None
