@@ -1,13 +1,14 @@
 """How fast and how exact large images are looked at in tiles, beside SAHI: same weights, tiles, overlap, thresholds.
 
-Usage: python benchmarks/tiling.py --weights best.pt [--data demo] [--path FOLDER] [--sizes 3840x2160 7680x4320]
-           [--tile 640] [--imgsz N] [--overlap 0.2] [--iou 0.7] [--candidates 20000] [--images 2] [--pairs 3]
-           [--batches 1 4 16] [--device cpu] [--sahi-merge GREEDYNMM]
+Usage: python benchmarks/tiling.py --weights best.pt [--ours FILE] [--data demo] [--path FOLDER]
+           [--sizes 3840x2160 7680x4320] [--tile 640] [--imgsz N] [--overlap 0.2] [--iou 0.7] [--candidates 20000]
+           [--images 2] [--pairs 3] [--batches 1 4 16] [--device cpu] [--sahi-merge GREEDYNMM]
 
 Needs `pip install sahi`, which is no dependency of this project. Images of a dataset are set side by side until the
 size is reached, so every box is known. Two settings each: sparse, confidence 0.25, and dense, the confidence at which
 the tiles of an image give about --candidates boxes before merging. Each of the two first tries the batch sizes and
 keeps the faster; then both take turns. Prints images per second, the median of the pairs' ratios, and the AP of both.
+--ours gives this project an export of the weights (``pixelkeep export``), which SAHI's run keeps in PyTorch.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def stitch(data: str, path: str | None, size: tuple[int, int], count: int) -> Sc
 def ours(options: argparse.Namespace, conf: float, batch: int) -> Look:
     """Return this project's function that looks at an image."""
     chosen = dict(imgsz=options.imgsz, batch=batch, conf=conf, iou=options.iou, max_det=MOST, device=options.device)
-    detector = TiledDetector(options.weights, options.tile, options.overlap, **chosen)
+    detector = TiledDetector(options.ours or options.weights, options.tile, options.overlap, **chosen)
 
     def look(image: np.ndarray) -> Found:
         found = detector(image)
@@ -180,6 +181,7 @@ def compare(options: argparse.Namespace, scene: Scene, conf: float) -> list[str]
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--ours", type=Path, help="an export of the weights, for this project alone")
     parser.add_argument("--data", default="demo")
     parser.add_argument("--path", help="folder of the dataset, in place of the YAML's own")
     parser.add_argument("--sizes", nargs="+", default=["3840x2160", "7680x4320"])
