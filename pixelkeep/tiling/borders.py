@@ -90,6 +90,32 @@ def giving_way(found: Candidates, cuts: Cuts, threshold: float) -> torch.Tensor:
     return gone
 
 
+def showing_nothing_new(found: Candidates, cuts: Cuts, kept: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Return which cut boxes lie where another tile looks too, in a larger box that is found there: bool (n,).
+
+    A slanting object crosses the corners of tiles, which see slivers of it: neither box is cut less, and of a sliver a
+    pixel more or less is too much for the two to be alike. An upright object has no such corners.
+
+    Args:
+        found: The boxes.
+        cuts: Where they are cut.
+        kept: Which of them have not given way, bool (n,).
+        threshold: Share of overlap from which two boxes are one object.
+    """
+    nothing_new = torch.zeros_like(kept)
+    if cuts.rotated is None:
+        return nothing_new
+    pairs = _pairs(found, cuts)
+    one, other = (torch.cat(part) for part in (pairs, pairs[::-1]))
+    areas = cuts.rotated[:, 2:4].prod(1)
+    right = kept[one] & kept[other] & (cuts.count[one] > 0) & (areas[one] < areas[other])
+    boxes, windows = found.boxes[one], cuts.windows[other]
+    right &= ((windows[:, :2] <= boxes[:, :2]) & (boxes[:, 2:] <= windows[:, 2:])).all(1)
+    one, other = one[right], other[right]
+    nothing_new[one[_covered(cuts, one, other) >= threshold]] = True
+    return nothing_new
+
+
 def joining(found: Candidates, cuts: Cuts, kept: torch.Tensor, threshold: float) -> torch.Tensor:
     """Return for each box the first box of the object that it is a part of, itself where it is no part: int64 (n,).
 

@@ -67,6 +67,7 @@ Decision = tuple[torch.Tensor, Candidates, torch.Tensor]  # kept bool (n,), what
 def _border(found: Candidates, grid: Grid, threshold: float) -> Decision:
     cuts = borders.find_cuts(found, grid)
     kept = ~borders.giving_way(found, cuts, threshold)
+    kept &= ~borders.showing_nothing_new(found, cuts, kept, threshold)
     owner = borders.joining(found, cuts, kept, threshold)
     windows = cuts.windows
     made, joined = _enclose(found, owner, kept, lambda group: join_rotated(found.rotated[group], windows[group]))

@@ -80,23 +80,20 @@ def smallest_around(points: torch.Tensor) -> torch.Tensor:
     return box
 
 
-def around_at(points: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
-    """Return the rotated box (5,) of an angle in radians around points (n, 2)."""
-    cos, sin = angle.cos(), angle.sin()
-    turn = torch.stack([torch.stack([cos, -sin]), torch.stack([sin, cos])])
-    along = points @ turn  # in the box's own axes
-    low, high = along.amin(0), along.amax(0)
-    return torch.cat([(low + high) / 2 @ turn.T, high - low, angle[None]])
+def filling(upright: torch.Tensor, rotated: torch.Tensor) -> list[torch.Tensor]:
+    """Return rotated boxes (5,) at the angle of another one (5,) that touch all sides of an upright one (4,).
 
-
-def filling(upright: torch.Tensor, angle: torch.Tensor) -> torch.Tensor | None:
-    """Return the rotated box (5,) of an angle in radians that touches all sides of an upright one (4,), if one does."""
-    cos, sin = angle.cos().abs(), angle.sin().abs()
-    sides = upright[2:] - upright[:2]
-    flat = cos**2 - sin**2
-    if flat.abs() < _DIAGONAL:  # all sides lengths fit there
-        return None
-    width, height = (sides[0] * cos - sides[1] * sin) / flat, (sides[1] * cos - sides[0] * sin) / flat
-    if min(width, height) <= 0:
-        return None
-    return torch.cat([(upright[:2] + upright[2:]) / 2, torch.stack([width, height, angle])])
+    There are two at most. One follows from the angle alone, unless that is next to a diagonal, where the sides of the
+    upright box give the sum of the two lengths and nothing else. The other has the shorter side of the box whose angle it
+    has: of an object longer than a tile, parts show how wide it is.
+    """
+    cos, sin = rotated[4].cos().abs(), rotated[4].sin().abs()
+    across, down = upright[2:] - upright[:2]  # width * cos + height * sin, width * sin + height * cos
+    found = []
+    if (flat := cos**2 - sin**2).abs() >= _DIAGONAL:
+        found.append(torch.stack([across * cos - down * sin, down * cos - across * sin]) / flat)
+    narrow, wide = rotated[2:4].min(), (across + down) / (cos + sin) - rotated[2:4].min()
+    if wide >= narrow:
+        found.append(torch.stack([wide, narrow] if rotated[2] > rotated[3] else [narrow, wide]))
+    middle = (upright[:2] + upright[2:]) / 2
+    return [torch.cat([middle, sides, rotated[4:]]) for sides in found if sides.min() > 0]

@@ -67,20 +67,18 @@ def around_rotated(rotated: torch.Tensor) -> torch.Tensor:
 def join_rotated(rotated: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
     """Return the rotated box (5,) of an object from its parts.
 
-    A part that shows a corner of the object alone says little of its angle. So the box of least area around all that
-    is shown is only one answer; others are each part's own box, and the box around all at each part's angle. The one
-    is taken of which the windows would show what they do.
+    All parts together show where the object ends, upwards, downwards and sideways; which angle it has, some of them
+    show and some do not, as where a tile sees a corner alone. So there are several answers: at the angle of each part
+    the boxes that touch all sides of the upright box around what is shown, and the one of least area around it. The
+    one is taken of which the windows would show what they do.
 
     Args:
         rotated: (parts, 5).
         windows: (parts, 4).
     """
-    shown = polygons.within_windows(polygons.corners(rotated), windows)
-    points = shown.flatten(0, 1)
-    turned = [polygons.around_at(points, angle) for angle in rotated[:, 4]]
+    points = polygons.within_windows(polygons.corners(rotated), windows).flatten(0, 1)
     around = polygons.bounds(points[None])[0]
-    inside = [box for angle in rotated[:, 4] if (box := polygons.filling(around, angle)) is not None]
-    answers = torch.stack([polygons.smallest_around(points), *turned, *inside, *rotated])
-    sizes = polygons.areas(shown)
-    fit = torch.stack([(alike(answer.expand_as(rotated), rotated, windows) * sizes).sum() for answer in answers])
+    filling = [box for part in rotated for box in polygons.filling(around, part)]
+    answers = torch.stack([polygons.smallest_around(points), *filling])
+    fit = torch.stack([alike(answer.expand_as(rotated), rotated, windows).sum() for answer in answers])
     return answers[fit.argmax()]
