@@ -84,8 +84,8 @@ def filling(upright: torch.Tensor, rotated: torch.Tensor) -> list[torch.Tensor]:
     """Return rotated boxes (5,) at the angle of another one (5,) that touch all sides of an upright one (4,).
 
     There are two at most. One follows from the angle alone, unless that is next to a diagonal, where the sides of the
-    upright box give the sum of the two lengths and nothing else. The other has the shorter side of the box whose angle it
-    has: of an object longer than a tile, parts show how wide it is.
+    upright box give the sum of the two lengths and nothing else. The other takes over the shorter side with the angle:
+    of an object longer than a tile, parts show how wide it is.
     """
     cos, sin = rotated[4].cos().abs(), rotated[4].sin().abs()
     across, down = upright[2:] - upright[:2]  # width * cos + height * sin, width * sin + height * cos

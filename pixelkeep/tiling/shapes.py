@@ -70,7 +70,7 @@ def join_rotated(rotated: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
     All parts together show where the object ends, upwards, downwards and sideways; which angle it has, some of them
     show and some do not, as where a tile sees a corner alone. So there are several answers: at the angle of each part
     the boxes that touch all sides of the upright box around what is shown, and the one of least area around it. The
-    one is taken of which the windows would show what they do.
+    one is taken that is most like the parts.
 
     Args:
         rotated: (parts, 5).
@@ -80,5 +80,10 @@ def join_rotated(rotated: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
     around = polygons.bounds(points[None])[0]
     filling = [box for part in rotated for box in polygons.filling(around, part)]
     answers = torch.stack([polygons.smallest_around(points), *filling])
-    fit = torch.stack([alike(answer.expand_as(rotated), rotated, windows).sum() for answer in answers])
+    fit = torch.stack([_iou(answer.expand_as(rotated), rotated).sum() for answer in answers])
     return answers[fit.argmax()]
+
+
+def _iou(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    both = polygons.areas(polygons.within_rotated(polygons.corners(one), other))
+    return both / (one[:, 2:4].prod(1) + other[:, 2:4].prod(1) - both).clamp(min=_LEAST)
