@@ -2,8 +2,8 @@
 
 ``border`` knows where the tiles end (:mod:`pixelkeep.tiling.borders`). ``nms`` and ``ios`` are the usual ways that do
 not: non-maximum suppression by intersection over union, and greedy merging by intersection over the smaller area, in
-which a box takes in all that it covers or that cover it. All three look at one class at a time, and at the boxes in
-an order of their own, so the order in which tiles and boxes come changes nothing, not a bit.
+which a box takes in what it covers or what covers it, and grows. All three look at one class at a time, and at the
+boxes in an order of their own, so the order in which tiles and boxes come changes nothing, not a bit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pixelkeep.tiling.candidates import Candidates
 from pixelkeep.tiling.grid import Grid
 from pixelkeep.tiling.pairs import meeting
 from pixelkeep.tiling.seams import Seams, count_seams
-from pixelkeep.tiling.shapes import around_rotated, join_rotated, shared
+from pixelkeep.tiling.shapes import around, join_rotated, shared
 
 THRESHOLD = 0.5  # from which two boxes of neighbouring tiles are taken for one object
 
@@ -69,14 +69,13 @@ def _border(found: Candidates, grid: Grid, threshold: float) -> Decision:
     kept = ~borders.giving_way(found, cuts, threshold)
     kept &= ~borders.showing_nothing_new(found, cuts, kept, threshold)
     owner = borders.joining(found, cuts, kept, threshold)
-    windows = cuts.windows
-    made, joined = _enclose(found, owner, kept, lambda group: join_rotated(found.rotated[group], windows[group]))
+    made, joined = _enclose(found, owner, kept, cuts.windows)
     return kept & (owner == torch.arange(len(found), device=owner.device)), made, joined
 
 
 def _nms(found: Candidates, grid: Grid, threshold: float) -> Decision:
     better, worse = meeting(found.boxes, found.classes)
-    common, one, other = shared(found, better, worse)
+    common, one, other = shared(found[better], found[worse])
     same = common > threshold * (one + other - common)
     kept = _greedy(better[same], worse[same], len(found))
     return kept, found, torch.zeros_like(kept)
@@ -84,16 +83,43 @@ def _nms(found: Candidates, grid: Grid, threshold: float) -> Decision:
 
 def _ios(found: Candidates, grid: Grid, threshold: float) -> Decision:
     better, worse = meeting(found.boxes, found.classes)
-    common, one, other = shared(found, better, worse)
-    same = common > threshold * torch.minimum(one, other)
+    same = _much_of_smaller(found[better], found[worse], threshold)
     better, worse = better[same], worse[same]
     kept = _greedy(better, worse, len(found))
     owner = torch.arange(len(found), device=kept.device)
     taken = kept[better]
     first = torch.full_like(owner, len(found)).scatter_reduce(0, worse[taken], better[taken], "amin")
-    owner = torch.where(kept, owner, first)
-    made, joined = _enclose(found, owner, torch.ones_like(kept), lambda group: around_rotated(found.rotated[group]))
+    made, joined = _grow(found, torch.where(kept, owner, first), threshold)
     return kept, made, joined
+
+
+def _much_of_smaller(one: Candidates, other: Candidates, threshold: float) -> torch.Tensor:
+    common, area, other_area = shared(one, other)
+    return common >= threshold * torch.minimum(area, other_area)
+
+
+def _grow(found: Candidates, owner: torch.Tensor, threshold: float) -> tuple[Candidates, torch.Tensor]:
+    """Return the boxes, each grown around what it owns, the best first, and which have grown, bool (n,).
+
+    A box takes in another only if that still shares enough with what the box has become.
+    """
+    members = (owner != torch.arange(len(found), device=owner.device)).nonzero().flatten()
+    members = members[owner[members].sort(stable=True).indices]  # of each owner, the best first
+    _, counts = torch.unique_consecutive(owner[members], return_counts=True)
+    rank = torch.arange(len(members), device=owner.device)
+    rank -= torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    grown = torch.zeros(len(found), dtype=torch.bool, device=owner.device)
+    for place in range(int(counts.max()) if len(counts) else 0):
+        other = members[rank == place]
+        other = other[_much_of_smaller(found[owner[other]], found[other], threshold)]
+        if not len(other):
+            continue
+        one = owner[other]
+        larger = around(found[one], found[other])
+        boxes = found.boxes.index_put((one,), larger.boxes)
+        rotated = None if found.rotated is None else found.rotated.index_put((one,), larger.rotated)
+        found, grown[one] = replace(found, boxes=boxes, rotated=rotated), True
+    return found, grown
 
 
 METHODS: dict[str, Callable[[Candidates, Grid, float], Decision]] = {"border": _border, "nms": _nms, "ios": _ios}
@@ -122,20 +148,18 @@ def _greedy(better: torch.Tensor, worse: torch.Tensor, count: int) -> torch.Tens
 
 
 def _enclose(
-    found: Candidates, owner: torch.Tensor, used: torch.Tensor, join: Callable[[torch.Tensor], torch.Tensor]
+    found: Candidates, owner: torch.Tensor, used: torch.Tensor, windows: torch.Tensor
 ) -> tuple[Candidates, torch.Tensor]:
-    """Return the boxes, those that own others grown around all used ones of theirs, and which these are, bool (n,).
-
-    ``join`` gives the rotated box (5,) of those under a mask (n,), where boxes are oriented.
-    """
+    """Return the boxes, those that own others joined with all used ones of theirs, and which these are, bool (n,)."""
     rows, index = found.boxes[used], owner[used]
-    around = found.boxes.clone()
+    enclosing = found.boxes.clone()
     for column, reduce in ((0, "amin"), (1, "amin"), (2, "amax"), (3, "amax")):
-        around[:, column] = around[:, column].scatter_reduce(0, index, rows[:, column], reduce)
+        enclosing[:, column] = enclosing[:, column].scatter_reduce(0, index, rows[:, column], reduce)
     joined = torch.bincount(index, minlength=len(found)) > 1
     if found.rotated is None:
-        return replace(found, boxes=around), joined
+        return replace(found, boxes=enclosing), joined
     rotated = found.rotated.clone()
     for number in joined.nonzero().flatten().tolist():
-        rotated[number] = join(used & (owner == number))
-    return replace(found, boxes=around, rotated=rotated), joined
+        parts = used & (owner == number)
+        rotated[number] = join_rotated(found.rotated[parts], windows[parts])
+    return replace(found, boxes=enclosing, rotated=rotated), joined

@@ -59,7 +59,7 @@ def count_seams(found: Candidates, made: Candidates, joined: torch.Tensor, grid:
     """
     cut = borders.find_cuts(found, grid).count > 0
     better, worse = meeting(made.boxes, made.classes)
-    common, one, other = shared(made, better, worse)
+    common, one, other = shared(made[better], made[worse])
     twice = (made.windows[better] != made.windows[worse]) & (common > _MOSTLY * torch.minimum(one, other))
     doubled = int(worse[twice].unique().numel())
     return Seams(candidates, len(found), int(joined.sum()), int((cut & ~joined).sum()), doubled)

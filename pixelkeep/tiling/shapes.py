@@ -6,6 +6,8 @@ reaches over it, where the tile has seen nothing. So rotated boxes are compared 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from pixelkeep.tiling import polygons
@@ -15,13 +17,12 @@ from pixelkeep.tiling.pairs import overlap
 _LEAST = 1e-9  # square pixels
 
 
-def shared(found: Candidates, one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Return the shared area of pairs of boxes, by their numbers (pairs,), and the areas of both: (pairs,) each."""
-    if found.rotated is None:
-        return overlap(found.boxes[one], found.boxes[other])
-    a, b = found.rotated[one], found.rotated[other]
-    common = polygons.areas(polygons.within_rotated(polygons.corners(a), b))
-    return common, a[:, 2:4].prod(1), b[:, 2:4].prod(1)
+def shared(one: Candidates, other: Candidates) -> tuple[torch.Tensor, ...]:
+    """Return the shared area of boxes, row by row, and the areas of both: (n,) each."""
+    if one.rotated is None:
+        return overlap(one.boxes, other.boxes)
+    common = polygons.areas(polygons.within_rotated(polygons.corners(one.rotated), other.rotated))
+    return common, one.rotated[:, 2:4].prod(1), other.rotated[:, 2:4].prod(1)
 
 
 def bounds_inside(rotated: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
@@ -59,9 +60,14 @@ def widened(rotated: torch.Tensor, by: float) -> torch.Tensor:
     return rotated + rotated.new_tensor([0, 0, 2 * by, 2 * by, 0])
 
 
-def around_rotated(rotated: torch.Tensor) -> torch.Tensor:
-    """Return the rotated box (5,) of least area around others (n, 5)."""
-    return polygons.smallest_around(polygons.corners(rotated).flatten(0, 1))
+def around(one: Candidates, other: Candidates) -> Candidates:
+    """Return boxes, grown around others, row by row: upright ones, and the rotated ones of least area."""
+    low, high = (pick(one.boxes, other.boxes) for pick in (torch.minimum, torch.maximum))
+    boxes = torch.cat([low[:, :2], high[:, 2:]], 1)
+    if one.rotated is None:
+        return replace(one, boxes=boxes)
+    points = torch.cat([polygons.corners(part.rotated) for part in (one, other)], 1)  # (n, 8, 2)
+    return replace(one, boxes=boxes, rotated=torch.stack([polygons.smallest_around(part) for part in points]))
 
 
 def join_rotated(rotated: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:

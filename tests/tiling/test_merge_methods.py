@@ -45,28 +45,69 @@ def test_methods__class_by_class(busy, method):
         assert torch.equal(alone.boxes, together.boxes[together.classes == kind])
 
 
+def enclosing(*boxes: np.ndarray) -> np.ndarray:
+    stacked = np.stack(boxes)
+    return np.concatenate([stacked[:, :2].min(0), stacked[:, 2:].max(0)])
+
+
 @pytest.mark.parametrize("method", ["nms", "ios"])
 def test_methods__equal_plain_loops(busy, method):
-    """NMS and greedy merging do what the textbook's loop over boxes from the best down does."""
+    """NMS and greedy merging do what the textbook's loop over boxes from the best down does.
+
+    Merging takes what shares enough with the best box, and lets it grow where that still holds of the grown one.
+    """
     found, grid = busy
     found = found.ordered()
     boxes, kinds = found.boxes.numpy(), found.classes.numpy()
-    open_, expected = list(range(len(found))), []
+    open_, expected, refused = list(range(len(found))), [], 0
     while open_:
-        best, rest, group = open_[0], [], [open_[0]]
+        best, rest, grown = open_[0], [], boxes[open_[0]]
         for other in open_[1:]:
-            (group if kinds[best] == kinds[other] and _same(boxes[best], boxes[other], method) else rest).append(other)
-        members = boxes[group] if method == "ios" else boxes[[best]]
-        expected.append([*members[:, :2].min(0), *members[:, 2:].max(0)])
+            if kinds[best] != kinds[other] or not _same(boxes[best], boxes[other], method):
+                rest.append(other)
+            elif method == "ios" and _same(grown, boxes[other], method):
+                grown = enclosing(grown, boxes[other])
+            else:
+                refused += method == "ios"
+        expected.append(grown)
         open_ = rest
     assert merge(found, grid, method).boxes.tolist() == np.array(expected).tolist()
+    assert refused or method == "nms"
+
+
+def test_ios__equals_sahi(busy):
+    """Greedy merging is SAHI's of that name, box by box and score by score."""
+    combine = pytest.importorskip("sahi.postprocess.combine")
+    prediction = pytest.importorskip("sahi.prediction")
+    found, grid = busy
+    found = found[(found.boxes[:, 2:] > found.boxes[:, :2]).all(1)].ordered()  # SAHI takes no empty boxes
+    columns = (found.boxes.tolist(), found.scores.tolist(), found.classes.tolist())
+    given = [
+        prediction.ObjectPrediction(box, category_id=kind, category_name=f"{kind}", score=score, full_shape=[400, 400])
+        for box, score, kind in zip(*columns, strict=True)
+    ]
+    theirs = combine.GreedyNMMPostprocess(match_threshold=0.5, match_metric="IOS", class_agnostic=False)(given)
+    merged = merge(found, grid, "ios")
+    expected = sorted((*one.bbox.to_xyxy(), one.score.value, one.category.id) for one in theirs)
+    ours = zip(merged.boxes.tolist(), merged.scores.tolist(), merged.classes.tolist(), strict=True)
+    assert sorted((*box, score, kind) for box, score, kind in ours) == expected
+
+
+def test_ios__half_is_enough():
+    """Boxes that share exactly half of the smaller one are merged; the better score and the box around both remain."""
+    grid = make_grid(400, 300, 640)
+    pair = torch.tensor([[0.0, 0, 20, 10], [10, 0, 30, 10]], dtype=torch.float64)
+    zeros = torch.zeros(2, dtype=torch.int64)
+    merged = merge(Candidates(pair, torch.tensor([0.4, 0.6]), zeros, zeros), grid, "ios")
+    assert merged.boxes.tolist() == [[0, 0, 30, 10]]
+    assert merged.scores.tolist() == [pytest.approx(0.6)] and merged.seams.joined == 1
 
 
 def _same(one: np.ndarray, other: np.ndarray, method: str) -> bool:
     sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
     shared = np.clip(sides, 0, None).prod()
     areas = [(box[2:] - box[:2]).prod() for box in (one, other)]
-    return shared > 0.5 * (min(areas) if method == "ios" else sum(areas) - shared)
+    return shared >= 0.5 * min(areas) if method == "ios" else shared > 0.5 * (sum(areas) - shared)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -281,4 +281,3 @@ def test_polygons__nothing_fills():
     assert polygons.filling(flat, part) == []
     whole = shapes.join_rotated(part.expand(2, 5), flat.expand(2, 4))
     np.testing.assert_allclose(polygons.bounds(polygons.corners(whole[None]))[0], flat, atol=1e-4)
-
