@@ -16,7 +16,8 @@ class Export:
         model, task, weights, output: What was exported, for what, from which file, to which.
         format, precision: What it runs in.
         imgsz: Height and width in pixels of the images that it takes; ``batch``: how many at once; ``dynamic``: whether
-            it takes any size and number.
+            it takes any size and number; ``tile``: pixels of an image that it sees at once, if it was trained in tiles,
+            in which parity, figures and calibration are then too.
         folded: Whether SpaceToDepth and the convolution after it are one; ``folding``: how that was chosen, and what
             chooses the same again.
         quantized: Of int8, on how many images it was calibrated, and what stayed in float; else None.
@@ -37,6 +38,7 @@ class Export:
     imgsz: list[int]
     batch: int
     dynamic: bool = False
+    tile: int | None = None
     folded: bool
     folding: dict[str, Any] = field(default_factory=dict)
     quantized: dict[str, Any] | None = None
@@ -112,10 +114,15 @@ def _notes(report: Export) -> list[str]:
     if report.folding.get("choose") == "measured":
         kept = "folded" if report.folded else "unfolded"
         notes.append(wrap(f"folding: measured, kept {kept}; --fold {report.folding['choice']} repeats it"))
+    if report.tile:
+        notes.append(
+            wrap(f"trained in tiles: compared in tiles of {report.tile} pixels, as --tile {report.tile} cuts them")
+        )
     if report.quantized:
         words = {"decode": "what is no convolution", "last": "the head's last layers too", "head": "the whole head"}
         stays = words[report.quantized["float"]]
-        notes.append(wrap(f"int8: calibrated on {report.quantized['images']} training images; in float: {stays}"))
+        shown = f"{report.quantized['images']} training {'tiles' if report.tile else 'images'}"
+        notes.append(wrap(f"int8: calibrated on {shown}; in float: {stays}"))
     what = "matches at IoU 0.9; " if report.task == "detect" else ""
     verdict = (
         f"PASS: {report.parity.images} images, {what}{machine['rounds']} rounds on "

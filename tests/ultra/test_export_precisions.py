@@ -85,9 +85,9 @@ def test_int8__calibrated_on_training_images(spd, data, monkeypatch):
     """Images of train calibrate, and no other."""
     asked = []
 
-    def images(*arguments):
+    def images(*arguments, **keywords):
         asked.append(arguments[3:])
-        return images_of(*arguments)
+        return images_of(*arguments, **keywords)
 
     monkeypatch.setattr(exporting, "images_of", images)
     monkeypatch.setattr(exporting, "quantize", lambda *_: (_ for _ in ()).throw(ExportError("far enough")))

@@ -31,6 +31,7 @@ from pixelkeep.ultra.network.choosing import check_choice
 from pixelkeep.ultra.network.folding import fold, folds, was_folded
 from pixelkeep.ultra.running.runs import newest_weights
 from pixelkeep.ultra.running.settings import check
+from pixelkeep.ultra.tiled.auto import own_tile
 from pixelkeep.ultra.weights.checkpoints import check_weights, load, model_of, trained_size
 from pixelkeep.ultra.weights.formats import FORMATS, check_format
 from pixelkeep.writing import staged_tree
@@ -81,6 +82,11 @@ class _Source:
     network: nn.Module
     sides: list[int]
     device: torch.device
+    tile: int | None  # pixels of an image that a network trained in tiles sees at once
+
+    def images(self, *which: Any) -> Tensor:
+        """Return images as the network is to be given them; see :func:`images_of`."""
+        return images_of(self.request.data, self.sides, self.network, *which, tile=self.tile)
 
 
 def export(request: Request) -> Export:
@@ -98,7 +104,7 @@ def export(request: Request) -> Export:
     network, sides, device = source.network, source.sides, source.device
     bounds = bounds_for(network.task, request.precision, request.bounds)
     target = _target(request, source.weights)
-    images = images_of(request.data, sides, network)
+    images = source.images()
     with staged_tree(target) as partial:
         reference = parity.folded_of(network, device, dense=True)
         made = _write(source, partial, reference)
@@ -115,7 +121,8 @@ def export(request: Request) -> Export:
             done.elsewhere = parity.agreement(reference, runs[chosen], shown, 2, device)
         path.rename(partial)
         if request.data and not done.failures():
-            done.accuracy = parity.accuracy(source.weights, partial, request.data, network.task, sides, request.device)
+            files = {parity.UNFOLDED: source.weights, parity.EXPORTED: partial}
+            done.accuracy = parity.accuracy(files, request.data, network.task, sides, request.device, source.tile)
         if failures := done.failures():
             raise ExportError(f"{request.format}: the export does not compute the same: {'; '.join(failures)}")
     return done
@@ -136,7 +143,9 @@ def _source(request: Request) -> _Source:
     sides = [max(stride, -(-side // stride) * stride) for side in (height, width)]
     if task is not tasks.DETECT and sides[0] != sides[1]:
         raise OptionError(f"--imgsz {height} {width}: give one side; networks for {task.noun} are exported square")
-    return _Source(request, weights, checkpoint, network, sides, device_of(request.device))
+    square = task is tasks.DETECT and sides[0] == sides[1]  # as tiles are
+    tile = own_tile(checkpoint, sides[0]) if square else None
+    return _Source(request, weights, checkpoint, network, sides, device_of(request.device), tile)
 
 
 def _target(request: Request, weights: Path) -> Path:
@@ -163,7 +172,7 @@ def _write(source: _Source, partial: Path, reference: nn.Module) -> dict[str, tu
     settings |= dict(quantize=PRECISION[request.precision], dynamic=request.dynamic)
     calibration = None
     if request.precision == "int8" and FORMATS[request.format].quantizer:
-        calibration = images_of(request.data, source.sides, network, "train", CALIBRATED)
+        calibration = source.images("train", CALIBRATED)
     elif request.precision == "int8":
         spec = write_resolved(resolve_data(request.data, needs=("train",)))
         settings |= dict(quantize=8, data=str(spec), split="train")
@@ -196,7 +205,7 @@ def _facts(source: _Source, folded: nn.Module) -> dict[str, Any]:
         "folded": was_folded(folded),
         "folding": {"choose": request.fold, "choice": record.get("choice", "none")},
         "stretch": model.yaml.get("stretch"),
-        "tile": model.yaml.get("tile"),
+        "tile": own_tile(source.checkpoint, max(source.sides)),
         "params": count_parameters(model),
         "gflops": round(count_gflops(model, tuple(source.sides), model.yaml.get("channels", 3)), 3),
         "bounds": list(request.bounds),
@@ -223,6 +232,7 @@ def _report(
         imgsz=source.sides,
         batch=request.batch,
         dynamic=request.dynamic,
+        tile=source.tile,
         folded=facts["folded"],
         folding=facts["folding"],
         quantized=facts.get("quantized"),

@@ -1,4 +1,8 @@
-"""Images as a network is given them: those that an export is compared on, and those that int8 is calibrated on."""
+"""Images as a network is given them: those that an export is compared on, and those that int8 is calibrated on.
+
+A network that was trained in tiles is given tiles, at the scale of its training: in whole images, shrunk to its size,
+there would be none of the objects that it knows, and int8 would be calibrated on nothing.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +18,32 @@ from ultralytics.data.augment import LetterBox, classify_transforms
 
 from pixelkeep.datasets.loading import load_split
 from pixelkeep.datasets.pixels import read_pixels
+from pixelkeep.datasets.record import ImageRecord
 from pixelkeep.errors import OptionError
 from pixelkeep.ultra.commands import tasks
 from pixelkeep.ultra.data.resolving import resolve_data
+from pixelkeep.ultra.tiled.images import Tiles, at_scale, cut, grid_of
 
 COMPARED, CALIBRATED = 16, 128  # images, as many as there are
 
 
 def images_of(
-    data: str | None, sides: list[int], network: nn.Module, split: str = "val", most: int = COMPARED
+    data: str | None,
+    sides: list[int],
+    network: nn.Module,
+    split: str = "val",
+    most: int = COMPARED,
+    tile: int | None = None,
 ) -> Tensor:
     """Return images from all over a split of a dataset, (n, C, H, W) from 0 to 1; generated ones without a dataset.
+
+    Args:
+        data: The dataset.
+        sides: Height and width in pixels at which the network sees them.
+        network: What they are for.
+        split: Of the dataset.
+        most: How many at most.
+        tile: Give tiles of so many pixels of the images rather than the images; those with objects come first.
 
     Raises:
         OptionError: The network takes images of other channels, or has other classes.
@@ -40,6 +59,12 @@ def images_of(
         told = f"it has {len(spec.names)} classes, and the network knows {len(network.names)}"
         raise OptionError(f"--data {data}: {told}; give the data that it was trained on")
     chosen = np.unique(np.linspace(0, len(records) - 1, most).round().astype(int))
+    if tile:
+        each = -(-most // len(chosen))
+        cuts = [
+            one for i in chosen for one in _tiles(records[i], Tiles(size=tile, imgsz=sides[0]), each, channels, stretch)
+        ]
+        return torch.stack(cuts[:most])
     show = _cropped if network.task == "classify" else _padded
     return torch.stack([show(records[i].path, sides, channels, stretch) for i in chosen])
 
@@ -52,6 +77,24 @@ def _records(data: str | None, split: str, task: str, imgsz: int) -> tuple[Any, 
     kind = tasks.TASKS[task]
     spec = kind.resolve(data, None, (split,))
     return spec, kind.read(spec, split, imgsz).records
+
+
+def _tiles(record: ImageRecord, tiles: Tiles, most: int, channels: int, stretch: Any) -> list[Tensor]:
+    """Return tiles from all over an image (C, H, W), cut as detection in tiles cuts them: those that show an object.
+
+    Of an image without objects, any. Smaller images are padded at the right and bottom, to the size of a tile.
+    """
+    image = read_pixels(record.path, channels, stretch)
+    grid = grid_of(image.shape, tiles)
+    windows = grid.tiles
+    across, down = grid.width / record.width, grid.height / record.height
+    x, y = ((record.boxes[:, :2] + record.boxes[:, 2:]) / 2 * [across, down]).T
+    inside = [((x1 <= x) & (x < x2) & (y1 <= y) & (y < y2)).any() for x1, y1, x2, y2 in windows]
+    windows = windows[inside] if any(inside) else windows
+    windows = windows[np.unique(np.linspace(0, len(windows) - 1, most).round().astype(int))]
+    canvas = torch.from_numpy(np.ascontiguousarray(at_scale(image, grid))).permute(2, 0, 1)  # (C, h, w)
+    shown = cut(canvas, windows, tiles.imgsz)
+    return list((shown.flip(1) if channels == 3 else shown).float() / 255)  # BGR to RGB
 
 
 def _padded(path: Path, sides: list[int], channels: int, stretch: Any) -> Tensor:

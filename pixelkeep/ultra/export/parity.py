@@ -21,6 +21,7 @@ from pixelkeep.errors import ExportError
 from pixelkeep.ultra.commands.validation import validate
 from pixelkeep.ultra.costs.latency import Latency, name_of, rounds_within, summarise
 from pixelkeep.ultra.running.environment import threads
+from pixelkeep.ultra.tiled.images import Request as Tiling
 from pixelkeep.ultra.weights.backends import careful
 
 SECONDS, MOST = 15.0, 40  # of the rounds that measure the speed
@@ -111,15 +112,26 @@ def speeds(
 
 
 def accuracy(
-    weights: Path, exported: Path, data: str, task: str, sides: list[int], device: str | None
+    files: dict[str, Path], data: str, task: str, sides: list[int], device: str | None, tile: int | None = None
 ) -> dict[str, dict[str, float | None]]:
-    """Return the task's figures of checkpoint and exported file, validated alike: on images of exactly these sides."""
+    """Return the task's figures of checkpoint and exported file, validated alike.
+
+    Args:
+        files: Both, by what is said of them; the checkpoint first, which is given images of exactly these sides.
+        data: The dataset.
+        task: Of the network.
+        sides: Height and width in pixels.
+        device: As for training.
+        tile: Pixels of an image that the network sees at once, if it was trained in tiles.
+    """
     found = {}
-    own = {"imgsz": sides[0] if task != "detect" else sides}
     with tempfile.TemporaryDirectory() as folder:
-        for name, file, more in ((UNFOLDED, weights, own), (EXPORTED, exported, {})):
+        for name, file in files.items():
             settings = dict(weights=str(file), data=data, project=folder, name=file.stem, device=device, plots=False)
-            result, _ = validate({key: v for key, v in (settings | more).items() if v is not None})
+            if tile or file is files[UNFOLDED]:
+                settings["imgsz"] = sides[0] if tile or task != "detect" else sides
+            given = {key: value for key, value in settings.items() if value is not None}
+            result, _ = validate(given, tiling=Tiling(tile=tile))
             found[name] = {key: getattr(result, key) for key in FIGURES[task]}
     return found
 

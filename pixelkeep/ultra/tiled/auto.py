@@ -24,16 +24,14 @@ def suitable_tile(checkpoint: dict, imgsz: int | None) -> tuple[int, int]:
         checkpoint: The network's.
         imgsz: The side that the network is asked to see tiles at; as trained by default.
     """
-    trained = trained_size(checkpoint)
-    trained = trained if isinstance(trained, int) else max(trained)
-    if own := getattr(model_of(checkpoint), "yaml", {}).get("tile"):
-        shown = imgsz or trained
-        tile = max(1, round(shown * own / trained))
+    trained = _trained_side(checkpoint)
+    shown = imgsz or trained
+    if tile := own_tile(checkpoint, shown):
+        own = model_of(checkpoint).yaml["tile"]
         LOGGER.info(f"tile auto: {tile} px, shown to the network at {shown} (trained in tiles of {own} at {trained})")
         return tile, shown
     longer, objects = _training_images(checkpoint)
     factor = 1.0 if longer is None else longer / trained  # pixels of an image in one of the network
-    shown = imgsz or trained
     tile = max(1, round(shown * factor))
     if longer is None:
         reason = f"trained at {trained}; its data is not there, so image pixels are taken as they are"
@@ -41,6 +39,17 @@ def suitable_tile(checkpoint: dict, imgsz: int | None) -> tuple[int, int]:
         reason = f"trained at {trained} on images of {longer:.0f} px, objects of {objects:.0f} px in the middle"
     LOGGER.info(f"tile auto: {tile} px, shown to the network at {shown} ({reason})")
     return tile, shown
+
+
+def own_tile(checkpoint: dict, imgsz: int) -> int | None:
+    """Return the tile in pixels of the image that a network trained in tiles sees at ``imgsz``; None for others."""
+    own = getattr(model_of(checkpoint), "yaml", {}).get("tile")
+    return max(1, round(imgsz * own / _trained_side(checkpoint))) if own else None
+
+
+def _trained_side(checkpoint: dict) -> int:
+    trained = trained_size(checkpoint)
+    return trained if isinstance(trained, int) else max(trained)
 
 
 def _training_images(checkpoint: dict) -> tuple[float | None, float | None]:

@@ -189,8 +189,7 @@ class TileEngine:
 
     def grid(self, image: np.ndarray | Raster) -> Grid:
         """Return the windows of an image at the network's scale."""
-        height, width = (self._scaled(side) for side in image.shape[:2])
-        return make_grid(width, height, self.tiles.imgsz, self.tiles.overlap, whole=self.tiles.full_image)
+        return grid_of(image.shape, self.tiles)
 
     @torch.inference_mode()
     def __call__(
@@ -204,7 +203,7 @@ class TileEngine:
             search: Looks at tiles and merges what is found.
         """
         grid = self.grid(image)
-        canvas = self._canvas(image, grid)
+        canvas = self.on_device(at_scale(image, grid))
 
         def look(windows: np.ndarray) -> Sequence[torch.Tensor]:
             if grid.whole and len(windows) == 1 and (windows[0] == grid.windows[-1]).all():
@@ -217,7 +216,7 @@ class TileEngine:
 
     def look(self, canvas: torch.Tensor, windows: np.ndarray) -> list[torch.Tensor]:
         """Return what the network finds in windows (b, 4) of uint8 (C, H, W), boxes in pixels of the window."""
-        return [self._exact(rows) for rows in self._run(_cut(canvas, windows, self._multiple()))]
+        return [self._exact(rows) for rows in self._run(cut(canvas, windows, self._multiple()))]
 
     def nothing(self) -> torch.Tensor:
         """Return what :meth:`look` gives for a window without objects."""
@@ -226,16 +225,6 @@ class TileEngine:
     def on_device(self, image: np.ndarray) -> torch.Tensor:
         """Return (H, W, C) on the device as (C, H, W), a view of rows of pixels."""
         return torch.from_numpy(np.ascontiguousarray(image)).to(self.model.device).permute(2, 0, 1)
-
-    def _scaled(self, side: int) -> int:
-        return max(1, round(side * self.tiles.imgsz / self.tiles.size))
-
-    def _canvas(self, image: np.ndarray, grid: Grid) -> torch.Tensor:
-        """Return the image at the network's scale on the device: uint8 (C, H, W), a view of rows of pixels."""
-        if image.shape[:2] != (grid.height, grid.width):
-            image = cv2.resize(image, (grid.width, grid.height), interpolation=cv2.INTER_LINEAR)
-            image = image[..., None] if image.ndim == 2 else image
-        return self.on_device(image)
 
     def _run(self, batch: torch.Tensor) -> Sequence[torch.Tensor]:
         """Return the boxes of a batch, uint8 (b, C, h, w), in its pixels."""
@@ -267,7 +256,20 @@ class TileEngine:
         return rows if rows.device.type == "mps" else rows.double()
 
 
-def _cut(canvas: torch.Tensor, windows: np.ndarray, stride: int) -> torch.Tensor:
+def grid_of(shape: Sequence[int], tiles: Tiles) -> Grid:
+    """Return the windows of an image of height and width ``shape`` at the network's scale."""
+    height, width = (max(1, round(side * tiles.imgsz / tiles.size)) for side in shape[:2])
+    return make_grid(width, height, tiles.imgsz, tiles.overlap, whole=tiles.full_image)
+
+
+def at_scale(image: np.ndarray, grid: Grid) -> np.ndarray:
+    """Return an image (H, W, C) at the network's scale: (h, w, C)."""
+    if image.shape[:2] != (grid.height, grid.width):
+        image = cv2.resize(image, (grid.width, grid.height), interpolation=cv2.INTER_LINEAR)
+    return image[..., None] if image.ndim == 2 else image
+
+
+def cut(canvas: torch.Tensor, windows: np.ndarray, stride: int) -> torch.Tensor:
     """Return windows (b, 4) of uint8 (C, H, W) as one batch (b, C, h, w), padded to whole cells at right and bottom."""
     tiles = torch.stack([canvas[:, y1:y2, x1:x2] for x1, y1, x2, y2 in windows.tolist()])
     down, right = (-side % stride for side in tiles.shape[2:])
