@@ -21,7 +21,8 @@ from pixelkeep.errors import OptionError, WeightsError, choices
 from pixelkeep.ultra.weights.formats import FORMATS, format_of, require_packages
 
 KEY = "pixelkeep"
-_TASKS = ("detect", "classify", "semantic")
+_TASKS = ("detect", "obb", "classify", "semantic")
+_BOXES = ("detect", "obb")  # tasks whose networks take images that are not square
 # TorchScript runs no Python, but it has operators that read and write files.
 _FILES = re.compile(rb"\btorch\.(save|load|from_file)\b|\bops\.(?!prim\b|torchvision\b|aten\b|quantized\b)")
 
@@ -79,7 +80,7 @@ class Exported:
         if settings.get("half") or settings.get("quantize") is not None:
             raise OptionError(f"--half: '{path}' computes in {self.precision}; export another with --precision fp16")
         if self.dynamic:
-            if self.task == "detect" and not tiled:
+            if self.task in _BOXES and not tiled:
                 settings.setdefault("imgsz", self.size)
             return
         if tiled and self.imgsz[0] != self.imgsz[1]:
@@ -89,7 +90,7 @@ class Exported:
             if given not in (None, own) and [given, given] != own:
                 raise OptionError(f"{key} {given}: '{path}' takes {own} alone; leave --{key} out, or export another")
             settings[key] = own
-        if self.task == "detect":
+        if self.task in _BOXES:
             settings["rect"] = False
 
 
