@@ -21,6 +21,7 @@ from pixelkeep.ultra.commands.journal import Done, Journal, entries
 from pixelkeep.ultra.predictors import film as film_module
 
 pytest.importorskip("lap")
+rasterio = pytest.importorskip("rasterio")
 FRAMES = 14  # of a video
 
 
@@ -45,6 +46,15 @@ def write_film(path: Path, seed: int, count: int = FRAMES) -> None:
     writer.release()
 
 
+def write_map(path: Path, seed: int) -> None:
+    """Write a georeferenced picture of noise."""
+    picture = np.random.default_rng(20 + seed).integers(0, 255, (150, 200, 3), np.uint8)
+    place = rasterio.transform.Affine(0.1, 0, 500000, 0, -0.1, 5300000)
+    how = dict(driver="GTiff", width=200, height=150, count=3, dtype="uint8", crs="EPSG:32632", transform=place)
+    with rasterio.open(path, "w", **how) as file:
+        file.write(cv2.GaussianBlur(picture, None, 3).transpose(2, 0, 1))
+
+
 @pytest.fixture(scope="module")
 def material(tmp_path_factory) -> Path:
     """Two pictures of one name and two videos of one name, in folders that come one after the other."""
@@ -54,6 +64,7 @@ def material(tmp_path_factory) -> Path:
         write_film(folder / name / "film.mp4", number)
         picture = np.random.default_rng(9 + number).integers(0, 255, (96, 96, 3), np.uint8)
         cv2.imwrite(str(folder / name / "still.png"), cv2.GaussianBlur(picture, None, 3))
+        write_map(folder / name / "field.tif", number)
     return folder
 
 
@@ -107,6 +118,7 @@ def content(folder: Path) -> dict[str, object]:
 
 WHOLE = ("--imgsz", "96", "--set", "batch=1", "--save-txt", "--save-crop")
 TILED = ("--tile", "96", "--save-txt", "--conf", "0.3")
+MAPS = ("--tile", "64", "--save-txt", "--save-crop", "--save-geojson")
 
 
 @pytest.mark.parametrize(
@@ -115,8 +127,9 @@ TILED = ("--tile", "96", "--save-txt", "--conf", "0.3")
         (WHOLE, ("x/still.png", "y/still.png", "x/film.mp4", "y/film.mp4"), {1, 8, 17, 31}),
         ((*TILED, "--track", "--save-crop"), ("x/film.mp4", "y/film.mp4"), {6, 15, 22, 30}),
         ((*TILED, "--vid-stride", "2"), ("x/film.mp4",), {3}),
+        (MAPS, ("x/field.tif", "y/field.tif", "x/still.png"), {1, 2}),
     ],
-    ids=["whole", "tiles and tracks", "stride"],
+    ids=["whole", "tiles and tracks", "stride", "maps of one name"],
 )
 def test_killed_and_resumed__as_if_nothing_had_happened(
     extra, sources, lines, weights, material, tmp_path, capsys, monkeypatch

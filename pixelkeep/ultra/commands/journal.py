@@ -86,6 +86,7 @@ class Done:
         identities: The highest identity that a tracker has given, by path or place.
         known: How many objects it has told apart, by path or place.
         seams: What became of the boxes of tiles: the sum of the lines' counts.
+        rasters: How images that were read in windows went by, by path.
     """
 
     size: int = 0
@@ -99,6 +100,7 @@ class Done:
     identities: Counter = field(default_factory=Counter)
     known: Counter = field(default_factory=Counter)
     seams: Counter = field(default_factory=Counter)
+    rasters: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path, limits: dict[str, int] | None = None) -> Done:
@@ -127,6 +129,8 @@ class Done:
         self.images = entry["image_id"]
         self.detections.update(entry["counts"])
         self.seams.update(entry.get("seams", {}))
+        if raster := entry.get("raster"):
+            self.rasters[entry["file"]] = raster
         if name := entry.get("name"):
             self.names[key] = name
         if "place" in entry:

@@ -131,6 +131,9 @@ def go_on(predictor: RunPredictor, done: Done, tracks: Tracking | None, folder: 
     predictor.begun = Begun(done.cut_off(), streams, done.names)
     if isinstance(predictor, TiledPredictor):
         predictor.seams = Seams(**done.seams)
+        predictor.rasters = dict(done.rasters)
+        if predictor.maps is not None:
+            predictor.maps.take(raster["map"] for raster in done.rasters.values())
     if tracks is None:
         return
     tracks.known = sum(done.known.values())

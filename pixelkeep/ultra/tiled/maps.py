@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,10 @@ class MapFiles:
         file = self.folder / f"{self._name(path.stem)}.geojson"
         write_text(file, json.dumps(document, allow_nan=False))
         return file.name
+
+    def take(self, files: Iterable[str | None]) -> None:
+        """Give no image the name of one of these files, which are there already."""
+        self._names.update(Path(file).stem for file in files if file)
 
     def _reason(self, path: Path, image: np.ndarray | Raster) -> str | None:
         if isinstance(image, Raster):

@@ -162,6 +162,8 @@ class TiledPredictor(Predictor):
             if self.maps is not None:
                 file = self.maps.write(result, orig_imgs[i])
                 self.rasters.get(str(result.path), {})["map"] = file
+            if raster := self.rasters.get(str(result.path)):
+                result.notes["raster"] = raster
             if looked := self.looked.get(i):
                 result.looked = looked
                 result.notes["tiles"] = np.flatnonzero(looked.now).tolist()
