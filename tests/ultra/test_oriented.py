@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from ultralytics.nn.tasks import OBBModel
 import pixelkeep
 from pixelkeep.tiling import Merged, Seams
 from pixelkeep.tiling import run as tiling_run
+from pixelkeep.ultra.commands.journal import Journal
 
 NAMES = {0: "ship", 1: "plane"}
 COLUMNS = slice(0, 7)  # centre, sides, radians, score, class
@@ -166,3 +168,70 @@ def test_other_tasks__refused_by_one_line(tmp_path, noise, capfd, name):
         "detect", "--weights", tmp_path / "w.pt", "--source", tmp_path / "a.png", "--tile", 128, capfd=capfd
     )
     assert code == 2 and f"is for task '{model.task}'" in " ".join(error.split()) and "Traceback" not in error
+
+
+@pytest.fixture(scope="module")
+def exported(weights):
+    """The network as an ONNX file of Ultralytics' exporter."""
+    return YOLO(weights, task="obb").export(format="onnx", imgsz=SIDE, device="cpu")
+
+
+@pytest.mark.parametrize("tile", [None, SIDE])
+def test_export__finds_what_the_checkpoint_finds(weights, exported, noise, tmp_path, capfd, tile):
+    """An exported file in place of the checkpoint gives the same rotated boxes, in tiles and without."""
+    cv2.imwrite(str(tmp_path / "a.png"), noise if tile else noise[:, :SIDE])
+    words = ["--tile", tile] if tile else []
+    found = []
+    for name, file in (("own", weights), ("file", exported)):
+        more = [] if tile or name == "file" else ["--imgsz", SIDE]
+        code, _, error = call(
+            "detect", "--weights", file, "--source", tmp_path / "a.png", *words, *more, "--device", "cpu",
+            "--save-json", "--project", tmp_path, "--name", name, "--conf", "0.3", capfd=capfd,
+        )  # fmt: skip
+        assert code == 0, error
+        records = json.loads((tmp_path / name / "predictions.json").read_text())
+        found.append(np.array([[*record["obb"], record["score"], record["category_id"]] for record in records]))
+    assert_equal(found[1], found[0], atol=2e-2)
+
+
+def write_film(path, noise: np.ndarray, frames: int = 8) -> None:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, noise.shape[1::-1])
+    for number in range(frames):
+        writer.write(np.roll(noise, 4 * number, axis=1))
+    writer.release()
+
+
+def test_video__killed_and_gone_on_with(weights, noise, tmp_path, capfd, monkeypatch):
+    """A video of oriented boxes that is cut off in tiles goes on, and all records are those of a whole run."""
+    write_film(tmp_path / "a.mp4", noise)
+    add = Journal.add
+
+    def added(self: Journal, entry: dict) -> None:
+        add(self, entry)
+        if entry.get("frame") == 3:
+            shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "add", added)
+        code, _, error = call(
+            "detect", "--weights", weights, "--source", tmp_path / "a.mp4", "--tile", SIDE, "--device", "cpu",
+            "--save-json", "--save-csv", "--save-txt", "--project", tmp_path, "--name", "whole", capfd=capfd,
+        )  # fmt: skip
+    assert code == 0, error
+    code, _, error = call("detect", "--resume", tmp_path / "cut", capfd=capfd)
+    assert code == 0, error
+    for name in ("predictions.json", "predictions.csv", "labels/a_8.txt"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_video__tiles_in_turn(weights, noise, tmp_path, capfd):
+    """At a rate that leaves no time, tiles of oriented boxes are looked at in turn, and told."""
+    write_film(tmp_path / "a.mp4", noise)
+    code, text, error = call(
+        "detect", "--weights", weights, "--source", tmp_path / "a.mp4", "--tile", SIDE, "--device", "cpu",
+        "--fps", 1000, "--json", "--project", tmp_path, capfd=capfd,
+    )  # fmt: skip
+    assert code == 0, error
+    (told,) = json.loads(text)["videos"].values()
+    assert told["tiles"] == 3 and told["frames"] <= told["tiles_looked_at"] < 3 * told["frames"]
+    assert told["frames"] + told["skipped"] == 8
