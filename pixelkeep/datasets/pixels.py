@@ -48,7 +48,9 @@ def read_pixels(path: Path, channels: int = 3, stretch: tuple[float, float] | No
         return image
     if stretch is None:
         bits = 8 * image.dtype.itemsize
-        raise DataError(f"has {bits} bits a channel; declare 'stretch: [0.5, 99.5]' in the dataset YAML to use it")
+        raise DataError(
+            f"has {bits} bits a channel; declare 'stretch: [0.5, 99.5]' in the dataset YAML to train on it and use it"
+        )
     return stretch_to_bytes(image, stretch)
 
 

@@ -259,7 +259,9 @@ def _check(source: Any, channels: int, stretch: tuple[float, float] | None) -> N
         raise DataError(f"has values of type {kinds}; save it as uint8, uint16 or float32")
     if kind != np.uint8 and stretch is None:
         bits = 8 * kind.itemsize
-        raise DataError(f"has {bits} bits a channel; declare 'stretch: [0.5, 99.5]' in the dataset YAML to use it")
+        raise DataError(
+            f"has {bits} bits a channel; declare 'stretch: [0.5, 99.5]' in the dataset YAML to train on it and use it"
+        )
     down, across = source.block_shapes[0]
     if down * across * source.count * kind.itemsize > MOST_BLOCK:
         stored = f"is stored in blocks of {across:,} x {down:,} pixels, which do not fit into memory"

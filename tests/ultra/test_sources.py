@@ -118,6 +118,17 @@ def test_bad_source__one_line(folder, sources, message):
     assert "\n" not in str(error.value)
 
 
+def test_again__damaged_files_wait_for_their_turn(folder):
+    """Files that a folder stood for are taken again with the empty one among them; one that is gone is an error."""
+    (folder / "pictures" / "empty.png").touch()
+    files = resolve_sources(["pictures"])
+    assert any(file.endswith("empty.png") for file in files)
+    assert resolve_sources(files, again=True) == files
+    (folder / "pictures" / "empty.png").unlink()
+    with pytest.raises(SourceError, match="not found"):
+        resolve_sources(files, again=True)
+
+
 @pytest.mark.parametrize(
     ("source", "expected"),
     [

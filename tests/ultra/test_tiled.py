@@ -15,7 +15,7 @@ from ultralytics.nn.tasks import DetectionModel
 import pixelkeep
 from pixelkeep.cli.main import run
 from pixelkeep.datasets.demo import CLASSES, write_demo
-from pixelkeep.errors import OptionError, PixelkeepError
+from pixelkeep.errors import OptionError, PixelkeepError, SourceError
 from pixelkeep.tiling import Merged, Seams
 from pixelkeep.tiling import run as tiling_run
 from pixelkeep.ultra.commands.validation import validate
@@ -142,6 +142,79 @@ def test_detections__coco_and_picture(weights, noise):
     assert records[0]["image_id"] == 7 and records[0]["category_id"] == found.classes[0] + 1
     before = noise.copy()
     assert found.plot().shape[2] == 3 and (noise == before).all()
+
+
+def test_stream__each_as_by_itself_and_read_ahead(weights, noise, tmp_path):
+    """Many images give what each gives alone, in order; the next is taken when one is looked at, and no more."""
+    detector = pixelkeep.TiledDetector(weights, tile=SIDE, device="cpu")
+    cv2.imwrite(str(tmp_path / "a.png"), noise)
+    images, taken = [noise, noise[:, ::-1], tmp_path / "a.png", str(tmp_path / "a.png")], []
+
+    def one_by_one():
+        for image in images:
+            taken.append(image)
+            yield image
+
+    stream, counts = detector.stream(one_by_one()), []
+    for found, image in zip(stream, images, strict=True):
+        counts.append(len(taken))
+        np.testing.assert_array_equal(rows(found), rows(detector(image)))
+    assert counts == [2, 3, 4, 4] and found.path == tmp_path / "a.png"
+    assert list(detector.stream([])) == []
+
+
+def test_stream__ends_where_an_image_cannot_be_read(weights, noise):
+    """What comes before an image that is not there is given; then its error is raised."""
+    stream = pixelkeep.TiledDetector(weights, tile=SIDE, device="cpu").stream([noise, "gone.png", noise])
+    assert len(next(stream)) > 5
+    with pytest.raises(SourceError, match=r"image 'gone.png' not found"):
+        next(stream)
+    assert next(stream, None) is None
+
+
+def test_detections__say_what_they_are(weights, noise):
+    """Printed they are the counts, the file and its size, not arrays."""
+    detector = pixelkeep.TiledDetector(weights, tile=SIDE, device="cpu", conf=0.3)
+    found = detector(noise)
+    counts = {name: int((found.classes == number).sum()) for number, name in NAMES.items()}
+    first, last = sorted(counts, key=counts.get, reverse=True)
+    expected = f"Detections({counts[first]} {first}, {counts[last]} {last}; image, {2 * SIDE} x {SIDE})"
+    assert repr(found) == expected
+    assert repr(pixelkeep.TiledDetector(weights, tile=SIDE, conf=1.0)(noise)).startswith("Detections(nothing; image")
+
+
+@pytest.mark.parametrize(
+    "call_, message",
+    [
+        (lambda detector, noise: detector(None), "image of type NoneType; give a file, or a NumPy array"),
+        (lambda detector, noise: detector([noise]), "image of type list"),
+        (lambda detector, noise: detector(Image.fromarray(noise)), "image of type Image"),
+        (lambda detector, noise: detector("."), "is a folder; give its images one by one"),
+        (lambda detector, noise: detector.stream("a.png"), "stream takes several images"),
+        (lambda detector, noise: detector.stream(noise), "stream takes several images"),
+    ],
+)
+def test_detector__bad_image_is_one_line(weights, noise, call_, message):
+    """What is no image is refused with what would be one, before anything is looked at."""
+    with pytest.raises(PixelkeepError, match=message) as error:
+        call_(pixelkeep.TiledDetector(weights, tile=SIDE, device="cpu"), noise)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (dict(tile=None), "tile None: give a number of pixels of at least 32, or 'auto'"),
+        (dict(tile="big"), "--tile big: give a number of pixels"),
+        (dict(tile=64.5), "--tile 64.5: give a number of pixels"),
+        (dict(overlap="a"), "--overlap a: give a share of a tile"),
+        (dict(batch=-1), "batch: '-1' is for train"),
+    ],
+)
+def test_detector__bad_value_is_one_line(weights, given, message):
+    """Values of another kind are refused as those out of range are."""
+    with pytest.raises(OptionError, match=message):
+        pixelkeep.TiledDetector(weights, device="cpu", **given)
 
 
 def write_pictures(folder, noise):

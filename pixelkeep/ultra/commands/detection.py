@@ -83,7 +83,7 @@ def detect(
     _check_map(save_geojson, raster_crs, tiling)
     if save_video and not settings.get("save", True):
         raise OptionError("--save-video needs annotated copies: leave out --no-save")
-    source = resolve_sources(sources)
+    source = resolve_sources(sources, again=folder is not None)
     _check_rate(fps, source)
     tracker = tracking.check(track, source) if track else None
     given = settings.pop("weights", None)

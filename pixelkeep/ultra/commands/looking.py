@@ -23,7 +23,7 @@ from pixelkeep.ultra.tiled.predictor import TiledPredictor
 from pixelkeep.ultra.tracking import frames as tracking
 from pixelkeep.writing import PARTIAL, write_text
 
-NO_FRAME = "no picture or frame can be read from it"
+NO_FRAME = "no picture or frame can be read from it; it may be damaged"
 SUMMARY = "detections.json"
 
 
@@ -87,7 +87,7 @@ def look(
         summary.unreadable = {file: predictor.unreadable.get(file, NO_FRAME) for file in missing}
     if summary.unreadable and not summary.images:
         file, reason = next(iter(summary.unreadable.items()))
-        raise SourceError(f"source '{file}': {reason}; it may be damaged")
+        raise SourceError(f"source '{file}': {reason}")
     write_predictions(folder, wanted.json, wanted.csv, tracks is not None, summary.task == "obb")
     _complete(summary, predictor, record, done, tracks)
     runs.write_json(folder / SUMMARY, summary.to_dict())

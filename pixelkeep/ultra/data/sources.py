@@ -56,8 +56,12 @@ def download(address: str, folder: Path) -> str:
     return str(file)
 
 
-def resolve_sources(sources: list[str]) -> str | list[str]:
+def resolve_sources(sources: list[str], again: bool = False) -> str | list[str]:
     """Check sources and return what they stand for: a list of files, or a live or remote source as it was given.
+
+    Args:
+        sources: As they are given.
+        again: They are files that folders and patterns once stood for, where damaged ones are left out and named later.
 
     Raises:
         SourceError: Nothing given, something is missing, or of a kind that cannot be read.
@@ -71,7 +75,8 @@ def resolve_sources(sources: list[str]) -> str | list[str]:
     for source in sources:
         if source.isnumeric() or is_remote(source) or is_live(source):
             raise SourceError(f"source '{source}': a webcam, an address or a .streams file must be the only source")
-        _check(source)
+        if not (again and Path(source).is_file()):
+            _check(source)
         files += _files(source)
     return files
 

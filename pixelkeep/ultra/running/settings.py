@@ -88,7 +88,7 @@ def merge(flags: dict, *, command: str, recipe: str | None = None, assignments: 
     base.pop("expected", None)
     _check_scope({**_unlike_defaults(base), **given}, command)
     merged = {key: _as_meant(key, value) for key, value in {**DEFAULTS, **base, **given}.items()}
-    check(merged)
+    check(merged, command)
     return merged
 
 
@@ -152,8 +152,12 @@ def check_task(settings: dict, command: str, task: str) -> None:
         raise OptionError(f"imgsz: {settings['imgsz']} is a rectangle; task '{task}' takes one side in pixels")
 
 
-def check(settings: dict) -> None:
+def check(settings: dict, command: str = "train") -> None:
     """Check the values of settings against Ultralytics' rules and ours.
+
+    Args:
+        settings: By name.
+        command: train, val or detect: what they are for.
 
     Raises:
         OptionError: A value that is not allowed.
@@ -164,6 +168,10 @@ def check(settings: dict) -> None:
         if key in DECIDED and value != DEFAULT_CFG_DICT[key]:
             raise OptionError(f"{key}: {value} cannot be set; the command decides it")
     own.check(settings)
+    if settings.get("batch") == -1 and command != "train":
+        raise OptionError(
+            f"batch: '-1' is for train, where it takes what fits a GPU; {command} takes a positive number"
+        )
     for key, (allowed, right) in RULES.items():
         if settings.get(key) is not None and not allowed(settings[key]):
             hint = nearest(settings[key], OPTIMIZERS) if key == "optimizer" else ""

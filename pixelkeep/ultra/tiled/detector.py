@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from pixelkeep.datasets.rasters import Raster, open_raster
 from pixelkeep.errors import DataError, OptionError, SourceError
 from pixelkeep.tiling import Merged, Seams
 from pixelkeep.ultra.running.settings import check, half_precision
-from pixelkeep.ultra.tiled.images import MERGE, OVERLAP, Request, Tiles
+from pixelkeep.ultra.tiled.images import AUTO, MERGE, OVERLAP, SMALLEST, Request, Tiles
 from pixelkeep.ultra.tiled.predictor import TiledPredictor
 from pixelkeep.ultra.tiled.rasters import detect_in_raster
 from pixelkeep.ultra.tiled.results import OVERVIEW, as_result, on_map
@@ -25,9 +27,9 @@ from pixelkeep.ultra.weights.checkpoints import check_weights, load, model_of
 from pixelkeep.ultra.weights.exported import Exported
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Detections:
-    """What was found in one image, from the highest score down.
+    """What was found in one image, from the highest score down; ``print`` says how many of what.
 
     Shapes: ``boxes`` float64 (n, 4) x1, y1, x2, y2 in pixels of the image, ``scores`` float64 (n,), ``classes`` int64
     (n,) numbers of ``names``; ``image`` uint8 (H, W, C), three channels as BGR; ``path`` is the image's file, if it has
@@ -48,6 +50,12 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def __repr__(self) -> str:
+        height, width = self.image.shape[:2] if self.raster is None else self.raster.shape
+        counts = Counter(self.names[int(number)] for number in self.classes)
+        found = ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing"
+        return f"Detections({found}; {self.path or 'image'}, {width} x {height})"
 
     def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:
         """Return the detections in COCO results form; category ids count from 1 in the order of ``names``."""
@@ -84,9 +92,18 @@ class Detections:
 class TiledDetector:
     """Finds objects in images of any size.
 
+    One image at a time, or many, of which the next is read while the network looks at one::
+
+        detector = pixelkeep.TiledDetector("best.pt", tile=640)
+        found = detector("large.png")
+        for found in detector.stream(Path("pictures").glob("*.png")):
+            print(found)
+
+    The network is loaded once; keep the detector. It is not to be called from several threads at a time.
+
     Args:
-        weights: A checkpoint (.pt) or an export of a detection model, or a checkpoint of one of oriented boxes, of
-            this project or of Ultralytics.
+        weights: A checkpoint (.pt) or an exported file of a detection model, or of one of oriented boxes, of this
+            project or of Ultralytics.
         tile: Side of a tile in pixels of the image; "auto" for the scale that the model was trained at.
         overlap: Share of a tile that neighbours have in common, 0 to 0.9.
         full_image: Look at the whole image once more, for objects larger than a tile.
@@ -119,11 +136,13 @@ class TiledDetector:
         device: str | int | None = None,
         half: bool = False,
     ):
+        if tile is None:
+            raise OptionError(f"tile None: give a number of pixels of at least {SMALLEST}, or '{AUTO}'")
         path = check_weights(weights, exported=True)
         checkpoint = load(path)
         given = dict(imgsz=imgsz, batch=batch, conf=conf, iou=iou, max_det=max_det, device=device)
         settings = {key: value for key, value in given.items() if value is not None}
-        check(settings)
+        check(settings, "detect")
         if isinstance(model_of(checkpoint), Exported):
             model_of(checkpoint).fit(settings, path, tiled=True)
         request = Request(tile=tile, overlap=overlap, full_image=full_image, merge=merge)
@@ -144,24 +163,67 @@ class TiledDetector:
         """Return what is found in an image.
 
         Args:
-            image: A file, or uint8 (H, W) or (H, W, C), three channels as BGR, as OpenCV reads them.
+            image: A file, or uint8 (H, W) or (H, W, C), three channels as BGR, as OpenCV reads them. GeoTIFFs and
+                images of 100 million pixels and more are read window by window.
 
         Raises:
             PixelkeepError: The image cannot be read, or is of another kind than the model takes.
         """
-        path = None if isinstance(image, np.ndarray) else Path(image)
-        if path is not None and not path.is_file():
-            raise SourceError(f"image '{path}' not found")
+        return self._look(*self._read(image))
+
+    def stream(self, images: Iterable[str | Path | np.ndarray]) -> Iterator[Detections]:
+        """Give what is found in each image, in their order; the next is read while the network looks at one.
+
+        No more than two images are in memory, so there may be any number of them, as of frames that a generator gives.
+
+        Args:
+            images: Each as for a call.
+
+        Raises:
+            PixelkeepError: When its turn comes, as for a call. That is the end; to go on behind an image that cannot
+                be read, call the detector image by image.
+        """
+        if isinstance(images, (str, Path)) or (isinstance(images, np.ndarray) and images.ndim < 4):
+            raise OptionError("stream takes several images; call the detector itself for one")
+        return self._stream(images)
+
+    def _stream(self, images: Iterable[str | Path | np.ndarray]) -> Iterator[Detections]:
+        with ThreadPoolExecutor(1) as reader:
+            coming = None
+            for image in images:
+                following = reader.submit(self._read, image)
+                if coming is not None:
+                    yield self._look(*coming.result())
+                coming = following
+            if coming is not None:
+                yield self._look(*coming.result())
+
+    def _read(self, image: str | Path | np.ndarray) -> tuple[Path | None, np.ndarray | Raster]:
+        """Return the file of an image, and its pixels, or the image itself where it is to stay on disk."""
+        if isinstance(image, np.ndarray):
+            return None, self._checked(image)
+        if not isinstance(image, (str, Path)):
+            raise OptionError(f"image of type {type(image).__name__}; give a file, or a NumPy array as OpenCV reads it")
+        path = Path(image)
+        if not path.is_file():
+            there = "is a folder; give its images one by one, or to stream()" if path.is_dir() else "not found"
+            raise SourceError(f"image '{path}' {there}")
         try:
-            raster = path and open_raster(path, self.channels, self.stretch)
-            if raster:
+            raster = open_raster(path, self.channels, self.stretch)
+            return path, raster or self._checked(read_pixels(path, self.channels, self.stretch))
+        except DataError as error:
+            raise SourceError(f"image '{path}': {error}") from error
+
+    def _look(self, path: Path | None, image: np.ndarray | Raster) -> Detections:
+        raster, pixels = (image, None) if isinstance(image, Raster) else (None, image)
+        if raster is None:
+            found = self._predictor.engine(pixels)
+        else:
+            try:
                 found, _ = detect_in_raster(self._predictor.engine, raster)
                 pixels = raster.overview(OVERVIEW)
-            else:
-                pixels = self._checked(image if path is None else read_pixels(path, self.channels, self.stretch))
-                found = self._predictor.engine(pixels)
-        except DataError as error:
-            raise SourceError(f"image '{path}': {error}; it may be damaged") from error
+            except DataError as error:
+                raise SourceError(f"image '{path}': {error}") from error
         columns = (part.cpu().numpy() for part in (found.boxes, found.scores, found.classes))
         rotated = None if found.rotated is None else found.rotated.cpu().numpy()
         return Detections(*columns, self.names, pixels, path, found.seams, rotated, raster)

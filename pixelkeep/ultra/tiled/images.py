@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from numbers import Integral, Real
 from typing import Any
 
 import cv2
@@ -79,9 +80,9 @@ class Request:
             for option in (name for name, value in given.items() if value is not None):
                 raise OptionError(f"{option} has no effect without --tile; give --tile 640, or --tile auto")
             return False
-        if self.tile != AUTO and self.tile < SMALLEST:
+        if self.tile != AUTO and not (isinstance(self.tile, Integral) and self.tile >= SMALLEST):
             raise OptionError(f"--tile {self.tile}: give a number of pixels of at least {SMALLEST}, or {AUTO}")
-        if self.overlap is not None and not 0 <= self.overlap <= MOST_OVERLAP:
+        if self.overlap is not None and not (isinstance(self.overlap, Real) and 0 <= self.overlap <= MOST_OVERLAP):
             raise OptionError(f"--overlap {self.overlap}: give a share of a tile from 0 to {MOST_OVERLAP}")
         if self.merge is not None and self.merge not in METHODS:
             hint = nearest(self.merge, METHODS)

@@ -179,5 +179,6 @@ def _length(dataset: Any, stride: int) -> int | None:
     if not isinstance(dataset, LoadImagesAndVideos):
         return None
     videos = [file for file, is_video in zip(dataset.files, dataset.video_flag, strict=True) if is_video]
-    frames = sum(int(cv2.VideoCapture(file).get(cv2.CAP_PROP_FRAME_COUNT)) // stride for file in videos)
+    listed = (int(cv2.VideoCapture(file).get(cv2.CAP_PROP_FRAME_COUNT)) for file in videos)
+    frames = sum(max(count, 0) // stride for count in listed)  # -1 where there is nothing to be read
     return len(dataset.files) - len(videos) + frames
