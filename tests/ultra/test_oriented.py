@@ -167,7 +167,9 @@ def test_other_tasks__refused_by_one_line(tmp_path, noise, capfd, name):
     code, _, error = call(
         "detect", "--weights", tmp_path / "w.pt", "--source", tmp_path / "a.png", "--tile", 128, capfd=capfd
     )
-    assert code == 2 and f"is for task '{model.task}'" in " ".join(error.split()) and "Traceback" not in error
+    told = " ".join(error.split())
+    assert code == 2 and f"is for task '{model.task}'" in told and "Traceback" not in error
+    assert told.endswith(f"'pixelkeep yolo {model.task}' the others")
 
 
 @pytest.fixture(scope="module")

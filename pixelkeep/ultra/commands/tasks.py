@@ -84,7 +84,8 @@ def of_model(model: str | Path, *, oriented: bool = False) -> Task:
     if name not in TASKS:
         served = [task.noun for task in TASKS.values()]
         raise ModelError(
-            f"model '{model}' is for task '{name}'; these commands serve {', '.join(served[:-1])} and {served[-1]}"
+            f"model '{model}' is for task '{name}'; these commands serve {', '.join(served[:-1])} and {served[-1]}, "
+            f"'pixelkeep yolo {name}' the others"
         )
     return TASKS[name]
 
