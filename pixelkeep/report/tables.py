@@ -214,8 +214,8 @@ def detection_lines(summary) -> str:
         for name, count in summary.detections.most_common()
     )
     found = found or "nothing"
-    speed = sum(summary.speed_ms.values())
-    found = wrap(f"found     {found} in {summary.images} images, {speed:.0f} ms an image", indent=" " * 10)
+    speed = f", {sum(summary.speed_ms.values()):.0f} ms an image" if summary.speed_ms else ""  # of a run that ended
+    found = wrap(f"found     {found} in {summary.images} images{speed}", indent=" " * 10)
     left_out = "".join(f"left out  {file}: {reason}\n" for file, reason in summary.unreadable.items())
     sure = ""
     if isinstance(summary.confidence, dict):

@@ -214,6 +214,13 @@ def test_detections__nothing():
     assert "found     nothing in 7 images" in detection_lines(summary({}))
 
 
+def test_detections__no_time_of_a_run_that_was_interrupted():
+    """Where nothing was timed to its end, no time is made up."""
+    found = summary({"car": 1})
+    found.speed_ms = {}
+    assert "found     1 car in 7 images\n" in detection_lines(found)
+
+
 def test_models__stock_marked():
     """Baselines are marked as Ultralytics' own, parameters are in millions; shares of active regions are shown."""
 
