@@ -60,7 +60,8 @@ def write(predictor: Predictor, path, sizes) -> None:
 def test_video__one_after_the_other(predictor, tmp_path):
     """A video is finished when the next one begins or at the end, with all its frames, whatever their size."""
     write(predictor, tmp_path / "a.avi", [SIZE, SIZE, (32, 32)])
-    assert not (tmp_path / "a.mp4").exists()  # too few frames for a part
+    video = cv2.VideoCapture(str(tmp_path / "a.mp4"))
+    assert sum(video.read()[0] for _ in range(9)) == 2  # the last comes with the next, or the end
     write(predictor, tmp_path / "b.avi", [SIZE])
     video = cv2.VideoCapture(str(tmp_path / "a.mp4"))
     assert sum(video.read()[0] for _ in range(9)) == 3

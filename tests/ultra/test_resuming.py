@@ -18,17 +18,11 @@ from camera import LOOK_UP, Camera
 from pixelkeep.cli.main import run
 from pixelkeep.ultra.commands import journal as journal_module
 from pixelkeep.ultra.commands.journal import Done, Journal, entries
-from pixelkeep.ultra.predictors import film as film_module
+from pixelkeep.ultra.commands.resuming import what_is_done
+from pixelkeep.ultra.predictors.growing_mp4 import whole_frames
 
 pytest.importorskip("lap")
 FRAMES = 14  # of a video
-
-
-@pytest.fixture(autouse=True)
-def small_parts(monkeypatch):
-    """Let videos grow by four frames at a time."""
-    monkeypatch.setattr(film_module, "PART", 4)
-    monkeypatch.setattr(film_module, "LONGEST", 1e9)
 
 
 @pytest.fixture(scope="module")
@@ -142,17 +136,23 @@ def test_killed_and_resumed__as_if_nothing_had_happened(
         assert {name for name in found if found[name] != expected[name]} == set(), line
 
 
-def test_films__hold_what_the_journal_has_to_a_part(weights, material, tmp_path, capsys, monkeypatch):
-    """After a kill a video lacks less than a part of the frames that are recorded, and has none that is not."""
+@pytest.mark.parametrize("batch", [1, 3])
+def test_films__hold_what_the_journal_has(batch, weights, material, tmp_path, capsys, monkeypatch):
+    """Killed behind a record, a video has all frames of the batches before but one, and none that is not recorded."""
     arguments = ["--source", material / "x/film.mp4", "--weights", weights, "--project", tmp_path, "--name", "a"]
+    lines = range(1, FRAMES + 1)
     with monkeypatch.context() as patch:
-        snapshots(patch, tmp_path / "a", tmp_path, {3, 5, 11})
-        assert detect(capsys, *arguments, "--imgsz", "96", "--set", "batch=1", "--device", "cpu")[0] == 0
-    for line, frames in ((5, 4), (11, 8)):
-        assert frames_of(tmp_path / str(line) / "film.mp4") == frames
+        snapshots(patch, tmp_path / "a", tmp_path, {*lines})
+        assert detect(capsys, *arguments, "--imgsz", "96", "--set", f"batch={batch}", "--device", "cpu")[0] == 0
+    for line in lines:
+        kept = (line - 1) // batch * batch
+        film = tmp_path / str(line) / "film.mp4"
+        assert whole_frames(film) == max(0, kept - 1) == (frames_of(film) if kept > 1 else 0)
+        assert film.exists() is (kept > 1)
         done = Done.read(tmp_path / str(line) / "frames.jsonl")
         assert done.images == line and next(iter(done.passages.values())).passed == line
-    assert not (tmp_path / "3" / "film.mp4").exists()
+        resumed = what_is_done(tmp_path / str(line), videos=True)
+        assert resumed.images == max(0, kept - 1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

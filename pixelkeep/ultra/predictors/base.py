@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -24,12 +24,14 @@ from pixelkeep.ultra.data.streams import MISSING, Streams
 from pixelkeep.ultra.data.videos import Passage, Videos
 from pixelkeep.ultra.network.choosing import MEASURED, STATIC, folding_by
 from pixelkeep.ultra.network.folding import fold
-from pixelkeep.ultra.predictors.film import Film
 from pixelkeep.ultra.running.environment import use_all_cores, warn_without_half
 from pixelkeep.ultra.running.whole import replaced
 from pixelkeep.ultra.weights.backends import careful
 from pixelkeep.ultra.weights.checkpoints import load
 from pixelkeep.writing import write_bytes
+
+if TYPE_CHECKING:
+    from pixelkeep.ultra.predictors.film import Film
 
 
 def viewable(image: np.ndarray) -> np.ndarray:
@@ -205,6 +207,8 @@ class RunPredictor:
             self.vid_writer.popitem()[1].finish()
 
     def _open_video(self, path: Path) -> Film:
+        from pixelkeep.ultra.predictors.film import Film  # behind OpenCV's window of --show, which freezes otherwise
+
         live = self.dataset.mode == "stream"
         fps = self.rate if live and self.rate else self.dataset.fps
         fps = (fps[self._place] if isinstance(fps, list) else fps) / (1 if live and self.rate else self.args.vid_stride)
