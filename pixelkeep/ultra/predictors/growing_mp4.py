@@ -138,13 +138,19 @@ class GrowingMp4:
         Raises:
             OSError: The disk is full.
         """
+        if self._container is None:
+            return
+        self._container.close()
+        self._container = self._stream = None  # with the encoder and its threads
         try:
             if self._frames:
-                self._container.close()
                 self._put()
         finally:
-            self._frames, self._container, self._stream = 0, None, None  # with the encoder's threads
             self._close()
+
+    def __del__(self) -> None:
+        if self._container:
+            self._container.close()  # in memory; left to itself, PyAV may write to what is already taken apart
 
     def _put(self) -> None:
         """Put on the disk what the muxer has written."""
