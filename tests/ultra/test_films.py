@@ -206,7 +206,33 @@ def test_film__gone_on_with(finished, coding, tmp_path, monkeypatch):
     assert read(tmp_path / "a.mp4")[0] == numbers
     with av.open(str(tmp_path / "a.mp4")) as container:
         assert container.streams.video[0].codec.canonical_name == coding
+        for packet in container.demux():
+            data = bytes(packet)
+            while data and coding == "h264":  # units, each behind its length (ISO/IEC 14496-15, 5.3.3)
+                length = 4 + int.from_bytes(data[:4], "big")
+                assert 4 < length <= len(data)
+                data = data[length:]
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_film__gone_on_with_after_much(tmp_path):
+    """A finished video whose index lies far behind its first frames is gone on with."""
+    noise = np.random.default_rng(0).integers(0, 255, (20, 192, 256, 3), np.uint8)
+    film = Film(tmp_path / "a.mp4", 10)
+    for number in range(10):
+        film.write(noise[number], number / 10)
+        film.keep()
+    film.finish()
+    assert (tmp_path / "a.mp4").stat().st_size > 300_000 and whole_frames(tmp_path / "a.mp4") == 10
+    again = Film(tmp_path / "a.mp4", 10, resume=True)
+    for number in range(10, 20):
+        again.write(noise[number], number / 10)
+        again.keep()
+    again.finish()
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        shown = [cv2.blur(picture.to_ndarray(format="bgr24"), (8, 8)) for picture in container.decode(video=0)]
+    far = [[np.abs(cv2.blur(given, (8, 8)).astype(int) - s).mean() for s in shown] for given in noise]
+    assert np.argmin(far, axis=1).tolist() == list(range(20))
 
 
 def test_film__gone_on_with_by_another_encoder(tmp_path, monkeypatch):
@@ -319,6 +345,8 @@ def test_film__other_sizes_are_resized(tmp_path):
     again.keep()
     again.finish()
     assert read(tmp_path / "a.mp4")[0] == pytest.approx([3, 7, 9], abs=1)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert {(picture.width, picture.height) for picture in container.decode(video=0)} == {SIZE}
 
 
 @pytest.mark.parametrize("size", [(95, 63), (95, 64), (96, 63), (1, 1), (3, 200)])

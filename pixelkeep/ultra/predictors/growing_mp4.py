@@ -23,7 +23,6 @@ SCALE = 90_000  # units of time in a second: whole numbers for all usual frame r
 _OPTIONS = {
     "movflags": "hybrid_fragmented+empty_moov+frag_every_frame+default_base_moof",
     "video_track_timescale": str(SCALE),
-    "flush_packets": "1",
 }
 
 
