@@ -9,7 +9,7 @@ import av
 import cv2
 import numpy as np
 
-from pixelkeep.errors import SourceError, StorageError
+from pixelkeep.errors import SourceError
 from pixelkeep.ultra.predictors.growing_mp4 import GrowingMp4
 
 # Encoders by what they make, the first that there is for a new video. Every FFmpeg has the second.
@@ -24,6 +24,11 @@ MOST = 60_000  # numerator of the frame rate; MPEG-4 takes 65,535
 COLOURS = (6, 1)  # BT.601 (6 in ITU-T H.273) in studio range (1 in FFmpeg), to which OpenCV converts
 
 
+def _encoders() -> dict[str, str]:
+    """Return those that this FFmpeg has."""
+    return {coding: name for coding, name in ENCODERS.items() if name in av.codecs_available}
+
+
 class Film:
     """A video that is being written.
 
@@ -33,7 +38,8 @@ class Film:
         resume: Whether a file that is there is gone on with.
 
     Raises:
-        OSError: The disk is full; a file that is gone on with is as it was.
+        StorageError: The video that is there was not written by this command.
+        OSError: The disk is full. Either way a file that is gone on with is as it was.
     """
 
     def __init__(self, path: Path, fps: float, resume: bool = False):
@@ -42,7 +48,7 @@ class Film:
         self._encoder: av.VideoCodecContext | None = None
         self._taken = 0  # frames
         self._ready: list[tuple[av.Packet, float]] = []  # frames that do not count yet, and when they are shown
-        self._file = GrowingMp4.continued(path) if resume else None
+        self._file = GrowingMp4.continued(path, _encoders()) if resume else None
         if self._file is None:
             path.unlink(missing_ok=True)
             self._file = GrowingMp4(path)
@@ -58,7 +64,6 @@ class Film:
 
         Raises:
             SourceError: The frame is too large for the encoder.
-            StorageError: The video that is there was not written by this command.
         """
         if self._encoder is None:
             height, width = frame.shape[:2]
@@ -82,12 +87,10 @@ class Film:
     def _begin(self, size: tuple[int, int]) -> av.VideoCodecContext:
         """Return the encoder: of a video that is gone on with its own, else the best there is."""
         if there := self._file.coding:
-            size, name = self._file.size, ENCODERS.get(there)
-            if name not in av.codecs_available:
-                raise StorageError(f"{self.path}: a video as {there}, which cannot be gone on with; move it away")
+            size, name = self._file.size, _encoders()[there]
             encoder = av.CodecContext.create(name, "w")
         else:
-            name = next(name for name in ENCODERS.values() if name in av.codecs_available)
+            name = next(iter(_encoders().values()))
             encoder = self._file.begin(name, size)
         encoder.width, encoder.height = size
         encoder.pix_fmt, encoder.colorspace, encoder.color_range = "yuv420p", *COLOURS

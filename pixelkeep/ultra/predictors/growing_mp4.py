@@ -9,7 +9,7 @@ by fragment, so that a full disk leaves whole ones, and the eight bytes once the
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +17,7 @@ from types import SimpleNamespace
 
 import av
 
+from pixelkeep.errors import StorageError
 from pixelkeep.writing import Growing, staged
 
 SCALE = 90_000  # units of time in a second: whole numbers for all usual frame rates
@@ -82,20 +83,27 @@ class GrowingMp4:
         self.size = (0, 0)
 
     @classmethod
-    def continued(cls, path: Path) -> GrowingMp4 | None:
+    def continued(cls, path: Path, codings: Container[str]) -> GrowingMp4 | None:
         """Go on behind the last whole frame of a file, however it ended; None where there is no frame.
 
         The frames are moved over into a new file, as they are encoded, which then takes the place of the old one.
 
+        Args:
+            path: The file.
+            codings: In which of them it may be.
+
         Raises:
-            OSError: The disk is full; the file is as it was.
+            StorageError: It is in another one.
+            OSError: The disk is full. Either way the file is as it was.
         """
         with staged(path) as partial:
             grown = cls(partial)
             for source, packet in _whole(path):
                 if grown.coding is None:
-                    grown._stream = grown._container.add_stream_from_template(source)
                     grown.coding, grown.size = source.codec.canonical_name, (source.width, source.height)
+                    if grown.coding not in codings:
+                        raise StorageError(f"{path}: a {grown.coding} video, which is not this command's; move it away")
+                    grown._stream = grown._container.add_stream_from_template(source)
                 grown._append(packet)
             grown._close()
         grown._path = path
