@@ -137,7 +137,7 @@ def dense_confidence(options: argparse.Namespace, image: np.ndarray) -> float:
     """Return the confidence at which the tiles of an image give the asked number of boxes, FAINT if they never do."""
     from pixelkeep.tiling import run
 
-    look = ours(options, FAINT, options.batches[0])
+    look = ours(options, FAINT, 1)
     kept: list[Any] = []
     merge, run.merge = run.merge, lambda found, *rest: kept.append(found) or merge(found, *rest)
     try:
