@@ -1,4 +1,4 @@
-"""The recipe for small objects, all of its parts at once, learns what it is known to learn: one training, on the CPU."""
+"""The recipe for small objects, all of its parts at once, learns what it is known to: one training, on the CPU."""
 
 from __future__ import annotations
 
