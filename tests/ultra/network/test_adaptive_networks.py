@@ -29,7 +29,7 @@ from pixelkeep.ultra.data.resolving import write_resolved
 from pixelkeep.ultra.trainers.boxes import Trainer
 
 torch.set_num_threads(1)
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NAMES = ("yolov5-cad-n", "yolov5-select-n")
 SCRIPT = Path(__file__).with_name("adaptive_processes.py")
 CLASSES = ("person", "car", "truck", "boat", "building")  # of the demo data

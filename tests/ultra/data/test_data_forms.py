@@ -18,7 +18,7 @@ from pixelkeep.datasets.spec import load_spec
 from pixelkeep.ultra.data.box_dataset import build_dataset
 from pixelkeep.ultra.data.resolving import resolve_data, write_resolved
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 # Of metrics.json: what names files, takes time, or is given for VOC data alone.
 FOREIGN = {"data", "weights", "gt_sha256", "speed_ms", "voc"}
 

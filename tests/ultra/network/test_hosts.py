@@ -26,7 +26,7 @@ from ultralytics.nn.modules import Conv
 from pixelkeep import blocks
 
 torch.set_num_threads(1)
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 MODELS = Path(ultralytics.__file__).parent / "cfg" / "models"
 derive = runpy.run_path(str(ROOT / "scripts" / "derive_models.py"))["derive"]
 parse_stock = tasks.parse_model.__wrapped__

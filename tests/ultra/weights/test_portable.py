@@ -28,7 +28,7 @@ from pixelkeep.ultra.weights.confidence import Stored, store, stored_in
 from pixelkeep.ultra.weights.manifest import sha256_of
 from pixelkeep.ultra.weights.rebuilding import CLASSES, tensors_of
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 QUICK = ("yolov5-cad-n", "yolov5-select-n", "yolo26n", "yolov8n-cls", "yolo26n-sem")
 SLOW = ("yolov5-spd-n", "yolov5-lip-n", "yolov5-slicesamp-up-n", "yolo11-spdconv-n", "yolov5n", "yolov8n", "yolo11n")
 SLOW += ("yolo12n", "yolov10n", "resnet18-spd-cls", "resnet18-select-sem", "swin-tiny-slicesamp-cls", "yolo11n-obb")

@@ -26,7 +26,7 @@ from pixelkeep.ultra.costs.measure import count_gflops, count_parameters
 from pixelkeep.ultra.network import names
 
 torch.set_num_threads(1)
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 
 # A small classifier of a few rows that holds every way to change the size.
 SMALL = """

@@ -142,7 +142,7 @@ def test_definitions__equal_their_derivation():
     import runpy
     from pathlib import Path
 
-    script = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "derive_models.py"))
+    script = runpy.run_path(str(Path(__file__).parents[3] / "scripts" / "derive_models.py"))
     import yaml
 
     for host, rules in script["FAMILIES"].items():

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("lap")
 pytest.importorskip("trackeval")
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "measure_tracking.py"
+SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "measure_tracking.py"
 
 
 @pytest.fixture(scope="module")

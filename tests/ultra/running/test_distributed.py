@@ -29,7 +29,7 @@ from pixelkeep.ultra.trainers import boxes as trainer_module
 from pixelkeep.ultra.trainers.boxes import Trainer
 from pixelkeep.ultra.trainers.tally import COLUMNS
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = Path(__file__).with_name("several_processes.py")
 BATCH = 4  # of two processes
 TRAIN = ["--model", "yolov5-n", "--imgsz", "128", "--batch", str(BATCH), "--set", "optimizer=AdamW"]

@@ -23,7 +23,7 @@ from pixelkeep.ultra.weights.checkpoints import check_weights, forget, load, mod
 from pixelkeep.ultra.weights.confidence import Stored, store
 from pixelkeep.ultra.weights.definitions import check_model, resolve_model
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 NAME = "tiny-net"
 ROW = {"gt": 4, "AP": 0.25, "AP50": 0.5}
 FIGURES = {

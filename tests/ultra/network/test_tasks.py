@@ -22,7 +22,7 @@ from pixelkeep.blocks.folding import Foldable
 from pixelkeep.datasets.demo import write_demo
 
 torch.set_num_threads(1)
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 MODELS = Path(ultralytics.__file__).parent / "cfg" / "models"
 RESIZING = ("DepthToSpace", "LIP", "SPDConv", "SliceSamp", "SliceUpsamp", "SpaceToDepth")
 BLOCKS = tuple(getattr(blocks, name) for name in RESIZING)  # what changes the size in a detector

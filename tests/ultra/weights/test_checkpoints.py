@@ -27,7 +27,7 @@ from pixelkeep.ultra.weights import checkpoints
 from pixelkeep.ultra.weights.checkpoints import check_weights, forget, load, model_of
 
 ZIP, LEGACY = True, False
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 
 from pixelkeep.ultra.running import environment
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize(

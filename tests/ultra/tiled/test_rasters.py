@@ -20,7 +20,7 @@ from pixelkeep.errors import DataError, OptionError, SourceError
 from pixelkeep.report.geojson import to_geojson
 
 rasterio = pytest.importorskip("rasterio")
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PLACE = rasterio.transform.Affine(0.1, 0, 500000, 0, -0.1, 5300000)
 STRETCH = (0.5, 99.5)
 
