@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pixelkeep.datasets.class_folders import load_class_split, read_class_folders
+from pixelkeep.datasets.definitions.spec import load_spec
 from pixelkeep.datasets.demo import demo_scene
 from pixelkeep.datasets.demo.labels import (
     NAMES,
@@ -20,7 +21,6 @@ from pixelkeep.datasets.demo.labels import (
 from pixelkeep.datasets.demo.objects import CLASSES
 from pixelkeep.datasets.demo.terrain import WATER
 from pixelkeep.datasets.mask_files import IGNORED, load_mask_split
-from pixelkeep.datasets.spec import load_spec
 from pixelkeep.errors import DataError
 
 

@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
+from pixelkeep.datasets.annotations.record import ImageRecord, box_areas
+from pixelkeep.datasets.definitions.spec import load_spec
 from pixelkeep.datasets.demo import CROWDED, FORMS, NAMES, SIZE, SPLITS, demo_scene, write_demo
 from pixelkeep.datasets.demo.scene import Scene
+from pixelkeep.datasets.images.pixels import read_pixels
 from pixelkeep.datasets.loading import load_split
-from pixelkeep.datasets.pixels import read_pixels
-from pixelkeep.datasets.record import ImageRecord, box_areas
-from pixelkeep.datasets.spec import load_spec
 from pixelkeep.datasets.yolo import load_yolo
 from pixelkeep.errors import DataError
 

@@ -6,9 +6,9 @@ Run: python -m pytest tests/datasets/test_demo_scene.py
 import numpy as np
 import pytest
 
-from pixelkeep.datasets.contact_sheet import contact_sheet
 from pixelkeep.datasets.demo import demo_scene
 from pixelkeep.datasets.demo.clutter import DRAWERS as CLUTTER
+from pixelkeep.datasets.demo.contact_sheet import contact_sheet
 from pixelkeep.datasets.demo.layout import DRAWERS, LENGTHS, SLIMNESS
 from pixelkeep.datasets.demo.objects import CLASS_OF, CLASSES, Item, draw_item
 from pixelkeep.datasets.demo.painter import cast_shadow, overlay

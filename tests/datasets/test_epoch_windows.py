@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pixelkeep.datasets.epoch_windows import EpochWindows
-from pixelkeep.datasets.windows import Window, shown
+from pixelkeep.datasets.sampling.epoch_windows import EpochWindows
+from pixelkeep.datasets.sampling.windows import Window, shown
 from pixelkeep.tiling import make_grid
 
 TILE = 64

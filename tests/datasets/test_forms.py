@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from pixelkeep import assets
+from pixelkeep.datasets.definitions.forms import COCO, VISDRONE, VOC, YOLO, form_of
+from pixelkeep.datasets.definitions.naming import VISDRONE_NAMES
+from pixelkeep.datasets.definitions.spec import load_spec
 from pixelkeep.datasets.demo import FORMS as DEMO
-from pixelkeep.datasets.forms import COCO, VISDRONE, VOC, YOLO, form_of
 from pixelkeep.datasets.loading import load_split
-from pixelkeep.datasets.naming import VISDRONE_NAMES
-from pixelkeep.datasets.spec import load_spec
 from pixelkeep.errors import DataError
 
 FILE = Path("data.yaml")

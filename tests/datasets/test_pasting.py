@@ -7,8 +7,8 @@ import random
 import numpy as np
 import pytest
 
-from pixelkeep.datasets import pasting
-from pixelkeep.datasets.pasting import Cutting, candidates, cut_out, find_place, paste
+from pixelkeep.datasets.sampling import pasting
+from pixelkeep.datasets.sampling.pasting import Cutting, candidates, cut_out, find_place, paste
 
 SIDE = 200
 

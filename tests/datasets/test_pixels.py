@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelkeep.datasets.pixels import read_pixels, stretch_to_bytes
+from pixelkeep.datasets.images.pixels import read_pixels, stretch_to_bytes
 from pixelkeep.errors import DataError
 
 HEIGHT, WIDTH = 40, 60

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from pixelkeep.datasets.spec import load_spec
+from pixelkeep.datasets.definitions.spec import load_spec
 from pixelkeep.errors import DataError
 
 GOOD = "train: images/train\nval: images/val\nnames: [car, person]\n"

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from pixelkeep.datasets.windows import Window, shown, window_about
+from pixelkeep.datasets.sampling.windows import Window, shown, window_about
 
 IMAGE = (60, 100)  # height, width
 

@@ -13,8 +13,8 @@ import torch
 from ultralytics.cfg import get_cfg
 from ultralytics.data.utils import check_det_dataset
 
+from pixelkeep.datasets.definitions.spec import load_spec
 from pixelkeep.datasets.demo import FORMS, write_demo
-from pixelkeep.datasets.spec import load_spec
 from pixelkeep.ultra.data.box_dataset import build_dataset
 from pixelkeep.ultra.data.resolving import resolve_data, write_resolved
 

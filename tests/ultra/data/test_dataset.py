@@ -10,8 +10,8 @@ import pytest
 from ultralytics.cfg import get_cfg
 from ultralytics.data.dataset import YOLODataset
 
+from pixelkeep.datasets.definitions.spec import load_spec
 from pixelkeep.datasets.demo import write_demo
-from pixelkeep.datasets.spec import load_spec
 from pixelkeep.ultra.data.box_dataset import Dataset, build_dataset
 from pixelkeep.ultra.data.resolving import read_split, write_resolved
 

@@ -18,8 +18,8 @@ from ultralytics.data.dataset import YOLODataset
 from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils.instance import Instances
 
-from pixelkeep.datasets.record import ImageRecord
-from pixelkeep.datasets.spec import DatasetSpec, load_spec
+from pixelkeep.datasets.annotations.record import ImageRecord
+from pixelkeep.datasets.definitions.spec import DatasetSpec, load_spec
 from pixelkeep.datasets.yolo import save_yolo
 from pixelkeep.errors import DataError
 from pixelkeep.ultra.commands import training

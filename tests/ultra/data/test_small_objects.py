@@ -15,8 +15,8 @@ from ultralytics.cfg import get_cfg
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.utils import LOGGER
 
-from pixelkeep.datasets.record import ImageRecord
-from pixelkeep.datasets.spec import DatasetSpec
+from pixelkeep.datasets.annotations.record import ImageRecord
+from pixelkeep.datasets.definitions.spec import DatasetSpec
 from pixelkeep.ultra.data.box_dataset import Dataset
 from pixelkeep.ultra.data.ignoring import REGION, encode, is_shrunk
 from pixelkeep.ultra.running.recipe import Recipe

@@ -13,10 +13,10 @@ from test_small_objects import PLAIN, SIZE, records, seeded, uncovered
 from ultralytics.cfg import get_cfg
 from ultralytics.data.build import build_dataloader
 
-from pixelkeep.datasets.epoch_windows import EpochWindows
-from pixelkeep.datasets.pixels import read_pixels
-from pixelkeep.datasets.record import ImageRecord
-from pixelkeep.datasets.spec import DatasetSpec
+from pixelkeep.datasets.annotations.record import ImageRecord
+from pixelkeep.datasets.definitions.spec import DatasetSpec
+from pixelkeep.datasets.images.pixels import read_pixels
+from pixelkeep.datasets.sampling.epoch_windows import EpochWindows
 from pixelkeep.ultra.data.box_dataset import Dataset
 from pixelkeep.ultra.data.ignoring import encode, is_shrunk
 from pixelkeep.ultra.data.window_dataset import WindowDataset, WindowSampler, count_windows, name_windows

@@ -13,10 +13,10 @@ from ultralytics.data.augment import LetterBox, RandomPerspective
 from ultralytics.utils.instance import Instances
 from ultralytics.utils.tal import TaskAlignedAssigner, make_anchors
 
+from pixelkeep.datasets.annotations.record import ImageRecord
 from pixelkeep.datasets.doctor.anchors import NONE, match, unassigned
 from pixelkeep.datasets.doctor.augmentation import lost_share
 from pixelkeep.datasets.doctor.sizes import collect, letterboxed
-from pixelkeep.datasets.record import ImageRecord
 
 SIZE = (96, 128)
 HEADS = [(8, 16, 32), (4, 8, 16, 32), (8, 16), (16,), (32,)]

@@ -19,9 +19,9 @@ from ultralytics.utils.dist import find_free_network_port
 
 from pixelkeep.blocks import ObjectMask
 from pixelkeep.cli.main import run
+from pixelkeep.datasets.definitions.spec import load_spec
 from pixelkeep.datasets.demo import write_demo
 from pixelkeep.datasets.demo.labels import write_mask_demo
-from pixelkeep.datasets.spec import load_spec
 from pixelkeep.errors import ModelError
 from pixelkeep.ultra.costs.catalogue import entries
 from pixelkeep.ultra.costs.measure import adaptive_layers, count_gflops

@@ -14,8 +14,8 @@ from ultralytics.nn import tasks
 from ultralytics.utils.torch_utils import ModelEMA
 
 from pixelkeep.blocks import SelectiveStage
+from pixelkeep.datasets.definitions.spec import load_spec
 from pixelkeep.datasets.demo import write_demo
-from pixelkeep.datasets.spec import load_spec
 from pixelkeep.ultra.data.resolving import write_resolved
 from pixelkeep.ultra.network import names
 from pixelkeep.ultra.network.auxiliary import auxiliary_losses

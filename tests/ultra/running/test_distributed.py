@@ -18,8 +18,8 @@ from ultralytics.utils import LOGGER
 from ultralytics.utils.dist import find_free_network_port
 
 import pixelkeep
+from pixelkeep.datasets.definitions.spec import load_spec
 from pixelkeep.datasets.demo import write_demo
-from pixelkeep.datasets.spec import load_spec
 from pixelkeep.errors import OptionError
 from pixelkeep.ultra.data.resolving import write_resolved
 from pixelkeep.ultra.network.registry import REGISTRY

@@ -13,9 +13,9 @@ import pytest
 from test_tiled import SIDE, call, rows, write_weights
 
 import pixelkeep
-from pixelkeep.datasets import rasters
-from pixelkeep.datasets.pixels import read_pixels
-from pixelkeep.datasets.rasters import Window, open_raster
+from pixelkeep.datasets.images import rasters
+from pixelkeep.datasets.images.pixels import read_pixels
+from pixelkeep.datasets.images.rasters import Window, open_raster
 from pixelkeep.errors import DataError, OptionError, SourceError
 from pixelkeep.report.geojson import to_geojson
 

@@ -10,8 +10,8 @@ import torch
 from ultralytics import YOLO
 from ultralytics.utils import patches
 
+from pixelkeep.datasets.definitions.spec import load_spec
 from pixelkeep.datasets.demo import write_demo
-from pixelkeep.datasets.spec import load_spec
 from pixelkeep.errors import StorageError
 from pixelkeep.ultra.data.resolving import write_resolved
 from pixelkeep.ultra.running.runs import storage

@@ -11,10 +11,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from ultralytics import YOLO
 
+from pixelkeep.datasets.definitions.spec import load_spec
 from pixelkeep.datasets.demo import write_demo
 from pixelkeep.datasets.loading import load_split
 from pixelkeep.datasets.saving import save_split, save_yaml
-from pixelkeep.datasets.spec import load_spec
 from pixelkeep.ultra.commands.validation import JUDGE
 from pixelkeep.ultra.data.resolving import write_resolved
 from pixelkeep.ultra.validators.boxes import Validator

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from pixelkeep.datasets.files import read_json
+from pixelkeep.datasets.files.disk import read_json
 from pixelkeep.errors import DataError
 
 KEPT = 4  # files held in memory: training and validation, and one of each to spare

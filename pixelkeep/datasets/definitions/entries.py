@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pixelkeep.datasets.forms import INCLUSIVE, VOC_PIXELS
+from pixelkeep.datasets.definitions.forms import INCLUSIVE, VOC_PIXELS
 from pixelkeep.errors import DataError, choices
 
 

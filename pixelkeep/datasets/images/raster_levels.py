@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pixelkeep.datasets.pixels import LEVELS, bounds_of_counts, ramp
+from pixelkeep.datasets.images.pixels import LEVELS, bounds_of_counts, ramp
 
 SAMPLE = 4_000_000  # pixels at most that percentiles of floats are taken from
 Part = tuple[np.ndarray, np.ndarray | None]  # values (h, w, C), and bool (h, w) where they mean something

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelkeep.datasets.files import read_json, write_json
-from pixelkeep.datasets.record import ImageRecord, box_areas
+from pixelkeep.datasets.annotations.record import ImageRecord, box_areas
+from pixelkeep.datasets.files.disk import read_json, write_json
 from pixelkeep.errors import DataError, choices
 
 SCHEMA = 1

@@ -1,8 +1,8 @@
 """Images too large for memory, and images with map coordinates, read window by window by GDAL (extra ``geo``).
 
 TIFF, JPEG 2000, PNG and JPEG that hold many pixels, and TIFF and JPEG 2000 of any size that say where on Earth they
-are. Channels and depth follow the rules of :mod:`pixelkeep.datasets.pixels`. What a stretch needs to know comes from
-the whole image: a window looks as it would in an image that was read whole.
+are. Channels and depth follow the rules of :mod:`pixelkeep.datasets.images.pixels`. What a stretch needs to know comes
+from the whole image: a window looks as it would in an image that was read whole.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from pixelkeep.datasets.raster_levels import Levels, measure_levels
+from pixelkeep.datasets.images.raster_levels import Levels, measure_levels
 from pixelkeep.errors import DataError, OptionError
 
 EXTRA = "pip install 'pixelkeep[geo]'"
@@ -181,7 +181,7 @@ def open_raster(path: Path, channels: int = 3, stretch: tuple[float, float] | No
 
     Args:
         path: The image file.
-        channels: See :func:`pixelkeep.datasets.pixels.read_pixels`, as for ``stretch``.
+        channels: See :func:`pixelkeep.datasets.images.pixels.read_pixels`, as for ``stretch``.
         stretch: For images deeper than eight bits the percentiles of each channel that become 0 and 255.
 
     Raises:

@@ -16,9 +16,15 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from pixelkeep.datasets.entries import channel_count, extras_files, image_folders, stretch_percentiles, voc_pixels
-from pixelkeep.datasets.forms import COCO, INCLUSIVE, SPLITS, VISDRONE, VOC, YOLO, form_of, listed
-from pixelkeep.datasets.naming import category_ids, class_names
+from pixelkeep.datasets.definitions.entries import (
+    channel_count,
+    extras_files,
+    image_folders,
+    stretch_percentiles,
+    voc_pixels,
+)
+from pixelkeep.datasets.definitions.forms import COCO, INCLUSIVE, SPLITS, VISDRONE, VOC, YOLO, form_of, listed
+from pixelkeep.datasets.definitions.naming import category_ids, class_names
 from pixelkeep.errors import DataError, choices, nearest
 
 IMAGE_ENDINGS = frozenset(".avif .bmp .dng .heic .heif .jp2 .jpeg .jpeg2000 .jpg .mpo .png .tif .tiff .webp".split())

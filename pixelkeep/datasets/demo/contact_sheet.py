@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from pixelkeep.datasets.pixels import read_pixels
-from pixelkeep.datasets.record import ImageRecord
+from pixelkeep.datasets.annotations.record import ImageRecord
+from pixelkeep.datasets.images.pixels import read_pixels
 from pixelkeep.errors import DataError
 
 COLOURS = [(255, 255, 80), (60, 220, 255), (255, 120, 220), (120, 255, 140), (90, 130, 255), (255, 170, 90)]  # BGR

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import cv2
 
-from pixelkeep.datasets.pixels import read_pixels
-from pixelkeep.datasets.remembering import Memory, stamp
+from pixelkeep.datasets.images.pixels import read_pixels
+from pixelkeep.datasets.images.remembering import Memory, stamp
 from pixelkeep.errors import DataError
 
 SMALLEST = 10  # pixels: Ultralytics' own limit; less holds no object
@@ -40,7 +40,7 @@ class Facts:
 
 
 def inspect(path: Path, channels: int = 3, stretch: tuple[float, float] | None = None) -> Facts:
-    """Decode one image; see :func:`pixelkeep.datasets.pixels.read_pixels` for the arguments."""
+    """Decode one image; see :func:`pixelkeep.datasets.images.pixels.read_pixels` for the arguments."""
     try:
         str(path).encode("utf-8")
         height, width = read_pixels(path, channels, stretch).shape[:2]

@@ -10,7 +10,7 @@ import random
 import re
 from collections.abc import Sequence
 
-from pixelkeep.datasets.record import ImageRecord
+from pixelkeep.datasets.annotations.record import ImageRecord
 from pixelkeep.errors import DataError, OptionError
 
 

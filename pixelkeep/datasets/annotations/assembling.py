@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelkeep.datasets.extras import apply_extras
-from pixelkeep.datasets.inspection import Facts
-from pixelkeep.datasets.mending import OVER_THE_BORDER, drop_repeated, is_over, set_aside, snap
-from pixelkeep.datasets.problems import Problems
-from pixelkeep.datasets.record import ImageRecord, box_areas
-from pixelkeep.datasets.spec import DatasetSpec
+from pixelkeep.datasets.annotations.extras import apply_extras
+from pixelkeep.datasets.annotations.mending import OVER_THE_BORDER, drop_repeated, is_over, set_aside, snap
+from pixelkeep.datasets.annotations.problems import Problems
+from pixelkeep.datasets.annotations.record import ImageRecord, box_areas
+from pixelkeep.datasets.definitions.spec import DatasetSpec
+from pixelkeep.datasets.images.inspection import Facts
 
 REGION = -1  # in place of a label: a rectangle in which nothing is judged
 SLACK = 1e-6  # relative difference up to which an area is the box's

@@ -10,9 +10,9 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-from pixelkeep.datasets.coco_file import read_coco_file
-from pixelkeep.datasets.forms import COCO, VISDRONE, VOC
-from pixelkeep.datasets.voc_file import names_in
+from pixelkeep.datasets.definitions.forms import COCO, VISDRONE, VOC
+from pixelkeep.datasets.files.coco_file import read_coco_file
+from pixelkeep.datasets.files.voc_file import names_in
 from pixelkeep.errors import DataError, choices, nearest
 
 VISDRONE_NAMES = "pedestrian people bicycle car van truck tricycle awning-tricycle bus motor".split()
@@ -26,7 +26,7 @@ def class_names(
     Args:
         file: The YAML file.
         d: Its content.
-        form: One of :data:`pixelkeep.datasets.forms.FORMS`.
+        form: One of :data:`pixelkeep.datasets.definitions.forms.FORMS`.
         splits: For each split its files; names that the YAML does not give come from those of train and val.
 
     Raises:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelkeep.datasets.problems import Problems
-from pixelkeep.datasets.record import ImageRecord
+from pixelkeep.datasets.annotations.problems import Problems
+from pixelkeep.datasets.annotations.record import ImageRecord
 
 ROUNDING = 0.5  # pixels over the border that are put down to rounding and not counted
 GRID = 10  # decimals of a pixel: coarser than float64's noise in fractions of 100,000 pixels, finer than float32

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pixelkeep.datasets.windows import Window
+from pixelkeep.datasets.sampling.windows import Window
 
 MOST_EMPTY = 0.9  # share of windows without objects
 TRIES = 20  # places that are looked at for a window without objects, on average
