@@ -107,6 +107,14 @@ def test_datasets__imports_point_one_way(path):
     assert parts <= {*DATASETS_LAYERS[DATASETS_LAYERS.index(own) :]}
 
 
+def test_tests__mirror_the_package():
+    """Every folder of tests is named as the part that it tests, and pytest can tell all modules apart by name."""
+    tests = [path.relative_to(ROOT / "tests") for path in sorted((ROOT / "tests").rglob("*.py"))]
+    assert not {str(path.parent) for path in tests if not (PACKAGE / path.parent).is_dir()}
+    names = [path.name for path in tests if path.name != "conftest.py"]
+    assert len(names) == len(set(names))
+
+
 def run_python(code: str, cwd: Path) -> str:
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"]
     return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True).stdout.strip()

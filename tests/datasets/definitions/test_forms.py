@@ -1,6 +1,6 @@
 """The forms of data: recognised by their entries, written out and read back the same, and bundled YAMLs that are right.
 
-Run: python -m pytest tests/datasets/test_forms.py
+Run: python -m pytest tests/datasets/definitions/test_forms.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Proves what the demo dataset promises: sizes, crowding, difficult objects, regions, determinism, and a safe write.
 
-Run: python -m pytest tests/datasets/test_demo_promises.py
+Run: python -m pytest tests/datasets/demo/test_demo_promises.py
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Proves that a scene's boxes are tight around what was drawn, and that scenes depend on their seed alone.
 
-Run: python -m pytest tests/datasets/test_demo_scene.py
+Run: python -m pytest tests/datasets/demo/test_demo_scene.py
 """
 
 import numpy as np
