@@ -7,6 +7,7 @@ import itertools
 import pytest
 import torch
 from torch import nn
+from ultralytics import YOLO
 from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import SemanticSegmentationModel
 
@@ -80,3 +81,45 @@ def test_semantic_host__gflops_are_linear_and_between_the_limits():
         model(torch.rand(2, 3, 128, 128))
     assert watch.fractions() == [model.model[5].active_fraction, model.model[6].active_fraction]
     watch.stop()
+
+
+def settled(model: nn.Module, x: torch.Tensor) -> nn.Module:
+    """Bring BatchNorm's statistics to those of pictures, open the mask for a quarter of the cells, and evaluate."""
+    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.momentum = 0.5
+        nn.init.ones_(norm.weight)  # the last of each block starts at zero, and would hide what is before it
+    with torch.no_grad():
+        for _ in range(8):
+            model.train()(torch.cat([x, x.flip(3)]))
+        mask, logits = model.eval().model[4], []
+        hook = mask.estimator.register_forward_hook(lambda m, inputs, y: logits.append(y))
+        model(x)
+        hook.remove()
+        values = logits[0].flatten().sort(descending=True).values
+        mask.threshold.copy_(values[len(values) // 4 - 1 :][:2].mean())  # between two: rounding changes no mask
+    return model
+
+
+@pytest.mark.parametrize("form", ["torchscript", "onnx"])
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_semantic_host__export_has_the_same_output(form: str, tmp_path):
+    """The dense form, of a picture that was not the one traced, where a quarter of the regions are active."""
+    yolo = YOLO(f"{HOST}-cad-sem.yaml", task="semantic")
+    x = torch.rand(1, 3, 256, 384, generator=torch.Generator().manual_seed(1)) * torch.linspace(0, 1, 384)
+    yolo.model = settled(build("cad"), x)
+    yolo.model.names = dict(enumerate("abc"))
+    file = tmp_path / "cad.pt"
+    yolo.save(file)
+    saved = YOLO(file)
+    with torch.no_grad():
+        expected = saved.model.float().eval()(x)
+    assert saved.model.model[5].active_fraction == saved.model.model[6].active_fraction == 0.25
+    expected = nn.functional.interpolate(expected, scale_factor=8, mode="bilinear")
+    path = saved.export(format=form, imgsz=(256, 384), verbose=False)
+    if form == "torchscript":
+        torch.testing.assert_close(torch.jit.load(path)(x), expected, rtol=1e-3, atol=1e-2)
+        return
+    session = pytest.importorskip("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
+    classes = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0])
+    assert len(classes.unique()) > 1
+    assert (classes == expected.argmax(1)).float().mean() > 0.999
