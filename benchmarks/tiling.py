@@ -29,8 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pixelkeep import TiledDetector, evaluate
 from pixelkeep.cli.session import session
+from pixelkeep.datasets.images.pixels import read_pixels
 from pixelkeep.datasets.loading import load_split
-from pixelkeep.datasets.pixels import read_pixels
 from pixelkeep.evaluation import Detections, GroundTruthBuilder
 from pixelkeep.report.tables import text_table
 

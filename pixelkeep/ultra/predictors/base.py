@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from ultralytics.data import build, loaders
 
-from pixelkeep.datasets.pixels import read_pixels
+from pixelkeep.datasets.images.pixels import read_pixels
 from pixelkeep.errors import DataError
 from pixelkeep.tiling.schedule import Pace
 from pixelkeep.ultra.data.streams import MISSING, Streams
