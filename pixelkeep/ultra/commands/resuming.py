@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from ultralytics.utils.files import increment_path
 
-from pixelkeep.datasets.spec import read_mapping
+from pixelkeep.datasets.definitions.spec import read_mapping
 from pixelkeep.errors import OptionError
 from pixelkeep.tiling import Seams
 from pixelkeep.tiling.timed import Looked
