@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import time
@@ -27,18 +26,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a bare checkout works too
-os.environ.setdefault("YOLO_OFFLINE", "1")
-os.environ.setdefault("YOLO_AUTOINSTALL", "false")
-import torch
-import torch.nn.functional as F
-from contenders import Run, networks, on_cpu, on_cuda
-from torch import Tensor, nn
 
-import pixelkeep  # noqa: F401  registers the blocks
-from pixelkeep.blocks import space_to_depth
-from pixelkeep.ultra.costs.latency import name_of, rounds_within, summarise, take_turns
-from pixelkeep.ultra.costs.measure import count_gflops
 from pixelkeep.ultra.running.environment import keep_large_buffers, prepare, threads
+
+prepare()  # before Ultralytics is imported, which would leave one thread
+
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from contenders import Run, networks, on_cpu, on_cuda  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+from pixelkeep.blocks import space_to_depth  # noqa: E402
+from pixelkeep.ultra.costs.latency import name_of, rounds_within, summarise, take_turns  # noqa: E402
+from pixelkeep.ultra.costs.measure import count_gflops  # noqa: E402
 
 SAME = 1e-2  # pixels: what outputs of the same network may differ by in fp32
 AIMS = (  # first, second, least ratio; {} is the scale, then the runtime
@@ -196,7 +196,6 @@ def slicesamp(options: argparse.Namespace, device: torch.device) -> dict:
 
 
 def main() -> None:
-    prepare()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scales", default="ns", help="letters of n s m l x")
     parser.add_argument("--imgsz", type=int, default=640)

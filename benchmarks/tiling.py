@@ -8,7 +8,7 @@ Needs `pip install sahi`, which is no dependency of this project. Images of a da
 size is reached, so every box is known. Two settings each: sparse, confidence 0.25, and dense, the confidence at which
 the tiles of an image give about --candidates boxes before merging. Each of the two first tries the batch sizes and
 keeps the faster; then both take turns. Prints images per second, the median of the pairs' ratios, and the AP of both.
---ours gives this project an export of the weights (``pixelkeep export``), which SAHI's run keeps in PyTorch.
+--ours gives this project an export of the weights (``pixelkeep export``, one image at once); SAHI keeps the weights.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pixelkeep import TiledDetector, evaluate
 from pixelkeep.cli.session import session
+from pixelkeep.datasets.images.pixels import read_pixels
 from pixelkeep.datasets.loading import load_split
-from pixelkeep.datasets.pixels import read_pixels
 from pixelkeep.evaluation import Detections, GroundTruthBuilder
 from pixelkeep.report.tables import text_table
 
@@ -137,7 +137,7 @@ def dense_confidence(options: argparse.Namespace, image: np.ndarray) -> float:
     """Return the confidence at which the tiles of an image give the asked number of boxes, FAINT if they never do."""
     from pixelkeep.tiling import run
 
-    look = ours(options, FAINT, options.batches[0])
+    look = ours(options, FAINT, 1)
     kept: list[Any] = []
     merge, run.merge = run.merge, lambda found, *rest: kept.append(found) or merge(found, *rest)
     try:
@@ -161,7 +161,8 @@ def figures(scene: Scene, look: Look) -> tuple[float, int]:
 def compare(options: argparse.Namespace, scene: Scene, conf: float) -> list[str]:
     """Return one row of the table."""
     first = scene.images[0]
-    own_batch, own = fastest({batch: ours(options, conf, batch) for batch in options.batches}, first)
+    own_batches = [1] if options.ours else options.batches
+    own_batch, own = fastest({batch: ours(options, conf, batch) for batch in own_batches}, first)
     their_batch, theirs = fastest({batch: sahi(options, conf, batch) for batch in options.batches}, first)
     pairs = []
     for index in range(options.pairs):
@@ -181,7 +182,7 @@ def compare(options: argparse.Namespace, scene: Scene, conf: float) -> list[str]
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--ours", type=Path, help="an export of the weights, for this project alone")
+    parser.add_argument("--ours", type=Path, help="an export of the weights for one image, for this project alone")
     parser.add_argument("--data", default="demo")
     parser.add_argument("--path", help="folder of the dataset, in place of the YAML's own")
     parser.add_argument("--sizes", nargs="+", default=["3840x2160", "7680x4320"])

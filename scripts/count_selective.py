@@ -40,7 +40,7 @@ from pixelkeep import assets  # noqa: E402
 from pixelkeep.blocks import ContentAdaptiveStage, ConvNorm, ResNetStage, SelectiveStage  # noqa: E402
 from pixelkeep.blocks.masks import EdgeMask  # noqa: E402
 from pixelkeep.datasets.demo import write_demo  # noqa: E402
-from pixelkeep.datasets.pixels import read_pixels  # noqa: E402
+from pixelkeep.datasets.images.pixels import read_pixels  # noqa: E402
 
 FRACTIONS = (0.02, 0.05, 0.1, 0.26)  # 0.26 is where the counted content-adaptive ResNet-101 costs 690 G
 PLAN = ((128, 256), (256, 512))  # channels of the two stages

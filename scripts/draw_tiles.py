@@ -21,8 +21,8 @@ sys.path.insert(0, str(ROOT))
 
 from pixelkeep import TiledDetector  # noqa: E402
 from pixelkeep.cli.session import session  # noqa: E402
+from pixelkeep.datasets.images.pixels import read_pixels  # noqa: E402
 from pixelkeep.datasets.loading import load_split  # noqa: E402
-from pixelkeep.datasets.pixels import read_pixels  # noqa: E402
 from pixelkeep.report.drawing import draw, lettering  # noqa: E402
 
 ACROSS, DOWN = 5, 4

@@ -29,8 +29,8 @@ from ultralytics import YOLO  # noqa: E402
 
 from pixelkeep.blocks import ObjectMask  # noqa: E402
 from pixelkeep.blocks.object_mask import covered  # noqa: E402
+from pixelkeep.datasets.definitions.spec import load_spec  # noqa: E402
 from pixelkeep.datasets.demo import write_demo  # noqa: E402
-from pixelkeep.datasets.spec import load_spec  # noqa: E402
 from pixelkeep.ultra.data.resolving import write_resolved  # noqa: E402
 from pixelkeep.ultra.trainers.boxes import Trainer  # noqa: E402
 

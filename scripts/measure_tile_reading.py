@@ -34,8 +34,8 @@ def build(folder: Path, options: argparse.Namespace) -> list:
     """Return a dataset of the same JPEGs for each way to read them."""
     from ultralytics.cfg import get_cfg
 
-    from pixelkeep.datasets.record import ImageRecord
-    from pixelkeep.datasets.spec import DatasetSpec
+    from pixelkeep.datasets.annotations.record import ImageRecord
+    from pixelkeep.datasets.definitions.spec import DatasetSpec
     from pixelkeep.ultra.data.window_dataset import WindowDataset
     from pixelkeep.ultra.running.recipe import Recipe
 

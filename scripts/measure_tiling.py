@@ -24,11 +24,11 @@ sys.path.insert(0, str(ROOT))
 
 from pixelkeep import assets  # noqa: E402
 from pixelkeep.cli.session import session  # noqa: E402
+from pixelkeep.datasets.annotations.record import ImageRecord  # noqa: E402
+from pixelkeep.datasets.definitions.spec import DatasetSpec  # noqa: E402
+from pixelkeep.datasets.images.pixels import read_pixels  # noqa: E402
 from pixelkeep.datasets.loading import load_split  # noqa: E402
-from pixelkeep.datasets.pixels import read_pixels  # noqa: E402
-from pixelkeep.datasets.record import ImageRecord  # noqa: E402
 from pixelkeep.datasets.saving import save_split, save_yaml  # noqa: E402
-from pixelkeep.datasets.spec import DatasetSpec  # noqa: E402
 from pixelkeep.report.tables import text_table  # noqa: E402
 from pixelkeep.tiling import METHODS  # noqa: E402
 from pixelkeep.writing import write_bytes  # noqa: E402

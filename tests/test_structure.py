@@ -42,6 +42,9 @@ ULTRA_LAYERS = (
     "network",
 )
 
+# And inside datasets/, where "" is its own modules: one per format, and what reads and writes them all.
+DATASETS_LAYERS = ("doctor", "demo", "", "annotations", "definitions", "images", "files", "sampling")
+
 
 def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
@@ -79,20 +82,37 @@ def test_imports__point_one_way(path):
             assert other == own or rank(other) > rank(own), f"{path.name} imports {name}"
 
 
-def ultra_imports(path: Path) -> set[str]:
-    """Return the parts of ultra/ that one of its modules imports, relatively or by full name."""
-    names = {
-        n.removeprefix("pixelkeep.ultra.").split(".")[0] for n in imports(path) if n.startswith("pixelkeep.ultra.")
-    }
-    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    return names | {n.module.split(".")[0] for n in nodes if isinstance(n, ast.ImportFrom) and n.level == 2}
+def parts_imported(path: Path, package: str) -> set[str]:
+    """Return the parts of a package that one of its modules imports, relatively or by full name."""
+    prefix, own = f"pixelkeep.{package}.", len(path.relative_to(PACKAGE / package).parts)
+    names = {n.removeprefix(prefix).split(".")[0] for n in imports(path) if n.startswith(prefix)}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level == own:
+            names.update([node.module.split(".")[0]] if node.module else [alias.name for alias in node.names])
+    return names
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "ultra").glob("*/*.py")), ids=lambda p: "/".join(p.parts[-2:]))
 def test_ultra__imports_point_one_way(path):
     """A part of ultra/ imports itself and the parts below."""
     below = {*ULTRA_LAYERS[ULTRA_LAYERS.index(path.parent.name) :], "heads"}
-    assert ultra_imports(path) <= below
+    assert parts_imported(path, "ultra") <= below
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "datasets").rglob("*.py")), ids=lambda p: "/".join(p.parts[-2:]))
+def test_datasets__imports_point_one_way(path):
+    """A part of datasets/ imports itself and the parts below; its own modules are one part."""
+    own = path.parent.name if path.parent != PACKAGE / "datasets" else ""
+    parts = {part if part in DATASETS_LAYERS else "" for part in parts_imported(path, "datasets")}
+    assert parts <= {*DATASETS_LAYERS[DATASETS_LAYERS.index(own) :]}
+
+
+def test_tests__mirror_the_package():
+    """Every folder of tests is named as the part that it tests, and pytest can tell all modules apart by name."""
+    tests = [path.relative_to(ROOT / "tests") for path in sorted((ROOT / "tests").rglob("*.py"))]
+    assert not {str(path.parent) for path in tests if not (PACKAGE / path.parent).is_dir()}
+    names = [path.name for path in tests if path.name != "conftest.py"]
+    assert len(names) == len(set(names))
 
 
 def run_python(code: str, cwd: Path) -> str:

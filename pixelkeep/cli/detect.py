@@ -66,6 +66,9 @@ def detect(
     save_masks: Annotated[
         bool, o.option("--save-masks", help="Save class numbers as PNG, of segmentation (-sem).", panel=o.SAVE)
     ] = False,
+    show_regions: Annotated[
+        bool, o.option("--show-regions", help="Draw dark what a model's mask leaves out (-cad, -select).", panel=o.SAVE)
+    ] = False,
     save_video: Annotated[
         bool | None,
         o.option(
@@ -146,6 +149,7 @@ def detect(
             save_masks=save_masks,
             save_geojson=save_geojson,
             raster_crs=raster_crs,
+            show_regions=show_regions,
             save_video=save_video,
             auto_conf=auto,
             tiling=Request(tile=tile, overlap=overlap, full_image=full_image, merge=merge),

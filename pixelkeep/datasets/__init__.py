@@ -1,1 +1,1 @@
-"""Datasets: one file per format (load and save), the checks, and the generated demo dataset."""
+"""Datasets: one module per format (load and save), the parts they share in subpackages, demo data and doctor."""

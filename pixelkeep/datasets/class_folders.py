@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pixelkeep.datasets.entries import stretch_percentiles
-from pixelkeep.datasets.forms import SPLITS, YOLO
-from pixelkeep.datasets.inspection import Facts, inspect_all
-from pixelkeep.datasets.naming import class_names
-from pixelkeep.datasets.problems import Problems
-from pixelkeep.datasets.spec import IMAGE_ENDINGS, dataset_root, images_below, read_mapping
+from pixelkeep.datasets.annotations.problems import Problems
+from pixelkeep.datasets.definitions.entries import stretch_percentiles
+from pixelkeep.datasets.definitions.forms import SPLITS, YOLO
+from pixelkeep.datasets.definitions.naming import class_names
+from pixelkeep.datasets.definitions.spec import IMAGE_ENDINGS, dataset_root, images_below, read_mapping
+from pixelkeep.datasets.images.inspection import Facts, inspect_all
 from pixelkeep.errors import DataError, choices, nearest
 
 OTHER_NAMES = {"val": ("val", "validation", "valid")}  # of a split's folder

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelkeep.datasets.assembling import REGION, Read, Rows, Source, assemble
-from pixelkeep.datasets.coco_file import CocoFile, read_coco_file
-from pixelkeep.datasets.files import write_json
-from pixelkeep.datasets.inspection import inspect_all
-from pixelkeep.datasets.problems import Problems
-from pixelkeep.datasets.record import ImageRecord
-from pixelkeep.datasets.spec import DatasetSpec
+from pixelkeep.datasets.annotations.assembling import REGION, Read, Rows, Source, assemble
+from pixelkeep.datasets.annotations.problems import Problems
+from pixelkeep.datasets.annotations.record import ImageRecord
+from pixelkeep.datasets.definitions.spec import DatasetSpec
+from pixelkeep.datasets.files.coco_file import CocoFile, read_coco_file
+from pixelkeep.datasets.files.disk import write_json
+from pixelkeep.datasets.images.inspection import inspect_all
 from pixelkeep.errors import DataError, choices, nearest
 
 

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pixelkeep.datasets.forms import COCO
+from pixelkeep.datasets.annotations.problems import Problems, to_csv
+from pixelkeep.datasets.annotations.record import ImageRecord
+from pixelkeep.datasets.annotations.splitting import split_by_group
+from pixelkeep.datasets.definitions.forms import COCO
+from pixelkeep.datasets.definitions.spec import DatasetSpec
 from pixelkeep.datasets.loading import Split, load_split
-from pixelkeep.datasets.problems import Problems, to_csv
-from pixelkeep.datasets.record import ImageRecord
 from pixelkeep.datasets.saving import WRITTEN, save_split, save_yaml
-from pixelkeep.datasets.spec import DatasetSpec
-from pixelkeep.datasets.splitting import split_by_group
 from pixelkeep.errors import DataError, OptionError, choices, nearest
 from pixelkeep.writing import write_text
 
@@ -27,7 +27,7 @@ class Division:
     Attributes:
         share: The share of the images that become train.
         seed: Decides which.
-        group: See :func:`pixelkeep.datasets.splitting.split_by_group`.
+        group: See :func:`pixelkeep.datasets.annotations.splitting.split_by_group`.
     """
 
     share: float

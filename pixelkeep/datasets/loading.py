@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pixelkeep.datasets.assembling import complete
+from pixelkeep.datasets.annotations.assembling import complete
+from pixelkeep.datasets.annotations.problems import Problems
+from pixelkeep.datasets.annotations.record import ImageRecord
 from pixelkeep.datasets.coco import read_coco
-from pixelkeep.datasets.forms import COCO, VISDRONE, VOC, YOLO
-from pixelkeep.datasets.problems import Problems
-from pixelkeep.datasets.record import ImageRecord
-from pixelkeep.datasets.spec import DatasetSpec
+from pixelkeep.datasets.definitions.forms import COCO, VISDRONE, VOC, YOLO
+from pixelkeep.datasets.definitions.spec import DatasetSpec
 from pixelkeep.datasets.visdrone import read_visdrone
 from pixelkeep.datasets.voc import read_voc
 from pixelkeep.datasets.yolo import label_path, read_yolo

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pixelkeep.datasets.inspection import Facts, inspect_all, threads
-from pixelkeep.datasets.problems import Problems
-from pixelkeep.datasets.remembering import Memory, stamp
-from pixelkeep.datasets.spec import IMAGE_ENDINGS, DatasetSpec
+from pixelkeep.datasets.annotations.problems import Problems
+from pixelkeep.datasets.definitions.spec import IMAGE_ENDINGS, DatasetSpec
+from pixelkeep.datasets.images.inspection import Facts, inspect_all, threads
+from pixelkeep.datasets.images.remembering import Memory, stamp
 from pixelkeep.errors import DataError, choices
 
 IGNORED = 255  # in a mask: nothing is judged or learnt there

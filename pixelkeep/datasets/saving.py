@@ -7,11 +7,11 @@ from pathlib import Path
 
 import yaml
 
+from pixelkeep.datasets.annotations.extras import save_extras
+from pixelkeep.datasets.annotations.record import ImageRecord
 from pixelkeep.datasets.coco import save_coco
-from pixelkeep.datasets.extras import save_extras
-from pixelkeep.datasets.files import copy_image
-from pixelkeep.datasets.forms import COCO, VOC, YOLO
-from pixelkeep.datasets.record import ImageRecord
+from pixelkeep.datasets.definitions.forms import COCO, VOC, YOLO
+from pixelkeep.datasets.files.disk import copy_image
 from pixelkeep.datasets.voc import save_voc
 from pixelkeep.datasets.yolo import save_yolo
 from pixelkeep.writing import write_text

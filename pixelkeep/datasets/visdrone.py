@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelkeep.datasets.assembling import REGION, Read, Rows, Source, assemble
-from pixelkeep.datasets.inspection import inspect_all
-from pixelkeep.datasets.problems import Problems
-from pixelkeep.datasets.spec import DatasetSpec, images_below
+from pixelkeep.datasets.annotations.assembling import REGION, Read, Rows, Source, assemble
+from pixelkeep.datasets.annotations.problems import Problems
+from pixelkeep.datasets.definitions.spec import DatasetSpec, images_below
+from pixelkeep.datasets.images.inspection import inspect_all
 from pixelkeep.errors import DataError
 
 COLUMNS = "x,y,width,height,score,category,truncation,occlusion"

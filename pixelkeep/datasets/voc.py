@@ -14,15 +14,15 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from pixelkeep.datasets.assembling import Read, Rows, Source, assemble
-from pixelkeep.datasets.extras import save_extras
-from pixelkeep.datasets.files import check_stems, copy_image
-from pixelkeep.datasets.forms import INCLUSIVE
-from pixelkeep.datasets.inspection import inspect_all
-from pixelkeep.datasets.problems import Problems
-from pixelkeep.datasets.record import ImageRecord
-from pixelkeep.datasets.spec import IMAGE_ENDINGS, DatasetSpec
-from pixelkeep.datasets.voc_file import VocFile, VocObject, read_list, read_voc_file, root_of
+from pixelkeep.datasets.annotations.assembling import Read, Rows, Source, assemble
+from pixelkeep.datasets.annotations.extras import save_extras
+from pixelkeep.datasets.annotations.problems import Problems
+from pixelkeep.datasets.annotations.record import ImageRecord
+from pixelkeep.datasets.definitions.forms import INCLUSIVE
+from pixelkeep.datasets.definitions.spec import IMAGE_ENDINGS, DatasetSpec
+from pixelkeep.datasets.files.disk import check_stems, copy_image
+from pixelkeep.datasets.files.voc_file import VocFile, VocObject, read_list, read_voc_file, root_of
+from pixelkeep.datasets.images.inspection import inspect_all
 from pixelkeep.errors import DataError, choices, nearest
 
 HOLDS = ("difficult",)  # what need not stand in the extras

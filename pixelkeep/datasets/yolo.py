@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelkeep.datasets.assembling import Read, complete
-from pixelkeep.datasets.extras import save_extras
-from pixelkeep.datasets.files import check_stems, copy_image
-from pixelkeep.datasets.inspection import Facts, inspect_all
-from pixelkeep.datasets.labels import Labels, read_labels
-from pixelkeep.datasets.mending import clip_boxes, snap
-from pixelkeep.datasets.problems import Problems
-from pixelkeep.datasets.record import ImageRecord
-from pixelkeep.datasets.spec import IMAGE_ENDINGS, DatasetSpec, load_spec
+from pixelkeep.datasets.annotations.assembling import Read, complete
+from pixelkeep.datasets.annotations.extras import save_extras
+from pixelkeep.datasets.annotations.mending import clip_boxes, snap
+from pixelkeep.datasets.annotations.problems import Problems
+from pixelkeep.datasets.annotations.record import ImageRecord
+from pixelkeep.datasets.definitions.spec import IMAGE_ENDINGS, DatasetSpec, load_spec
+from pixelkeep.datasets.files.disk import check_stems, copy_image
+from pixelkeep.datasets.files.labels import Labels, read_labels
+from pixelkeep.datasets.images.inspection import Facts, inspect_all
 from pixelkeep.errors import DataError
 from pixelkeep.writing import write_text
 
@@ -72,7 +72,7 @@ def read_yolo(
         spec: The dataset.
         split: train, val or test.
         problems: Where everything that is wrong is recorded.
-        progress: See :func:`pixelkeep.datasets.inspection.inspect_all`.
+        progress: See :func:`pixelkeep.datasets.images.inspection.inspect_all`.
     """
     images = list(spec.images(split))
     facts = inspect_all(images, spec.channels, spec.stretch, progress)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from pixelkeep.datasets.definitions.spec import read_mapping
 from pixelkeep.datasets.loading import load_split
-from pixelkeep.datasets.spec import read_mapping
 from pixelkeep.errors import DataError, OptionError, choices, nearest
 from pixelkeep.evaluation import Result, sha256
 from pixelkeep.ultra.commands import training

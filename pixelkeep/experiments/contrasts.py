@@ -23,7 +23,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pixelkeep.datasets.spec import read_mapping
+from pixelkeep.datasets.definitions.spec import read_mapping
 from pixelkeep.errors import OptionError, choices, nearest
 from pixelkeep.experiments.dev_split import SPLITS, DevSplit
 from pixelkeep.experiments.entrants import Entrant

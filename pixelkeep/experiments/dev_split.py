@@ -14,8 +14,8 @@ from pathlib import Path
 
 from pixelkeep.datasets.convert import YAML, Division
 from pixelkeep.datasets.convert import convert as write
-from pixelkeep.datasets.forms import COCO
-from pixelkeep.datasets.spec import DatasetSpec
+from pixelkeep.datasets.definitions.forms import COCO
+from pixelkeep.datasets.definitions.spec import DatasetSpec
 from pixelkeep.errors import DataError
 
 SPLITS = {"dev": "val", "val": "test"}  # what they are called in the files

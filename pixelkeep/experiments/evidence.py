@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ultralytics.utils import LOGGER
 
-from pixelkeep.datasets.spec import read_mapping
+from pixelkeep.datasets.definitions.spec import read_mapping
 from pixelkeep.errors import choices
 from pixelkeep.experiments.arms import read_run, rebuild_truth
 from pixelkeep.experiments.contrasts import Contrast, Form, best_family

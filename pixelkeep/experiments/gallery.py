@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelkeep.datasets.pixels import read_pixels
-from pixelkeep.datasets.spec import DatasetSpec
+from pixelkeep.datasets.definitions.spec import DatasetSpec
+from pixelkeep.datasets.images.pixels import read_pixels
 from pixelkeep.errors import DataError, OptionError
 from pixelkeep.evaluation import Detections
 from pixelkeep.evaluation.areas import COCO_SIZES

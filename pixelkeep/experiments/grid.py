@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from ultralytics.cfg import DEFAULT_CFG_DICT
 from ultralytics.utils import LOGGER
 
-from pixelkeep.datasets.spec import DatasetSpec
+from pixelkeep.datasets.definitions.spec import DatasetSpec
 from pixelkeep.errors import OptionError, PixelkeepError, StorageError, choices, storage_error
 from pixelkeep.experiments.arms import require_baseline
 from pixelkeep.experiments.deadline import NEVER, Deadline, OutOfTime

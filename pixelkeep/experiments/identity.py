@@ -6,8 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
+from pixelkeep.datasets.definitions.spec import DatasetSpec
 from pixelkeep.datasets.loading import load_split
-from pixelkeep.datasets.spec import DatasetSpec
 from pixelkeep.errors import OptionError, choices
 from pixelkeep.evaluation import sha256 as truth_sha
 from pixelkeep.ultra.commands import training

@@ -21,6 +21,7 @@ PALETTE = (
     (230, 159, 0), (86, 180, 233), (240, 228, 66), (213, 94, 0), (204, 121, 167), (0, 158, 115), (0, 114, 178),
     (255, 255, 255), (170, 255, 195), (220, 190, 255), (145, 30, 180),
 )  # fmt: skip
+DIM = 0.4  # of the brightness of what is dimmed
 _STRIP = (24, 24, 28)  # RGB of the legend's background
 _STROKE = 2  # pixels of dark edge around a figure
 
@@ -75,6 +76,11 @@ def enlarged(image: np.ndarray) -> tuple[np.ndarray, int]:
     if factor == 1:
         return image.copy(), 1
     return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC), factor
+
+
+def dimmed(image: np.ndarray, bright: np.ndarray) -> np.ndarray:
+    """Return a copy of a picture (H, W, 3), dark but where ``bright``, bool (H, W), says so."""
+    return np.where(bright[..., None], image, (image * DIM).astype(image.dtype))
 
 
 def text_size(canvas: np.ndarray) -> int:

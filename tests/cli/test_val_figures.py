@@ -10,8 +10,8 @@ import torch
 from ultralytics.nn.tasks import DetectionModel
 
 from pixelkeep.cli.main import run
+from pixelkeep.datasets.definitions.forms import VOC
 from pixelkeep.datasets.demo import CLASSES, FORMS, write_demo
-from pixelkeep.datasets.forms import VOC
 
 
 @pytest.fixture(scope="module")

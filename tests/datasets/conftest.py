@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pixelkeep.datasets.demo import write_demo
-from pixelkeep.datasets.files import write_image
+from pixelkeep.datasets.files.disk import write_image
 
 
 @pytest.fixture(scope="session")

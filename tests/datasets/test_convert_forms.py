@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from pixelkeep.datasets import convert as converting
+from pixelkeep.datasets.annotations.record import ImageRecord
 from pixelkeep.datasets.convert import Division, convert
-from pixelkeep.datasets.files import read_json, write_image
+from pixelkeep.datasets.definitions.spec import DatasetSpec, load_spec
+from pixelkeep.datasets.files.disk import read_json, write_image
 from pixelkeep.datasets.loading import load_split
-from pixelkeep.datasets.record import ImageRecord
 from pixelkeep.datasets.saving import WRITTEN, save_split, save_yaml
-from pixelkeep.datasets.spec import DatasetSpec, load_spec
 from pixelkeep.errors import DataError, OptionError, PixelkeepError
 
 NAMES = {0: "person", 1: "bicycle & car", 2: "straße"}

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pixelkeep.datasets.annotations.extras import load_extras
+from pixelkeep.datasets.annotations.record import ImageRecord
 from pixelkeep.datasets.coco import save_coco
-from pixelkeep.datasets.extras import load_extras
-from pixelkeep.datasets.files import write_image
+from pixelkeep.datasets.definitions.spec import load_spec
+from pixelkeep.datasets.files.disk import write_image
+from pixelkeep.datasets.files.voc_file import read_xml
 from pixelkeep.datasets.loading import load_split
-from pixelkeep.datasets.record import ImageRecord
 from pixelkeep.datasets.saving import WRITTEN, save_split, save_yaml
-from pixelkeep.datasets.spec import load_spec
 from pixelkeep.datasets.voc import save_voc
-from pixelkeep.datasets.voc_file import read_xml
 from pixelkeep.datasets.yolo import label_path, load_yolo, save_yolo
 from pixelkeep.errors import DataError
 

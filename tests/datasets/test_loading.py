@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from pixelkeep.datasets import inspection
+from pixelkeep.datasets.annotations.problems import to_csv
+from pixelkeep.datasets.definitions.spec import load_spec
+from pixelkeep.datasets.images import inspection
 from pixelkeep.datasets.loading import Split, load_split
-from pixelkeep.datasets.problems import to_csv
-from pixelkeep.datasets.spec import load_spec
 from pixelkeep.errors import DataError
 
 BOX = "0 0.5 0.5 0.2 0.2\n"

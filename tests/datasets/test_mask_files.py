@@ -10,8 +10,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from pixelkeep.datasets.definitions.spec import load_spec
 from pixelkeep.datasets.mask_files import IGNORED, class_table, load_mask_split, mask_file, read_mask, read_numbers
-from pixelkeep.datasets.spec import load_spec
 from pixelkeep.errors import DataError
 
 NUMBERS = np.array([[0, 1, 2], [2, 255, 1]], np.uint8)

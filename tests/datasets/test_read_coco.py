@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pixelkeep.datasets.coco_file import read_coco_file
+from pixelkeep.datasets.definitions.spec import DatasetSpec, load_spec
+from pixelkeep.datasets.files.coco_file import read_coco_file
 from pixelkeep.datasets.loading import Split, load_split
-from pixelkeep.datasets.spec import DatasetSpec, load_spec
 from pixelkeep.errors import DataError
 
 YAML = "train: train.json\nval: train.json\nimages: pictures\n"

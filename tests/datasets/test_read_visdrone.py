@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pytest
 
+from pixelkeep.datasets.definitions.naming import VISDRONE_NAMES
+from pixelkeep.datasets.definitions.spec import load_spec
 from pixelkeep.datasets.loading import load_split
-from pixelkeep.datasets.naming import VISDRONE_NAMES
-from pixelkeep.datasets.spec import load_spec
 from pixelkeep.errors import DataError
 
 YAML = "format: visdrone\ntrain: DET-train\nval: DET-train\n"

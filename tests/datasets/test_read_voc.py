@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pixelkeep.datasets.definitions.spec import DatasetSpec, load_spec
+from pixelkeep.datasets.files.voc_file import read_voc_file
 from pixelkeep.datasets.loading import Split, load_split
-from pixelkeep.datasets.spec import DatasetSpec, load_spec
-from pixelkeep.datasets.voc_file import read_voc_file
 from pixelkeep.errors import DataError
 
 LIST = "ImageSets/Main/train.txt"

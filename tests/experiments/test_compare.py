@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from pixelkeep.cli.main import run
+from pixelkeep.datasets.definitions.spec import load_spec
 from pixelkeep.datasets.demo import write_demo
 from pixelkeep.datasets.loading import load_split
-from pixelkeep.datasets.spec import load_spec
 from pixelkeep.errors import DataError, OptionError
 from pixelkeep.evaluation import Result, evaluate, sha256
 from pixelkeep.experiments import document as documents

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pixelkeep.cli.main import run
-from pixelkeep.datasets.spec import DatasetSpec
+from pixelkeep.datasets.definitions.spec import DatasetSpec
 from pixelkeep.evaluation import Result
 from pixelkeep.experiments import demo
 from pixelkeep.ultra.commands.summary import Summary

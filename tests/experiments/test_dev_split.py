@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import yaml
 
+from pixelkeep.datasets.definitions.spec import load_spec
 from pixelkeep.datasets.demo import write_demo
 from pixelkeep.datasets.loading import load_split
-from pixelkeep.datasets.spec import load_spec
 from pixelkeep.errors import DataError, OptionError
 from pixelkeep.experiments.dev_split import SPLITS, DevSplit
 
@@ -84,7 +84,7 @@ def test_cut__what_cannot_be(data, tmp_path):
 
 def test_hituav__one_day_and_two_nights():
     """HIT-UAV's cut is a matter of its file names alone: of its ten groups in train these three become dev."""
-    from pixelkeep.datasets.splitting import split_by_group
+    from pixelkeep.datasets.annotations.splitting import split_by_group
 
     counts = {"0_60": 126, "0_100": 135, "0_110": 78, "0_120": 123, "0_130": 113}
     counts |= {"1_60": 567, "1_80": 129, "1_100": 107, "1_120": 135, "1_130": 293}

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
+from pixelkeep.datasets.definitions.spec import load_spec
 from pixelkeep.datasets.demo import write_demo
 from pixelkeep.datasets.loading import load_split
-from pixelkeep.datasets.spec import load_spec
 from pixelkeep.errors import DataError, OptionError
 from pixelkeep.evaluation import evaluate, sha256
 from pixelkeep.experiments.arms import read_run

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from pixelkeep.datasets.annotations.record import ImageRecord
+from pixelkeep.datasets.definitions.forms import COCO, VOC, YOLO
 from pixelkeep.datasets.demo.objects import CLASSES
 from pixelkeep.datasets.demo.scene import THEMES, Scene, render_scene
 from pixelkeep.datasets.demo.video import write_video
-from pixelkeep.datasets.files import read_json, write_image, write_json
-from pixelkeep.datasets.forms import COCO, VOC, YOLO
-from pixelkeep.datasets.record import ImageRecord
+from pixelkeep.datasets.files.disk import read_json, write_image, write_json
 from pixelkeep.datasets.saving import save_split, save_yaml
 from pixelkeep.errors import DataError
 

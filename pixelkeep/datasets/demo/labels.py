@@ -18,7 +18,7 @@ from pixelkeep.datasets.demo.objects import CLASS_OF, CLASSES
 from pixelkeep.datasets.demo.painter import SOLID
 from pixelkeep.datasets.demo.scene import HEIGHTS, THEMES, Scene, render_scene
 from pixelkeep.datasets.demo.terrain import GRASS, PAVED, ROAD, WATER
-from pixelkeep.datasets.files import write_image
+from pixelkeep.datasets.files.disk import write_image
 from pixelkeep.datasets.mask_files import IGNORED
 from pixelkeep.writing import write_text
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pixelkeep.datasets.inspection import silent_opencv, threads
-from pixelkeep.datasets.pixels import read_pixels
-from pixelkeep.datasets.remembering import Memory, stamp
-from pixelkeep.datasets.spec import DatasetSpec
+from pixelkeep.datasets.definitions.spec import DatasetSpec
+from pixelkeep.datasets.images.inspection import silent_opencv, threads
+from pixelkeep.datasets.images.pixels import read_pixels
+from pixelkeep.datasets.images.remembering import Memory, stamp
 from pixelkeep.errors import DataError
 
 SIDE = 16  # pixels of the tiny copy: a hash has its square in bits

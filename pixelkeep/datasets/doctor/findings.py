@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pixelkeep.datasets.annotations.problems import LEFT_OUT, Problems
 from pixelkeep.datasets.doctor.duplicates import Pair
-from pixelkeep.datasets.problems import LEFT_OUT, Problems
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 LEVELS = (ERROR, WARNING, NOTE)  # figures or training cannot be trusted; objects will be missed; to be known

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from pixelkeep.datasets.annotations.problems import LEFT_OUT, MENDED, NOTED
 from pixelkeep.datasets.doctor.advice import reached
 from pixelkeep.datasets.doctor.duplicates import NEAR, Fingerprint, Pair
 from pixelkeep.datasets.doctor.sizes import BORDERS, MARKS, Objects, size_table
 from pixelkeep.datasets.loading import Split
-from pixelkeep.datasets.problems import LEFT_OUT, MENDED, NOTED
 
 PAIRS = 1000  # that the document lists; there may be more
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from pixelkeep.datasets.record import ImageRecord
+from pixelkeep.datasets.annotations.record import ImageRecord
 
 MARKS = (8, 16, 32)  # pixels, sides below which objects are counted
 PERCENTILES = (1, 10, 50, 90, 99)

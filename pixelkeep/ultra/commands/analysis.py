@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from ultralytics.utils import LOGGER
 
-from pixelkeep.datasets.pixels import read_pixels
-from pixelkeep.datasets.spec import DatasetSpec
+from pixelkeep.datasets.definitions.spec import DatasetSpec
+from pixelkeep.datasets.images.pixels import read_pixels
 from pixelkeep.errors import OptionError
 from pixelkeep.evaluation.areas import COCO_SIZES, AreaRange
 from pixelkeep.evaluation.audit import Candidate, audit, audit_document, audit_rows

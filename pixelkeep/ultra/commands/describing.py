@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pixelkeep.datasets.spec import DatasetSpec
+from pixelkeep.datasets.definitions.spec import DatasetSpec
 from pixelkeep.evaluation import Result
 from pixelkeep.evaluation.label_result import LabelResult
 from pixelkeep.ultra.costs.measure import count_gflops, count_parameters, mean_fraction

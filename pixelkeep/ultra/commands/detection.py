@@ -20,6 +20,7 @@ from pixelkeep.ultra.network.choosing import STATIC, check_choice
 from pixelkeep.ultra.predictors.boxes import Predictor
 from pixelkeep.ultra.predictors.labels import ClassPredictor, MaskPredictor
 from pixelkeep.ultra.predictors.oriented import OrientedPredictor
+from pixelkeep.ultra.predictors.regions import layers_shown
 from pixelkeep.ultra.running import runs
 from pixelkeep.ultra.running.settings import check_task, for_ultralytics
 from pixelkeep.ultra.tiled.images import Request
@@ -52,6 +53,7 @@ def detect(
     fold: str = STATIC,
     save_geojson: bool = False,
     raster_crs: bool = False,
+    show_regions: bool = False,
     folder: Path | None = None,
 ) -> Summary:
     """Detect in sources.
@@ -71,6 +73,7 @@ def detect(
         fold: What is folded of a network in PyTorch; see :mod:`pixelkeep.ultra.network.choosing`.
         save_geojson: Write what is found in georeferenced images in map coordinates.
         raster_crs: Of them, those of each image's own reference system.
+        show_regions: Draw dark what the network's masks leave out.
         folder: Of the run that is gone on with, everything else being as it was; None for a new run.
 
     Raises:
@@ -101,6 +104,7 @@ def detect(
         )
     if classes is not None:
         settings["classes"] = _class_numbers(classes, model.names)
+    _check_regions(show_regions, model, weights, tiling, settings)
     if isinstance(model, Exported):
         if fold != STATIC:
             raise OptionError(f"--fold {fold}: '{weights}' is folded as it was exported; export it with --fold")
@@ -123,6 +127,7 @@ def detect(
             predictor.maps = MapFiles(folder, raster_crs) if save_geojson else None
             predictor.folding = fold
             predictor.rate = fps
+            predictor.show_regions = show_regions
             asked = resuming.kept(asked, source, weights)
             if isinstance(source, str) and is_file_address(source):
                 source = [download(source, folder / PARTIAL)]
@@ -170,6 +175,17 @@ def _check_task(task: tasks.Task, tiling: Request, options: dict) -> None:
     elif task is not tasks.DETECT:
         refuse_options("detect", task.name, (tiling, WHOLE))
         refuse("detect", task.name, options)
+
+
+def _check_regions(asked: bool, model: Any, weights: Path, tiling: Request, settings: dict) -> None:
+    """Refuse --show-regions where it has no effect."""
+    if not asked:
+        return
+    if tiling != WHOLE:
+        raise OptionError("--show-regions has no effect with --tile: each tile has regions of its own")
+    if not settings.get("save", True) and not settings.get("show"):
+        raise OptionError("--show-regions needs annotated copies: leave out --no-save")
+    layers_shown(model, weights)
 
 
 def _rules(task: tasks.Task) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from ultralytics.utils.files import increment_path
 
-from pixelkeep.datasets.spec import read_mapping
+from pixelkeep.datasets.definitions.spec import read_mapping
 from pixelkeep.errors import OptionError
 from pixelkeep.tiling import Seams
 from pixelkeep.tiling.timed import Looked
@@ -21,7 +21,6 @@ from pixelkeep.ultra.commands.looking import SUMMARY
 from pixelkeep.ultra.data.videos import Passage, Videos
 from pixelkeep.ultra.predictors.base import Begun, RunPredictor, viewable
 from pixelkeep.ultra.predictors.boxes import folder_of
-from pixelkeep.ultra.predictors.growing_mp4 import whole_frames
 from pixelkeep.ultra.running import runs
 from pixelkeep.ultra.tiled.budget import tiles_of
 from pixelkeep.ultra.tiled.images import Request
@@ -87,6 +86,10 @@ def what_is_done(folder: Path, videos: bool) -> Done:
     """Return what a run has done; where videos are saved, only what can be played of one counts."""
     done = Done.read(folder / NAME)
     cut = [path for path in done.cut_off() if videos and path in done.names]
+    if not cut:
+        return done
+    from pixelkeep.ultra.predictors.growing_mp4 import whole_frames  # loads PyAV, which few runs need
+
     played = {path: whole_frames(folder / f"{done.names[path]}.mp4") for path in cut}
     short = {path: frames for path, frames in played.items() if frames < done.passages[path].frames}
     return Done.read(folder / NAME, short) if short else done

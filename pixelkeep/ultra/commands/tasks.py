@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from pixelkeep.datasets.definitions.spec import DatasetSpec
 from pixelkeep.datasets.loading import Split
-from pixelkeep.datasets.spec import DatasetSpec
 from pixelkeep.errors import DataError, ModelError, OptionError, choices
 from pixelkeep.ultra.data import label_data
 from pixelkeep.ultra.data.resolving import read_split, resolve_data, write_resolved

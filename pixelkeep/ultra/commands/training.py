@@ -8,9 +8,9 @@ from typing import Any
 from ultralytics.cfg import get_cfg
 from ultralytics.utils import LOGGER
 
+from pixelkeep.datasets.annotations.problems import Problems
+from pixelkeep.datasets.definitions.spec import read_mapping
 from pixelkeep.datasets.loading import load_split
-from pixelkeep.datasets.problems import Problems
-from pixelkeep.datasets.spec import read_mapping
 from pixelkeep.errors import OptionError, WeightsError
 from pixelkeep.evaluation import Result
 from pixelkeep.evaluation.label_result import LabelResult

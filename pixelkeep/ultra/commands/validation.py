@@ -6,9 +6,9 @@ from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
-from pixelkeep.datasets.forms import VOC
+from pixelkeep.datasets.definitions.forms import VOC
+from pixelkeep.datasets.definitions.spec import DatasetSpec
 from pixelkeep.datasets.loading import load_split
-from pixelkeep.datasets.spec import DatasetSpec
 from pixelkeep.errors import OptionError
 from pixelkeep.evaluation import Breakdown, Result, Scoring, judge_for, sha256
 from pixelkeep.evaluation.bins import read_bins

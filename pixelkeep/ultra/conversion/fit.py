@@ -19,7 +19,7 @@ from ultralytics.data.augment import LetterBox
 from ultralytics.nn.modules import Conv
 
 from pixelkeep.blocks import SliceSamp, space_to_depth
-from pixelkeep.datasets.pixels import read_pixels
+from pixelkeep.datasets.images.pixels import read_pixels
 from pixelkeep.deploy import Kernel, relative_error, ridge, separable, to_spd
 from pixelkeep.errors import DataError, SourceError
 from pixelkeep.report.conversion import FITTED, FRESH, Carried

@@ -15,9 +15,9 @@ from ultralytics.data.augment import Compose, LetterBox, Mosaic, RandomPerspecti
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.utils import colorstr
 
+from pixelkeep.datasets.annotations.record import ImageRecord
+from pixelkeep.datasets.definitions.spec import load_spec
 from pixelkeep.datasets.loading import load_split
-from pixelkeep.datasets.record import ImageRecord
-from pixelkeep.datasets.spec import load_spec
 from pixelkeep.ultra.data import ignoring
 from pixelkeep.ultra.data.pictures import Pictures, fraction_of
 from pixelkeep.ultra.data.small_objects import SmallObjects

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from ultralytics.data.augment import classify_augmentations, classify_transforms
 
 from pixelkeep.datasets.class_folders import ClassRecord, load_class_split, read_class_folders
-from pixelkeep.datasets.pixels import read_pixels
+from pixelkeep.datasets.images.pixels import read_pixels
 from pixelkeep.ultra.data.pictures import share_of
 
 

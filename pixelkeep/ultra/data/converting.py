@@ -7,8 +7,8 @@ from pathlib import Path
 from ultralytics.utils import LOGGER
 
 from pixelkeep.datasets.convert import PROBLEMS, Division, Outcome, convert
+from pixelkeep.datasets.definitions.spec import DatasetSpec
 from pixelkeep.datasets.loading import Split, load_split
-from pixelkeep.datasets.spec import DatasetSpec
 from pixelkeep.ultra.data.resolving import resolve_data
 from pixelkeep.ultra.running.console import progress_bar
 from pixelkeep.ultra.running.settings import dataset_folder

@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pixelkeep.datasets.class_folders import ClassFolders, ClassSplit, load_class_split, read_class_folders
+from pixelkeep.datasets.definitions.spec import DatasetSpec, load_spec
 from pixelkeep.datasets.mask_files import MaskSplit, load_mask_split
-from pixelkeep.datasets.spec import DatasetSpec, load_spec
 from pixelkeep.errors import DataError, OptionError, choices
 from pixelkeep.ultra.data.resolving import find_data, shrinking, told, write_mapping, write_resolved
 

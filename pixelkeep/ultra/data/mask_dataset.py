@@ -9,8 +9,8 @@ import numpy as np
 from ultralytics.data.dataset import SemanticDataset
 from ultralytics.utils import colorstr
 
+from pixelkeep.datasets.definitions.spec import DatasetSpec, load_spec
 from pixelkeep.datasets.mask_files import MaskRecord, class_table, load_mask_split, read_mask
-from pixelkeep.datasets.spec import DatasetSpec, load_spec
 from pixelkeep.ultra.data.pictures import Pictures, fraction_of
 
 

@@ -17,8 +17,8 @@ import numpy as np
 from ultralytics.utils import LOGGER
 
 from pixelkeep import assets
-from pixelkeep.datasets.pixels import read_pixels
-from pixelkeep.datasets.spec import DatasetSpec
+from pixelkeep.datasets.definitions.spec import DatasetSpec
+from pixelkeep.datasets.images.pixels import read_pixels
 
 
 class Pictured(Protocol):

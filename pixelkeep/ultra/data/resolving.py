@@ -15,12 +15,12 @@ import yaml
 from ultralytics.utils import LOGGER
 
 from pixelkeep import assets
+from pixelkeep.datasets.annotations.problems import Problems, to_csv
+from pixelkeep.datasets.definitions.forms import YOLO
+from pixelkeep.datasets.definitions.spec import DatasetSpec, load_spec, read_mapping
 from pixelkeep.datasets.demo import write_demo
 from pixelkeep.datasets.demo.labels import write_class_demo, write_mask_demo
-from pixelkeep.datasets.forms import YOLO
 from pixelkeep.datasets.loading import Split, load_split
-from pixelkeep.datasets.problems import Problems, to_csv
-from pixelkeep.datasets.spec import DatasetSpec, load_spec, read_mapping
 from pixelkeep.errors import DataError, choices, nearest
 from pixelkeep.ultra.running.console import progress_bar
 from pixelkeep.writing import write_text

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from ultralytics.utils import LOGGER
 
-from pixelkeep.datasets import pasting
-from pixelkeep.datasets.windows import LEAST, Window, shown, window_about
+from pixelkeep.datasets.sampling import pasting
+from pixelkeep.datasets.sampling.windows import LEAST, Window, shown, window_about
 from pixelkeep.ultra.data import ignoring
 from pixelkeep.ultra.running.recipe import Recipe
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelkeep.datasets.record import ImageRecord
-from pixelkeep.datasets.spec import DatasetSpec
+from pixelkeep.datasets.annotations.record import ImageRecord
+from pixelkeep.datasets.definitions.spec import DatasetSpec
 from pixelkeep.evaluation import GroundTruthBuilder
 
 

@@ -1,7 +1,7 @@
 """Samples that are windows of large images, cut while training goes on: no file of a tile is ever written.
 
 A sample is named by its epoch and its place in it, so loading processes, several GPUs and a resumed training all show
-the same windows: see :mod:`pixelkeep.datasets.epoch_windows`.
+the same windows: see :mod:`pixelkeep.datasets.sampling.epoch_windows`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 from torch.utils.data import DataLoader, Sampler
 from ultralytics.utils import LOGGER
 
-from pixelkeep.datasets.epoch_windows import EpochWindows
-from pixelkeep.datasets.record import ImageRecord
+from pixelkeep.datasets.annotations.record import ImageRecord
+from pixelkeep.datasets.sampling.epoch_windows import EpochWindows
 from pixelkeep.ultra.data.box_dataset import Dataset
 from pixelkeep.ultra.data.small_objects import Source, corners_of, cut_label
 from pixelkeep.ultra.running import distributed

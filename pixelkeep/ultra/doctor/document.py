@@ -12,11 +12,11 @@ from ultralytics.cfg import DEFAULT_CFG_DICT
 from ultralytics.data.augment import RandomPerspective
 from ultralytics.utils import LOGGER
 
+from pixelkeep.datasets.definitions.spec import DatasetSpec
 from pixelkeep.datasets.doctor import advice, anchors, augmentation, duplicates, findings, recommendations, report
 from pixelkeep.datasets.doctor.sizes import Objects, Size, collect
 from pixelkeep.datasets.doctor.splits import lopsided_classes, shared_groups
 from pixelkeep.datasets.loading import Split
-from pixelkeep.datasets.spec import DatasetSpec
 from pixelkeep.errors import DataError, OptionError
 from pixelkeep.evaluation import detection_limit
 from pixelkeep.ultra.commands.training import DEFAULT_MODEL

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pixelkeep.datasets.definitions.spec import DatasetSpec
 from pixelkeep.datasets.doctor.duplicates import NEAR, SIDE, Pair
 from pixelkeep.datasets.doctor.recommendations import show_size
 from pixelkeep.datasets.doctor.sizes import Objects
-from pixelkeep.datasets.pixels import read_pixels
-from pixelkeep.datasets.spec import DatasetSpec
+from pixelkeep.datasets.images.pixels import read_pixels
 from pixelkeep.report import pair_sheet, zoom
 from pixelkeep.report.size_plot import size_plot
 from pixelkeep.ultra.predictors.base import viewable

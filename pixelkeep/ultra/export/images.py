@@ -16,9 +16,9 @@ from PIL import Image
 from torch import Tensor, nn
 from ultralytics.data.augment import LetterBox, classify_transforms
 
+from pixelkeep.datasets.annotations.record import ImageRecord
+from pixelkeep.datasets.images.pixels import read_pixels
 from pixelkeep.datasets.loading import load_split
-from pixelkeep.datasets.pixels import read_pixels
-from pixelkeep.datasets.record import ImageRecord
 from pixelkeep.errors import OptionError
 from pixelkeep.ultra.commands import tasks
 from pixelkeep.ultra.data.resolving import resolve_data

@@ -11,30 +11,50 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from ultralytics.data import build, loaders
 
-from pixelkeep.datasets.pixels import read_pixels
+from pixelkeep.datasets.images.pixels import read_pixels
 from pixelkeep.errors import DataError
+from pixelkeep.report.drawing import dimmed
 from pixelkeep.tiling.schedule import Pace
 from pixelkeep.ultra.data.streams import MISSING, Streams
 from pixelkeep.ultra.data.videos import Passage, Videos
 from pixelkeep.ultra.network.choosing import MEASURED, STATIC, folding_by
 from pixelkeep.ultra.network.folding import fold
-from pixelkeep.ultra.predictors.film import Film
+from pixelkeep.ultra.predictors.regions import active_pixels, in_picture, layers_shown
 from pixelkeep.ultra.running.environment import use_all_cores, warn_without_half
 from pixelkeep.ultra.running.whole import replaced
 from pixelkeep.ultra.weights.backends import careful
 from pixelkeep.ultra.weights.checkpoints import load
 from pixelkeep.writing import write_bytes
 
+if TYPE_CHECKING:
+    from pixelkeep.ultra.predictors.film import Film
+
 
 def viewable(image: np.ndarray) -> np.ndarray:
     """Return (H, W, C) as three channels for people: grey repeated, of more than three the first."""
     return np.repeat(image, 3, axis=2) if image.shape[2] < 3 else np.ascontiguousarray(image[..., :3])
+
+
+class Pictured:
+    """For results of Ultralytics': the picture that they are drawn into.
+
+    Attributes:
+        regions: Where the network looked closely, bool (H, W), everything else to be drawn dark; None for all bright.
+    """
+
+    orig_img: np.ndarray
+    regions: np.ndarray | None = None
+
+    def picture(self) -> np.ndarray:
+        """Return the picture without anything drawn, (H, W, 3) BGR."""
+        image = viewable(self.orig_img)
+        return image if self.regions is None else dimmed(image, self.regions)
 
 
 @dataclass(frozen=True)
@@ -65,6 +85,7 @@ class RunPredictor:
         unreadable: For each picture that cannot be read the reason.
         folding: What is folded of a network in PyTorch; see :mod:`pixelkeep.ultra.network.choosing`.
         rate: Frames a second of a video or stream that are got through; None for as fast as it goes.
+        show_regions: Whether what a network's masks leave out is drawn dark.
         begun: What is done already.
         record: Is told when a batch is done, before any of it counts as done in a video.
         undivided: Makes a context that Ctrl-C does not end in the middle.
@@ -86,6 +107,7 @@ class RunPredictor:
         self.unreadable: dict[str, str] = {}
         self.folding = STATIC
         self.rate: float | None = None
+        self.show_regions = False
         self.begun = Begun()
         self.record: Callable[[RunPredictor], None] = lambda predictor: None
         self.undivided: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
@@ -176,6 +198,9 @@ class RunPredictor:
         if live and number == MISSING:
             return ""
         self._place = i
+        if self.show_regions:
+            layers = layers_shown(self.model.backend.model, self.args.model)
+            self.results[i].regions = in_picture(active_pixels(layers, im.shape[2:])[i], self.results[i].orig_shape)
         if live:
             self.dataset.count = number  # by which labels and crops are named
         told = super().write_results(i, p, im, s)
@@ -205,6 +230,8 @@ class RunPredictor:
             self.vid_writer.popitem()[1].finish()
 
     def _open_video(self, path: Path) -> Film:
+        from pixelkeep.ultra.predictors.film import Film  # behind OpenCV's window of --show, which freezes otherwise
+
         live = self.dataset.mode == "stream"
         fps = self.rate if live and self.rate else self.dataset.fps
         fps = (fps[self._place] if isinstance(fps, list) else fps) / (1 if live and self.rate else self.args.vid_stride)

@@ -18,11 +18,11 @@ from ultralytics.utils.files import increment_path
 from ultralytics.utils.plotting import save_one_box
 
 from pixelkeep.report.drawing import draw
-from pixelkeep.ultra.predictors.base import RunPredictor, viewable
+from pixelkeep.ultra.predictors.base import Pictured, RunPredictor, viewable
 from pixelkeep.writing import staged, write_bytes
 
 
-class Detections(Results):
+class Detections(Pictured, Results):
     """One image's detections, drawn so that small objects stay visible.
 
     Attributes:
@@ -38,7 +38,7 @@ class Detections(Results):
     def plot(self, line_width: int | None = None, **_: Any) -> np.ndarray:
         """Return the annotated picture, (H, W, 3) BGR."""
         boxes = self.boxes.cpu().numpy()
-        return draw(viewable(self.orig_img), boxes.xyxy, boxes.cls, boxes.conf, self.names, line_width)
+        return draw(self.picture(), boxes.xyxy, boxes.cls, boxes.conf, self.names, line_width)
 
     def found(self) -> Counter:
         """Return how many objects there are of each class."""

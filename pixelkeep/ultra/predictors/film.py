@@ -1,25 +1,33 @@
-"""An annotated video that is on the disk as it grows: whatever ends the run, what has been written can be played.
-
-OpenCV's MP4 is of no use until it is closed. So frames are encoded by OpenCV in short files of their own, hidden ones,
-whose content is moved over into the video as a part, unchanged (:mod:`pixelkeep.ultra.predictors.growing_mp4`).
-"""
+"""An annotated video that is on the disk as it grows: whatever ends the run, what has been written can be played."""
 
 from __future__ import annotations
 
-import time
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 
-from pixelkeep.errors import StorageError
+from pixelkeep.errors import SourceError
 from pixelkeep.ultra.predictors.growing_mp4 import GrowingMp4
-from pixelkeep.ultra.predictors.mp4 import read_samples
-from pixelkeep.writing import PARTIAL
 
-PART = 24  # frames: twice the distance at which the encoder begins anew by itself
-LONGEST = 10.0  # seconds of work that a part may hold: a kill loses no more of the video, and none of the records
-ENCODING = "mp4v"  # MPEG-4 part 2: every wheel of OpenCV has it
+# Encoders by what they make, the first that there is for a new video. Every FFmpeg has the second.
+ENCODERS = {"h264": "libx264", "mpeg4": "mpeg4"}
+# An encoded frame comes out for each that goes in, so none waits in the encoder when a kill comes. Of x264's presets
+# the one whose work, size and quality are nearly those of OpenCV's MPEG-4; slower ones make smaller files.
+SETTINGS = {
+    "libx264": {"preset": "ultrafast", "tune": "zerolatency", "crf": "25", "x264-params": "annexb=0"},
+    "mpeg4": {"qmin": "3", "qmax": "6", "bf": "0"},
+}
+KEY_DISTANCE = 48  # frames: a player can jump to every such
+MOST = 60_000  # numerator of the frame rate; MPEG-4 takes 65,535
+COLOURS = (6, 1)  # BT.601 (6 in ITU-T H.273) in studio range (1 in FFmpeg), to which OpenCV converts
+
+
+def _encoders() -> dict[str, str]:
+    """Return those that this FFmpeg has."""
+    return {coding: name for coding, name in ENCODERS.items() if name in av.codecs_available}
 
 
 class Film:
@@ -27,84 +35,94 @@ class Film:
 
     Args:
         path: Its file.
-        fps: Frames a second, by which the encoder shares out its bits, and for which the last frame is shown.
+        fps: Frames a second, told to the encoder, and for which the last frame is shown.
         resume: Whether a file that is there is gone on with.
+
+    Raises:
+        StorageError: The video that is there was not written by this command.
+        OSError: The disk is full. Either way a file that is gone on with is as it was.
     """
 
     def __init__(self, path: Path, fps: float, resume: bool = False):
         self.path = path
         self.fps = fps
-        self._file = GrowingMp4(path, resume)
-        self._hidden = path.parent / PARTIAL / path.name
-        self._hidden.parent.mkdir(parents=True, exist_ok=True)
-        self._writer: cv2.VideoWriter | None = None
-        self._times: list[float] = []
-        self._began = 0.0
-        self._sure = 0  # frames of the part that count
-
-    @property
-    def frames(self) -> int:
-        """How many frames are in the file, where a kill cannot take them away."""
-        return self._file.frames
-
-    @property
-    def end(self) -> float:
-        """When the last of them ends, in seconds of the video."""
-        return self._file.end
+        self._encoder: av.VideoCodecContext | None = None
+        self._taken = 0  # frames
+        self._ready: list[tuple[av.Packet, float]] = []  # frames that do not count yet, and when they are shown
+        self._file = GrowingMp4.continued(path, _encoders()) if resume else None
+        if self._file is None:
+            path.unlink(missing_ok=True)
+            self._file = GrowingMp4(path)
 
     def write(self, frame: np.ndarray, at: float) -> None:
         """Take a frame in.
 
         Args:
-            frame: (H, W, 3) uint8 BGR. One of another size than the first, as of a stream that changes its
-                resolution, is resized.
+            frame: (H, W, 3) uint8 BGR. Where a side is odd, its last line is repeated, because colours are kept for
+                two lines each. A frame of another size than the first, as of a stream that changes its resolution,
+                is resized.
             at: When it is shown, in seconds of the video.
-        """
-        if self._writer is None:
-            self._size = self._file.size if self._file.frames else frame.shape[1::-1]
-            fourcc = cv2.VideoWriter.fourcc(*ENCODING)
-            self._writer = cv2.VideoWriter(str(self._hidden), fourcc, self.fps, self._size)
-            self._began = time.monotonic()
-        self._writer.write(frame if frame.shape[1::-1] == self._size else cv2.resize(frame, self._size))
-        self._times.append(at)
-
-    def keep(self) -> None:
-        """Take note that what has been taken in counts, and move it into the file if it is enough for a part.
 
         Raises:
-            StorageError: The disk is full; the parts before are there.
+            SourceError: The frame is too large for the encoder.
         """
-        self._sure = len(self._times)
-        if self._sure >= PART or (self._sure and time.monotonic() - self._began >= LONGEST):
-            self._move()
+        if self._encoder is None:
+            height, width = frame.shape[:2]
+            self._encoder = self._begin((width + width % 2, height + height % 2))
+        content = cv2.cvtColor(self._fitted(frame), cv2.COLOR_BGR2YUV_I420)
+        picture = av.VideoFrame.from_ndarray(content, format="yuv420p")
+        picture.pts = self._taken
+        self._taken += 1
+        (packet,) = self._encoder.encode(picture)
+        self._ready.append((packet, at))
 
-    def _move(self) -> None:
-        """Move the frames that count into the file."""
-        self._writer.release()
-        self._writer, times, self._times = None, self._times, []
+    def _fitted(self, frame: np.ndarray) -> np.ndarray:
+        """Return a frame in the size of the video."""
+        height, width = frame.shape[:2]
+        if (width, height) == self._file.size:
+            return frame
+        if (width + width % 2, height + height % 2) == self._file.size:
+            return cv2.copyMakeBorder(frame, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+        return cv2.resize(frame, self._file.size)
+
+    def _begin(self, size: tuple[int, int]) -> av.VideoCodecContext:
+        """Return the encoder: of a video that is gone on with its own, else the best there is."""
+        if there := self._file.coding:
+            size, name = self._file.size, _encoders()[there]
+            encoder = av.CodecContext.create(name, "w")
+        else:
+            name = next(iter(_encoders().values()))
+            encoder = self._file.begin(name, size)
+        encoder.width, encoder.height = size
+        encoder.pix_fmt, encoder.colorspace, encoder.color_range = "yuv420p", *COLOURS
+        rate = min(self.fps, MOST)
+        encoder.framerate = Fraction(rate).limit_denominator(int(MOST / rate))
+        encoder.time_base = 1 / encoder.framerate
+        encoder.gop_size = KEY_DISTANCE
+        encoder.options = SETTINGS[name]
         try:
-            description, samples = read_samples(self._hidden.read_bytes())
-        except (OSError, ValueError) as error:
-            raise self._no_room() from error
-        finally:
-            self._hidden.unlink(missing_ok=True)
-        if len(samples) != len(times):  # OpenCV says nothing when the disk is full
-            raise self._no_room()
-        sure, self._sure = self._sure, 0
-        if sure:
-            self._file.append(description, samples[:sure], self._size, times[:sure], 1 / self.fps)
+            encoder.open()
+        except av.FFmpegError as error:
+            raise SourceError(
+                f"{self.path}: a video of {size[0]} x {size[1]} pixels cannot be written; use --no-save-video"
+            ) from error
+        return encoder
+
+    def keep(self) -> None:
+        """Take note that what has been taken in counts: it goes into the file, its last frame with the next one.
+
+        Raises:
+            OSError: The disk is full; the frames before are there.
+        """
+        for packet, at in self._ready:
+            self._file.append(packet, at, 1 / self.fps)
+        self._ready.clear()
 
     def finish(self) -> None:
-        """Put everything that counts into the file and close it.
+        """Close the file with everything that counts.
 
         Raises:
             OSError: The disk is full; what was there before can be played.
         """
-        try:
-            if self._writer is not None:
-                self._move()
-        finally:
-            self._file.finish()
-
-    def _no_room(self) -> StorageError:
-        return StorageError(f"{self.path}: the video could not be written; is there room on the disk?")
+        self._encoder = None
+        self._file.finish()

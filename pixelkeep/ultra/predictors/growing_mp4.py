@@ -1,170 +1,143 @@
-"""An MP4 file that grows by parts and can be played at any moment, also after a kill.
+"""An MP4 file that grows frame by frame and can be played at any moment, also after a kill.
 
-While it grows, it is a fragmented MP4 (ISO/IEC 14496-12, movie fragments): a description without samples, then one
-``moof`` and ``mdat`` after the other, each of them whole or the last. At its end it becomes an ordinary one, which
-every player takes, by one write: an index of all samples is appended, and 16 bytes in front of the description, which
-were of no use so far, become the head of an ``mdat`` that has everything before the index inside it. The same bytes
-written back make it grow again. Nothing is encoded here: samples come from files that OpenCV has written.
+FFmpeg's muxer makes it, through PyAV. While the file grows, it is a fragmented MP4 (ISO/IEC 14496-12, movie
+fragments), a fragment for each frame. At its end the muxer appends an index of all frames and overwrites eight bytes at
+the front, and it is an ordinary MP4, which every player takes. What the muxer writes is put on the disk here: fragment
+by fragment, so that a full disk leaves whole ones, and the eight bytes once the index is there.
 """
 
 from __future__ import annotations
 
-import mmap
-import struct
-from dataclasses import dataclass, field
-from itertools import pairwise
+import os
+from collections.abc import Container, Iterator
+from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
+
+import av
 
 from pixelkeep.errors import StorageError
-from pixelkeep.ultra.predictors.mp4 import Box, Sample, boxes, fields, find, numbers
-from pixelkeep.writing import Growing
+from pixelkeep.writing import Growing, staged
 
 SCALE = 90_000  # units of time in a second: whole numbers for all usual frame rates
-_MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)  # the picture is not turned
-_FREE = struct.pack(">I4sQ", 16, b"free", 0)
-_HEAD = 28  # bytes, behind which these lie: the size of the ftyp box
-_KEY, _OTHER = 0x02000000, 0x01010000  # sample flags: depends on no other sample; depends on others, is no start
+_OPTIONS = {
+    "movflags": "hybrid_fragmented+empty_moov+frag_every_frame+default_base_moof",
+    "video_track_timescale": str(SCALE),
+}
 
 
-@dataclass
-class _Index:
-    """What is in a file.
+class _Written:
+    """A file in memory for the muxer: holds what has been written and not been taken yet."""
 
-    Attributes:
-        description: How samples are encoded, a box.
-        picture: Width and height.
-        sizes: Of the samples, in bytes.
-        times: At which they are shown, in units of time.
-        keys: Whether decoding can begin with them.
-        parts: For each part where its data begins, in bytes, and how many samples it has.
-        end: When the last sample ends, in units of time.
-        whole: Bytes of the file up to the end of the last whole part; 0 for nothing of use.
-    """
+    def __init__(self) -> None:
+        self._at = self._end = 0
+        self._pieces: list[tuple[int, bytes]] = []
 
-    description: bytes = b""
-    picture: tuple[int, int] = (0, 0)
-    sizes: list[int] = field(default_factory=list)
-    times: list[int] = field(default_factory=list)
-    keys: list[bool] = field(default_factory=list)
-    parts: list[tuple[int, int]] = field(default_factory=list)
-    end: int = 0
-    whole: int = 0
+    def write(self, data: bytes) -> int:
+        self._pieces.append((self._at, bytes(data)))
+        self._at += len(data)
+        self._end = max(self._end, self._at)
+        return len(data)
 
-    def add(self, data: int, sizes: list[int], times: list[int], keys: list[bool], end: int) -> None:
-        """Add a part whose data begins at byte ``data``."""
-        self.parts.append((data, len(sizes)))
-        self.sizes += sizes
-        self.times += times
-        self.keys += keys
-        self.end = end
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._end}[whence]
+        return self._at
 
+    def tell(self) -> int:
+        return self._at
 
-def _box(kind: bytes, *parts: bytes) -> bytes:
-    content = b"".join(parts)
-    return struct.pack(">I4s", 8 + len(content), kind) + content
-
-
-def _full(kind: bytes, version_flags: int, form: str = "", *values: int) -> bytes:
-    return _box(kind, struct.pack(">I", version_flags), struct.pack(f">{form}", *values))
-
-
-def _movie(description: bytes, size: tuple[int, int], length: int, tables: bytes, extra: bytes) -> bytes:
-    """Return a ``moov``: one video track of ``length`` units of time, with the given tables of samples."""
-    header = struct.pack(">IQQIQIHHQ", 1 << 24, 0, 0, SCALE, length, 0x10000, 0x100, 0, 0)
-    header = _box(b"mvhd", header, _MATRIX, bytes(24), struct.pack(">I", 2))
-    sides = struct.pack(">II", size[0] << 16, size[1] << 16)
-    track = struct.pack(">IQQIIQQHHHH", 1 << 24 | 3, 0, 0, 1, 0, length, 0, 0, 0, 0, 0)
-    media = _box(b"mdhd", struct.pack(">IQQIQHH", 1 << 24, 0, 0, SCALE, length, 0x55C4, 0))
-    handler = _box(b"hdlr", struct.pack(">II4s12s", 0, 0, b"vide", b""), b"VideoHandler\0")
-    reference = _box(b"dinf", _box(b"dref", struct.pack(">II", 0, 1), _full(b"url ", 1)))
-    samples = _box(b"minf", _full(b"vmhd", 1, "Q", 0), reference, _box(b"stbl", description, tables))
-    return _box(
-        b"moov",
-        header,
-        _box(b"trak", _box(b"tkhd", track, _MATRIX, sides), _box(b"mdia", media, handler, samples)),
-        extra,
-    )
+    def take(self, size: int) -> tuple[bytes, list[tuple[int, bytes]]]:
+        """Return what comes behind the first ``size`` bytes, and what is written over these, with its places."""
+        behind, over = bytearray(), []
+        for at, data in self._pieces:
+            if at < size:
+                over.append((at, data))
+            else:
+                behind[at - size : at - size + len(data)] = data
+        self._pieces.clear()
+        return bytes(behind), over
 
 
 class GrowingMp4:
     """A file of one video track.
 
     Args:
-        path: The file. What is there is gone on with, as far as it is whole.
-        resume: Whether to do so; else the file begins anew.
+        path: The file. It is replaced when the first frame is written.
+
+    Attributes:
+        coding: How the frames are encoded, by FFmpeg's name; None before :meth:`begin`.
+        size: Width and height.
     """
 
-    def __init__(self, path: Path, resume: bool = False):
-        self._index = _recover(path) if resume else _Index()
+    def __init__(self, path: Path):
         self._path = path
-        self._file: Growing | None = None  # until there is a frame in it
-        if self._index.whole:
-            self._file = Growing(path, self._index.whole)
-            self._file.replace(_HEAD, _FREE)
-        else:
-            path.unlink(missing_ok=True)
+        self._written = _Written()
+        self._container = av.open(self._written, "w", format="mp4", options=_OPTIONS)
+        self._file: Growing | None = None  # while it is open
+        self._size = 0  # bytes on the disk
+        self._frames = 0
+        self._last = -1  # when the last of them is shown, in units of time
+        self._stream: av.VideoStream | None = None
+        self.coding: str | None = None
+        self.size = (0, 0)
 
-    @property
-    def frames(self) -> int:
-        """How many frames are in the file."""
-        return len(self._index.sizes)
+    @classmethod
+    def continued(cls, path: Path, codings: Container[str]) -> GrowingMp4 | None:
+        """Go on behind the last whole frame of a file, however it ended; None where there is no frame.
 
-    @property
-    def end(self) -> float:
-        """When the last frame ends, in seconds."""
-        return self._index.end / SCALE
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height; zeros before the first part."""
-        return self._index.picture
-
-    def append(
-        self, description: bytes, samples: list[Sample], size: tuple[int, int], times: list[float], period: float
-    ) -> None:
-        """Append a part.
+        The frames are moved over into a new file, as they are encoded, which then takes the place of the old one.
 
         Args:
-            description: How the samples are encoded; that of the first part counts.
-            samples: The first of them is one that decoding can begin with.
-            size: Width and height.
-            times: For each sample the second at which it is shown, after that of the one before.
-            period: Seconds that the last one is shown, if nothing follows.
+            path: The file.
+            codings: In which of them it may be.
 
         Raises:
-            OSError: The disk is full; the parts before are there.
+            StorageError: It is in another one.
+            OSError: The disk is full. Either way the file is as it was.
         """
-        starts = self._ticks(times)
-        stops = [*starts[1:], starts[-1] + max(1, round(period * SCALE))]
-        first, file = self._file is None, self._file or Growing(self._path)
-        head = self._head(description, size) if first else b""
-        part = _fragment(len(self._index.parts) + 1, samples, starts, stops)
-        data = file.size + len(head) + len(part) + 8
-        try:
-            file.append(head + part + _box(b"mdat", *(sample.data for sample in samples)))
-        except OSError:
-            if first:
-                file.close()
-                self._path.unlink()
-            raise
-        self._file = file
-        self._index.add(data, [len(s.data) for s in samples], starts, [s.key for s in samples], stops[-1])
+        with staged(path) as partial:
+            grown = cls(partial)
+            for source, packet in _whole(path):
+                if grown.coding is None:
+                    grown.coding, grown.size = source.codec.canonical_name, (source.width, source.height)
+                    if grown.coding not in codings:
+                        raise StorageError(f"{path}: a {grown.coding} video, which is not this command's; move it away")
+                    grown._stream = grown._container.add_stream_from_template(source)
+                grown._append(packet)
+            grown._close()
+        grown._path = path
+        return grown if grown.coding else None
 
-    def _head(self, description: bytes, size: tuple[int, int]) -> bytes:
-        """Return what stands before the first part."""
-        self._index.description, self._index.picture = description, size
-        extra = _box(b"mvex", _full(b"mehd", 1 << 24, "Q", 0), _full(b"trex", 0, "5I", 1, 1, 0, 0, 0))
-        empty = b"".join(_full(kind, 0, form, *[0] * len(form)) for kind, form in _EMPTY)
-        kinds = b"isom" + struct.pack(">I", 512) + b"isomiso5mp41"
-        return _box(b"ftyp", kinds) + _FREE + _movie(description, size, 0, empty, extra)
+    def begin(self, encoder: str, size: tuple[int, int]) -> av.VideoCodecContext:
+        """Begin the track of a new file, and return what its frames are to be encoded with."""
+        self._stream = self._container.add_stream(encoder)
+        self.coding, self.size = self._stream.codec.canonical_name, size
+        return self._stream.codec_context
 
-    def _ticks(self, times: list[float]) -> list[int]:
-        """Return seconds in units of time, each at least one after the one before."""
-        ticks, least = [], self._index.times[-1] + 1 if self.frames else 0
-        for time in times:
-            ticks.append(max(least, round(time * SCALE)))
-            least = ticks[-1] + 1
-        return ticks
+    def append(self, packet: av.Packet, at: float, period: float) -> None:
+        """Add a frame. It is on the disk when the next one has been added, or at the end.
+
+        Args:
+            packet: The encoded frame; frames are shown in the order in which they are decoded.
+            at: The second at which it is shown, after the one before. The first frame is shown from the beginning.
+            period: Seconds that it is shown, if nothing follows.
+
+        Raises:
+            OSError: The disk is full; the frames before are there.
+        """
+        packet.time_base = Fraction(1, SCALE)
+        packet.pts = packet.dts = max(self._last + 1, round(at * SCALE)) if self._frames else 0
+        packet.duration = max(1, round(period * SCALE))
+        self._append(packet)
+
+    def _append(self, packet: av.Packet) -> None:
+        packet.stream = self._stream
+        self._last = round(packet.pts * packet.time_base * SCALE)
+        self._container.mux(packet)
+        self._frames += 1
+        if self._frames > 1:  # the first comes with the second, when how long it is shown is known
+            self._put()
 
     def finish(self) -> None:
         """Make it an ordinary MP4 and close it. On a full disk it stays one that grows, which can be played too.
@@ -172,96 +145,61 @@ class GrowingMp4:
         Raises:
             OSError: The disk is full.
         """
-        if self._file is None:
+        if self._container is None:
             return
+        self._container.close()
+        self._container = self._stream = None  # with the encoder and its threads
         try:
-            if self.frames:
-                start, index = self._file.size, self._index
-                self._file.append(_movie(index.description, index.picture, index.end, self._tables(), b""))
-                self._file.replace(_HEAD, struct.pack(">I4sQ", 1, b"mdat", start - _HEAD))
+            if self._frames:
+                self._put()
         finally:
-            self._file.close()
+            self._close()
 
-    def _tables(self) -> bytes:
-        index = self._index
-        lengths = [stop - start for start, stop in pairwise([*index.times, index.end])]
-        runs = [[1, lengths[0]]]
-        for length in lengths[1:]:
-            if length == runs[-1][1]:
-                runs[-1][0] += 1
-            else:
-                runs.append([1, length])
-        keys = [number for number, key in enumerate(index.keys, 1) if key]
-        parts = [(number, samples, 1) for number, (_, samples) in enumerate(index.parts, 1)]
-        return b"".join(
-            (
-                _table(b"stts", "I", [n for run in runs for n in run], len(runs)),
-                _table(b"stss", "I", keys, len(keys)),
-                _table(b"stsc", "I", [n for part in parts for n in part], len(parts)),
-                _full(b"stsz", 0, f"{2 + len(index.sizes)}I", 0, len(index.sizes), *index.sizes),
-                _table(b"co64", "Q", [offset for offset, _ in index.parts], len(parts)),
-            )
-        )
+    def __del__(self) -> None:
+        if self._container:
+            self._container.close()  # in memory; left to itself, PyAV may write to what is already taken apart
+
+    def _put(self) -> None:
+        """Put on the disk what the muxer has written."""
+        behind, over = self._written.take(self._size)
+        self._file = self._file or Growing(self._path, self._size)
+        try:
+            self._file.append(behind)
+            for at, data in over:
+                self._file.replace(at, data)
+        except OSError:
+            self._frames = 0  # nothing more can follow
+            self._close()
+            if not self._size:
+                self._path.unlink()
+            raise
+        self._size = self._file.size
+
+    def _close(self) -> None:
+        if self._file:
+            self._file.close()
+        self._file = None
 
 
 def whole_frames(path: Path) -> int:
     """Return how many frames of a file can be gone on with; a file that is not there has none."""
-    return len(_recover(path).sizes)
+    return sum(1 for _ in _whole(path))
 
 
-def _recover(path: Path) -> _Index:
-    """Return what is in a file, as far as it is whole."""
-    if not path.is_file() or not path.stat().st_size:
-        return _Index()
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        movie = find(data, b"moov", start=_HEAD + len(_FREE))
-        description = movie and find(data, b"trak", b"mdia", b"minf", b"stbl", b"stsd", start=movie.content)
-        header = movie and find(data, b"trak", b"tkhd", start=movie.content)
-        if not description or not header:
-            return _Index()
-        picture = tuple(side >> 16 for side in struct.unpack_from(">II", data, header.end - 8))
-        index = _Index(data[description.start : description.end], picture, whole=movie.end)
-        for part, content in pairwise(boxes(data, movie.end)):
-            if (part.kind, content.kind) == (b"moof", b"mdat"):
-                starts, end, sizes, keys = _read_fragment(data, part)
-                index.add(content.content, sizes, starts, keys, end)
-                index.whole = content.end
-        return index
-
-
-_EMPTY = ((b"stts", "I"), (b"stsc", "I"), (b"stsz", "II"), (b"stco", "I"))
-
-
-def _table(kind: bytes, form: str, values: list[int], count: int) -> bytes:
-    return _full(kind, 0, f"I{len(values)}{form}", count, *values)
-
-
-def _fragment(number: int, samples: list[Sample], starts: list[int], stops: list[int]) -> bytes:
-    """Return the ``moof`` of a part whose data begins 8 bytes behind it."""
-    rows = [
-        value
-        for sample, start, stop in zip(samples, starts, stops, strict=True)
-        for value in (stop - start, len(sample.data), _KEY if sample.key else _OTHER)
-    ]
-
-    def written(offset: int) -> bytes:
-        run = _full(b"trun", 0x701, f"II{len(rows)}I", len(samples), offset, *rows)
-        track = _box(b"traf", _full(b"tfhd", 0x020000, "I", 1), _full(b"tfdt", 1 << 24, "Q", starts[0]), run)
-        return _box(b"moof", _full(b"mfhd", 0, "I", number), track)
-
-    return written(len(written(0)) + 8)
-
-
-def _read_fragment(data: bytes, part: Box) -> tuple[list[int], int, list[int], list[bool]]:
-    """Return when the samples of a part start and the last one ends, their sizes and which are keys."""
-    time = find(data, b"traf", b"tfdt", start=part.content, end=part.end)
-    run = find(data, b"traf", b"trun", start=part.content, end=part.end)
-    if time is None or run is None:
-        raise StorageError("a video that was not written by this command")
-    (now,), (count, _) = fields(data, time, ">Q"), fields(data, run, ">II")
-    rows = numbers(data, run, 8, 3 * count)
-    starts = []
-    for length in rows[::3]:
-        starts.append(now)
-        now += length
-    return starts, now, rows[1::3], [flags == _KEY for flags in rows[2::3]]
+def _whole(path: Path) -> Iterator[tuple[av.VideoStream, av.Packet]]:
+    """Return the frames of a file, each with its track, as far as they are whole."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        # The second way is without a look ahead, which fails where a file ends within the head of a fragment.
+        for source in (str(path), SimpleNamespace(read=file.read)):
+            packet = None
+            with suppress(av.FFmpegError), av.open(source) as container:
+                if not container.streams.video:
+                    continue
+                for packet in container.demux(video=0):
+                    if not packet.size or packet.is_corrupt:
+                        return
+                    yield packet.stream, packet
+            if packet:
+                return

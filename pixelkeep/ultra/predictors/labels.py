@@ -13,7 +13,7 @@ from ultralytics.models.yolo.classify import ClassificationPredictor
 from ultralytics.models.yolo.semantic import SemanticSegmentationPredictor
 
 from pixelkeep.report.label_drawing import draw_classes, draw_regions
-from pixelkeep.ultra.predictors.base import RunPredictor, viewable
+from pixelkeep.ultra.predictors.base import Pictured, RunPredictor, viewable
 from pixelkeep.ultra.validators.classes import ranking
 from pixelkeep.writing import write_bytes
 
@@ -34,12 +34,12 @@ class Classes(Results):
         return [{"predicted": ranking(self.probs.top5, self.probs.top5conf.tolist(), self.names)}]
 
 
-class Regions(Results):
+class Regions(Pictured, Results):
     """The class of each pixel of an image."""
 
     def plot(self, **_: Any) -> np.ndarray:
         """Return the annotated picture, (H, W, 3) BGR."""
-        return draw_regions(viewable(self.orig_img), self._map(), self.names)
+        return draw_regions(self.picture(), self._map(), self.names)
 
     def found(self) -> Counter:
         """Return how many pixels there are of each class."""

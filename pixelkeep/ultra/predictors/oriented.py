@@ -10,7 +10,7 @@ import numpy as np
 from ultralytics.models.yolo.obb import OBBPredictor
 
 from pixelkeep.report.oriented_drawing import draw_oriented
-from pixelkeep.ultra.predictors.base import RunPredictor, viewable
+from pixelkeep.ultra.predictors.base import RunPredictor
 from pixelkeep.ultra.predictors.boxes import Detections
 
 
@@ -20,7 +20,7 @@ class OrientedDetections(Detections):
     def plot(self, line_width: int | None = None, **_: Any) -> np.ndarray:
         """Return the annotated picture, (H, W, 3) BGR."""
         found = self.obb.cpu().numpy()
-        return draw_oriented(viewable(self.orig_img), found.xyxyxyxy, found.cls, found.conf, self.names, line_width)
+        return draw_oriented(self.picture(), found.xyxyxyxy, found.cls, found.conf, self.names, line_width)
 
     def found(self) -> Counter:
         """Return how many objects there are of each class."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from pixelkeep.datasets.epoch_windows import MOST_EMPTY
+from pixelkeep.datasets.sampling.epoch_windows import MOST_EMPTY
 from pixelkeep.errors import OptionError, choices
 from pixelkeep.ultra.running import photometric
 

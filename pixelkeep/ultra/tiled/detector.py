@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from ultralytics.engine.results import Results
 
-from pixelkeep.datasets.pixels import read_pixels
-from pixelkeep.datasets.rasters import Raster, open_raster
+from pixelkeep.datasets.images.pixels import read_pixels
+from pixelkeep.datasets.images.rasters import Raster, open_raster
 from pixelkeep.errors import DataError, OptionError, SourceError
 from pixelkeep.tiling import Merged, Seams
 from pixelkeep.ultra.running.settings import check, half_precision

@@ -17,7 +17,7 @@ import torch
 from ultralytics.data.augment import LetterBox
 from ultralytics.utils import LOGGER, nms, ops
 
-from pixelkeep.datasets.rasters import Raster
+from pixelkeep.datasets.images.rasters import Raster
 from pixelkeep.errors import OptionError, nearest
 from pixelkeep.tiling import METHODS, Candidates, Grid, Merged, detect_in_tiles, make_grid
 from pixelkeep.tiling.grid import MOST_OVERLAP

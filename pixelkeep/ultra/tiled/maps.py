@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from ultralytics.utils import LOGGER
 
-from pixelkeep.datasets.rasters import EXTRA, Raster, is_mapped
+from pixelkeep.datasets.images.rasters import EXTRA, Raster, is_mapped
 from pixelkeep.errors import DataError
 from pixelkeep.ultra.predictors.boxes import Detections
 from pixelkeep.ultra.tiled.results import on_map

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from ultralytics.data.loaders import LoadImagesAndVideos
 
-from pixelkeep.datasets.rasters import Raster, open_raster
+from pixelkeep.datasets.images.rasters import Raster, open_raster
 from pixelkeep.errors import DataError
 from pixelkeep.tiling import Merged, Seams
 from pixelkeep.tiling.timed import Looked

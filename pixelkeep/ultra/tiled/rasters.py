@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import torch
 
-from pixelkeep.datasets.rasters import Raster, Window
+from pixelkeep.datasets.images.rasters import Raster, Window
 from pixelkeep.tiling import Grid, Merged, merge
 from pixelkeep.tiling.run import Progress, collect
 from pixelkeep.tiling.runs import Run, runs

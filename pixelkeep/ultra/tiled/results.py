@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ultralytics.engine.results import OBB, Boxes
 
-from pixelkeep.datasets.rasters import Raster, Window
+from pixelkeep.datasets.images.rasters import Raster, Window
 from pixelkeep.report.drawing import draw
 from pixelkeep.report.geojson import to_geojson
 from pixelkeep.report.oriented_drawing import draw_oriented

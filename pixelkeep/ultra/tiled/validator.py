@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from ultralytics.cfg import get_cfg
 
+from pixelkeep.datasets.definitions.spec import DatasetSpec
+from pixelkeep.datasets.images.pixels import read_pixels
 from pixelkeep.datasets.loading import Split
-from pixelkeep.datasets.pixels import read_pixels
-from pixelkeep.datasets.spec import DatasetSpec
 from pixelkeep.evaluation import Detections, Result, Scoring, detection_limit
 from pixelkeep.tiling import Merged, Seams
 from pixelkeep.ultra.costs.measure import Watch

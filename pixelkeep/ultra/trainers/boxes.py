@@ -70,7 +70,7 @@ class Trainer(RunTrainer, DetectionTrainer):
     def set_model_attributes(self) -> None:
         """Attach to the model what detection needs to know of the data."""
         super().set_model_attributes()
-        self.model.yaml["stretch"] = self.data.get("stretch")  # the pixels' own: see pixelkeep.datasets.pixels
+        self.model.yaml["stretch"] = self.data.get("stretch")  # the pixels' own: see pixelkeep.datasets.images.pixels
         self.model.yaml.pop("tile", None)  # of what it was trained from
         if self.recipe.tile is not None:
             self.model.yaml["tile"] = self.recipe.tile  # for --tile auto

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from pixelkeep.datasets.definitions.spec import DatasetSpec, load_spec
 from pixelkeep.datasets.doctor import duplicates
 from pixelkeep.datasets.doctor.duplicates import NEAR, copies, fingerprints, near_pairs
-from pixelkeep.datasets.spec import DatasetSpec, load_spec
 
 
 def scene(seed: int, size: tuple[int, int] = (240, 320)) -> np.ndarray:

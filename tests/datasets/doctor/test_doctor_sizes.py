@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pixelkeep.datasets.annotations.record import ImageRecord
 from pixelkeep.datasets.doctor.report import size_facts
 from pixelkeep.datasets.doctor.sizes import collect, size_table
-from pixelkeep.datasets.record import ImageRecord
 
 
 def record(boxes, width=200, height=100, **fields) -> ImageRecord:

@@ -1,0 +1,1 @@
+"""Image files: pixels of any depth, every file decoded once before training, images read window by window."""

@@ -1,0 +1,297 @@
+"""Images too large for memory, and images with map coordinates, read window by window by GDAL (extra ``geo``).
+
+TIFF, JPEG 2000, PNG and JPEG that hold many pixels, and TIFF and JPEG 2000 of any size that say where on Earth they
+are. Channels and depth follow the rules of :mod:`pixelkeep.datasets.images.pixels`. What a stretch needs to know comes
+from the whole image: a window looks as it would in an image that was read whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from pixelkeep.datasets.images.raster_levels import Levels, measure_levels
+from pixelkeep.errors import DataError, OptionError
+
+EXTRA = "pip install 'pixelkeep[geo]'"
+DRIVERS = {".tif": "GTiff", ".tiff": "GTiff", ".jp2": "JP2OpenJPEG", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+# Opened by their own classes: Image.open refuses large images before it says how large they are.
+HEADERS = {".jp2": Jpeg2KImageFile, ".png": PngImageFile, ".jpg": JpegImageFile, ".jpeg": JpegImageFile}
+LARGE = 100_000_000  # pixels: from here on an image is read in windows
+CACHE = 64 << 20  # bytes of decoded blocks that GDAL keeps
+MOST_BLOCK = 1 << 29  # bytes of a block
+READ = 24_000_000  # bytes of an image, as stored, that are read at once where statistics are taken
+_ORIENTATION = 274  # EXIF's tag, 1 where nothing is turned
+_GEO_TAGS = (33550, 34264, 33922, 34735)  # of TIFF: scale, transformation, tie points, keys of a coordinate system
+
+
+class _Header(NamedTuple):
+    """What an image says of itself: its size, whether it may have map coordinates, and whether it is to be turned."""
+
+    pixels: int
+    mapped: bool = False
+    turned: bool = False
+
+
+class Window(NamedTuple):
+    """Part of an image in whole pixels, the end excluded."""
+
+    x1: int
+    y1: int
+    x2: int
+    y2: int
+
+
+@dataclass(eq=False)
+class Raster:
+    """An open image.
+
+    Attributes:
+        path: The file.
+        channels: That windows have.
+        source: Rasterio's dataset.
+        stretch: Percentiles that become 0 and 255 where it is deeper than eight bits.
+        rows: How high windows are going to be: of a file whose blocks are as wide as the image, GDAL keeps as many.
+    """
+
+    path: Path
+    channels: int
+    source: Any
+    stretch: tuple[float, float] | None
+    rows: int = 1
+    _levels: Levels | None = field(default=None, repr=False)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.source.height, self.source.width
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of one pixel as it is stored."""
+        return sum(np.dtype(kind).itemsize for kind in self.source.dtypes)
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return part of the image as uint8 (h, w, channels), three as BGR, and which pixels hold data, bool (h, w).
+
+        None stands for all of them. Pixels of deep images that hold none are 0.
+
+        Raises:
+            DataError: The file is damaged there.
+        """
+        raw, valid = self._read(window)
+        return self.levels.apply(raw, valid), valid
+
+    @property
+    def cache(self) -> int:
+        """Bytes of decoded blocks that GDAL keeps.
+
+        Blocks as wide as the image come again with every window of a row; decoding them again would take for ever.
+        """
+        down, across = self.source.block_shapes[0]
+        band = (self.rows + 2 * down) * across * self.pixel_bytes
+        return CACHE if across < self.source.width else max(CACHE, band)
+
+    @property
+    def unmapped(self) -> str | None:
+        """Why places in the image have no map coordinates; None where they have."""
+        if self.source.gcps[0] and self.source.transform.is_identity:
+            return "it has ground control points alone; warp it to a map first (gdalwarp)"
+        if self.source.transform.is_identity:
+            return "it does not say where on Earth it is"
+        return None if self.source.crs else "it does not say in which reference system its coordinates are"
+
+    @property
+    def levels(self) -> Levels:
+        """What becomes of stored values; of a deep image it takes one pass over all of it, at the first call."""
+        if self._levels is None:
+            deep = self.source.dtypes[0] != "uint8"
+            parts = (self._read(window) for window in self._all()) if deep else ()
+            self._levels = measure_levels(parts, self.stretch if deep else None, self.shape, self.channels)
+        return self._levels
+
+    def overview(self, longest: int) -> np.ndarray:
+        """Return the image with its longer side ``longest`` at most: uint8 (h, w, channels), averages of its pixels."""
+        shrink = max(1.0, max(self.shape) / longest)
+        height, width = (max(1, round(side / shrink)) for side in self.shape)
+        raw, valid = self._read(Window(0, 0, *self.shape[::-1]), (height, width))
+        return self.levels.apply(raw, valid)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.source.close()
+
+    def _read(self, window: Window, size: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return stored values (h, w, channels), and where there are any."""
+        import rasterio
+        from rasterio.enums import Resampling
+        from rasterio.windows import Window as Place
+
+        x1, y1, x2, y2 = window
+        given = {"window": Place(x1, y1, x2 - x1, y2 - y1)}
+        bands = {"indexes": _bands(self.source, self.channels), "resampling": Resampling.average}
+        if size:
+            given["out_shape"] = size
+            bands["out_shape"] = (len(bands["indexes"]), *size)
+        try:
+            with rasterio.Env(GDAL_CACHEMAX=self.cache):
+                raw = self.source.read(**given | bands)
+                masked = any("all_valid" not in (flag.name for flag in flags) for flags in self.source.mask_flag_enums)
+                valid = self.source.dataset_mask(**given) > 0 if masked else None
+        except rasterio.errors.RasterioError as error:
+            told = " ".join(str(error.__cause__ or error).split())[:120]
+            raise DataError(f"cannot be read at column {x1}, row {y1} ({told}); it may be damaged") from error
+        if raw.dtype.kind == "f":
+            finite = np.isfinite(raw).all(0)
+            if not finite.all():
+                valid = finite if valid is None else valid & finite
+        raw = np.ascontiguousarray(raw.transpose(1, 2, 0))  # (h, w, bands)
+        return _as_channels(raw, self.source, self.channels), valid
+
+    def _all(self) -> Iterator[Window]:
+        """Give windows of whole blocks that cover the image once, of a limited size."""
+        height, width = self.shape
+        down, across = self.source.block_shapes[0]
+        across *= _at_least_one(READ / (self.pixel_bytes * down * across))
+        across = min(across, width)
+        down *= _at_least_one(READ / (self.pixel_bytes * down * across))
+        for y in range(0, height, down):
+            for x in range(0, width, across):
+                yield Window(x, y, min(x + across, width), min(y + down, height))
+
+
+def _at_least_one(times: float) -> int:
+    return max(1, int(times))
+
+
+def open_raster(path: Path, channels: int = 3, stretch: tuple[float, float] | None = None) -> Raster | None:
+    """Open an image that is to be read in windows; None for one that is not, or that GDAL cannot open.
+
+    Args:
+        path: The image file.
+        channels: See :func:`pixelkeep.datasets.images.pixels.read_pixels`, as for ``stretch``.
+        stretch: For images deeper than eight bits the percentiles of each channel that become 0 and 255.
+
+    Raises:
+        DataError: It has another number of channels, is deeper than eight bits without a ``stretch``, or is stored in
+            blocks that do not fit into memory. The message names no file.
+        OptionError: It is too large to be read whole, and rasterio is not installed.
+    """
+    driver = DRIVERS.get(path.suffix.lower())
+    if driver is None:
+        return None
+    header = _header(path)
+    if header.pixels < LARGE and not (header.mapped or driver == "JP2OpenJPEG"):
+        return None
+    try:
+        import rasterio
+    except ImportError as error:
+        if header.pixels < LARGE:
+            return None
+        need = f"an image of {LARGE:,} pixels or more is read in windows, by rasterio"
+        raise OptionError(f"image '{path}': {need}; install it: {EXTRA}") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        try:
+            source = rasterio.open(path, driver=driver)  # named: others would follow what a file says to other places
+        except rasterio.errors.RasterioError:
+            return None
+    if source.width * source.height < LARGE and (source.crs is None and source.transform.is_identity):
+        source.close()
+        return None
+    try:
+        if header.turned:
+            raise DataError("is stored turned (EXIF orientation), which windows cannot undo; save it upright")
+        _check(source, channels, stretch)
+        return Raster(path, channels, source, stretch)
+    except DataError:
+        source.close()
+        raise
+
+
+def is_mapped(path: Path) -> bool:
+    """Whether a TIFF says where on Earth it is, as far as that shows without rasterio."""
+    return path.suffix.lower() in DRIVERS and _header(path).mapped
+
+
+def _header(path: Path) -> _Header:
+    """Return what an image says of itself, without decoding it; nothing of one that is damaged."""
+    ending = path.suffix.lower()
+    with contextlib.suppress(OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
+        if DRIVERS[ending] == "GTiff":
+            return _tiff_header(path)
+        with HEADERS[ending](path) as image:
+            return _Header(image.width * image.height, False, image.getexif().get(_ORIENTATION, 1) != 1)
+    return _Header(0)
+
+
+def _tiff_header(path: Path) -> _Header:
+    """Return what a TIFF says of itself: its tags alone, as Pillow has no pixels of many kinds."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        start += file.read(8) if start[2:3] == b"+" or start[3:4] == b"+" else b""  # 43, of BigTIFF
+        tags = ImageFileDirectory_v2(start)
+        file.seek(tags.next)
+        tags.load(file)
+        mapped = any(tag in tags for tag in _GEO_TAGS)
+        return _Header(int(tags[256]) * int(tags[257]), mapped, tags.get(_ORIENTATION, 1) != 1)
+
+
+def _check(source: Any, channels: int, stretch: tuple[float, float] | None) -> None:
+    """Refuse what cannot be shown to a network, or not in windows."""
+    if len(_bands(source, channels)) not in {1: (1, 3), 3: (1, 3)}.get(channels, (channels,)):
+        raise DataError(f"has {source.count} channels, not the {channels} that the dataset declares (channels:)")
+    kind = np.dtype(source.dtypes[0])
+    if kind != np.uint8 and (kind.kind not in "uif" or len(set(source.dtypes)) > 1):
+        kinds = ", ".join(sorted(set(source.dtypes)))
+        raise DataError(f"has values of type {kinds}; save it as uint8, uint16 or float32")
+    if kind != np.uint8 and stretch is None:
+        bits = 8 * kind.itemsize
+        raise DataError(
+            f"has {bits} bits a channel; declare 'stretch: [0.5, 99.5]' in the dataset YAML to train on it and use it"
+        )
+    down, across = source.block_shapes[0]
+    if down * across * source.count * kind.itemsize > MOST_BLOCK:
+        stored = f"is stored in blocks of {across:,} x {down:,} pixels, which do not fit into memory"
+        raise DataError(f"{stored}; rewrite it in tiles: gdal_translate -co TILED=YES")
+
+
+def _bands(source: Any, channels: int) -> list[int]:
+    """Return which bands are read: alpha goes where one or three channels are wanted, as does a fourth of four."""
+    from rasterio.enums import ColorInterp
+
+    every = list(range(1, source.count + 1))
+    if channels not in (1, 3):
+        return every
+    colours = [band for band in every if source.colorinterp[band - 1] != ColorInterp.alpha]
+    return colours[:3] if source.count == 4 else colours
+
+
+def _as_channels(raw: np.ndarray, source: Any, channels: int) -> np.ndarray:
+    """Return (h, w, bands) as (h, w, channels) in the order in which OpenCV has them: BGR, and what is more."""
+    from rasterio.enums import ColorInterp
+
+    if source.colorinterp[0] == ColorInterp.palette and channels in (1, 3):
+        entries = source.colormap(1)
+        raw = np.array([entries.get(value, (0, 0, 0))[:3] for value in range(256)], np.uint8)[raw[..., 0]]
+    bands = raw.shape[2]
+    if bands in (3, 4):
+        raw = raw[..., [2, 1, 0, 3][:bands]]
+    if bands == channels:
+        return np.ascontiguousarray(raw)
+    if channels == 3:
+        return np.repeat(raw, 3, axis=2)
+    grey = raw if raw.dtype in (np.uint8, np.uint16, np.float32) else raw.astype(np.float32)
+    return cv2.cvtColor(np.ascontiguousarray(grey), cv2.COLOR_BGR2GRAY)[..., None]

@@ -1,0 +1,271 @@
+"""Published weights: found by name, compared with the manifest before anything of them is read, and made from a run."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import hostile
+import pytest
+import torch
+import yaml
+
+from pixelkeep import TiledDetector, assets
+from pixelkeep.cli.main import run
+from pixelkeep.errors import OptionError, WeightsError
+from pixelkeep.ultra.export.publishing import Publication, publish
+from pixelkeep.ultra.weights import checkpoints, manifest
+from pixelkeep.ultra.weights.checkpoints import check_weights, forget, load, model_of
+from pixelkeep.ultra.weights.confidence import Stored, store
+from pixelkeep.ultra.weights.definitions import check_model, resolve_model
+
+ROOT = Path(__file__).resolve().parents[3]
+NAME = "tiny-net"
+ROW = {"gt": 4, "AP": 0.25, "AP50": 0.5}
+FIGURES = {
+    "schema": 1,
+    "task": "detect",
+    "model": "rows",
+    "weights": "/home/somebody/runs/train/exp/weights/best.pt",
+    "data": "/home/somebody/data/mine.yaml",
+    "split": "val",
+    "images": 2,
+    "protocol": {"evaluator": "pycocotools", "imgsz": 64, "max_dets": 300},
+    **{"AP": 0.5, "AP50": 0.75, "AP75": None, "AP_S": 0.125, "AP_M": None, "AP_L": None, "AR_S": 0.25},
+    "bins": [
+        {"name": "tiny", "low": 8, "high": 16, **ROW},
+        {"name": "large", "low": 96, "high": None, **ROW, "AP": None},
+    ],
+    "per_class": {"car": {**ROW, "gt": 40}, "person": {**ROW, "AP": 0.125}},
+    "params": 58954,
+    "gflops": 0.9,
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A folder of published weights in place of the package's own."""
+    folder = tmp_path / "published"
+    folder.mkdir()
+    stock = assets.folder
+    monkeypatch.setattr(assets, "folder", lambda kind: folder if kind == "weights" else stock(kind))
+    monkeypatch.chdir(tmp_path)
+    forget()
+    return folder
+
+
+@pytest.fixture
+def wanted(tmp_path, folder):
+    """A finished run that is to be published."""
+    (tmp_path / "run" / "weights").mkdir(parents=True)
+    settings = {"imgsz": 64, "epochs": 2, "data": "/home/somebody/data/mine.yaml", "project": "/home/somebody/runs"}
+    hostile.save(
+        tmp_path / "run" / "weights" / "best.pt", hostile.checkpoint(train_args=settings, git={"root": "/home/me"})
+    )
+    (tmp_path / "run" / "metrics.json").write_text(json.dumps(FIGURES))
+    texts = {
+        "data": "Mine",
+        "licence": "CC BY 4.0",
+        "attribution": "Somebody, 2026",
+        "recipe": "pixelkeep train --config x",
+    }
+    return Publication(run=tmp_path / "run", name=NAME, folder=folder, **texts)
+
+
+@pytest.fixture
+def published(wanted):
+    """One published file."""
+    return publish(wanted)
+
+
+def test_publish__four_files_that_agree(wanted, published, folder):
+    """File, figures, card and entry name each other, and the tensors are the run's in fp16."""
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "manifest.yaml",
+        f"{NAME}.md",
+        f"{NAME}.metrics.json",
+        f"{NAME}.safetensors",
+    ]
+    entry = yaml.safe_load((folder / "manifest.yaml").read_text())["weights"][NAME]
+    assert entry["bytes"] == (folder / entry["file"]).stat().st_size and entry["model"] == "rows"
+    assert entry["sha256"] == manifest.sha256_of(folder / entry["file"])
+    there, here = (
+        model_of(load(path)).state_dict() for path in (folder / entry["file"], wanted.run / "weights/best.pt")
+    )
+    assert all(torch.equal(there[name], here[name]) for name in here)
+    figures = json.loads((folder / entry["metrics"]).read_text())
+    assert figures["AP_S"] == 0.125 and (figures["weights"], figures["data"]) == (entry["file"], "Mine")
+    card = (folder / entry["card"]).read_text()
+    assert entry["sha256"] in card and "Mine (CC BY 4.0). Somebody, 2026" in card
+    assert "| 0.500 | 0.750 | n/a | 0.125 |" in card
+    assert card.index("| person | 0.125 | 4 (few) |") < card.index("| car | 0.250 | 40 |")
+    assert "tiny, 8 to 16" in card and "large" not in card
+
+
+def test_publish__nothing_of_the_machine(published, folder):
+    """No path of the machine that trained is in any of the files."""
+    for path in folder.iterdir():
+        assert b"somebody" not in path.read_bytes() and b"/home" not in path.read_bytes(), path
+    assert load(folder / published.file)["train_args"] == {"imgsz": 64, "epochs": 2, "data": "mine.yaml"}
+
+
+def test_publish__a_second_one_beside(wanted, published, folder):
+    """Another publication leaves the first, and the same name replaces it."""
+    publish(replace(wanted, name="other-net"))
+    publish(replace(wanted, recipe="pixelkeep train --config y"))
+    known = manifest.read_manifest(folder)
+    assert list(known) == ["other-net", NAME] and known[NAME].recipe.endswith("y")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"name": "Tiny Net"}, "give small letters, digits"),
+        ({"name": "../net"}, "give small letters, digits"),
+        ({"attribution": " "}, "--attribution: it must not be empty"),
+        ({"run": Path("nowhere")}, "no finished run"),
+        ({"folder": Path("nowhere")}, "no such folder"),
+    ],
+)
+def test_publish__refused(wanted, folder, change, told):
+    """What cannot be published leaves the folder as it is."""
+    with pytest.raises(OptionError, match=told):
+        publish(replace(wanted, **change))
+    assert not list(folder.iterdir())
+
+
+def test_publish__too_large(wanted, folder, monkeypatch):
+    """A file above 10 MB is refused, and nothing of it is left."""
+    monkeypatch.setattr(manifest, "TOO_LARGE", 1000)
+    with pytest.raises(OptionError, match="published are files of 10 MB at most"):
+        publish(wanted)
+    assert not list(folder.iterdir())
+
+
+def test_name__wherever_weights_are_taken(published, folder, monkeypatch):
+    """A published name stands for its file in every command, and as a model."""
+    path = (folder / published.file).resolve()
+    assert check_weights(NAME) == path and resolve_model(NAME) == path
+    assert check_model(path)["nc"] == 2
+    assert TiledDetector(NAME, tile=64).names == {0: "car", 1: "person"}
+    hostile.write_workplace(Path())
+    with pytest.raises(SystemExit) as end:
+        run(f"detect --imgsz 64 --source images/val --weights {NAME}".split())
+    assert end.value.code == 0
+
+
+def test_file_of_that_name__comes_first(published, tmp_path):
+    """A file or folder of one's own is never taken for a published name."""
+    (tmp_path / NAME).mkdir()
+    with pytest.raises(WeightsError, match="not found"):
+        check_weights(NAME)
+
+
+ALTERED = {
+    "a byte": (lambda c: c[:-1] + bytes([c[-1] ^ 1]), "its SHA-256 is"),
+    "cut": (lambda c: c[:-1], "bytes, and what was published has"),
+    "longer": (lambda c: c + b"x", "bytes, and what was published has"),
+    "no checkpoint": (lambda c: bytes(len(c)), "its SHA-256 is"),
+}
+
+
+@pytest.mark.parametrize("how", ALTERED)
+@pytest.mark.parametrize("given", ["name", "path"])
+def test_altered__refused_before_it_is_read(published, folder, monkeypatch, how, given):
+    """A published file with other bytes is refused by name and by path, and no parser sees it."""
+    change, told = ALTERED[how]
+    path = folder / published.file
+    path.write_bytes(change(path.read_bytes()))
+    monkeypatch.setattr(checkpoints, "_read", lambda path: pytest.fail("read"))
+    with pytest.raises(WeightsError, match=told) as error:
+        check_weights(NAME if given == "name" else path)
+    assert "restore the file, or reinstall pixelkeep" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_another_good_file__refused(published, folder):
+    """A good checkpoint under a published file's name is not the one that was published."""
+    checkpoints.save(hostile.checkpoint(), folder / published.file)
+    with pytest.raises(WeightsError, match=r"SHA-256|bytes"):
+        check_weights(NAME)
+
+
+def test_copy_elsewhere__is_the_users_own(published, folder, tmp_path):
+    """A copy may be changed: the manifest is about its own folder."""
+    shutil.copyfile(folder / published.file, tmp_path / "mine.safetensors")
+    stored = Stored(objective="f1", confidence=[0.5, 0.5], imgsz=64, split="val", gt_sha256="0")
+    store(tmp_path / "mine.safetensors", stored)
+    with pytest.raises(WeightsError, match="are published, and stay as they are"):
+        store(folder / published.file, stored)
+    assert check_weights(NAME)
+
+
+def test_missing_file__said(published, folder):
+    """An entry without its file is told as an installation that is not whole."""
+    (folder / published.file).unlink()
+    with pytest.raises(WeightsError, match="is missing; reinstall pixelkeep"):
+        check_weights(NAME)
+
+
+def test_unknown_name__what_there_is(published, folder):
+    """An unknown name is answered by the nearest, by all that are published, or by that there are none."""
+    for name, told in (
+        ("tiny-nets", f"weights 'tiny-nets' not found; did you mean '{NAME}'?"),
+        ("yolov5-spd-n", f"published are {NAME}: give a .pt file"),
+        ("gone/best.pt", "not found; give a .pt file such as runs/train/exp/weights/best.pt, or a .safetensors file"),
+    ):
+        with pytest.raises(WeightsError) as error:
+            check_weights(name)
+        assert told in str(error.value)
+    (folder / "manifest.yaml").unlink()
+    with pytest.raises(WeightsError, match="none is published yet: give a"):
+        check_weights("yolov5-spd-n")
+
+
+REST = "sha256: x, model: m, data: d, licence: l, attribution: a, recipe: r, metrics: m, card: c"
+DAMAGED = {
+    "no YAML": "weights: [",
+    "a list": "- a",
+    "tags": "schema: 1\nweights: !!python/object/apply:os.mkdir [canary]",
+    "another schema": "schema: 2\nweights: {}",
+    "an entry without sha256": "schema: 1\nweights: {a: {file: a.pt}}",
+    "a path": f"schema: 1\nweights: {{a: {{file: ../a.pt, bytes: 1, {REST}}}}}",
+    "bytes as text": f"schema: 1\nweights: {{a: {{file: a.pt, bytes: '1', {REST}}}}}",
+}
+
+
+@pytest.mark.parametrize("how", DAMAGED)
+def test_damaged_manifest__one_line(folder, tmp_path, how):
+    """A manifest that cannot be read is told in one line, and nothing in it is executed."""
+    (folder / "manifest.yaml").write_text(DAMAGED[how])
+    with pytest.raises(WeightsError, match="the manifest of published weights, is damaged") as error:
+        check_weights("a")
+    assert "\n" not in str(error.value) and not (tmp_path / "canary").exists()
+
+
+def test_own_manifest__is_true(monkeypatch):
+    """Whatever this repository publishes is there, whole, below 10 MB, with its figures and its card."""
+    monkeypatch.undo()
+    for entry in manifest.read_manifest(ROOT / "weights").values():
+        path = ROOT / "weights" / entry.file
+        assert (path.stat().st_size, manifest.sha256_of(path)) == (entry.bytes, entry.sha256)
+        assert entry.bytes <= manifest.TOO_LARGE
+        assert (ROOT / "weights" / entry.metrics).is_file() and (ROOT / "weights" / entry.card).is_file()
+
+
+def test_script__takes_a_run(wanted, folder, monkeypatch, capsys):
+    """The script publishes a run, and refuses another in one line."""
+    keys = ("data", "licence", "attribution", "recipe", "name", "folder")
+    script, given = ROOT / "scripts" / "publish_weights.py", [f"--{key}={getattr(wanted, key)}" for key in keys]
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "argv", [str(script), str(wanted.run), *given])
+    runpy.run_path(str(script), run_name="__main__")
+    assert f"{NAME}.safetensors" in capsys.readouterr().out and list(manifest.read_manifest(folder)) == [NAME]
+    monkeypatch.setattr(sys, "argv", [str(script), "nowhere", *given])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(script), run_name="__main__")
+    assert end.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("publish_weights: nowhere: no finished run")
