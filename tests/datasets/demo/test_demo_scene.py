@@ -8,11 +8,9 @@ import pytest
 
 from pixelkeep.datasets.demo import demo_scene
 from pixelkeep.datasets.demo.clutter import DRAWERS as CLUTTER
-from pixelkeep.datasets.demo.contact_sheet import contact_sheet
 from pixelkeep.datasets.demo.layout import DRAWERS, LENGTHS, SLIMNESS
 from pixelkeep.datasets.demo.objects import CLASS_OF, CLASSES, Item, draw_item
 from pixelkeep.datasets.demo.painter import cast_shadow, overlay
-from pixelkeep.errors import DataError
 
 
 @pytest.mark.parametrize("kind", DRAWERS)
@@ -73,9 +71,3 @@ def test_scene__clutter_is_never_labelled() -> None:
     assert not set(CLUTTER) & (set(CLASS_OF) | set(CLASSES))
     empty = demo_scene("val", 9)
     assert empty.boxes.shape == (0, 4) and empty.regions.shape == (0, 4) and empty.ignored == 0
-
-
-def test_contact_sheet__empty_refused() -> None:
-    """A contact sheet of nothing is an error that says so."""
-    with pytest.raises(DataError, match="at least one image"):
-        contact_sheet([], {})

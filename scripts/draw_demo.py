@@ -1,18 +1,30 @@
-"""A contact sheet: images of a dataset side by side, with their boxes, for the docs and for a look at one's data.
+"""Draw the picture of docs/demo.md: the first validation images of the demo data side by side, with their labels.
+
+    python scripts/draw_demo.py
 
 Boxes have their class's colour, difficult ones are dashed, regions to ignore are hatched.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from pixelkeep.datasets.annotations.record import ImageRecord
-from pixelkeep.datasets.images.pixels import read_pixels
-from pixelkeep.errors import DataError
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from pixelkeep.cli.session import session  # noqa: E402
+from pixelkeep.datasets.annotations.record import ImageRecord  # noqa: E402
+from pixelkeep.datasets.images.pixels import read_pixels  # noqa: E402
+from pixelkeep.datasets.loading import load_split  # noqa: E402
+
+OUT = ROOT / "docs" / "images" / "demo-contact-sheet.jpg"
+COUNT, COLUMNS, ENLARGE = 12, 4, 2
+QUALITY = 70  # of the JPEG
 
 COLOURS = [(255, 255, 80), (60, 220, 255), (255, 120, 220), (120, 255, 140), (90, 130, 255), (255, 170, 90)]  # BGR
 GREY = (235, 235, 235)
@@ -23,25 +35,15 @@ LEGEND = 40  # height of the line of class names
 DASH, HATCH = 4, 14  # pixels
 
 
-def contact_sheet(
-    records: Sequence[ImageRecord], names: dict[int, str], columns: int = 4, enlarge: int = 2
-) -> np.ndarray:
-    """Return a picture of ``records`` in a grid, with a legend below; uint8 (H, W, 3), BGR.
-
-    All images are shown at the size of the first one, ``enlarge`` times larger.
-
-    Raises:
-        DataError: There are no records, or an image cannot be read.
-    """
-    if not records:
-        raise DataError("a contact sheet needs at least one image, got none")
-    width, height = records[0].width * enlarge, records[0].height * enlarge
-    rows = -(-len(records) // columns)
-    shape = (rows * (height + MARGIN) + MARGIN + LEGEND, columns * (width + MARGIN) + MARGIN, 3)
+def contact_sheet(records: Sequence[ImageRecord], names: dict[int, str]) -> np.ndarray:
+    """Return a picture of records in a grid, all at the size of the first, with a legend; uint8 (H, W, 3), BGR."""
+    width, height = records[0].width * ENLARGE, records[0].height * ENLARGE
+    rows = -(-len(records) // COLUMNS)
+    shape = (rows * (height + MARGIN) + MARGIN + LEGEND, COLUMNS * (width + MARGIN) + MARGIN, 3)
     sheet = np.full(shape, PAPER, np.uint8)
     for number, record in enumerate(records):
-        y = MARGIN + number // columns * (height + MARGIN)
-        x = MARGIN + number % columns * (width + MARGIN)
+        y = MARGIN + number // COLUMNS * (height + MARGIN)
+        x = MARGIN + number % COLUMNS * (width + MARGIN)
         sheet[y : y + height, x : x + width] = _annotated(record, width, height)
     _legend(sheet, names)
     return sheet
@@ -98,3 +100,16 @@ def _write(sheet: np.ndarray, text: str, x: int, y: int) -> int:
     font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.75
     cv2.putText(sheet, text, (x, y + 8), font, size, INK, 1, cv2.LINE_AA)
     return x + cv2.getTextSize(text, font, size, 1)[0][0] + 36
+
+
+def main() -> None:
+    with session():
+        from pixelkeep.ultra.data.resolving import resolve_data
+
+        spec = resolve_data("demo")
+        sheet = contact_sheet(load_split(spec, "val").records[:COUNT], dict(spec.names))
+    cv2.imwrite(str(OUT), sheet, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+
+
+if __name__ == "__main__":
+    main()
