@@ -116,9 +116,9 @@ def _notes(report: Export) -> list[str]:
         words = {"decode": "what is no convolution", "last": "the head's last layers too", "head": "the whole head"}
         stays = words[report.quantized["float"]]
         notes.append(wrap(f"int8: calibrated on {report.quantized['images']} training images; in float: {stays}"))
+    threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
     what = "matches at IoU 0.9; " if report.task == "detect" else ""
     verdict = (
-        f"PASS: {report.parity.images} images, {what}{machine['rounds']} rounds on "
-        f"{machine['threads']} threads of {machine['device']}"
+        f"PASS: {report.parity.images} images, {what}{machine['rounds']} rounds on {threads} of {machine['device']}"
     )
     return [*notes, wrap(verdict)]

@@ -8,6 +8,7 @@ other three phases.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -97,7 +98,7 @@ def _rewrite(source: Halving, target: Part, carried: Carried, noise: float) -> N
     with torch.no_grad():
         conv.weight.copy_(_noisy(kernel.weight, kernel.weight.eq(0), noise))
     _copy_norm(source.norm, norm)
-    carried.how, carried.taken, carried.exact = REWRITTEN, target.parameters, str(act) == str(source.act)
+    carried.how, carried.taken, carried.exact = REWRITTEN, target.parameters, _told(act) == _told(source.act)
     carried.note = f"{source.kernel.size}x{source.kernel.size}/2" + ("" if carried.exact else f", with {act}")
 
 
@@ -144,15 +145,20 @@ def _copy(source: Part, target: Part, inputs: Tensor | None, carried: Carried, n
     carried.how = (REWRITTEN if widened else TAKEN) if whole else PARTLY if filled else FRESH
     carried.exact = whole and _acts(source.rows[0]) == _acts(target.rows[0])
     if widened and whole:
-        carried.note = "zeros for three of four phases"
+        carried.note = "zeros for 3 of 4 phases"
     if not whole:
         carried.misfit = True
         carried.note = f"{len(filled)} of {len(wanted)} tensors have the same shape"
 
 
+def _told(module: nn.Module) -> str:
+    """Return class and settings of a module, but for whether it works in place, which Ultralytics sets on its way."""
+    return re.sub(r"(, )?inplace=\w+", "", str(module))
+
+
 def _acts(row: nn.Module) -> list[str]:
     """Return what may differ where the weights are the same: activations, shortcuts, strides."""
-    plain = [str(m) for m in row.modules() if not list(m.children()) and not isinstance(m, (nn.Conv2d, nn.Linear))]
+    plain = [_told(m) for m in row.modules() if not list(m.children()) and not isinstance(m, (nn.Conv2d, nn.Linear))]
     return plain + [f"add={m.add}" for m in row.modules() if hasattr(m, "add") and isinstance(m.add, bool)]
 
 

@@ -76,8 +76,9 @@ def _target(request: Request, weights: Path) -> Path:
             raise OptionError(f"--output {path}: give a folder that is there, or a name that ends in {suffix}")
         path = path / f"{weights.stem}{suffix}"
     path = path.resolve()
-    if path == weights or path.is_dir():
-        what = "the weights themselves" if path == weights else "a folder"
+    itself = path.exists() and path.samefile(weights)
+    if itself or path.is_dir():
+        what = "the weights themselves" if itself else "a folder"
         raise OptionError(f"--output: {path} is {what}; name another file")
     if listed(path):
         raise OptionError(f"--output: {path} is a published file; name another")

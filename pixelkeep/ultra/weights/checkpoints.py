@@ -22,7 +22,9 @@ from pixelkeep.ultra.weights.integrity import (
     Constructed,
     Unusable,
     archive_problem,
+    are_names,
     as_named,
+    is_size,
     model_problem,
     no_construction,
 )
@@ -36,7 +38,7 @@ SUFFIXES = (".pt", PORTABLE)
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # opens files of PyTorch before 1.6
 _MODEL_MODULES = ("torch.", "ultralytics.", "pixelkeep.", "collections.", "numpy.", "pathlib.", "__builtin__.set")
 _YOLOV5_MODULES = ("models.", "utils.")  # top-level packages of the original YOLOv5 repository
-_LARGEST = 2**15  # pixels: no network has been trained on larger images
+INSIDE = ("weights/best.pt", "best.pt")  # of a run folder, of its weights'
 
 
 def check_weights(name: str | Path, exported: bool = False) -> Path:
@@ -54,18 +56,27 @@ def check_weights(name: str | Path, exported: bool = False) -> Path:
     path = Path(os.path.expanduser(name))  # pathlib's own fails on an unknown user
     if not path.exists():
         path = manifest.published(name) or path
+    path = Path(os.path.abspath(path))  # links are not followed: what they lead to may have another ending
     if exported and path.exists() and format_of(path):
         load(path)
-        return path.resolve()
+        return path
     if not path.is_file():
-        folder = path.parent if path.parent.is_dir() else Path()
-        beside = [other.name for other in folder.iterdir() if is_checkpoint(other)]
-        advice = "give a .pt file such as runs/train/exp/weights/best.pt, or a .safetensors file"
-        raise WeightsError(f"weights '{name}' not found{manifest.hint(name, beside, advice)}")
+        raise WeightsError(_missing(str(name), path))
     if not is_checkpoint(path):
         raise WeightsError(f"weights '{name}': a '{path.suffix}' file; give a PyTorch checkpoint (.pt or .safetensors)")
     load(path)
-    return path.resolve()
+    return path
+
+
+def _missing(name: str, path: Path) -> str:
+    """Say what may be meant by weights that are not there."""
+    advice = "give a .pt file such as runs/train/exp/weights/best.pt, or a .safetensors file"
+    if name and path.is_dir():
+        inside = next((path / way for way in INSIDE if (path / way).is_file()), None)
+        return f"weights '{name}': a folder; " + (f"did you mean '{inside}'?" if inside else advice)
+    folder = path.parent if path.parent.is_dir() else Path()
+    beside = [other.name for other in folder.iterdir() if is_checkpoint(other)]
+    return f"weights '{name}' not found{manifest.hint(name, beside, advice)}"
 
 
 def is_checkpoint(path: str | Path) -> bool:
@@ -87,7 +98,7 @@ def load(path: Path) -> dict[str, Any]:
         return read_exported(path)
     state = path.stat()
     try:
-        return _load(path.resolve(), state.st_mtime_ns, state.st_size)
+        return _load(Path(os.path.abspath(path)), state.st_mtime_ns, state.st_size)
     except Unusable as error:
         raise WeightsError(f"weights '{path}': {error}") from error
 
@@ -184,7 +195,7 @@ def _content_problem(checkpoint: dict[str, Any]) -> str | None:
         return "no model inside; not a checkpoint of Ultralytics or pixelkeep"
     if problem := model_problem(model):
         return problem
-    if not _are_names(getattr(model, "names", {})) or not _is_size(trained.get("imgsz", 640)):
+    if not are_names(getattr(model, "names", {})) or not is_size(trained.get("imgsz", 640)):
         return "its class names or training arguments are damaged"
     if checkpoint.get("modelopt") and find_spec("modelopt") is None:
         return "trained for int8; install what it needs first: pip install nvidia-modelopt"
@@ -199,15 +210,6 @@ def _content_problem(checkpoint: dict[str, Any]) -> str | None:
 def is_portable(path: str | Path) -> bool:
     """Whether a path is that of a portable checkpoint; see :mod:`pixelkeep.ultra.weights.portable`."""
     return Path(path).suffix.lower() == PORTABLE
-
-
-def _are_names(value: object) -> bool:
-    return isinstance(value, dict) and all(type(k) is int and isinstance(name, str) for k, name in value.items())
-
-
-def _is_size(value: object) -> bool:
-    sides = value if isinstance(value, (list, tuple)) else [value]
-    return 1 <= len(sides) <= 2 and all(type(side) is int and 1 <= side <= _LARGEST for side in sides)
 
 
 @contextlib.contextmanager

@@ -116,7 +116,9 @@ def check_format(
 def _require_gpu(name: str, precision: str, device: str | None) -> None:
     on_cpu = device == "cpu" or not torch.cuda.is_available()
     if FORMATS[name].needs_gpu and on_cpu:
-        raise OptionError(f"--format {name} needs an NVIDIA GPU, to write it as to run it; onnx and openvino do not")
+        missing = _missing(name, writing=True)
+        told = f", and {_to_install(name, missing)}" if missing else ""
+        raise OptionError(f"--format {name} needs an NVIDIA GPU, to write it as to run it{told}; onnx needs no GPU")
     if (name, precision) == ("torchscript", "fp16") and on_cpu:
         raise OptionError("--precision fp16: TorchScript computes in fp16 on a GPU alone; give --device 0, or use fp32")
 
@@ -139,11 +141,19 @@ def require_packages(name: str, *, writing: bool = False) -> None:
     Raises:
         OptionError: Says what to install.
     """
+    if missing := _missing(name, writing):
+        raise OptionError(f"{name} needs {_to_install(name, missing)}")
+
+
+def _missing(name: str, writing: bool) -> list[str]:
+    """Return the packages that a format needs and that are not installed."""
     form = FORMATS[name]
     wanted = form.packages + (form.writes if writing else ())
-    missing = [package for package in wanted if find_spec(package) is None]
-    if missing:
-        raise OptionError(f"{name} needs {', '.join(missing)}: pip install {quoted(form.install)}")
+    return [package for package in wanted if find_spec(package) is None]
+
+
+def _to_install(name: str, missing: list[str]) -> str:
+    return f"{', '.join(missing)}: pip install {quoted(FORMATS[name].install)}"
 
 
 def quoted(packages: str) -> str:

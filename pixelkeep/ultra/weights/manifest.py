@@ -63,7 +63,7 @@ def read_manifest(folder: Path | None = None) -> dict[str, Published]:
     Raises:
         WeightsError: The manifest cannot be read.
     """
-    path = (folder or assets.folder("weights")) / FILE
+    path = (folder or _own_folder()) / FILE
     if not path.is_file():
         return {}
     try:
@@ -74,6 +74,18 @@ def read_manifest(folder: Path | None = None) -> dict[str, Published]:
     except (OSError, yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         told = " ".join(str(error).split())[:120]
         raise WeightsError(f"{path}, the manifest of published weights, is damaged ({told}); {_REPAIR}") from error
+
+
+def _own_folder() -> Path:
+    """Return the package's own folder of published weights.
+
+    Raises:
+        WeightsError: It is missing.
+    """
+    try:
+        return assets.folder("weights")
+    except FileNotFoundError as error:
+        raise WeightsError(str(error)) from error
 
 
 def _entry(name: str, entry: dict) -> Published:
@@ -102,7 +114,7 @@ def published(name: str | Path) -> Path | None:
     entry = read_manifest().get(str(name))
     if entry is None:
         return None
-    path = assets.folder("weights") / entry.file
+    path = _own_folder() / entry.file
     if not path.is_file():
         raise WeightsError(f"weights '{name}': published, but {path} is missing; reinstall pixelkeep")
     return path
@@ -117,17 +129,26 @@ def hint(name: str | Path, beside: list[str], advice: str) -> str:
         advice: What else there is to do.
     """
     known = list(read_manifest())
-    listed = f"published are {choices(known)}" if known else _NONE
-    word = str(name) if NAME.fullmatch(str(name)) and not Path(name).suffix else ""
-    return nearest(Path(name).name, [*beside, *known], f"{listed}: {advice}" if word else advice)
+    if not str(name) or Path(name).suffix[1:].isalpha() or Path(name).name != str(name):  # a file is meant
+        return nearest(Path(name).name, [*beside, *known], advice)
+    told = f"published are {choices(known)}" if known else _NONE
+    meant = nearest(str(name), [*beside, *known])
+    return f"{meant} {told[0].upper()}{told[1:]}" if meant else f"; {told}: {advice}"
 
 
 def listed(path: Path) -> Published | None:
-    """Return what the manifest says of a file in its folder; None where it does not name it."""
-    folder = assets.folder("weights").resolve()
-    if path.resolve().parent != folder:
+    """Return what the manifest says of a file in its folder; None where it does not name it.
+
+    A file there may be a link, as some installers make them, and a link elsewhere may lead to a file there.
+    """
+    try:
+        folder = assets.folder("weights").resolve()
+    except FileNotFoundError:  # nothing can lie in it
         return None
-    return next((entry for entry in read_manifest(folder).values() if entry.file == path.name), None)
+    names = {way.name for way in (path.absolute(), path.resolve()) if way.parent.resolve() == folder}
+    if not names:
+        return None
+    return next((entry for entry in read_manifest(folder).values() if entry.file in names), None)
 
 
 def problem(path: Path) -> str | None:
