@@ -103,7 +103,7 @@ def conversion_table(report: Conversion) -> str:
         lines.append(wrap(f"without a place in {report.target}: {', '.join(report.left)}"))
     if report.checked is not None:
         why = "" if report.checked <= SAME else "; layers without weights are not the source's"
-        lines.append(f"largest difference in double precision: {report.checked:.1e}{why}")
+        lines.append(wrap(f"largest difference in double precision: {report.checked:.1e}{why}"))
     notes = {p.note: p.role for p in report.parts if p.note and len(p.note) > _room(rows)}
     lines += [wrap(f"{role}: {note}") for note, role in notes.items()]
     return "\n".join(lines)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,9 @@ def publish(wanted: Publication) -> manifest.Published:
     figures = _figures(wanted)
     weights = check_weights(wanted.run / "weights" / "best.pt")
     checkpoint = load(weights)
-    network = model_of(checkpoint)
+    network = deepcopy(model_of(checkpoint))
+    model = Path(str(network.yaml.get("yaml_file") or figures["model"])).name  # the file may be one of the machine
+    network.yaml["yaml_file"] = model
     content = {key: checkpoint[key] for key in (*OWN, "date", "version", "license", "docs") if key in checkpoint}
     content |= {"train_args": _public(checkpoint.get("train_args", {})), "model": network}
     content |= {"train_metrics": checkpoint.get("train_metrics"), "provenance": _origin(wanted, checkpoint, weights)}
@@ -70,7 +73,7 @@ def publish(wanted: Publication) -> manifest.Published:
             file=file,
             sha256=sha,
             bytes=size,
-            model=Path(str(figures["model"])).stem,
+            model=Path(model).stem,
             metrics=f"{wanted.name}.metrics.json",
             card=f"{wanted.name}.md",
             **{key: getattr(wanted, key) for key in ("data", "licence", "attribution", "recipe")},

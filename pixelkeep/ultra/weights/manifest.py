@@ -120,19 +120,19 @@ def published(name: str | Path) -> Path | None:
     return path
 
 
-def hint(name: str | Path, beside: list[str], advice: str) -> str:
+def hint(name: str | Path, files: list[str], advice: str) -> str:
     """Return what may be meant by weights that are not there: a file beside, a published name, or any of these.
 
     Args:
         name: What was given.
-        beside: Files where it would be.
+        files: Those where it would be.
         advice: What else there is to do.
     """
     known = list(read_manifest())
     if not str(name) or Path(name).suffix[1:].isalpha() or Path(name).name != str(name):  # a file is meant
-        return nearest(Path(name).name, [*beside, *known], advice)
+        return nearest(Path(name).name, [*files, *known], advice)
     told = f"published are {choices(known)}" if known else _NONE
-    meant = nearest(str(name), [*beside, *known])
+    meant = nearest(str(name), [*files, *known])
     return f"{meant} {told[0].upper()}{told[1:]}" if meant else f"; {told}: {advice}"
 
 
@@ -149,6 +149,11 @@ def listed(path: Path) -> Published | None:
     if not names:
         return None
     return next((entry for entry in read_manifest(folder).values() if entry.file in names), None)
+
+
+def beside(weights: Path) -> Path:
+    """Return where a file made of weights is put: beside them, or here where they are published ones."""
+    return Path.cwd() if listed(weights) else weights.parent
 
 
 def problem(path: Path) -> str | None:
