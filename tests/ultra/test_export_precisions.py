@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import yaml
 from exports import briefly, checkpoint, tiny
 from onnx.numpy_helper import to_array
 
-from pixelkeep.errors import ExportError
+from pixelkeep.errors import ExportError, PixelkeepError
 from pixelkeep.ultra.commands.validation import validate
 from pixelkeep.ultra.export import exporting, files, quantizing
 from pixelkeep.ultra.export.exporting import Request, export
@@ -140,6 +141,22 @@ def test_ladder__nothing_agrees(tmp_path, monkeypatch):
     network = model_of(load(checkpoint(tmp_path))).float()
     with pytest.raises(ExportError, match="nothing that the network finds is found in int8"):
         quantizing.quantize("onnx", tmp_path / "net.onnx", network, torch.zeros(1, 3, 64, 64), lambda p: 0.0)
+
+
+def test_quantizer__fails_in_one_line(tmp_path, monkeypatch):
+    """What a quantizer fails of, or cannot import, is told in its first line, and as the disk's where it is that."""
+    network = model_of(load(checkpoint(tmp_path))).float()
+    for error, told in (
+        (ImportError("no onnx here\nmore"), r"^onnx: this network cannot be quantized \(no onnx here\)$"),
+        (OSError(errno.ENOSPC, "full"), "No space left on device"),
+    ):
+
+        def fail(*_, error=error):
+            raise error
+
+        monkeypatch.setitem(quantizing.QUANTIZERS, "onnx", fail)
+        with pytest.raises(PixelkeepError, match=told):
+            quantizing.quantize("onnx", tmp_path / "net.onnx", network, torch.zeros(1, 3, 64, 64), lambda p: 1.0)
 
 
 @pytest.mark.parametrize(
