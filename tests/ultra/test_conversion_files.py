@@ -101,6 +101,22 @@ def test_stride_64__compared_at_its_own_size(tmp_path):
     assert report.exact and report.checked == 0
 
 
+def test_other_input__is_not_taken(tmp_path):
+    """Where the source's first strided convolution reads maps and the target's reads the image, it starts fresh."""
+    rows = "backbone:\n{first}  - [-1, 1, {down}]\n  - [-1, 1, Conv, [16, 3, 2]]\nhead:\n  - [[-1], 1, Detect, [nc]]\n"
+    texts = {
+        "source": rows.format(first="  - [-1, 1, Conv, [8, 3, 1]]\n", down="Conv, [8, 3, 2]"),
+        "target": rows.format(first="", down="SPDConv, [8, 3]"),
+    }
+    for name, text in texts.items():
+        (tmp_path / f"{name}.yaml").write_text(f"nc: 3\n{text}")
+    path = write(varied(str(tmp_path / "source.yaml")), tmp_path / "source.pt")
+    report = convert_model(path, str(tmp_path / "target.yaml"), tmp_path / "to.pt")
+    found = {part.role: (part.how, part.note) for part in report.parts}
+    assert found["backbone P1 down"] == ("fresh", "the source's reads 8 channels") and not report.exact
+    assert found["backbone P2 down"][0] == "taken" and report.left == ["backbone P0 conv"]
+
+
 def test_layers_without_weights__are_compared_too(source, tmp_path):
     """Where all weights are taken and an upsampling is another one, the report does not call it the same function."""
     path = stock("yolov5", tmp_path, nearest="bilinear")

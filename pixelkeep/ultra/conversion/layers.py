@@ -95,6 +95,9 @@ def _rewrite(source: Halving, target: Part, carried: Carried, noise: float) -> N
     if source.bias is not None or source.norm.num_features != norm.num_features:
         carried.note = "a convolution with bias, which the target has not"
         return
+    if kernel.weight.shape != conv.weight.shape:
+        carried.note = f"the source's reads {source.kernel.weight.shape[1]} channels"
+        return
     with torch.no_grad():
         conv.weight.copy_(_noisy(kernel.weight, kernel.weight.eq(0), noise))
     _copy_norm(source.norm, norm)
