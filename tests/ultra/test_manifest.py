@@ -293,6 +293,7 @@ DAMAGED = {
     "another schema": "schema: 2\nweights: {}",
     "an entry without sha256": "schema: 1\nweights: {a: {file: a.pt}}",
     "a path in a subfolder": f"schema: 1\nweights: {{a: {{file: b/a.pt, bytes: 1, {REST}}}}}",
+    "an exported file": f"schema: 1\nweights: {{a: {{file: a.onnx, bytes: 1, {REST}}}}}",
     "an absolute path": f"schema: 1\nweights: {{a: {{file: /a.pt, bytes: 1, {REST}}}}}",
     "a path": f"schema: 1\nweights: {{a: {{file: ../a.pt, bytes: 1, {REST}}}}}",
     "bytes as text": f"schema: 1\nweights: {{a: {{file: a.pt, bytes: '1', {REST}}}}}",

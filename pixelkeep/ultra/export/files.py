@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,7 +73,8 @@ def reason(error: Exception) -> str:
     """Return the line of an error that says what is wrong: of an operator that is lacking, the one that names it."""
     lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
     named = [line for line in lines if any(word in line.lower() for word in UNSUPPORTED)]
-    return (named or lines or [type(error).__name__])[0][:160]
+    told = (named or lines or [type(error).__name__])[0].split(". Please ")[0]  # feel free to request support ...
+    return textwrap.shorten(told, 160, placeholder=" ...") or told[:160]
 
 
 def annotate(path: Path, facts: dict[str, Any]) -> None:

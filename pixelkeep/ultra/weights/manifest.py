@@ -96,6 +96,8 @@ def _entry(name: str, entry: dict) -> Published:
             raise ValueError(f"{name}: '{field.name}' is of another kind")
     if not NAME.fullmatch(name) or not NAME.fullmatch(published.file.lower()):
         raise ValueError(f"{name}: a name is not of letters, digits, '-' and '.'")
+    if not published.file.endswith((".safetensors", ".pt")):
+        raise ValueError(f"{name}: '{published.file}' is no checkpoint")
     return published
 
 
