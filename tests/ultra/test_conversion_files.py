@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -14,6 +16,7 @@ from varied import image, output, varied, write
 
 from pixelkeep.errors import ModelError, OptionError
 from pixelkeep.report.conversion import SAME, conversion_table
+from pixelkeep.ultra.conversion.fit import read_images
 from pixelkeep.ultra.conversion.models import adapted, convert_model
 from pixelkeep.ultra.network.names import parse
 from pixelkeep.ultra.network.rows import readers, sources
@@ -138,6 +141,14 @@ def test_in_place__is_no_other_activation(caplog):
     assert (output(found, image(64, 64)) - output(start, image(64, 64))).abs().max() < 1e-3
     told = [record.message for record in caplog.records if "carried over by role" in record.message]
     assert len(told) == 1 and told[0].endswith("the same function")
+
+
+def test_fit__images_enough_for_the_deepest_layer(tmp_path):
+    """Of small images more are read than of large ones: 4,096 cells of 32 pixels in all, and 16 images at least."""
+    for number in range(170):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.zeros((8, 8, 3), np.uint8))
+    for side, most, expected in ((160, None, 164), (192, None, 114), (640, None, 16), (160, 5, 5)):
+        assert len(read_images(str(tmp_path), side, 3, most)) == expected
 
 
 def test_table__notes_fit(source, tmp_path):
