@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pixelkeep.errors import PixelkeepError
+from pixelkeep.errors import PixelkeepError, WeightsError
 from pixelkeep.ultra.export.parity import opened
 from pixelkeep.ultra.weights.checkpoints import check_weights
 
@@ -61,3 +61,15 @@ def test_damaged__one_line(name, tmp_path, monkeypatch):
         opened(check_weights(name, exported=True), torch.device("cpu"))
     assert told in str(error.value) and "\n" not in str(error.value)
     assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("name", ["net_openvino_model/net.xml", "net_ncnn_model/metadata.yaml"])
+def test_part_of_a_folder__gives_the_folder(name, tmp_path, monkeypatch):
+    """A file inside an exported folder is answered by the folder where exports are taken, and nowhere else."""
+    monkeypatch.chdir(tmp_path)
+    Path(name).parent.mkdir()
+    Path(name).touch()
+    with pytest.raises(WeightsError, match=f"part of an exported model; give '{Path(name).parent}'"):
+        check_weights(name, exported=True)
+    with pytest.raises(WeightsError, match="give a PyTorch checkpoint"):
+        check_weights(name)
