@@ -258,7 +258,7 @@ def _difference(source: nn.Module, network: nn.Module) -> float:
     image = torch.rand(1, *sides, generator=torch.Generator().manual_seed(SEED))
     outputs = []
     for model in (source, network):
-        model = deepcopy(model).double().eval()
+        model = deepcopy(model).cpu().double().eval()
         model.model[-1].end2end = False  # the best of equals may differ
         found, raw = model(image.double())
         other = raw.get("one2one") or {}
