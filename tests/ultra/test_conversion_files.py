@@ -151,6 +151,16 @@ def test_fit__images_enough_for_the_deepest_layer(tmp_path):
         assert len(read_images(str(tmp_path), side, 3, most)) == expected
 
 
+@pytest.mark.parametrize("end2end", [True, False])
+def test_two_branches__puts_out_the_same_one(end2end):
+    """Of a head with a branch that needs no NMS, the converted network puts out the branch that its source does."""
+    start = varied("yolo26n.yaml")
+    start.model[-1].end2end = end2end
+    network = adapted(start, parse("yolo26-spdconv-n").definition())
+    shapes = [tuple(each.eval()(image(64, 64))[0].shape) for each in (start, network)]
+    assert shapes[0] == shapes[1] and (shapes[0][-1] == 6) == end2end
+
+
 def test_table__notes_fit(source, tmp_path):
     """What is said of the published layering stands in the table whole, at 80 columns."""
     lines = conversion_table(convert_model(source, "yolov5-spd-n", tmp_path / "to.pt")).splitlines()

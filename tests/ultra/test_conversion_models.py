@@ -80,6 +80,9 @@ def test_convert__trained_yolo26(block, trained_yolo26, tmp_path):
     """Weights that plain Ultralytics trained, on images: the same detections without NMS, one by one, also folded."""
     convert_model(trained_yolo26, f"yolo26-{block}-n", tmp_path / "to.pt")
     start, end = (deepcopy(model_of(load(p))).float().eval() for p in (trained_yolo26, tmp_path / "to.pt"))
+    assert start.model[-1].end2end == end.model[-1].end2end
+    for network in (start, end):
+        network.model[-1].end2end = True  # Ultralytics' releases leave either in a checkpoint
     images = read_images(str(trained_yolo26.parent / "images"), 160, 3)
     with torch.no_grad():
         expected = deepcopy(start).double()(images.double())[0]  # (N, 300, 6): corners, score, class

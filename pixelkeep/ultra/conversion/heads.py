@@ -47,6 +47,8 @@ def carry_head(
                 carried.how = TAKEN if carried.exact else PARTLY if carried.taken else FRESH
             carried.parameters = sum(p.numel() for branch in branches for p in branch[index].parameters())
             report.append(carried)
+    if getattr(source, BOX[1], None) is not None:
+        target.end2end = source.end2end  # which of two branches a network puts out when it is called
     return report, [f"head P{stride.bit_length() - 1}" for stride in levels]
 
 
