@@ -104,7 +104,7 @@ def trained_yolo26(tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("yolo26")
     data = write_demo(folder / "demo", splits={"train": 24, "val": 4, "test": 1})
-    settings = dict(epochs=12, imgsz=160, batch=4, nbs=4, optimizer="AdamW", lr0=0.002, warmup_epochs=1, mosaic=0.0)
+    settings = dict(epochs=30, imgsz=160, batch=4, nbs=4, optimizer="AdamW", lr0=0.002, warmup_epochs=1, mosaic=0.0)
     place = dict(project=str(folder), name="run", device="cpu", workers=0, plots=False, val=False, verbose=False)
     YOLO("yolo26n.yaml").train(data=str(write_resolved(resolve_data(str(data)))), **settings, **place)
     (folder / "images").symlink_to(next(path for path in (folder / "demo").rglob("val") if any(path.glob("*.jpg"))))
