@@ -97,6 +97,6 @@ def _reads(branch: nn.Module) -> int:
 
 
 def _copy_eps(source: nn.Module, target: nn.Module) -> None:
-    for one, other in zip(source.modules(), target.modules(), strict=True):
-        if isinstance(one, nn.BatchNorm2d):
-            other.eps, other.momentum = one.eps, one.momentum
+    pair = ([m for m in part.modules() if isinstance(m, nn.BatchNorm2d)] for part in (source, target))
+    for one, other in zip(*pair, strict=True):  # activations may be one for all, or one each
+        other.eps, other.momentum = one.eps, one.momentum

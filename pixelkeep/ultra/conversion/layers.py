@@ -139,9 +139,9 @@ def _copy(source: Part, target: Part, inputs: Tensor | None, carried: Carried, n
         if new is not None:
             value.copy_(new)
             filled.add(name)
-    for one, other in zip(source.rows[0].modules(), target.rows[0].modules(), strict=False):
-        if isinstance(one, nn.BatchNorm2d) and isinstance(other, nn.BatchNorm2d):
-            other.eps, other.momentum = one.eps, one.momentum
+    norms = ([m for m in part.rows[0].modules() if isinstance(m, nn.BatchNorm2d)] for part in (source, target))
+    for one, other in zip(*norms, strict=False):
+        other.eps, other.momentum = one.eps, one.momentum
     own = dict(target.rows[0].named_parameters())
     carried.taken = sum(value.numel() for name, value in own.items() if name in filled)
     whole = len(filled) == len(wanted) == len(given)
@@ -161,7 +161,8 @@ def _told(module: nn.Module) -> str:
 
 def _acts(row: nn.Module) -> list[str]:
     """Return what may differ where the weights are the same: activations, shortcuts, strides."""
-    plain = [_told(m) for m in row.modules() if not list(m.children()) and not isinstance(m, (nn.Conv2d, nn.Linear))]
+    every = [m for _, m in row.named_modules(remove_duplicate=False)]  # activations may be one for all, or one each
+    plain = [_told(m) for m in every if not list(m.children()) and not isinstance(m, (nn.Conv2d, nn.Linear))]
     return plain + [f"add={m.add}" for m in row.modules() if hasattr(m, "add") and isinstance(m.add, bool)]
 
 
