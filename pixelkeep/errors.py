@@ -15,6 +15,7 @@ from pathlib import Path
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _TORCH = ("PytorchStreamWriter", "unexpected pos", "iostream error")  # what PyTorch says where a file cannot grow
 _DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
+_NO_PLACE = (errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 class PixelkeepError(ValueError):
@@ -56,7 +57,7 @@ def storage_error(error: BaseException, folder: Path | None = None) -> StorageEr
         error: What was raised. PyTorch raises RuntimeError where it cannot write a checkpoint.
         folder: What was being written to; the system names a file it cannot open, but not one it cannot go on with.
     """
-    if isinstance(error, OSError) and error.errno in (*_FULL, *_DENIED, errno.EFBIG):
+    if isinstance(error, OSError) and error.errno in (*_FULL, *_DENIED, *_NO_PLACE, errno.EFBIG):
         number, file = error.errno, error.filename2 or error.filename or folder
     elif isinstance(error, RuntimeError) and any(sign in str(error) for sign in _TORCH):
         number, file = errno.ENOSPC, folder
@@ -65,6 +66,10 @@ def storage_error(error: BaseException, folder: Path | None = None) -> StorageEr
     where = f"{file or 'a file'}: {os.strerror(number)}"
     if number in _DENIED:
         return StorageError(f"{where}; allow it, or choose other folders with --project and PIXELKEEP_HOME")
+    if number in _NO_PLACE:
+        name = Path(file or "")
+        named = name.parent if name.name.endswith(".partial") else name  # what was asked for, not how it is written
+        return StorageError(f"{named}: {os.strerror(number)}; choose another name")
     if number == errno.EFBIG:
         return StorageError(f"{where}; raise the limit (ulimit -f), or use a file system that takes larger files")
     return StorageError(

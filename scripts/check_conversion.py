@@ -44,7 +44,7 @@ def main() -> None:
                 return model.eval()(x)[0]
 
         source = deepcopy(model_of(load(options.weights))).float()
-        images = read_images(options.images, options.imgsz, source.yaml.get("channels", 3))
+        images = read_images(options.images, options.imgsz, source.yaml.get("channels", 3), most=16)
         single, double = output(source, images), output(deepcopy(source).double(), images.double())
         for name in options.to:
             path = Path(folder) / "converted.pt"

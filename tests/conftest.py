@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import tempfile
 from pathlib import Path
@@ -15,6 +16,11 @@ os.environ.update(PIXELKEEP_HOME=str(_HOME / "home"), COLUMNS="80")
 from pixelkeep.ultra.running import environment  # noqa: E402
 
 environment.prepare()  # before any test imports Ultralytics
+
+
+def pytest_unconfigure() -> None:
+    """Leave nothing behind."""
+    shutil.rmtree(_HOME, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

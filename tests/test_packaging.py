@@ -8,6 +8,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from ultralytics.nn.tasks import DetectionModel
+
+from pixelkeep.ultra.weights import manifest
+from pixelkeep.ultra.weights.checkpoints import save
 
 ROOT = Path(__file__).resolve().parent.parent
 CODE = (
@@ -15,6 +19,12 @@ CODE = (
     "from ultralytics import YOLO; m = YOLO('yolov5-spd-n.yaml', verbose=False);"
     "print(pixelkeep.__file__); print(assets.folder('models'));"
     "print(sum(p.numel() for p in m.model.model[:-1].parameters()))"
+)
+
+DETECT = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from pixelkeep.cli import main;"
+    "from pixelkeep.ultra.weights.checkpoints import check_weights;"
+    "main._guard(lambda: print(check_weights(sys.argv[2])))"
 )
 
 
@@ -51,6 +61,30 @@ def test_names__resolve_from_an_unpacked_wheel(wheel, tmp_path):
     file, folder, count = build_model(tmp_path / "site", tmp_path / "exp5s of mine")
     assert Path(file).is_relative_to(tmp_path) and Path(folder).is_relative_to(tmp_path)
     assert count == "2141152"
+
+
+def test_published__found_in_an_unpacked_wheel(wheel, tmp_path):
+    """A wheel built with a publication has its file, by name and verified, from another working directory."""
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    (tmp_path / "elsewhere").mkdir()
+    model = DetectionModel({"nc": 1, "backbone": [[-1, 1, "Conv", [8, 3, 2]]], "head": [[[0], 1, "Detect", ["nc"]]]})
+    model.names, model.task = {0: "car"}, "detect"
+    folder = tmp_path / "site" / "pixelkeep" / "_assets" / "weights"
+    save({"model": model, "train_args": {}}, folder / "net.safetensors")
+    size, sha = (folder / "net.safetensors").stat().st_size, manifest.sha256_of(folder / "net.safetensors")
+    texts = dict.fromkeys(("model", "data", "licence", "attribution", "recipe", "metrics", "card"), "x")
+    entry = manifest.Published(file="net.safetensors", bytes=size, sha256=sha, **texts)
+    manifest.write_manifest(folder, {"net": entry})
+
+    def detect(name: str) -> list[str]:
+        line = [sys.executable, "-c", DETECT, str(tmp_path / "site"), name]
+        done = subprocess.run(line, cwd=tmp_path / "elsewhere", capture_output=True, text=True, check=False)
+        return [str(done.returncode), *(done.stdout or done.stderr).splitlines()[-1:]]
+
+    assert detect("net") == ["0", str(folder / "net.safetensors")]
+    assert detect("other")[0] == "2" and "weights 'other' not found; published are net: give a" in detect("other")[1]
+    (folder / "net.safetensors").unlink()
+    assert detect("net")[0] == "2" and "is missing; reinstall pixelkeep" in detect("net")[1]
 
 
 def test_names__resolve_from_a_checkout(tmp_path):

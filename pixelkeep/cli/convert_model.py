@@ -14,9 +14,9 @@ EPILOG = "Example: pixelkeep convert-model yolov5su.pt --to yolov5-spdconv-s --o
 
 
 def convert_model(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Checkpoint of Ultralytics or pixelkeep.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Checkpoint, or a published name.")],
     to: Annotated[str, o.option("--to", metavar="MODEL", help="Name, as 'pixelkeep models' lists, or model YAML.")],
-    output: Annotated[str, o.option("--output", "-o", metavar="FILE", help="Checkpoint to write (.pt).")],
+    output: Annotated[str, o.option("--output", "-o", metavar="FILE", help="What to write: .pt or .safetensors.")],
     data: o.Data = None,
     fit: Annotated[
         str | None,

@@ -28,7 +28,7 @@ def doctor(
     ] = None,
     weights: Annotated[
         str | None,
-        o.option("--weights", metavar="FILE", help="Checkpoint (.pt) to validate: is the advice borne out?"),
+        o.option("--weights", metavar="FILE", help="Checkpoint to validate: is the advice borne out?"),
     ] = None,
     device: o.Device = None,
     set_: o.DatasetFolder = None,

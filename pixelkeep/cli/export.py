@@ -24,7 +24,7 @@ def export(
         o.option(
             "--precision",
             metavar="NAME",
-            help="fp32, fp16; bf16 in openvino; int8 in onnx, openvino.",
+            help="fp32, fp16; bf16 in openvino; int8 in onnx, openvino, engine.",
             default="fp32, and in checkpoints kept",
         ),
     ] = None,

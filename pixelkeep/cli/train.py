@@ -16,7 +16,7 @@ EPILOG = "Example: pixelkeep train --model yolov5-spd-n --data my.yaml --epochs 
 def train(
     model: Annotated[
         str | None,
-        o.option("--model", "-m", metavar="TEXT", help="Model name, YAML or checkpoint (.pt).", default="yolov5-spd-n"),
+        o.option("--model", "-m", metavar="TEXT", help="Model name, YAML or checkpoint.", default="yolov5-spd-n"),
     ] = None,
     data: o.Data = None,
     epochs: Annotated[

@@ -123,9 +123,9 @@ def _notes(report: Export) -> list[str]:
         stays = words[report.quantized["float"]]
         shown = f"{report.quantized['images']} training {'tiles' if report.tile else 'images'}"
         notes.append(wrap(f"int8: calibrated on {shown}; in float: {stays}"))
+    threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
     what = "matches at IoU 0.9; " if report.task == "detect" else ""
     verdict = (
-        f"PASS: {report.parity.images} images, {what}{machine['rounds']} rounds on "
-        f"{machine['threads']} threads of {machine['device']}"
+        f"PASS: {report.parity.images} images, {what}{machine['rounds']} rounds on {threads} of {machine['device']}"
     )
     return [*notes, wrap(verdict)]

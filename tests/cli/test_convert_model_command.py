@@ -59,3 +59,21 @@ def test_convert_model__one_line(source, tmp_path, capsys, words, told):
     captured = capsys.readouterr()
     assert told in captured.err.splitlines()[-1] and captured.out == "" and not output.exists()
     assert "Traceback" not in captured.err
+
+
+def test_convert_model__below_a_file(source, tmp_path, capsys):
+    """An output in a folder that is a file is told in one line, by the name that was asked for."""
+    (tmp_path / "file").write_text("text")
+    assert call(source, "--to", "yolov5-spdconv-n", "--output", tmp_path / "file" / "to.pt") == 2
+    told = capsys.readouterr().err.splitlines()
+    assert told == [f"pixelkeep: {tmp_path / 'file'}: Not a directory; choose another name"]
+
+
+def test_convert_model__portable(source, tmp_path, capsys):
+    """The ending of the output says in which form it is written, and either form is a source."""
+    there, back = tmp_path / "there.safetensors", tmp_path / "back.pt"
+    assert call(source, "--to", "yolov5-spd-n", "--output", there) == 0
+    assert call(there, "--to", "yolov5-spd-n", "--output", back, "--json") == 0
+    out = capsys.readouterr().out
+    document = json.loads(out[out.index("\n{") :])
+    assert document["exact"] and {part["how"] for part in document["parts"]} == {"taken"} and back.is_file()

@@ -83,9 +83,10 @@ def of_model(model: str | Path, *, oriented: bool = False) -> Task:
         raise ModelError(f"model '{model}' is for oriented boxes (task 'obb'), not served here; {others}")
     if name not in TASKS:
         served = [task.noun for task in TASKS.values()]
+        what = f"is for task '{name}'" if name else "has a head of another kind"  # RT-DETR's, by name
+        others = f", 'pixelkeep yolo {name}' the others" if name else ""
         raise ModelError(
-            f"model '{model}' is for task '{name}'; these commands serve {', '.join(served[:-1])} and {served[-1]}, "
-            f"'pixelkeep yolo {name}' the others"
+            f"model '{model}' {what}; these commands serve {', '.join(served[:-1])} and {served[-1]}{others}"
         )
     return TASKS[name]
 

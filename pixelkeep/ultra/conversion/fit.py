@@ -27,19 +27,27 @@ from pixelkeep.ultra.conversion.parts import Part, parts
 from pixelkeep.ultra.data.sources import resolve_sources
 from pixelkeep.ultra.network.rows import given, run
 
-IMAGES = 16  # more change little
+IMAGES = 16  # or more where they are small; more change little
+CELLS = 4096  # of stride 32, in all images: a layer there has up to 2,560 weights for each output
 POSITIONS = 20_000  # of a map, over all images
 SHIFTS = (0.0, 1.0, 2.0)  # standard deviations by which features are lifted above the activation's bend
 
 
-def read_images(source: str, imgsz: int | list[int], channels: int) -> Tensor:
+def read_images(source: str, imgsz: int | list[int], channels: int, most: int | None = None) -> Tensor:
     """Return the first images of a folder, file or glob, (N, C, H, W) from 0 to 1, letterboxed to a square.
+
+    Args:
+        source: The folder, file or glob.
+        imgsz: Side of the square, or height and width of which it takes the larger.
+        channels: Of the images.
+        most: How many; by default as many as a fit takes at this size.
 
     Raises:
         SourceError: There is none that can be read.
     """
     side = max(imgsz) if isinstance(imgsz, (list, tuple)) else imgsz
     side = max(64, side // 32 * 32)
+    most = most or max(IMAGES, -(-CELLS // (side // 32) ** 2))
     files, found = resolve_sources([source]), []
     for file in files if isinstance(files, list) else []:
         try:
@@ -48,7 +56,7 @@ def read_images(source: str, imgsz: int | list[int], channels: int) -> Tensor:
             continue
         image = image[..., ::-1] if channels == 3 else image
         found.append(torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255)
-        if len(found) == IMAGES:
+        if len(found) == most:
             break
     if not found:
         raise SourceError(f"--fit '{source}': no image of {channels} channels that can be read")

@@ -47,6 +47,8 @@ def carry_head(
                 carried.how = TAKEN if carried.exact else PARTLY if carried.taken else FRESH
             carried.parameters = sum(p.numel() for branch in branches for p in branch[index].parameters())
             report.append(carried)
+    if getattr(source, BOX[1], None) is not None:
+        target.end2end = source.end2end  # which of two branches a network puts out when it is called
     return report, [f"head P{stride.bit_length() - 1}" for stride in levels]
 
 
@@ -95,6 +97,6 @@ def _reads(branch: nn.Module) -> int:
 
 
 def _copy_eps(source: nn.Module, target: nn.Module) -> None:
-    for one, other in zip(source.modules(), target.modules(), strict=True):
-        if isinstance(one, nn.BatchNorm2d):
-            other.eps, other.momentum = one.eps, one.momentum
+    pair = ([m for m in part.modules() if isinstance(m, nn.BatchNorm2d)] for part in (source, target))
+    for one, other in zip(*pair, strict=True):  # activations may be one for all, or one each
+        other.eps, other.momentum = one.eps, one.momentum

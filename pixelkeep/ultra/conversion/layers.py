@@ -8,6 +8,7 @@ other three phases.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -94,10 +95,13 @@ def _rewrite(source: Halving, target: Part, carried: Carried, noise: float) -> N
     if source.bias is not None or source.norm.num_features != norm.num_features:
         carried.note = "a convolution with bias, which the target has not"
         return
+    if kernel.weight.shape != conv.weight.shape:
+        carried.note = f"the source's reads {source.kernel.weight.shape[1]} channels"
+        return
     with torch.no_grad():
         conv.weight.copy_(_noisy(kernel.weight, kernel.weight.eq(0), noise))
     _copy_norm(source.norm, norm)
-    carried.how, carried.taken, carried.exact = REWRITTEN, target.parameters, str(act) == str(source.act)
+    carried.how, carried.taken, carried.exact = REWRITTEN, target.parameters, _told(act) == _told(source.act)
     carried.note = f"{source.kernel.size}x{source.kernel.size}/2" + ("" if carried.exact else f", with {act}")
 
 
@@ -135,24 +139,30 @@ def _copy(source: Part, target: Part, inputs: Tensor | None, carried: Carried, n
         if new is not None:
             value.copy_(new)
             filled.add(name)
-    for one, other in zip(source.rows[0].modules(), target.rows[0].modules(), strict=False):
-        if isinstance(one, nn.BatchNorm2d) and isinstance(other, nn.BatchNorm2d):
-            other.eps, other.momentum = one.eps, one.momentum
+    norms = ([m for m in part.rows[0].modules() if isinstance(m, nn.BatchNorm2d)] for part in (source, target))
+    for one, other in zip(*norms, strict=False):
+        other.eps, other.momentum = one.eps, one.momentum
     own = dict(target.rows[0].named_parameters())
     carried.taken = sum(value.numel() for name, value in own.items() if name in filled)
     whole = len(filled) == len(wanted) == len(given)
     carried.how = (REWRITTEN if widened else TAKEN) if whole else PARTLY if filled else FRESH
     carried.exact = whole and _acts(source.rows[0]) == _acts(target.rows[0])
     if widened and whole:
-        carried.note = "zeros for three of four phases"
+        carried.note = "zeros for 3 of 4 phases"
     if not whole:
         carried.misfit = True
         carried.note = f"{len(filled)} of {len(wanted)} tensors have the same shape"
 
 
+def _told(module: nn.Module) -> str:
+    """Return class and settings of a module, but for whether it works in place, which Ultralytics sets on its way."""
+    return re.sub(r"(, )?inplace=\w+", "", str(module))
+
+
 def _acts(row: nn.Module) -> list[str]:
     """Return what may differ where the weights are the same: activations, shortcuts, strides."""
-    plain = [str(m) for m in row.modules() if not list(m.children()) and not isinstance(m, (nn.Conv2d, nn.Linear))]
+    every = [m for _, m in row.named_modules(remove_duplicate=False)]  # activations may be one for all, or one each
+    plain = [_told(m) for m in every if not list(m.children()) and not isinstance(m, (nn.Conv2d, nn.Linear))]
     return plain + [f"add={m.add}" for m in row.modules() if hasattr(m, "add") and isinstance(m.add, bool)]
 
 

@@ -31,6 +31,7 @@ from pixelkeep.ultra.data.resolving import resolve_data
 from pixelkeep.ultra.weights.checkpoints import check_weights, is_checkpoint, load, save, trained_size
 from pixelkeep.ultra.weights.confidence import KEY as OPERATING_POINT
 from pixelkeep.ultra.weights.definitions import check_model, resolve_model
+from pixelkeep.ultra.weights.manifest import listed
 
 KEY = "converted"  # where a checkpoint says what it was converted from
 NOT_KEPT = ("model", "ema", "optimizer", "scaler", "provenance")
@@ -68,8 +69,8 @@ def convert_model(
     """
     if not math.isfinite(noise) or noise < 0:
         raise OptionError(f"noise must be a number of 0 or more, got {noise}")
-    output = _output(output)
     path = check_weights(source)
+    output = _output(output, path)
     checkpoint = load(path)
     given = _source(checkpoint, path)
     wanted = None if data is None else dict(resolve_data(data, needs=()).names)
@@ -79,9 +80,7 @@ def convert_model(
 
     def convert(model: nn.Module) -> DetectionModel:
         network, found = carried_over(model, definition, to, wanted, noise, images)
-        report.parts, report.left = found.parts, found.left
-        if found.exact:
-            report.checked = _difference(model, network)
+        report.parts, report.left, report.checked = found.parts, found.left, found.checked
         return network
 
     converted = _converted(checkpoint, convert, report, path)
@@ -118,7 +117,9 @@ def carried_over(
     network, report = _fill(source, definition, name, wanted, noise)
     _require_size(source, definition, name, report)
     if not any(part.taken for part in report.parts):
-        raise ModelError(f"model '{name}': nothing of the weights fits it; its layers have other classes and widths")
+        raise ModelError(f"model '{name}': nothing of the weights fits it; give weights of its own family")
+    if report.exact:  # as far as the parts with weights say
+        report.checked = _difference(source, network)
     if images is not None:
         fit_parts(source, network, report.parts, images)
     return network, report
@@ -155,7 +156,7 @@ def _rows(definition: dict) -> list[tuple]:
     return [(str(row[0]), row[2]) for row in definition["backbone"] + definition["head"]]
 
 
-def _output(output: str | Path | None) -> Path | None:
+def _output(output: str | Path | None, source: Path) -> Path | None:
     """Check where to write."""
     if output is None:
         return None
@@ -164,6 +165,10 @@ def _output(output: str | Path | None) -> Path | None:
         raise OptionError(f"output '{output}': give the name of a checkpoint, ending in .pt or .safetensors")
     if output.is_dir():
         raise OptionError(f"output '{output}' is a folder; give the name of a checkpoint in it")
+    if output.exists() and output.samefile(source):
+        raise OptionError(f"output '{output}' is the source itself; name another file")
+    if listed(output):
+        raise OptionError(f"output '{output}' is a published file; name another")
     return output
 
 
@@ -206,7 +211,7 @@ def _fill(
             if part.parameters:
                 report.append(carry(given.get(role), part, inputs, noise))
         head, levels = carry_head(source.model[-1], rows[-1], source.names, wanted)
-    network.names, network.nc = wanted, len(wanted)
+    network.names, network.nc, network.task = wanted, len(wanted), "detect"
     for key in ("stretch", "channels"):
         if key in source.yaml:
             network.yaml[key] = source.yaml[key]
@@ -248,10 +253,12 @@ def _difference(source: nn.Module, network: nn.Module) -> float:
 
     Heads with two branches, one of which needs no NMS, have both compared.
     """
-    image = torch.rand(1, source.yaml.get("channels", 3), 128, 96, generator=torch.Generator().manual_seed(SEED))
+    cell = int(max(source.stride))
+    sides = source.yaml.get("channels", 3), 4 * cell, 3 * cell
+    image = torch.rand(1, *sides, generator=torch.Generator().manual_seed(SEED))
     outputs = []
     for model in (source, network):
-        model = deepcopy(model).double().eval()
+        model = deepcopy(model).cpu().double().eval()
         model.model[-1].end2end = False  # the best of equals may differ
         found, raw = model(image.double())
         other = raw.get("one2one") or {}
@@ -272,5 +279,6 @@ def _converted(checkpoint: dict, convert: Callable, report: Conversion, path: Pa
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     provenance = {"schema": 1, "from": path.name, "sha256": digest, "to": report.target}
     provenance |= {"exact": report.exact, "noise": report.noise, "version": __version__}
+    trained = {"train_args": checkpoint.get("train_args", {}) | {"model": report.target}}  # by which results name it
     # Training is to start from it, not to go on: there is no epoch to resume.
-    return {**kept, **networks, "ema": networks.get("ema"), "optimizer": None, "epoch": -1, KEY: provenance}
+    return {**kept, **trained, **networks, "ema": networks.get("ema"), "optimizer": None, "epoch": -1, KEY: provenance}

@@ -75,7 +75,8 @@ def select(pattern: str | None) -> list[str]:
     known = model_names()
     found = {n for n in known if pattern is None or pattern in n or fnmatchcase(n, pattern)}
     if not found:
-        raise ModelError(f"no model name contains '{pattern}'{names.suggest(pattern or '')}")
+        advice = "leave it out to list them all; what a checkpoint reaches is for 'pixelkeep val'"
+        raise ModelError(f"no model name contains '{pattern}'{names.suggest(pattern or '', advice)}")
     baselines = {_baseline(name, known) for name in found}
     return [n for n in known if n in found | baselines]
 

@@ -34,6 +34,7 @@ from pixelkeep.ultra.running.settings import check
 from pixelkeep.ultra.tiled.auto import own_tile
 from pixelkeep.ultra.weights.checkpoints import check_weights, load, model_of, trained_size
 from pixelkeep.ultra.weights.formats import FORMATS, check_format
+from pixelkeep.ultra.weights.manifest import beside
 from pixelkeep.writing import staged_tree
 
 UNFOLDED = f"{parity.EXPORTED}, unfolded"
@@ -53,7 +54,7 @@ class Request:
         data: A dataset whose val images, and figures on them, are compared, and on whose train images int8 is
             calibrated; None for generated images.
         device: As for training.
-        output: The file to write, or a folder that is there; None for beside the weights.
+        output: The file to write, or a folder that is there; None for beside the weights, published ones excepted.
         fold: What is folded, see :mod:`pixelkeep.ultra.network.choosing`; by ``measured`` the network is written both
             ways, and the file that is faster in its own runtime is kept.
         bounds: ``NAME=VALUE``, other bounds of parity; see :mod:`pixelkeep.deploy.bounds`.
@@ -151,7 +152,7 @@ def _source(request: Request) -> _Source:
 def _target(request: Request, weights: Path) -> Path:
     """Return what is to be written; any other precision than fp32 is part of the name."""
     output, suffix = request.output, FORMATS[request.format].suffix
-    path = Path(output).expanduser() if output else weights.parent
+    path = Path(output).expanduser() if output else beside(weights)
     if not path.name.lower().endswith(suffix):
         if not path.is_dir():
             raise OptionError(f"--output {output}: give a folder that is there, or a name that ends in {suffix}")

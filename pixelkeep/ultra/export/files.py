@@ -26,6 +26,7 @@ from pixelkeep.ultra.weights.formats import CONFIGURATION
 PRECISION = {"fp32": 32, "fp16": 16, "bf16": 32, "int8": 32}  # in Ultralytics' numbers: bf16 is how OpenVINO runs it,
 # and int8 is made of a file in fp32 (quantizing.py) but in TensorRT, which calibrates as it builds.
 UNSUPPORTED = ("unsupported", "not supported", "not implemented", "unconvertible", "no conversion rule", "unknown op")
+LONGEST = 160  # characters of what is told of an exporter's error
 
 
 def write(network: torch.nn.Module, path: Path, settings: dict[str, Any], facts: dict[str, Any]) -> None:
@@ -72,7 +73,8 @@ def reason(error: Exception) -> str:
     """Return the line of an error that says what is wrong: of an operator that is lacking, the one that names it."""
     lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
     named = [line for line in lines if any(word in line.lower() for word in UNSUPPORTED)]
-    return (named or lines or [type(error).__name__])[0][:160]
+    told = (named or lines or [type(error).__name__])[0].split(". Please ")[0]  # feel free to request support ...
+    return told if len(told) <= LONGEST else f"{told[:LONGEST].rpartition(' ')[0] or told[:LONGEST]} ..."
 
 
 def annotate(path: Path, facts: dict[str, Any]) -> None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pixelkeep.errors import OptionError
+from pixelkeep.errors import ModelError, OptionError
 from pixelkeep.report.card import Card, card_text
+from pixelkeep.ultra.network import names
 from pixelkeep.ultra.running.runs import is_finished, storage, write_json
 from pixelkeep.ultra.weights import manifest
 from pixelkeep.ultra.weights.checkpoints import check_weights, load, model_of, write
@@ -54,7 +56,9 @@ def publish(wanted: Publication) -> manifest.Published:
     figures = _figures(wanted)
     weights = check_weights(wanted.run / "weights" / "best.pt")
     checkpoint = load(weights)
-    network = model_of(checkpoint)
+    network = deepcopy(model_of(checkpoint))
+    model = Path(str(network.yaml.get("yaml_file") or figures["model"])).name  # the file may be one of the machine
+    network.yaml["yaml_file"] = model
     content = {key: checkpoint[key] for key in (*OWN, "date", "version", "license", "docs") if key in checkpoint}
     content |= {"train_args": _public(checkpoint.get("train_args", {})), "model": network}
     content |= {"train_metrics": checkpoint.get("train_metrics"), "provenance": _origin(wanted, checkpoint, weights)}
@@ -69,7 +73,7 @@ def publish(wanted: Publication) -> manifest.Published:
             file=file,
             sha256=sha,
             bytes=size,
-            model=Path(str(figures["model"])).stem,
+            model=Path(model).stem,
             metrics=f"{wanted.name}.metrics.json",
             card=f"{wanted.name}.md",
             **{key: getattr(wanted, key) for key in ("data", "licence", "attribution", "recipe")},
@@ -88,6 +92,8 @@ def _figures(wanted: Publication) -> dict[str, Any]:
     """
     if not manifest.NAME.fullmatch(wanted.name):
         raise OptionError(f"name '{wanted.name}': give small letters, digits, '-' and '.', as in yolov5-spd-n-hituav")
+    if _is_model(wanted.name):
+        raise OptionError(f"name '{wanted.name}': it is that of a model; add what it was trained on")
     for key in ("data", "licence", "attribution", "recipe"):
         if not getattr(wanted, key).strip():
             raise OptionError(f"--{key}: it must not be empty")
@@ -103,6 +109,14 @@ def _figures(wanted: Publication) -> dict[str, Any]:
     if task != "detect":
         raise OptionError(f"{wanted.run}: a run for task '{task}'; published are detection models")
     return figures
+
+
+def _is_model(name: str) -> bool:
+    """Whether ``--model`` takes a name for that of a model, with or without a size."""
+    try:
+        return names.parse(name) is not None
+    except ModelError:  # its family is one
+        return True
 
 
 def _origin(wanted: Publication, checkpoint: dict[str, Any], weights: Path) -> dict[str, Any]:

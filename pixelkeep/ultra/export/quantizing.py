@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from pixelkeep.errors import ExportError
-from pixelkeep.ultra.export.files import quietly
+from pixelkeep.errors import ExportError, storage_error
+from pixelkeep.ultra.export.files import quietly, reason
 
 STEPS = ("decode", "last", "head")  # what stays in float, ever more of it
 _BRANCH = re.compile(r"^[./](one2one_cv\d|cv\d|classifier|conv|linear)\b")  # of a head, what is not decoding
 _LAST = re.compile(r"cv\d+\.\d+\.2\b|\bclassifier\.1\b|\blinear\b")
-ENOUGH = 0.95  # share of detections matched, or labels alike, on the calibration images: no more stays in float
+# Share of detections matched, or labels alike, on the calibration images: no more stays in float. More asks for the
+# whole head in float: files half as large again, for AP that is higher or lower by a few thousandths (docs/deploy.md).
+ENOUGH = 0.95
 
 
 def quantize(form: str, path: Path, network: nn.Module, images: Tensor, judge: Callable[[Path], float]) -> dict:
@@ -38,13 +41,13 @@ def quantize(form: str, path: Path, network: nn.Module, images: Tensor, judge: C
         What was done: {"images": ..., "float": one of `STEPS`, "agreed": by step, what was tried}.
 
     Raises:
-        ExportError: No step agrees at all.
+        ExportError: It fails, or no step agrees at all.
     """
     head = len(network.model) - 1
     tried: dict[str, float] = {}
     for step in STEPS:
         made = path.with_name(f"{step}{path.name}")
-        with quietly():
+        with quietly(), _told(form, path):
             QUANTIZERS[form](path, made, head, images, step)
         tried[step] = round(judge(made), 4)
         if tried[step] >= ENOUGH:
@@ -55,6 +58,21 @@ def quantize(form: str, path: Path, network: nn.Module, images: Tensor, judge: C
     path.rename(path.with_name(f"fp32{path.name}"))
     path.with_name(f"{best}{path.name}").rename(path)
     return {"images": len(images), "float": best, "agreed": tried}
+
+
+@contextmanager
+def _told(form: str, path: Path) -> Iterator[None]:
+    """Tell in one line what a quantizer fails of.
+
+    Raises:
+        ExportError: Inside, where it fails.
+    """
+    try:
+        yield
+    except Exception as error:  # each has errors of its own
+        if told := storage_error(error, path.parent):
+            raise told from error
+        raise ExportError(f"{form}: this network cannot be quantized ({reason(error)})") from error
 
 
 def stays_float(name: str, head: int, step: str) -> bool:

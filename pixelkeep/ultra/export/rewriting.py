@@ -16,7 +16,7 @@ from pixelkeep.ultra.export.exporting import Request
 from pixelkeep.ultra.running.runs import newest_weights, storage
 from pixelkeep.ultra.weights.checkpoints import check_weights, load, model_of, write
 from pixelkeep.ultra.weights.formats import CHECKPOINTS
-from pixelkeep.ultra.weights.manifest import listed, sha256_of
+from pixelkeep.ultra.weights.manifest import beside, listed, sha256_of
 from pixelkeep.ultra.weights.migration import versions_in
 from pixelkeep.ultra.weights.portable import PRECISIONS, provenance
 from pixelkeep.ultra.weights.rebuilding import difference, tensors_of
@@ -70,14 +70,15 @@ def _check(request: Request) -> None:
 def _target(request: Request, weights: Path) -> Path:
     """Return the file to write."""
     suffix = f".{request.format}"
-    path = Path(request.output).expanduser() if request.output else weights.parent
+    path = Path(request.output).expanduser() if request.output else beside(weights)
     if path.suffix.lower() != suffix:
         if not path.is_dir():
             raise OptionError(f"--output {path}: give a folder that is there, or a name that ends in {suffix}")
         path = path / f"{weights.stem}{suffix}"
     path = path.resolve()
-    if path == weights or path.is_dir():
-        what = "the weights themselves" if path == weights else "a folder"
+    itself = path.exists() and path.samefile(weights)
+    if itself or path.is_dir():
+        what = "the weights themselves" if itself else "a folder"
         raise OptionError(f"--output: {path} is {what}; name another file")
     if listed(path):
         raise OptionError(f"--output: {path} is a published file; name another")

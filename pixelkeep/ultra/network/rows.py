@@ -10,8 +10,8 @@ NOTES = ("i", "f", "type", "np")  # what Ultralytics notes on each row
 
 
 def sources(row: nn.Module) -> list[int]:
-    """Return the numbers of the rows that a row reads; -1 for the image."""
-    return [row.i - 1 if j == -1 else j for j in ([row.f] if isinstance(row.f, int) else row.f)]
+    """Return the numbers of the rows that a row reads; -1 for the image. Negative ones in ``row.f`` count back."""
+    return [row.i + j if j < 0 else j for j in ([row.f] if isinstance(row.f, int) else row.f)]
 
 
 def readers(rows: nn.Sequential) -> list[list[nn.Module]]:

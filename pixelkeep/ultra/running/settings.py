@@ -213,7 +213,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "path": (_is_text, "the folder of the dataset"),
     "project": (_is_text, "a folder"),
     "name": (_is_text, "a name"),
-    "pretrained": (lambda value: isinstance(value, (str, bool)), "a checkpoint (.pt)"),
+    "pretrained": (lambda value: isinstance(value, (str, bool)), "a checkpoint (.pt or .safetensors)"),
     "epochs": (lambda value: _is_count(value, 1), "a positive whole number"),
     "lr0": (lambda value: not isinstance(value, (int, float)) or 0 <= value <= 1, "between 0.0 and 1.0"),
     "batch": (lambda value: value == -1 or _is_count(value, 1), "a positive whole number, or -1 for what fits a GPU"),

@@ -53,6 +53,8 @@ def _open(form: str, kind: type[BaseBackend], weight: str | Path, **keywords: An
         raise
     except Exception as error:  # each runtime has errors of its own
         told = " ".join(str(error).split())[:120] or type(error).__name__
+        if isinstance(error, StopIteration):  # Ultralytics looks for the next file of a kind in a folder
+            told = "a file in the folder is missing"
         what = f"damaged, or not for this machine: {form} cannot load it ({told})"
         raise WeightsError(f"weights '{weight}': {what}") from error
     finally:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import pickletools
-import re
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -19,13 +17,15 @@ from pixelkeep.errors import ModelError, WeightsError
 from pixelkeep.ultra.weights import manifest
 from pixelkeep.ultra.weights.formats import format_of
 from pixelkeep.ultra.weights.integrity import (
-    Constructed,
     Unusable,
     archive_problem,
+    are_names,
     as_named,
+    is_size,
     model_problem,
     no_construction,
 )
+from pixelkeep.ultra.weights.refusals import why
 from pixelkeep.writing import staged
 
 if TYPE_CHECKING:
@@ -33,10 +33,7 @@ if TYPE_CHECKING:
 
 PORTABLE = ".safetensors"
 SUFFIXES = (".pt", PORTABLE)
-_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # opens files of PyTorch before 1.6
-_MODEL_MODULES = ("torch.", "ultralytics.", "pixelkeep.", "collections.", "numpy.", "pathlib.", "__builtin__.set")
-_YOLOV5_MODULES = ("models.", "utils.")  # top-level packages of the original YOLOv5 repository
-_LARGEST = 2**15  # pixels: no network has been trained on larger images
+INSIDE = ("weights/best.pt", "best.pt")  # of a run folder, of its weights'
 
 
 def check_weights(name: str | Path, exported: bool = False) -> Path:
@@ -54,18 +51,29 @@ def check_weights(name: str | Path, exported: bool = False) -> Path:
     path = Path(os.path.expanduser(name))  # pathlib's own fails on an unknown user
     if not path.exists():
         path = manifest.published(name) or path
+    path = Path(os.path.abspath(path))  # links are not followed: what they lead to may have another ending
     if exported and path.exists() and format_of(path):
         load(path)
-        return path.resolve()
+        return path
     if not path.is_file():
-        folder = path.parent if path.parent.is_dir() else Path()
-        beside = [other.name for other in folder.iterdir() if is_checkpoint(other)]
-        advice = "give a .pt file such as runs/train/exp/weights/best.pt, or a .safetensors file"
-        raise WeightsError(f"weights '{name}' not found{manifest.hint(name, beside, advice)}")
+        raise WeightsError(_missing(str(name), path))
     if not is_checkpoint(path):
-        raise WeightsError(f"weights '{name}': a '{path.suffix}' file; give a PyTorch checkpoint (.pt or .safetensors)")
+        whole = f"part of an exported model; give '{Path(name).parent}'" if exported and format_of(path.parent) else ""
+        advice = whole or f"a '{path.suffix}' file; give a PyTorch checkpoint (.pt or .safetensors)"
+        raise WeightsError(f"weights '{name}': {advice}")
     load(path)
-    return path.resolve()
+    return path
+
+
+def _missing(name: str, path: Path) -> str:
+    """Say what may be meant by weights that are not there."""
+    advice = "give a .pt file such as runs/train/exp/weights/best.pt, or a .safetensors file"
+    if name and path.is_dir():
+        inside = next((path / way for way in INSIDE if (path / way).is_file()), None)
+        return f"weights '{name}': a folder; " + (f"did you mean '{inside}'?" if inside else advice)
+    folder = path.parent if path.parent.is_dir() else Path()
+    beside = [other.name for other in folder.iterdir() if is_checkpoint(other)]
+    return f"weights '{name}' not found{manifest.hint(name, beside, advice)}"
 
 
 def is_checkpoint(path: str | Path) -> bool:
@@ -87,7 +95,7 @@ def load(path: Path) -> dict[str, Any]:
         return read_exported(path)
     state = path.stat()
     try:
-        return _load(path.resolve(), state.st_mtime_ns, state.st_size)
+        return _load(Path(os.path.abspath(path)), state.st_mtime_ns, state.st_size)
     except Unusable as error:
         raise WeightsError(f"weights '{path}': {error}") from error
 
@@ -162,14 +170,14 @@ def _read(path: Path) -> dict[str, Any]:
             return portable.read(path)
     _require_restricted_loading()
     if not zipfile.is_zipfile(path):
-        raise Unusable(_reason(path, None))
+        raise Unusable(why(path, None))
     if problem := archive_problem(path):
         raise Unusable(problem)
     try:
         with _silence(), no_construction(), as_named():
             return torch_safe_load(path, safe_only=True)[0]
     except Exception as error:  # a damaged or hostile file can fail in any way
-        raise Unusable(_reason(path, error)) from error
+        raise Unusable(why(path, error)) from error
 
 
 def _content_problem(checkpoint: dict[str, Any]) -> str | None:
@@ -184,7 +192,7 @@ def _content_problem(checkpoint: dict[str, Any]) -> str | None:
         return "no model inside; not a checkpoint of Ultralytics or pixelkeep"
     if problem := model_problem(model):
         return problem
-    if not _are_names(getattr(model, "names", {})) or not _is_size(trained.get("imgsz", 640)):
+    if not are_names(getattr(model, "names", {})) or not is_size(trained.get("imgsz", 640)):
         return "its class names or training arguments are damaged"
     if checkpoint.get("modelopt") and find_spec("modelopt") is None:
         return "trained for int8; install what it needs first: pip install nvidia-modelopt"
@@ -199,15 +207,6 @@ def _content_problem(checkpoint: dict[str, Any]) -> str | None:
 def is_portable(path: str | Path) -> bool:
     """Whether a path is that of a portable checkpoint; see :mod:`pixelkeep.ultra.weights.portable`."""
     return Path(path).suffix.lower() == PORTABLE
-
-
-def _are_names(value: object) -> bool:
-    return isinstance(value, dict) and all(type(k) is int and isinstance(name, str) for k, name in value.items())
-
-
-def _is_size(value: object) -> bool:
-    sides = value if isinstance(value, (list, tuple)) else [value]
-    return 1 <= len(sides) <= 2 and all(type(side) is int and 1 <= side <= _LARGEST for side in sides)
 
 
 @contextlib.contextmanager
@@ -235,63 +234,3 @@ def _require_restricted_loading() -> None:
             f"Ultralytics {ultralytics.__version__} cannot load weights without executing what they carry; "
             "update it: pip install --upgrade ultralytics"
         )
-
-
-def _reason(path: Path, error: Exception | None) -> str:
-    """Say why a file does not load; no error: it is no archive, so loading it was not tried."""
-    if isinstance(error, Constructed):
-        return f"refused without executing it: it calls the constructor of {error}, as no checkpoint does"
-    foreign = _foreign_names(path, error)
-    if any(name.startswith(_YOLOV5_MODULES) for name in foreign):
-        return (
-            "made by the original YOLOv5 repository, whose networks differ from Ultralytics' (anchors); train again, "
-            "or start from an Ultralytics checkpoint such as yolov5su.pt"
-        )
-    if foreign and all(name.startswith("ultralytics.") for name in foreign):
-        return f"made with another release of Ultralytics: this one has no {', '.join(sorted(foreign)[:3])}"
-    if foreign:
-        return (
-            f"refused without executing it: it refers to {', '.join(sorted(foreign)[:3])}, which is no part of a "
-            "model; if it is a block of yours, import and pixelkeep.register it first"
-        )
-    if "TorchScript" in str(error):
-        return "an exported TorchScript model; give the checkpoint that it was exported from"
-    if isinstance(error, AttributeError):  # the loader found no dictionary
-        return "no model inside; not a checkpoint of Ultralytics or pixelkeep"
-    if _legacy_names(path) is not None:
-        return "in PyTorch's format before 1.6, which cannot be loaded without executing it; save it again from there"
-    return "damaged, truncated or not a PyTorch checkpoint at all"
-
-
-def _foreign_names(path: Path, error: Exception | None) -> set[str]:
-    """Return the classes and functions that a file refers to and that no model consists of, by reading alone."""
-    import torch
-
-    names: set[str] = set()
-    try:
-        names.update(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
-    except Exception:  # not an archive, or a damaged one: the loader's own message may still name it
-        names.update(name for name in _legacy_names(path) or () if not name.startswith(_MODEL_MODULES))
-    cause: BaseException | None = error
-    while cause is not None:
-        names.update(re.findall(r"GLOBAL ([\w.]+)", str(cause)))
-        if isinstance(cause, ModuleNotFoundError) and cause.name:
-            names.add(f"{cause.name}.")
-        cause = cause.__cause__ or cause.__context__
-    named = {name for name in names if not any(other.endswith(f".{name}") for other in names)}
-    return {name for name in named if not any(other != name and other.startswith(name) for other in named)}
-
-
-def _legacy_names(path: Path) -> set[str] | None:
-    """Return what a file in PyTorch's old format refers to, by reading alone, or None if it is of another format."""
-    names: set[str] = set()
-    magic = None
-    with path.open("rb") as file, contextlib.suppress(Exception):
-        for _ in range(4):  # magic number, protocol, system, object: one pickle after the other
-            for opcode, argument, _ in pickletools.genops(file):
-                magic = magic or (argument if opcode.name == "LONG1" else None)
-                if opcode.name == "GLOBAL":
-                    names.add(argument.replace(" ", "."))
-            if magic != _LEGACY_MAGIC:
-                return None
-    return names if magic == _LEGACY_MAGIC else None

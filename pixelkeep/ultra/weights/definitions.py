@@ -25,6 +25,8 @@ def resolve_model(name: str) -> str | Path:
     path = Path(os.path.expanduser(name))
     if is_checkpoint(path):
         return check_weights(path)
+    if len(path.name) < 256 and path.exists() and format_of(path):
+        raise ModelError(f"model '{name}': an exported file, which cannot learn; give the checkpoint that it is from")
     if len(path.name) < 256 and path.is_file():
         return path.resolve()
     model = names.parse(path.name) if path.name == name else None

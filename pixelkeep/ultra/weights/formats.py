@@ -106,44 +106,51 @@ def check_format(
         raise OptionError(f"--dynamic: a file in {name} takes images of one size; leave it out, or take onnx")
     if batch > 1 and not form.batches:
         raise OptionError(f"--batch {batch}: {name} takes one image at once; leave it out, or take onnx")
-    _require_gpu(name, precision, device)
-    require_packages(name, writing=True)
-    if precision == "int8":
-        _require_quantizer(name, data)
+    missing = _missing(name, writing=True, quantizing=precision == "int8")
+    _require_gpu(name, precision, device, missing)
+    if missing:
+        raise OptionError(
+            f"{name} in {precision} needs {missing}" if precision == "int8" else f"{name} needs {missing}"
+        )
+    if precision == "int8" and data is None:
+        raise OptionError("--precision int8 needs --data: it is calibrated on the training images of a dataset")
     return form
 
 
-def _require_gpu(name: str, precision: str, device: str | None) -> None:
+def _require_gpu(name: str, precision: str, device: str | None, missing: str) -> None:
+    """Refuse what takes a GPU where there is none; what else is missing is told with it."""
     on_cpu = device == "cpu" or not torch.cuda.is_available()
     if FORMATS[name].needs_gpu and on_cpu:
-        raise OptionError(f"--format {name} needs an NVIDIA GPU, to write it as to run it; onnx and openvino do not")
+        told = f", and {missing}" if missing else ""
+        raise OptionError(f"--format {name} needs an NVIDIA GPU, to write it as to run it{told}; onnx needs no GPU")
     if (name, precision) == ("torchscript", "fp16") and on_cpu:
         raise OptionError("--precision fp16: TorchScript computes in fp16 on a GPU alone; give --device 0, or use fp32")
 
 
-def _require_quantizer(name: str, data: str | None) -> None:
-    form = FORMATS[name]
-    if form.quantizer and find_spec(form.quantizer) is None:
-        raise OptionError(f"--precision int8 needs {form.quantizer}: pip install '{form.quantizer_install}'")
-    if data is None:
-        raise OptionError("--precision int8 needs --data: it is calibrated on the training images of a dataset")
-
-
-def require_packages(name: str, *, writing: bool = False) -> None:
-    """Refuse a format whose packages are not installed.
-
-    Args:
-        name: The format.
-        writing: Whether it is to be written, and not only run.
+def require_packages(name: str) -> None:
+    """Refuse a format whose files cannot be run since packages are not installed.
 
     Raises:
         OptionError: Says what to install.
     """
+    if missing := _missing(name):
+        raise OptionError(f"{name} needs {missing}")
+
+
+def _missing(name: str, *, writing: bool = False, quantizing: bool = False) -> str:
+    """Return which packages are not installed and what installs them; empty where none is missing.
+
+    Args:
+        name: The format.
+        writing: Whether it is to be written, and not only run.
+        quantizing: Whether it is to be made int8 as well.
+    """
     form = FORMATS[name]
-    wanted = form.packages + (form.writes if writing else ())
+    wanted, install = form.packages + (form.writes if writing else ()), form.install
+    if quantizing and form.quantizer:
+        wanted, install = dict.fromkeys((*wanted, form.quantizer)), form.quantizer_install
     missing = [package for package in wanted if find_spec(package) is None]
-    if missing:
-        raise OptionError(f"{name} needs {', '.join(missing)}: pip install {quoted(form.install)}")
+    return f"{', '.join(missing)}: pip install {quoted(install)}" if missing else ""
 
 
 def quoted(packages: str) -> str:

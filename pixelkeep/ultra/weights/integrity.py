@@ -19,6 +19,7 @@ from torch import nn
 from pixelkeep.blocks import Swin
 
 MOST_CHANNELS = 1024  # of images
+LARGEST = 2**15  # pixels: no network has been trained on larger images
 MOST_SWINS = 4  # in one file: a model and its moving average have one each
 _CHUNK = 2**20  # bytes
 _CALLERS = {"builtins getattr", "__builtin__ getattr"}  # gives methods of modules ...
@@ -138,3 +139,14 @@ def _is_planted(module: nn.Module, name: str, value: Any) -> bool:
     """Whether an attribute is a function or class; old checkpoints name their own ``forward`` that way."""
     own = isinstance(value, MethodType) and value.__self__ is module
     return isinstance(value, _CODE) and not (own and name == "forward")
+
+
+def are_names(value: object) -> bool:
+    """Whether something is class names by number."""
+    return isinstance(value, dict) and all(type(k) is int and isinstance(name, str) for k, name in value.items())
+
+
+def is_size(value: object) -> bool:
+    """Whether something is an image size: a side, or height and width."""
+    sides = value if isinstance(value, (list, tuple)) else [value]
+    return 1 <= len(sides) <= 2 and all(type(side) is int and 1 <= side <= LARGEST for side in sides)

@@ -63,7 +63,7 @@ def read_manifest(folder: Path | None = None) -> dict[str, Published]:
     Raises:
         WeightsError: The manifest cannot be read.
     """
-    path = (folder or assets.folder("weights")) / FILE
+    path = (folder or _own_folder()) / FILE
     if not path.is_file():
         return {}
     try:
@@ -76,6 +76,18 @@ def read_manifest(folder: Path | None = None) -> dict[str, Published]:
         raise WeightsError(f"{path}, the manifest of published weights, is damaged ({told}); {_REPAIR}") from error
 
 
+def _own_folder() -> Path:
+    """Return the package's own folder of published weights.
+
+    Raises:
+        WeightsError: It is missing.
+    """
+    try:
+        return assets.folder("weights")
+    except FileNotFoundError as error:
+        raise WeightsError(str(error)) from error
+
+
 def _entry(name: str, entry: dict) -> Published:
     published = Published(**entry)
     for field in fields(Published):
@@ -84,6 +96,8 @@ def _entry(name: str, entry: dict) -> Published:
             raise ValueError(f"{name}: '{field.name}' is of another kind")
     if not NAME.fullmatch(name) or not NAME.fullmatch(published.file.lower()):
         raise ValueError(f"{name}: a name is not of letters, digits, '-' and '.'")
+    if not published.file.endswith((".safetensors", ".pt")):
+        raise ValueError(f"{name}: '{published.file}' is no checkpoint")
     return published
 
 
@@ -102,32 +116,46 @@ def published(name: str | Path) -> Path | None:
     entry = read_manifest().get(str(name))
     if entry is None:
         return None
-    path = assets.folder("weights") / entry.file
+    path = _own_folder() / entry.file
     if not path.is_file():
         raise WeightsError(f"weights '{name}': published, but {path} is missing; reinstall pixelkeep")
     return path
 
 
-def hint(name: str | Path, beside: list[str], advice: str) -> str:
+def hint(name: str | Path, files: list[str], advice: str) -> str:
     """Return what may be meant by weights that are not there: a file beside, a published name, or any of these.
 
     Args:
         name: What was given.
-        beside: Files where it would be.
+        files: Those where it would be.
         advice: What else there is to do.
     """
     known = list(read_manifest())
-    listed = f"published are {choices(known)}" if known else _NONE
-    word = str(name) if NAME.fullmatch(str(name)) and not Path(name).suffix else ""
-    return nearest(Path(name).name, [*beside, *known], f"{listed}: {advice}" if word else advice)
+    if not str(name) or Path(name).suffix[1:].isalpha() or Path(name).name != str(name):  # a file is meant
+        return nearest(Path(name).name, [*files, *known], advice)
+    told = f"published are {choices(known)}" if known else _NONE
+    meant = nearest(str(name), [*files, *known])
+    return f"{meant} {told[0].upper()}{told[1:]}" if meant else f"; {told}: {advice}"
 
 
 def listed(path: Path) -> Published | None:
-    """Return what the manifest says of a file in its folder; None where it does not name it."""
-    folder = assets.folder("weights").resolve()
-    if path.resolve().parent != folder:
+    """Return what the manifest says of a file in its folder; None where it does not name it.
+
+    A file there may be a link, as some installers make them, and a link elsewhere may lead to a file there.
+    """
+    try:
+        folder = assets.folder("weights").resolve()
+    except FileNotFoundError:  # nothing can lie in it
         return None
-    return next((entry for entry in read_manifest(folder).values() if entry.file == path.name), None)
+    names = {way.name for way in (path.absolute(), path.resolve()) if way.parent.resolve() == folder}
+    if not names:
+        return None
+    return next((entry for entry in read_manifest(folder).values() if entry.file in names), None)
+
+
+def beside(weights: Path) -> Path:
+    """Return where a file made of weights is put: beside them, or here where they are published ones."""
+    return Path.cwd() if listed(weights) else weights.parent
 
 
 def problem(path: Path) -> str | None:

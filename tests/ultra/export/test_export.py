@@ -167,9 +167,15 @@ def test_export__missing_package(spd, monkeypatch):
     with pytest.raises(OptionError, match=r"ncnn needs ncnn, pnnx: pip install 'pixelkeep\[ncnn\]'"):
         export(Request(weights=str(spd), format="ncnn"))
     monkeypatch.setattr(export_formats, "find_spec", lambda name: name != "nncf" or None)
-    with pytest.raises(OptionError, match=r"int8 needs nncf: pip install 'pixelkeep\[int8\]'"):
+    with pytest.raises(OptionError, match=r"openvino in int8 needs nncf: pip install 'pixelkeep\[int8\]'"):
+        export(Request(weights=str(spd), format="openvino", precision="int8"))
+    monkeypatch.setattr(export_formats, "find_spec", lambda name: name not in ("openvino", "nncf") or None)
+    with pytest.raises(OptionError, match=r"needs openvino, nncf: pip install 'pixelkeep\[int8\]'"):  # which has both
         export(Request(weights=str(spd), format="openvino", precision="int8"))
     monkeypatch.setattr(export_formats, "find_spec", lambda name: name != "tensorrt" or None)
+    line = r"engine needs an NVIDIA GPU, .*, and tensorrt: pip install tensorrt 'pixelkeep\[onnx\]'; onnx needs no GPU"
+    with pytest.raises(OptionError, match=line):  # both at once
+        export(Request(weights=str(spd), format="engine", device="cpu"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(OptionError, match=r"engine needs tensorrt: pip install tensorrt 'pixelkeep\[onnx\]'"):
         export(Request(weights=str(spd), format="engine"))

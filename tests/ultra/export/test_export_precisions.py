@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import yaml
 from exports import briefly, checkpoint, tiny
 from onnx.numpy_helper import to_array
 
-from pixelkeep.errors import ExportError
+from pixelkeep.errors import ExportError, PixelkeepError
 from pixelkeep.ultra.commands.validation import validate
 from pixelkeep.ultra.export import exporting, files, quantizing
 from pixelkeep.ultra.export.exporting import Request, export
@@ -142,6 +143,22 @@ def test_ladder__nothing_agrees(tmp_path, monkeypatch):
         quantizing.quantize("onnx", tmp_path / "net.onnx", network, torch.zeros(1, 3, 64, 64), lambda p: 0.0)
 
 
+def test_quantizer__fails_in_one_line(tmp_path, monkeypatch):
+    """What a quantizer fails of, or cannot import, is told in its first line, and as the disk's where it is that."""
+    network = model_of(load(checkpoint(tmp_path))).float()
+    for error, told in (
+        (ImportError("no onnx here\nmore"), r"^onnx: this network cannot be quantized \(no onnx here\)$"),
+        (OSError(errno.ENOSPC, "full"), "No space left on device"),
+    ):
+
+        def fail(*_, error=error):
+            raise error
+
+        monkeypatch.setitem(quantizing.QUANTIZERS, "onnx", fail)
+        with pytest.raises(PixelkeepError, match=told):
+            quantizing.quantize("onnx", tmp_path / "net.onnx", network, torch.zeros(1, 3, 64, 64), lambda p: 1.0)
+
+
 @pytest.mark.parametrize(
     ("name", "decode", "last", "head"),
     [
@@ -195,6 +212,14 @@ def test_annotate__keeps_what_else_is_there(tmp_path):
 def test_reason__names_the_operator_that_is_lacking(error, told):
     """Of an exporter's many lines, the one that names the operator, else the first."""
     assert files.reason(error).startswith(told)
+
+
+def test_reason__ends_with_a_whole_word():
+    """A long line is cut between words, and what asks for contributions is left out."""
+    asks = "Unsupported: ONNX export of operator x. Please feel free to request support"
+    assert files.reason(RuntimeError(asks)) == "Unsupported: ONNX export of operator x"
+    assert files.reason(RuntimeError("word " * 99)) == "word " * 32 + "..."
+    assert files.reason(RuntimeError("x" * 999)) == "x" * 160 + " ..."
 
 
 def test_write__operator_that_the_format_lacks(spd, tmp_path):

@@ -17,6 +17,7 @@ import yaml
 from pixelkeep import TiledDetector, assets
 from pixelkeep.cli.main import run
 from pixelkeep.errors import OptionError, WeightsError
+from pixelkeep.ultra.export import parity
 from pixelkeep.ultra.export.publishing import Publication, publish
 from pixelkeep.ultra.weights import checkpoints, manifest
 from pixelkeep.ultra.weights.checkpoints import check_weights, forget, load, model_of
@@ -113,6 +114,27 @@ def test_publish__nothing_of_the_machine(published, folder):
     assert load(folder / published.file)["train_args"] == {"imgsz": 64, "epochs": 2, "data": "mine.yaml"}
 
 
+def test_publish__model_by_its_own_file(wanted, folder):
+    """What was trained by a YAML of one's own is called by that file's name, and where it lay is kept nowhere."""
+    content = hostile.checkpoint(train_args={"imgsz": 64})
+    content["model"].yaml["yaml_file"] = "/home/somebody/nets/mine-n.yaml"
+    hostile.save(wanted.run / "weights" / "best.pt", content)
+    assert publish(wanted).model == "mine-n"
+    assert all(b"somebody" not in path.read_bytes() for path in folder.iterdir())
+    assert model_of(load(folder / f"{NAME}.safetensors")).yaml["yaml_file"] == "mine-n.yaml"
+
+
+def test_export__published_weights_go_elsewhere(published, folder, tmp_path, monkeypatch):
+    """What is made of published weights lies in the current folder, and the package's own stays as it is."""
+    monkeypatch.setattr(parity, "SECONDS", 0.0)
+    before = sorted(folder.iterdir())
+    for form in ("pt", "torchscript"):
+        with pytest.raises(SystemExit) as end:
+            run(f"export --weights {NAME} --format {form}".split())
+        assert end.value.code == 0 and (tmp_path / f"{NAME}.{form}").is_file()
+    assert sorted(folder.iterdir()) == before
+
+
 def test_publish__a_second_one_beside(wanted, published, folder):
     """Another publication leaves the first, and the same name replaces it."""
     publish(replace(wanted, name="other-net"))
@@ -126,6 +148,8 @@ def test_publish__a_second_one_beside(wanted, published, folder):
     [
         ({"name": "Tiny Net"}, "give small letters, digits"),
         ({"name": "../net"}, "give small letters, digits"),
+        ({"name": "yolov5-spd-n"}, "it is that of a model; add what it was trained on"),
+        ({"name": "yolov5-spd"}, "it is that of a model"),
         ({"attribution": " "}, "--attribution: it must not be empty"),
         ({"run": Path("nowhere")}, "no finished run"),
         ({"folder": Path("nowhere")}, "no such folder"),
@@ -160,8 +184,11 @@ def test_name__wherever_weights_are_taken(published, folder, monkeypatch):
 
 def test_file_of_that_name__comes_first(published, tmp_path):
     """A file or folder of one's own is never taken for a published name."""
-    (tmp_path / NAME).mkdir()
-    with pytest.raises(WeightsError, match="not found"):
+    (tmp_path / NAME / "weights").mkdir(parents=True)
+    with pytest.raises(WeightsError, match=f"weights '{NAME}': a folder; give a .pt file"):
+        check_weights(NAME)
+    (tmp_path / NAME / "weights" / "best.pt").touch()  # a run folder: what is meant is in it
+    with pytest.raises(WeightsError, match=f"'{NAME}': a folder; did you mean '.*{NAME}/weights/best.pt'"):
         check_weights(NAME)
 
 
@@ -213,8 +240,10 @@ def test_missing_file__said(published, folder):
 def test_unknown_name__what_there_is(published, folder):
     """An unknown name is answered by the nearest, by all that are published, or by that there are none."""
     for name, told in (
-        ("tiny-nets", f"weights 'tiny-nets' not found; did you mean '{NAME}'?"),
+        ("tiny-nets", f"weights 'tiny-nets' not found; did you mean '{NAME}'? Published are {NAME}"),
         ("yolov5-spd-n", f"published are {NAME}: give a .pt file"),
+        ("Visdrone_2.5", f"published are {NAME}: give a .pt file"),
+        (f"{NAME}.pt", f"not found; did you mean '{NAME}'?"),
         ("gone/best.pt", "not found; give a .pt file such as runs/train/exp/weights/best.pt, or a .safetensors file"),
     ):
         with pytest.raises(WeightsError) as error:
@@ -225,6 +254,37 @@ def test_unknown_name__what_there_is(published, folder):
         check_weights("yolov5-spd-n")
 
 
+@pytest.mark.parametrize("given", ["name", "path"])
+def test_linked_file__compared_too(published, folder, tmp_path, given):
+    """Installers may put links into the folder, to files whose names have no ending: what they lead to is compared."""
+    path = folder / published.file
+    stored = tmp_path / "blob"
+    path.rename(stored)
+    path.symlink_to(stored)
+    asked = NAME if given == "name" else path
+    assert check_weights(asked) == path and model_of(load(path)).names == {0: "car", 1: "person"}
+    stored.write_bytes(stored.read_bytes()[:-1] + b"x")
+    with pytest.raises(WeightsError, match="its SHA-256 is"):
+        check_weights(asked)
+
+
+def test_link_into_the_folder__compared_too(published, folder, tmp_path):
+    """A link elsewhere to a published file gives that file, under whatever name."""
+    (tmp_path / "mine.safetensors").symlink_to(folder / published.file)
+    assert check_weights("mine.safetensors")
+    (folder / published.file).write_bytes(b"x")
+    with pytest.raises(WeightsError, match="and what was published has"):
+        check_weights("mine.safetensors")
+
+
+def test_no_folder__own_weights_all_the_same(wanted, tmp_path, monkeypatch):
+    """An installation without the folder takes weights by path, and says of names what is missing."""
+    monkeypatch.setattr(assets, "folder", lambda kind: (_ for _ in ()).throw(FileNotFoundError("reinstall pixelkeep")))
+    assert check_weights(tmp_path / "run" / "weights" / "best.pt")
+    with pytest.raises(WeightsError, match="reinstall pixelkeep"):
+        check_weights(NAME)
+
+
 REST = "sha256: x, model: m, data: d, licence: l, attribution: a, recipe: r, metrics: m, card: c"
 DAMAGED = {
     "no YAML": "weights: [",
@@ -232,6 +292,9 @@ DAMAGED = {
     "tags": "schema: 1\nweights: !!python/object/apply:os.mkdir [canary]",
     "another schema": "schema: 2\nweights: {}",
     "an entry without sha256": "schema: 1\nweights: {a: {file: a.pt}}",
+    "a path in a subfolder": f"schema: 1\nweights: {{a: {{file: b/a.pt, bytes: 1, {REST}}}}}",
+    "an exported file": f"schema: 1\nweights: {{a: {{file: a.onnx, bytes: 1, {REST}}}}}",
+    "an absolute path": f"schema: 1\nweights: {{a: {{file: /a.pt, bytes: 1, {REST}}}}}",
     "a path": f"schema: 1\nweights: {{a: {{file: ../a.pt, bytes: 1, {REST}}}}}",
     "bytes as text": f"schema: 1\nweights: {{a: {{file: a.pt, bytes: '1', {REST}}}}}",
 }

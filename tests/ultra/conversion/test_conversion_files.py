@@ -1,0 +1,169 @@
+"""Converted checkpoints as files: in either form, under names of their own; and networks that only seem to be equal."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import nn
+from ultralytics.nn.modules import Conv
+from ultralytics.utils import ROOT as ULTRALYTICS
+from varied import image, output, varied, write
+
+from pixelkeep.errors import ModelError, OptionError
+from pixelkeep.report.conversion import SAME, conversion_table
+from pixelkeep.ultra.conversion.fit import read_images
+from pixelkeep.ultra.conversion.models import adapted, convert_model
+from pixelkeep.ultra.network.names import parse
+from pixelkeep.ultra.network.rows import readers, sources
+from pixelkeep.ultra.weights import manifest
+from pixelkeep.ultra.weights.checkpoints import load, model_of, save
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    """A yolov5n with three classes, as a file that nothing changes."""
+    return write(varied("yolov5n.yaml"), tmp_path_factory.mktemp("source") / "source.pt")
+
+
+def stock(family: str, folder: Path, **changes: str) -> str:
+    """Return a YAML of Ultralytics' own with words of it changed, as a file."""
+    path = next((ULTRALYTICS / "cfg" / "models").rglob(f"{family}.yaml"))
+    text = path.read_text()
+    for word, other in changes.items():
+        assert word in text
+        text = text.replace(word, other)
+    content = yaml.safe_load(text)
+    if scales := content.get("scales"):
+        content["scales"] = {"n": scales["n"]}
+    (folder / "changed.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return str(folder / "changed.yaml")
+
+
+@pytest.mark.parametrize("block", ["spdconv", "spd"])
+def test_portable__both_ways(source, tmp_path, block):
+    """A portable source gives what its .pt gives, and a portable result what a .pt result does, tensor by tensor."""
+    save(load(source), tmp_path / "source.safetensors")
+    found = []
+    for start, end in ((source, "a.pt"), (tmp_path / "source.safetensors", "b.safetensors")):
+        report = convert_model(start, f"yolov5-{block}-n", tmp_path / end)
+        assert report.exact and report.checked < 1e-9
+        found.append(model_of(load(tmp_path / end)).state_dict())
+    assert found[0].keys() == found[1].keys() and all(map(torch.equal, found[0].values(), found[1].values()))
+    kept = load(tmp_path / "b.safetensors")
+    digest = hashlib.sha256((tmp_path / "source.safetensors").read_bytes()).hexdigest()
+    assert (kept["converted"]["from"], kept["converted"]["sha256"]) == ("source.safetensors", digest)
+
+
+def test_result__is_called_by_its_own_model(source, tmp_path):
+    """What reports of the result call it is the target, not the source; all else of the training settings stays."""
+    before = load(source)["train_args"]
+    convert_model(source, "yolov5-spdconv-n", tmp_path / "to.pt")
+    assert load(tmp_path / "to.pt")["train_args"] == before | {"model": "yolov5-spdconv-n"}
+
+
+@pytest.mark.parametrize("how", ["same", "link", "published"])
+def test_output__not_onto_what_must_stay(source, tmp_path, monkeypatch, how):
+    """The source and published files are never written over, by whatever name they are given."""
+    given = tmp_path / "given.pt"
+    given.write_bytes(source.read_bytes())
+    target = tmp_path / "other.pt" if how != "same" else given
+    if how == "link":
+        target.symlink_to(given)
+    if how == "published":
+        monkeypatch.setattr("pixelkeep.ultra.conversion.models.listed", lambda path: path == target)
+    with pytest.raises(OptionError, match="is a published file" if how == "published" else "is the source itself"):
+        convert_model(given, "yolov5-spdconv-n", target)
+    assert given.read_bytes() == source.read_bytes() and (how == "link") == target.is_symlink()
+    assert manifest.listed(given) is None
+
+
+def test_rows__count_back_from_their_own(tmp_path):
+    """``-2`` is the row before the one before, as Ultralytics' own networks have it, and no image."""
+    model = varied("yolov3-tiny.yaml")
+    rows = model.model
+    number = next(row.i for row in rows if row.f == -2)
+    assert sources(rows[number]) == [number - 2] and rows[number] in readers(rows)[number - 2]
+    path = write(model, tmp_path / "tiny.pt")
+    report = convert_model(path, stock("yolov3-tiny", tmp_path), tmp_path / "to.pt")
+    assert report.exact and report.share == 1 and report.checked == 0
+    with pytest.raises(ModelError, match="nothing of the weights fits it; give weights of its own family"):
+        convert_model(path, "yolov5-spdconv-n")
+
+
+def test_stride_64__compared_at_its_own_size(tmp_path):
+    """A network with a sixth level takes images of whole cells of 64 pixels, and is compared on such."""
+    path = write(varied("yolov5n-p6.yaml"), tmp_path / "p6.pt")
+    report = convert_model(path, stock("yolov5-p6", tmp_path))
+    assert report.exact and report.checked == 0
+
+
+def test_other_input__is_not_taken(tmp_path):
+    """Where the source's first strided convolution reads maps and the target's reads the image, it starts fresh."""
+    rows = "backbone:\n{first}  - [-1, 1, {down}]\n  - [-1, 1, Conv, [16, 3, 2]]\nhead:\n  - [[-1], 1, Detect, [nc]]\n"
+    texts = {
+        "source": rows.format(first="  - [-1, 1, Conv, [8, 3, 1]]\n", down="Conv, [8, 3, 2]"),
+        "target": rows.format(first="", down="SPDConv, [8, 3]"),
+    }
+    for name, text in texts.items():
+        (tmp_path / f"{name}.yaml").write_text(f"nc: 3\n{text}")
+    path = write(varied(str(tmp_path / "source.yaml")), tmp_path / "source.pt")
+    report = convert_model(path, str(tmp_path / "target.yaml"), tmp_path / "to.pt")
+    found = {part.role: (part.how, part.note) for part in report.parts}
+    assert found["backbone P1 down"] == ("fresh", "the source's reads 8 channels") and not report.exact
+    assert found["backbone P2 down"][0] == "taken" and report.left == ["backbone P0 conv"]
+
+
+def test_layers_without_weights__are_compared_too(source, tmp_path):
+    """Where all weights are taken and an upsampling is another one, the report does not call it the same function."""
+    path = stock("yolov5", tmp_path, nearest="bilinear")
+    report = convert_model(source, path, tmp_path / "to.pt")
+    assert report.share == 1 and all(part.exact for part in report.parts)
+    assert report.checked > SAME and not report.exact and not load(tmp_path / "to.pt")["converted"]["exact"]
+    text = conversion_table(report)
+    assert "100 % of the parameters" in text and "layers without weights" in text
+    assert "same function" not in text and max(map(len, text.splitlines())) <= 80
+
+
+def test_in_place__is_no_other_activation(caplog):
+    """Ultralytics lets the activations of weights that it loads work in place; training calls them the same still."""
+    start = varied("yolov5n.yaml")
+    for module in start.modules():
+        if isinstance(module, Conv) and isinstance(module.act, nn.SiLU):  # of its own: all share one
+            module.act = nn.SiLU(inplace=not Conv.default_act.inplace)
+    found = adapted(start, parse("yolov5-spdconv-n").definition())
+    assert (output(found, image(64, 64)) - output(start, image(64, 64))).abs().max() < 1e-3
+    told = [record.message for record in caplog.records if "carried over by role" in record.message]
+    assert len(told) == 1 and told[0].endswith("the same function")
+
+
+def test_fit__images_enough_for_the_deepest_layer(tmp_path):
+    """Of small images more are read than of large ones: 4,096 cells of 32 pixels in all, and 16 images at least."""
+    for number in range(170):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.zeros((8, 8, 3), np.uint8))
+    for side, most, expected in ((160, None, 164), (192, None, 114), (640, None, 16), (160, 5, 5)):
+        assert len(read_images(str(tmp_path), side, 3, most)) == expected
+
+
+@pytest.mark.parametrize("end2end", [True, False])
+def test_two_branches__puts_out_the_same_one(end2end):
+    """Of a head with a branch that needs no NMS, the converted network puts out the branch that its source does."""
+    start = varied("yolo26n.yaml")
+    start.model[-1].end2end = end2end
+    network = adapted(start, parse("yolo26-spdconv-n").definition())
+    shapes = [tuple(each.eval()(image(64, 64))[0].shape) for each in (start, network)]
+    assert shapes[0] == shapes[1] and (shapes[0][-1] == 6) == end2end
+
+
+def test_table__notes_fit(source, tmp_path):
+    """What is said of the published layering stands in the table whole, at 80 columns."""
+    lines = conversion_table(convert_model(source, "yolov5-spd-n", tmp_path / "to.pt")).splitlines()
+    assert max(map(len, lines)) <= 80 and not any("…" in line for line in lines)
+    assert sum(line.endswith("zeros for 3 of 4 phases") for line in lines) == 6
