@@ -17,13 +17,14 @@ from pixelkeep.ultra.commands.looking import SUMMARY, Wanted, look
 from pixelkeep.ultra.commands.summary import OBJECTS, Summary
 from pixelkeep.ultra.data.sources import download, images_in, is_file_address, is_live, resolve_sources
 from pixelkeep.ultra.network.choosing import STATIC, check_choice
+from pixelkeep.ultra.predictors.base import RunPredictor
 from pixelkeep.ultra.predictors.boxes import Predictor
 from pixelkeep.ultra.predictors.labels import ClassPredictor, MaskPredictor
 from pixelkeep.ultra.predictors.oriented import OrientedPredictor
 from pixelkeep.ultra.predictors.regions import layers_shown
 from pixelkeep.ultra.running import runs
 from pixelkeep.ultra.running.settings import check_task, for_ultralytics
-from pixelkeep.ultra.tiled.images import Request
+from pixelkeep.ultra.tiled.images import Request, Tiles
 from pixelkeep.ultra.tiled.maps import MapFiles
 from pixelkeep.ultra.tiled.predictor import TiledPredictor
 from pixelkeep.ultra.tracking import frames as tracking
@@ -89,26 +90,17 @@ def detect(
     source = resolve_sources(sources, again=folder is not None)
     _check_rate(fps, source)
     tracker = tracking.check(track, source) if track else None
-    given = settings.pop("weights", None)
-    weights = check_weights(given or runs.newest_weights(), exported=True)
-    if not given:
-        LOGGER.info(f"no weights given: using {weights}, trained last")
+    weights = _weights(settings)
     checkpoint = load(weights)
     model = model_of(checkpoint)
     task = tasks.of_model(weights, oriented=True)
     _check_task(task, tiling, {"classes": classes, "save-csv": save_csv, "conf auto": auto_conf, "track": track})
     check_task(settings, "detect", _rules(task))
-    if save_masks and task is not tasks.SEMANTIC:
-        raise OptionError(
-            f"--save-masks has no effect in detect for task '{task.name}'; it is for semantic segmentation"
-        )
+    _check_masks(save_masks, task)
     if classes is not None:
         settings["classes"] = _class_numbers(classes, model.names)
     _check_regions(show_regions, model, weights, tiling, settings)
-    if isinstance(model, Exported):
-        if fold != STATIC:
-            raise OptionError(f"--fold {fold}: '{weights}' is folded as it was exported; export it with --fold")
-        model.fit(settings, weights, tiled=tiling != WHOLE)
+    _fit_export(model, settings, weights, tiling, fold)
     tiles = tiling.resolve(checkpoint, settings)
     settings.setdefault("imgsz", tiles.imgsz if tiles else trained_size(checkpoint))
     least = _stored_confidences(checkpoint, weights, settings) if auto_conf else None
@@ -121,9 +113,7 @@ def detect(
     try:
         with runs.storage(folder):
             runs.clear(folder, () if resumed else ("predictions.json", "predictions.csv", NAME, SUMMARY, runs.ASKED))
-            channels, stretch = model.yaml.get("channels", 3), model.yaml.get("stretch")
-            given = (for_ultralytics(settings), save_video, channels, stretch, *([least] if least else []))
-            predictor = TiledPredictor(tiles, *given) if tiles else PREDICTORS[task.name](*given)
+            predictor = _predictor(model, task, tiles, settings, save_video, least)
             predictor.maps = MapFiles(folder, raster_crs) if save_geojson else None
             predictor.folding = fold
             predictor.rate = fps
@@ -133,8 +123,8 @@ def detect(
                 source = [download(source, folder / PARTIAL)]
             lowest = least or [settings.get("conf") or 0.0] * len(model.names)
             tracks = tracking.follow(predictor, tracker, lowest, folder) if tracker else None
-            shown = dict(zip(model.names.values(), least, strict=True)) if least else None
-            shown = shown or settings.get("conf") or predictor.args.conf
+            shown = dict(zip(model.names.values(), least, strict=True)) if least else settings.get("conf")
+            shown = shown or predictor.args.conf
             summary = Summary(folder, weights, task.name, confidence=shown, tile=tiles and tiles.protocol(), fps=fps)
             with tracks or nullcontext():
                 done = resuming.what_is_done(folder, save_video and settings.get("save", True))
@@ -166,6 +156,40 @@ def resume(
     folder, asked = resuming.asked_before(run, flags, [*given, *(assignments or [])], requested=requested)
     LOGGER.info(f"Resuming {folder}")
     return detect(**asked, folder=folder)
+
+
+def _weights(settings: dict) -> Path:
+    """Take the weights out of the settings; those that were trained last where none are given."""
+    given = settings.pop("weights", None)
+    weights = check_weights(given or runs.newest_weights(), exported=True)
+    if not given:
+        LOGGER.info(f"no weights given: using {weights}, trained last")
+    return weights
+
+
+def _predictor(
+    model: Any, task: tasks.Task, tiles: Tiles | None, settings: dict, save_video: bool, least: list[float] | None
+) -> RunPredictor:
+    """Return what looks at pictures for a task, in tiles or whole; ``least`` is the lowest confidence of each class."""
+    channels, stretch = model.yaml.get("channels", 3), model.yaml.get("stretch")
+    given = (for_ultralytics(settings), save_video, channels, stretch, *([least] if least else []))
+    return TiledPredictor(tiles, *given) if tiles else PREDICTORS[task.name](*given)
+
+
+def _fit_export(model: Any, settings: dict, weights: Path, tiling: Request, fold: str) -> None:
+    """Give an exported file the settings that it was made for; nothing where it is none."""
+    if isinstance(model, Exported):
+        if fold != STATIC:
+            raise OptionError(f"--fold {fold}: '{weights}' is folded as it was exported; export it with --fold")
+        model.fit(settings, weights, tiled=tiling != WHOLE)
+
+
+def _check_masks(save_masks: bool, task: tasks.Task) -> None:
+    """Refuse masks of pixels where none are made."""
+    if save_masks and task is not tasks.SEMANTIC:
+        raise OptionError(
+            f"--save-masks has no effect in detect for task '{task.name}'; it is for semantic segmentation"
+        )
 
 
 def _check_task(task: tasks.Task, tiling: Request, options: dict) -> None:
