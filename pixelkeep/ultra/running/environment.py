@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pixelkeep import assets
 from pixelkeep.errors import OptionError
+from pixelkeep.ultra import ASKED_THREADS
 from pixelkeep.writing import write_bytes
 
 VARIABLES = {
@@ -51,7 +52,7 @@ def prepare() -> None:
         os.environ.setdefault(variable, str(assets.home() / name))
     config = assets.home() / "ultralytics"
     os.environ["YOLO_CONFIG_DIR"] = str(config)
-    os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS") or str(cpu_count())
+    os.environ["OMP_NUM_THREADS"] = str(threads())
     # Waiting threads spin briefly: the default is long enough to halve the speed on a busy machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
@@ -68,7 +69,7 @@ def cpu_count() -> int:
 
 def threads() -> int:
     """Return how many threads networks run on: what the user says, or one for each core."""
-    return int(os.environ.get("OMP_NUM_THREADS") or cpu_count())
+    return int(ASKED_THREADS or cpu_count())
 
 
 def use_all_cores() -> None:

@@ -71,3 +71,18 @@ def test_openvino__tells_nobody(tmp_path):
     kept = {**os.environ, "PIXELKEEP_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=kept, check=True, capture_output=True, text=True)
     assert done.stdout.split() == ["openvino.tools.ovc.telemetry_stub"] * 2
+
+
+@pytest.mark.parametrize("first", ["pixelkeep", "ultralytics"])
+@pytest.mark.parametrize(("asked", "expected"), [(None, "all"), ("3", "3")])
+def test_threads__are_the_users_or_all(first, asked, expected):
+    """In Python too, where nothing is prepared: importing Ultralytics writes 1 into the variable, which nobody asked."""
+    code = (
+        f"import {first}, os; from pixelkeep import TiledDetector; "
+        "from pixelkeep.ultra.running.environment import cpu_count, threads, use_all_cores; import torch; "
+        "use_all_cores(); print('all' if threads() == cpu_count() else threads(), torch.get_num_threads() == threads())"
+    )
+    variables = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    variables |= {"PYTHONPATH": str(ROOT)} | ({"OMP_NUM_THREADS": asked} if asked else {})
+    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [expected, "True"]
