@@ -76,7 +76,7 @@ def test_openvino__tells_nobody(tmp_path):
 @pytest.mark.parametrize("first", ["pixelkeep", "ultralytics"])
 @pytest.mark.parametrize(("asked", "expected"), [(None, "all"), ("3", "3")])
 def test_threads__are_the_users_or_all(first, asked, expected):
-    """In Python too, where nothing is prepared: importing Ultralytics writes 1 into the variable, which nobody asked."""
+    """In Python too, where nothing is prepared: importing Ultralytics writes 1 into the variable; nobody asked that."""
     code = (
         f"import {first}, os; from pixelkeep import TiledDetector; "
         "from pixelkeep.ultra.running.environment import cpu_count, threads, use_all_cores; import torch; "
