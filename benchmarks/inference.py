@@ -93,6 +93,7 @@ def measure(runs: dict[str, Run], x: Tensor, options: argparse.Namespace) -> tup
         return call
 
     steps = {name: step(run) for name, run in runs.items()}
+    torch.set_num_threads(options.threads)  # exporting has left one out
     if options.rounds:
         take_turns(steps, 2)
         return list(steps), take_turns(steps, options.rounds)

@@ -20,7 +20,7 @@ from pixelkeep.deploy.parity import CONFIDENCE, SLACK, Parity, compare
 from pixelkeep.errors import ExportError
 from pixelkeep.ultra.commands.validation import validate
 from pixelkeep.ultra.costs.latency import Latency, name_of, rounds_within, summarise
-from pixelkeep.ultra.running.environment import threads
+from pixelkeep.ultra.running.environment import threads, use_all_cores
 from pixelkeep.ultra.tiled.images import Request as Tiling
 from pixelkeep.ultra.weights.backends import careful
 
@@ -106,6 +106,7 @@ def speeds(
     plain = _ready(deepcopy(network).fuse(verbose=False, fold=False), device)
     runs = {UNFOLDED: plain, FOLDED: folded_of(network, device), **exported}
     steps = {name: _step(run, images.to(device)) for name, run in runs.items()}
+    use_all_cores()  # in PyTorch as in the others: opening a file with Ultralytics leaves out one
     times = rounds_within(steps, SECONDS, MOST)
     machine = {"device": name_of(device), "threads": threads(), "rounds": len(times), "torch": torch.__version__}
     return summarise(list(steps), times, UNFOLDED), machine
