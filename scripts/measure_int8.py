@@ -28,11 +28,11 @@ def measured(weights: Path, form: str, step: str, data: str) -> dict[str, Any]:
     """Export with one step alone, and return what was measured."""
     from pixelkeep.ultra.export import quantizing
 
-    every, quantizing.STEPS = quantizing.STEPS, (step,)
+    every, quantizing.LADDER = quantizing.LADDER, (step,)
     try:
         return cell(weights, f"{form}:int8", data)
     finally:
-        quantizing.STEPS = every
+        quantizing.LADDER = every
 
 
 def row(found: dict[str, Any], step: str) -> list[str]:

@@ -2,8 +2,8 @@
 
 Weights get a scale for each output channel, activations one for each tensor, from the range that the calibration
 images show. What turns the head's last maps into boxes stays in float: one scale would have to span pixels and scores.
-How much of the head stays in float besides is measured, on the calibration images: nothing; its last convolutions,
-where eight bits must hold the distribution of a box's side; all of it.
+Its last convolutions, where eight bits must hold the distribution of a box's side, do as well; whether all of the head
+does is measured, on the calibration images.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from pixelkeep.errors import ExportError, storage_error
 from pixelkeep.ultra.export.files import quietly, reason
 
-STEPS = ("decode", "last", "head")  # what stays in float, ever more of it
+STEPS = ("decode", "last", "head")  # what may stay in float, ever more of it
+LADDER = STEPS[1:]  # what is tried: the last convolutions weigh next to nothing (docs/deploy.md)
 _BRANCH = re.compile(r"^[./](one2one_cv\d|cv\d|classifier|conv|linear)\b")  # of a head, what is not decoding
 _LAST = re.compile(r"cv\d+\.\d+\.2\b|\bclassifier\.1\b|\blinear\b")
 # Share of detections matched, or labels alike, on the calibration images: no more stays in float. More asks for the
@@ -38,14 +39,14 @@ def quantize(form: str, path: Path, network: nn.Module, images: Tensor, judge: C
         judge: Says of a file how far it agrees with the network, from 0 to 1.
 
     Returns:
-        What was done: {"images": ..., "float": one of `STEPS`, "agreed": by step, what was tried}.
+        What was done: {"images": ..., "float": one of `LADDER`, "agreed": by step, what was tried}.
 
     Raises:
         ExportError: It fails, or no step agrees at all.
     """
     head = len(network.model) - 1
     tried: dict[str, float] = {}
-    for step in STEPS:
+    for step in LADDER:
         made = path.with_name(f"{step}{path.name}")
         with quietly(), _told(form, path):
             QUANTIZERS[form](path, made, head, images, step)

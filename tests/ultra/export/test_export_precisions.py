@@ -115,10 +115,10 @@ def test_int8__bound_fails(spd, data, tmp_path):
 @pytest.mark.parametrize(
     ("agreed", "kept", "tried"),
     [
-        ({"decode": 0.96}, "decode", 1),
-        ({"decode": 0.9, "last": 0.95}, "last", 2),
-        ({"decode": 0.9, "last": 0.8, "head": 0.85}, "decode", 3),
-        ({"decode": 0.1, "last": 0.8, "head": 0.85}, "head", 3),
+        ({"last": 0.95}, "last", 1),
+        ({"last": 0.94, "head": 0.95}, "head", 2),
+        ({"last": 0.9, "head": 0.85}, "last", 2),
+        ({"last": 0.8, "head": 0.85}, "head", 2),
     ],
 )
 def test_ladder__no_more_in_float_than_needed(tmp_path, monkeypatch, agreed, kept, tried):
