@@ -127,7 +127,8 @@ def test_detect__without_weights_uses_the_newest_run(trained, data, tmp_path, mo
     (tmp_path / "runs" / "train").mkdir(parents=True)
     (tmp_path / "runs" / "train" / "exp").symlink_to(trained)
     command("detect", "--source", picture, "--no-save", "--json")
-    assert json.loads(capsys.readouterr().out)["weights"] == str((trained / "weights" / "best.pt").resolve())
+    used = tmp_path / "runs" / "train" / "exp" / "weights" / "best.pt"
+    assert json.loads(capsys.readouterr().out)["weights"] == str(used)
 
 
 def test_best__by_small_objects_needs_some(trained, tmp_path, capsys):

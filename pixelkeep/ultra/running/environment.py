@@ -14,9 +14,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from pixelkeep import assets
+from pixelkeep import assets, ultra
 from pixelkeep.errors import OptionError
-from pixelkeep.ultra import ASKED_THREADS
 from pixelkeep.writing import write_bytes
 
 VARIABLES = {
@@ -69,7 +68,7 @@ def cpu_count() -> int:
 
 def threads() -> int:
     """Return how many threads networks run on: what the user says, or one for each core."""
-    return int(ASKED_THREADS or cpu_count())
+    return int(ultra.ASKED_THREADS or cpu_count())
 
 
 def use_all_cores() -> None:

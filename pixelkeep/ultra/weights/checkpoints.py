@@ -51,18 +51,18 @@ def check_weights(name: str | Path, exported: bool = False) -> Path:
     path = Path(os.path.expanduser(name))  # pathlib's own fails on an unknown user
     if not path.exists():
         path = manifest.published(name) or path
-    path = Path(os.path.abspath(path))  # links are not followed: what they lead to may have another ending
+    whole = Path(os.path.abspath(path))  # links are not followed: what they lead to may have another ending
     if exported and path.exists() and format_of(path):
         load(path)
-        return path
+        return whole
     if not path.is_file():
         raise WeightsError(_missing(str(name), path))
     if not is_checkpoint(path):
-        whole = f"part of an exported model; give '{Path(name).parent}'" if exported and format_of(path.parent) else ""
-        advice = whole or f"a '{path.suffix}' file; give a PyTorch checkpoint (.pt or .safetensors)"
+        part = f"part of an exported model; give '{Path(name).parent}'" if exported and format_of(path.parent) else ""
+        advice = part or f"a '{path.suffix}' file; give a PyTorch checkpoint (.pt or .safetensors)"
         raise WeightsError(f"weights '{name}': {advice}")
     load(path)
-    return path
+    return whole
 
 
 def _missing(name: str, path: Path) -> str:
