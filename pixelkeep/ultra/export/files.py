@@ -19,6 +19,7 @@ from ultralytics.engine.exporter import Exporter
 from ultralytics.utils import LOGGER
 
 from pixelkeep.errors import ExportError, PixelkeepError, storage_error
+from pixelkeep.ultra.export.rearranging import as_convolutions
 from pixelkeep.ultra.network.choosing import folding_by
 from pixelkeep.ultra.weights.exported import KEY
 from pixelkeep.ultra.weights.formats import CONFIGURATION
@@ -46,6 +47,8 @@ def write(network: torch.nn.Module, path: Path, settings: dict[str, Any], facts:
     folder.mkdir()
     network.pt_path = str(folder / "network.pt")  # from which Ultralytics derives the name of what it writes
     form, device = settings["format"], str(settings["device"]).removeprefix("cuda:")
+    if form == "ncnn":  # its converter drops the step of a slice
+        as_convolutions(network.eval(), settings["imgsz"])
     exporter = Exporter(overrides=settings | {"device": device, "task": network.task})
     exporter.add_callback("on_export_start", lambda e: e.metadata.update({KEY: json.dumps(facts, default=str)}))
     try:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.backends.base import BaseBackend
 from ultralytics.utils import LOGGER
@@ -48,7 +49,9 @@ def _open(form: str, kind: type[BaseBackend], weight: str | Path, **keywords: An
     try:
         with warnings.catch_warnings(), _SET.get(form, contextlib.nullcontext)(Path(weight)):
             warnings.simplefilter("ignore", FutureWarning)  # of torch.jit, which is what TorchScript is
-            return kind(weight, **keywords)
+            opened = kind(weight, **keywords)
+            _CHECKS.get(form, lambda backend: None)(opened)
+            return opened
     except PixelkeepError:
         raise
     except Exception as error:  # each runtime has errors of its own
@@ -115,4 +118,22 @@ def _ncnn(weight: Path) -> Iterator[None]:
         yield
 
 
+def _run_ncnn(backend: Any) -> None:
+    """Run a network once: what ncnn cannot compute is an output without memory, and reading that ends the process.
+
+    Raises:
+        RuntimeError: It cannot be run.
+    """
+    import ncnn
+
+    height, width = backend.imgsz
+    with backend.net.create_extractor() as extractor:
+        extractor.input(backend.net.input_names()[0], ncnn.Mat(np.zeros((backend.channels, height, width), np.float32)))
+        for name in backend.net.output_names():
+            code, _ = extractor.extract(name)
+            if code:
+                raise RuntimeError(f"computing {name} ends with code {code}")
+
+
+_CHECKS = {"ncnn": _run_ncnn}
 _SET = {"onnx": _onnxruntime, "openvino": _openvino, "ncnn": _ncnn}

@@ -31,6 +31,14 @@ def folder(text: str) -> Callable[[Path], None]:
     return make
 
 
+def no_output(path: Path) -> None:
+    """A network in ncnn whose convolution is larger than its images: it has no output, and ncnn no memory for it."""
+    folder(YAML)(path)
+    layers = "Input in0 0 1 in0\nConvolution conv 1 1 in0 out0 0=4 1=65 6=50700\n"
+    (path / "model.ncnn.param").write_text(f"7767517\n2 2\n{layers}")
+    (path / "model.ncnn.bin").write_bytes(bytes(4 * (1 + 50700)))
+
+
 WHOLE = json.dumps(SAYS).encode()
 DAMAGED = {
     "net.onnx": (lambda path: path.write_bytes(b"\x80garbage"), FOREIGN),
@@ -43,6 +51,7 @@ DAMAGED = {
     "code_ncnn_model": (folder("names: !!python/object/apply:os.mkdir [canary]\n"), FOREIGN),
     "bare_openvino_model": (folder(YAML), "openvino cannot load it (a file in the folder is missing)"),
     "bare_ncnn_model": (folder(YAML), "ncnn cannot load it (a file in the folder is missing)"),
+    "bare_of_output_ncnn_model": (no_output, "ncnn cannot load it (computing out0 ends with code -100)"),
 }
 
 

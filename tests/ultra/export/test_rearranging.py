@@ -1,0 +1,43 @@
+"""SpaceToDepth as a convolution: the same values, and a file in ncnn that computes them."""
+
+from __future__ import annotations
+
+import exports
+import pytest
+import torch
+from varied import varied, write
+
+from pixelkeep.blocks import SpaceToDepth, space_to_depth
+from pixelkeep.ultra.export import rearranging
+from pixelkeep.ultra.export.exporting import Request, export
+
+torch.set_num_threads(1)
+SIDE = 64
+
+
+@pytest.mark.parametrize("channels", [1, 3, 16])
+def test_convolution__is_space_to_depth(channels):
+    x = torch.rand(2, channels, 6, 10)
+    assert torch.equal(rearranging.convolution(channels)(x), space_to_depth(x))
+
+
+@pytest.mark.parametrize("name", ["yolov5-spd-n", "yolov5-spdconv-n", "yolov5-slicesamp-n"])
+def test_network__computes_the_same(name):
+    """Rows of their own and what lies in blocks alike."""
+    network = varied(name, exports.NAMES).eval()
+    x = torch.rand(1, 3, SIDE, 2 * SIDE)
+    with torch.no_grad():
+        expected = network(x)[0]
+        rearranging.as_convolutions(network, [SIDE, 2 * SIDE])
+        assert not [m for m in network.modules() if isinstance(m, SpaceToDepth)]
+        torch.testing.assert_close(network(x)[0], expected, rtol=1e-5, atol=1e-4)
+
+
+def test_ncnn__runs_what_slices(tmp_path, monkeypatch):
+    """A network whose every downsampling slices: ncnn's converter drops a slice's step, so maps would stay large."""
+    pytest.importorskip("ncnn"), pytest.importorskip("pnnx")
+    exports.briefly(monkeypatch)
+    model = varied("yolov5-slicesamp-n", exports.NAMES)
+    model.task = "detect"
+    found = export(Request(weights=str(write(model, tmp_path / "best.pt")), format="ncnn", imgsz=SIDE))
+    assert found.parity.boxes_max < 1e-2
