@@ -73,6 +73,8 @@ def _onnxruntime(_: Path) -> Iterator[None]:
     def session(file: Any, options: Any = None, **keywords: Any) -> Any:
         options = options or onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads()
+        # Its threads wait for the next run by spinning, on the cores that PyTorch needs for what comes in between.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         options.log_severity_level = 3  # errors; warnings are about how the graph was written
         return stock(str(file), options, **keywords)
 
