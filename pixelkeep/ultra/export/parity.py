@@ -21,8 +21,9 @@ from pixelkeep.errors import ExportError
 from pixelkeep.ultra.commands.validation import validate
 from pixelkeep.ultra.costs.latency import Latency, name_of, rounds_within, summarise
 from pixelkeep.ultra.running.environment import threads, use_all_cores
+from pixelkeep.ultra.running.whole import replaced
 from pixelkeep.ultra.tiled.images import Request as Tiling
-from pixelkeep.ultra.weights.backends import careful
+from pixelkeep.ultra.weights import backends
 
 SECONDS, MOST = 15.0, 40  # of the rounds that measure the speed
 UNFOLDED, FOLDED, EXPORTED = "PyTorch", "PyTorch, folded", "exported"
@@ -31,8 +32,8 @@ FIGURES = {"detect": ("AP", "AP_S"), "classify": ("top1", "top5"), "semantic": (
 
 
 def opened(exported: Path, device: torch.device) -> Any:
-    """Return an exported file ready to run, in its own precision and on our threads."""
-    with careful():
+    """Return an exported file ready to run in turns with others, in its own precision and on our threads."""
+    with replaced(backends, "SPINNING", False), backends.careful():
         return AutoBackend(str(exported), device=device, fp16=False, verbose=False).eval()
 
 

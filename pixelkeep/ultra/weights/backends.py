@@ -26,6 +26,9 @@ from pixelkeep.ultra.weights.exported import read_exported
 from pixelkeep.ultra.weights.formats import FORMATS
 from pixelkeep.ultra.weights.opening import portable_too
 
+# Whether ONNX Runtime's threads wait for its next run by spinning: good for runs one after the other, but where others
+# take turns with it they take the cores of these.
+SPINNING = True
 _ELEMENTS = {"bf16": "bf16"}  # what OpenVINO computes in; f32 for the others: in fp16 are the weights alone
 
 
@@ -73,8 +76,8 @@ def _onnxruntime(_: Path) -> Iterator[None]:
     def session(file: Any, options: Any = None, **keywords: Any) -> Any:
         options = options or onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads()
-        # Its threads wait for the next run by spinning, on the cores that PyTorch needs for what comes in between.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
+        if not SPINNING:
+            options.add_session_config_entry("session.force_spinning_stop", "1")
         options.log_severity_level = 3  # errors; warnings are about how the graph was written
         return stock(str(file), options, **keywords)
 
