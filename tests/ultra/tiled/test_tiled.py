@@ -51,13 +51,6 @@ def weights(tmp_path_factory):
     return write_weights(tmp_path_factory.mktemp("weights") / "w.pt")
 
 
-@pytest.fixture(scope="module")
-def noise() -> np.ndarray:
-    """A picture of two tiles side by side, blurred noise: (128, 256, 3)."""
-    picture = np.random.default_rng(0).integers(0, 255, (SIDE, 2 * SIDE, 3), np.uint8)
-    return cv2.GaussianBlur(picture, None, 3)
-
-
 def plain(weights, image: np.ndarray, imgsz: int) -> np.ndarray:
     """Return Ultralytics' own detections, rows x1, y1, x2, y2, score, class."""
     (result,) = YOLO(weights).predict(image, imgsz=imgsz, conf=0.25, device="cpu", verbose=False, save=False)
