@@ -138,10 +138,11 @@ def detect(
     with session(verbose):
         from pixelkeep.report.tables import detection_lines
         from pixelkeep.ultra.commands import detection
+        from pixelkeep.ultra.commands.asked import Asked
         from pixelkeep.ultra.running import settings
         from pixelkeep.ultra.tiled.images import Request
 
-        options = dict(
+        asked = Asked(
             sources=source or [],
             classes=classes,
             save_json=save_json,
@@ -159,11 +160,11 @@ def detect(
         )
         if resume or run:
             given = flags | {"weights": weights, "save": save, "half": half}
-            summary = detection.resume(run, given, options, requested=resume, assignments=set_)
+            summary = detection.resume(run, given, asked, requested=resume, assignments=set_)
         else:
             flags |= settings.half_precision() if half else {}
             merged = settings.merge(flags, command="detect", assignments=set_)
-            summary = detection.detect({**merged, "weights": weights}, **options)
+            summary = detection.detect({**merged, "weights": weights}, asked)
     if json:
         show_json(summary.to_dict())
     else:

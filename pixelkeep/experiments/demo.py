@@ -10,6 +10,7 @@ from ultralytics.utils import LOGGER
 
 from pixelkeep.evaluation import Result
 from pixelkeep.ultra.commands import detection, training
+from pixelkeep.ultra.commands.asked import Asked
 from pixelkeep.ultra.data.resolving import resolve_data
 from pixelkeep.ultra.running import runs, settings
 
@@ -67,9 +68,8 @@ def run_demo(project: str | None = None, name: str | None = None) -> Outcome:
     summary = detection.detect(
         settings.merge({"save": True, "verbose": False, "project": str(folder), "name": "detect"}, command="detect")
         | {"weights": str(run / "weights" / "best.pt")},
-        sources=[str(spec.root / "images" / "test"), str(spec.root / "demo.mp4")],
-        classes=None,
-        save_json=True,
-        save_video=True,
+        Asked(
+            sources=[str(spec.root / "images" / "test"), str(spec.root / "demo.mp4")], save_json=True, save_video=True
+        ),
     )
     return Outcome(result, run, summary.folder, spec.root, time.monotonic() - start)

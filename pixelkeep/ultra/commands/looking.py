@@ -6,12 +6,13 @@ import signal
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from ultralytics.utils import LOGGER
 
 from pixelkeep.errors import SourceError
+from pixelkeep.ultra.commands.asked import Asked
 from pixelkeep.ultra.commands.journal import NAME, Done
 from pixelkeep.ultra.commands.recording import Record, write_predictions
 from pixelkeep.ultra.commands.summary import Summary
@@ -27,21 +28,12 @@ NO_FRAME = "no picture or frame can be read from it; it may be damaged"
 SUMMARY = "detections.json"
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is written besides annotated copies."""
-
-    json: bool = False
-    csv: bool = False
-    masks: bool = False
-
-
 def look(
     predictor: RunPredictor,
     source: str | list[str],
     summary: Summary,
-    wanted: Wanted,
-    asked: dict[str, Any],
+    asked: Asked,
+    kept: dict[str, Any],
     done: Done,
     tracks: tracking.Tracking | None = None,
 ) -> Summary:
@@ -51,8 +43,8 @@ def look(
         predictor: Knows what is done.
         source: Files, or a live source.
         summary: To be completed.
-        wanted: What is written.
-        asked: What the command was asked for, kept for going on.
+        asked: What is written besides annotated copies.
+        kept: All that the command was asked for, kept for going on.
         done: What earlier runs have done.
         tracks: What gives objects identities.
 
@@ -62,10 +54,10 @@ def look(
     folder = summary.folder
 
     def keep(started: RunPredictor) -> None:
-        runs.write_yaml(folder / runs.ASKED, asked | {"fold": started.folding})
+        runs.write_yaml(folder / runs.ASKED, kept | {"fold": started.folding})
 
     predictor.add_callback("on_predict_start", keep)
-    record = Record(folder, wanted.json or wanted.csv, wanted.masks, done)
+    record = Record(folder, asked.save_json or asked.save_csv, asked.save_masks, done)
     left = [file for file in source if file not in done.files] if isinstance(source, list) else source
     try:
         if left:
@@ -88,7 +80,7 @@ def look(
     if summary.unreadable and not summary.images:
         file, reason = next(iter(summary.unreadable.items()))
         raise SourceError(f"source '{file}': {reason}")
-    write_predictions(folder, wanted.json, wanted.csv, tracks is not None, summary.task == "obb")
+    write_predictions(folder, asked.save_json, asked.save_csv, tracks is not None, summary.task == "obb")
     _complete(summary, predictor, record, done, tracks)
     runs.write_json(folder / SUMMARY, summary.to_dict())
     if not summary.interrupted:

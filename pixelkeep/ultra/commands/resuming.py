@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from pixelkeep.datasets.definitions.spec import read_mapping
 from pixelkeep.errors import OptionError
 from pixelkeep.tiling import Seams
 from pixelkeep.tiling.timed import Looked
+from pixelkeep.ultra.commands.asked import Asked
 from pixelkeep.ultra.commands.journal import NAME, Done, entries
 from pixelkeep.ultra.commands.looking import SUMMARY
 from pixelkeep.ultra.data.videos import Passage, Videos
@@ -23,7 +23,6 @@ from pixelkeep.ultra.predictors.base import Begun, RunPredictor, viewable
 from pixelkeep.ultra.predictors.boxes import folder_of
 from pixelkeep.ultra.running import runs
 from pixelkeep.ultra.tiled.budget import tiles_of
-from pixelkeep.ultra.tiled.images import Request
 from pixelkeep.ultra.tiled.predictor import TiledPredictor
 from pixelkeep.ultra.tracking.frames import Tracking
 
@@ -32,8 +31,8 @@ CHANGEABLE = {"device", "project", "name", "verbose"}  # of the machine, or of w
 
 def asked_before(
     run: str | None, flags: Mapping[str, Any], others: list[str], *, requested: bool
-) -> tuple[Path, dict[str, Any]]:
-    """Return the folder of a run to go on with, and what it was asked for.
+) -> tuple[Path, dict[str, Any], Asked]:
+    """Return the folder of a run to go on with, its settings, and what else it was asked for.
 
     Args:
         run: The folder; None for the newest run that is not finished.
@@ -52,34 +51,8 @@ def asked_before(
     if fixed:
         raise OptionError(f"--resume goes on with the run's own settings; leave out {', '.join(fixed)}")
     folder = runs.detection_to_resume(run, SUMMARY, given.get("project"), given.get("name"))
-    asked = read_mapping(folder / runs.ASKED)
-    asked["settings"] |= {key: given[key] for key in ("device", "verbose") if key in given}
-    asked["tiling"] = Request(**asked["tiling"])
-    return folder, asked
-
-
-def kept(asked: Mapping[str, Any], source: str | list[str], weights: Path) -> dict[str, Any]:
-    """Return what a run was asked for in the form in which it is kept: from any folder the same files.
-
-    Args:
-        asked: The arguments of :func:`pixelkeep.ultra.commands.detection.detect`.
-        source: What the sources stand for.
-        weights: What was used.
-    """
-    settings = {key: value for key, value in asked["settings"].items() if key not in ("project", "name", "exist_ok")}
-    track = asked["track"]
-    return {
-        **{key: value for key, value in asked.items() if key != "folder"},
-        "settings": settings | {"weights": str(weights.resolve())},
-        "sources": source if isinstance(source, list) else [_from_anywhere(source)],
-        "tiling": asdict(asked["tiling"]),
-        "track": _from_anywhere(track) if track else None,
-    }
-
-
-def _from_anywhere(name: str) -> str:
-    """Return the name of a file, or of anything else, so that it is found from another folder."""
-    return str(Path(name).resolve()) if Path(name).is_file() else name
+    settings, asked = Asked.read(read_mapping(folder / runs.ASKED))
+    return folder, settings | {key: given[key] for key in ("device", "verbose") if key in given}, asked
 
 
 def what_is_done(folder: Path, videos: bool) -> Done:

@@ -13,6 +13,7 @@ from varied import varied, write
 
 from pixelkeep.datasets.demo import write_demo
 from pixelkeep.errors import ExportError, OptionError, WeightsError
+from pixelkeep.ultra.commands.asked import Asked
 from pixelkeep.ultra.commands.detection import detect
 from pixelkeep.ultra.commands.validation import validate
 from pixelkeep.ultra.export import exporting, files
@@ -195,11 +196,11 @@ def test_val__as_the_checkpoint(exports, spd, data, tmp_path, name):
 def test_detect__as_the_checkpoint(exports, spd, data, tmp_path):
     """The same objects at each class's own confidence, which the file holds as well."""
     source = [str(Path(data).parent / "images" / "val")]
-    asked = dict(sources=source, classes=None, save_json=False, save_video=None, auto_conf=True)
+    asked = Asked(sources=source, auto_conf=True)
     made = dict(save=False, project=str(tmp_path), device="cpu", verbose=False)
-    own = detect({"weights": str(spd), "rect": False, **made}, **asked)
+    own = detect({"weights": str(spd), "rect": False, **made}, asked)
     for file in exports.values():
-        found = detect({"weights": str(file), **made}, **asked)
+        found = detect({"weights": str(file), **made}, asked)
         assert found.detections == own.detections and sum(own.detections.values()) > 0
         assert found.confidence == dict(zip(NAMES.values(), POINT["confidence"], strict=True))
 

@@ -18,6 +18,7 @@ from varied import write
 from pixelkeep.datasets.demo.labels import NAMES as REGIONS
 from pixelkeep.datasets.demo.labels import write_class_demo, write_mask_demo
 from pixelkeep.errors import ExportError, OptionError
+from pixelkeep.ultra.commands.asked import Asked
 from pixelkeep.ultra.commands.detection import detect
 from pixelkeep.ultra.commands.validation import validate
 from pixelkeep.ultra.export import exporting, parity
@@ -54,9 +55,8 @@ def brief(monkeypatch):
 def looked_at(weights: Path, source: Path, folder: Path, name: str, tiling: Tiling = Tiling(), **settings):
     """Return what detect says, and its predictions; called by the weights' ending."""
     run = dict(save=False, project=str(folder), name=name, device="cpu", verbose=False, conf=0.3)
-    asked = dict(classes=None, save_json=True, save_video=None, tiling=tiling)
-    fold = settings.pop("fold", "static")
-    found = detect({"weights": str(weights), **run, **settings}, sources=[str(source)], fold=fold, **asked)
+    asked = Asked(sources=[str(source)], save_json=True, tiling=tiling, fold=settings.pop("fold", "static"))
+    found = detect({"weights": str(weights), **run, **settings}, asked)
     return found, json.loads((found.folder / "predictions.json").read_text())
 
 
@@ -145,7 +145,7 @@ def test_detect__fold_of_a_file_is_what_it_is(fixed, data):
     """An exported file cannot be folded anew."""
     source = str(Path(data).parent / "images" / "val")
     with pytest.raises(OptionError, match="is folded as it was exported"):
-        detect({"weights": str(fixed)}, sources=[source], classes=None, save_json=False, save_video=None, fold="none")
+        detect({"weights": str(fixed)}, Asked(sources=[source], fold="none"))
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -221,11 +221,9 @@ def test_labels__exported_validated_and_looked_at(labelled, tmp_path, task):
     assert (found.protocol.format, found.protocol.precision, found.task) == ("onnx", "fp32", task)
     assert found.params == sum(p.numel() for p in load(weights)["model"].parameters())
     source = next((Path(data).parent if Path(data).is_file() else Path(data)).rglob("val*"))
-    asked = dict(sources=[str(next(p for p in source.rglob("*.*") if p.suffix in (".png", ".jpg")))], classes=None)
+    asked = Asked(sources=[str(next(p for p in source.rglob("*.*") if p.suffix in (".png", ".jpg")))])
     run = dict(save=False, project=str(tmp_path / "runs"), device="cpu", verbose=False)
-    summaries = [
-        detect({"weights": str(w), **run}, save_json=False, save_video=None, **asked) for w in (weights, report.output)
-    ]
+    summaries = [detect({"weights": str(w), **run}, asked) for w in (weights, report.output)]
     assert summaries[0].task == summaries[1].task == task and summaries[1].format == "onnx"
     counts = [summary.detections for summary in summaries]
     total = sum(counts[0].values())
