@@ -133,20 +133,40 @@ def _openvino(source: Path, target: Path, head: int, images: Tensor, step: str) 
     model = openvino.Core().read_model(file)
     shape = model.input().get_partial_shape()
     size = 1 if shape[0].is_dynamic else shape[0].get_length()
-    names = [node.get_friendly_name() for node in model.get_ordered_ops()]
+    operations = model.get_ordered_ops()
+    left_out = {op.get_friendly_name() for op in operations if stays_float(op.get_friendly_name(), head, step)}
+    left_out |= {each.get_friendly_name() for op in operations for each in _weighted(op)}
     batches = [batch.numpy() for batch in _batches(images, size)]
     quantized = nncf.quantize(
         model,
         nncf.Dataset(batches),
         preset=nncf.QuantizationPreset.MIXED,  # activations that are not symmetric get a zero point
         subset_size=len(batches),
-        ignored_scope=nncf.IgnoredScope(names=[n for n in names if stays_float(n, head, step)], validate=False),
+        ignored_scope=nncf.IgnoredScope(names=sorted(left_out), validate=False),
     )
     target.mkdir()
     openvino.save_model(quantized, target / file.name, compress_to_fp16=False)
     for other in source.iterdir():
         if other.suffix not in (".xml", ".bin"):
             (target / other.name).write_bytes(other.read_bytes())
+
+
+def _weighted(operation: Any) -> Iterator[Any]:
+    """Give an exponential and all that is computed with it up to the division by its sum; nothing of anything else.
+
+    LIP's weights go from 1 to exp(12): eight bits between them leave next to none but the largest.
+    """
+    if operation.get_type_name() != "Exp":
+        return
+    left, seen = [operation], set()
+    while left:
+        each = left.pop()
+        if each.get_type_name() in ("Convolution", "MatMul") or each.get_friendly_name() in seen:
+            continue
+        seen.add(each.get_friendly_name())
+        yield each
+        if each.get_type_name() != "Divide":
+            left += [inside.get_node() for output in each.outputs() for inside in output.get_target_inputs()]
 
 
 def _batches(images: Tensor, size: int) -> Iterator[Tensor]:

@@ -14,6 +14,7 @@ import yaml
 from exports import briefly, checkpoint, tiny
 from onnx.numpy_helper import to_array
 
+from pixelkeep.blocks import LIP
 from pixelkeep.errors import ExportError, PixelkeepError
 from pixelkeep.ultra.commands.validation import validate
 from pixelkeep.ultra.export import exporting, files, quantizing
@@ -250,3 +251,31 @@ def test_openvino__int8(spd, data, tmp_path):
     made = Counter(op.get_type_name() for op in model.get_ops())
     assert made["FakeQuantize"] > 30 and load(folder)["model"].precision == "int8"
     assert report.quantized["images"] == 4 and Path(report.output) == folder
+
+
+def test_openvino__weights_of_lip_stay_in_float(tmp_path):
+    """LIP's exponentials reach exp(12): in eight bits only the largest would count, in float the output stays alike."""
+    pytest.importorskip("nncf")
+    import openvino
+
+    torch.manual_seed(0)
+    block = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3), LIP(16, 16)).eval()
+    torch.nn.init.normal_(block[1].pool.head.conv.weight)  # which is zero at first: all weights alike
+    images = torch.rand(16, 3, 33, 33)
+    source, target = tmp_path / "fp32", tmp_path / "int8"
+    source.mkdir()
+    with torch.no_grad():
+        expected = block(images[:1]).numpy()
+        openvino.save_model(openvino.convert_model(block, example_input=images[:1]), source / "lip.xml")
+    with files.quietly():
+        quantizing.QUANTIZERS["openvino"](source, target, 99, images, "last")
+    model = openvino.Core().read_model(target / "lip.xml")
+    reads = [
+        i.get_source_output().get_node().get_type_name()
+        for op in model.get_ops()
+        for i in op.inputs()
+        if op.get_type_name() in ("Exp", "AvgPool", "Divide")
+    ]
+    found = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(images[:1].numpy())[0]
+    assert len(reads) >= 5 and "FakeQuantize" not in reads
+    assert np.abs(found - expected).mean() < 0.1 * expected.std()
