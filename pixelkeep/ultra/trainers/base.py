@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 from ultralytics.engine import trainer as engine
+from ultralytics.nn import tasks
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ultralytics.utils.torch_utils import get_torch_device_backend, strip_optimizer
@@ -21,6 +22,7 @@ from pixelkeep.ultra.running import distributed
 from pixelkeep.ultra.running.environment import use_all_cores
 from pixelkeep.ultra.running.recipe import Recipe
 from pixelkeep.ultra.running.whole import WholePlots, WholeYAML, replaced
+from pixelkeep.ultra.trainers import cpu
 from pixelkeep.ultra.weights.checkpoints import is_portable
 from pixelkeep.ultra.weights.opening import portable_too
 from pixelkeep.writing import PARTIAL, staged, write_text
@@ -65,6 +67,11 @@ class RunTrainer(WholePlots):
         if self.rectangle:
             # Ultralytics' trainer counts with one number; what is said of rounding is said of the rectangle.
             self.args.imgsz = -(-max(self.rectangle) // 32) * 32
+        self.innermost = self.device.type == "cpu" and cpu.innermost(self.args)
+        self.halved = self.device.type == "cpu" and self.args.amp == cpu.BF16
+        if self.halved:
+            cpu.check_bf16()
+            self.args.amp = False  # Ultralytics has it on CUDA alone
         if distributed.rank() != -1:
             self._be_one_of_several()
 
@@ -79,13 +86,21 @@ class RunTrainer(WholePlots):
         """Train; with several GPUs, in processes that are started here."""
         if self.ddp:
             self.resume = True  # in the process that starts the others it only keeps the run folder from being removed
-        with distributed.launching() if self.ddp else contextlib.nullcontext():
+        with distributed.launching() if self.ddp else contextlib.nullcontext(), self._precision():
             super().train()
         distributed.disband()
 
+    def _precision(self) -> contextlib.AbstractContextManager:
+        """Let networks train in bf16 on a CPU, where that is asked for."""
+        if not self.halved:
+            return contextlib.nullcontext()
+        return replaced(tasks.BaseModel, "predict", cpu.in_bf16(tasks.BaseModel.predict))
+
     def _as_given(self) -> Any:
-        """Return the settings with image size and model as they were given: a resumed run calls its model last.pt."""
+        """Return the settings with image size, model and precision as given: a resumed run calls its model last.pt."""
         args = copy(self.args)
+        if self.halved:
+            args.amp = cpu.BF16
         args.imgsz = self.rectangle or args.imgsz
         args.model = self.model_given or args.model
         return args
@@ -101,12 +116,21 @@ class RunTrainer(WholePlots):
     def _setup_train(self) -> None:
         if self.device.type == "cpu":
             use_all_cores()
-        with distributed.parallel_on(self.device), portable_too():
+        # Ultralytics says that it ignores channels_last on a CPU, where it is done here.
+        args = replaced(self.args, "channels_last", None) if self.innermost else contextlib.nullcontext()
+        with distributed.parallel_on(self.device), portable_too(), args:
             super()._setup_train()
         if distributed.rank() < 1:  # the same columns in every row of results.csv, also where an epoch is not validated
             self.metrics.update(dict.fromkeys(self.columns, float("nan")))
 
     def setup_model(self) -> dict | None:
+        """Load or build the network, as it is fastest on a CPU."""
+        checkpoint = self._load_model()
+        if self.innermost:
+            self.model = cpu.with_channels_innermost(self.model)
+        return checkpoint
+
+    def _load_model(self) -> dict | None:
         """Load or build the network; of a portable checkpoint too, which Ultralytics would take for a YAML."""
         if isinstance(self.model, nn.Module) or not is_portable(self.model):
             return super().setup_model()

@@ -37,6 +37,7 @@ class Stub(Trainer):
         self.wdir, self.last, self.best = folder, folder / "last.pt", folder / "best.pt"
         self.args, self.tally = SimpleNamespace(imgsz=64, model="x.yaml"), Tally()
         self.rectangle = self.model_given = None
+        self.halved = False
 
 
 @pytest.fixture
