@@ -4,6 +4,8 @@
         --attribution "Suo et al., HIT-UAV, Scientific Data 2023" --recipe "pixelkeep train --config small-objects ..."
 
 The card (weights/NAME.md) says by class and size where the figures are lowest; read it, and add what pictures show.
+Where the run's own figures are those of the images that chose its best epoch, --scored RUN gives others: a run of
+`pixelkeep val` of its best.pt on held-out images.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ def main() -> None:
     parser.add_argument("--licence", required=True, help="of the data")
     parser.add_argument("--attribution", required=True, help="as the licence of the data asks for it")
     parser.add_argument("--recipe", required=True, help="the command that trains it again")
+    parser.add_argument("--scored", type=Path, help="a run of val of its best.pt, whose figures are published instead")
     parser.add_argument("--folder", type=Path, default=ROOT / "weights", help="where the manifest is")
     options = parser.parse_args()
     with session():

@@ -39,8 +39,8 @@ Written by `python scripts/results.py` from the files in [results/](results/), w
   independent, which they are not quite.
 - **A contrast is done** when every interval of AP_S is at most one point to each side, whatever it says. Where the
   images alone leave more than that, no number of seeds mends it, and this is said.
-- **Full** means 640 pixels, 100 epochs, three seeds. **Early** means 320 pixels, 8 epochs, two seeds, bf16, on dev: it shows
-  that everything runs, and what early training looks like. It gives no verdict.
+- **Full** means 640 pixels, 100 epochs, three seeds. **Early** means 320 pixels, 8 epochs, two seeds on dev, in bf16:
+  it shows that everything runs, and what early training looks like. It gives no verdict.
 - AP is pycocotools'; GFLOPs and milliseconds are of the fused network and one image, as in [compare.md](compare.md);
   minutes are what the epochs of one training took while others ran beside it, the mean over seeds.
 """

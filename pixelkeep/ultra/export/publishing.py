@@ -34,6 +34,8 @@ class Publication:
         data: What it was trained on; ``licence`` and ``attribution`` are those of the data.
         recipe: The command that trains it again.
         folder: Where the manifest is.
+        scored: A validation of the run's best epoch, on images that did not choose it, whose figures are published;
+            None for the run's own.
     """
 
     run: Path
@@ -43,6 +45,7 @@ class Publication:
     attribution: str
     recipe: str
     folder: Path
+    scored: Path | None = None
 
 
 def publish(wanted: Publication) -> manifest.Published:
@@ -99,15 +102,29 @@ def _figures(wanted: Publication) -> dict[str, Any]:
             raise OptionError(f"--{key}: it must not be empty")
     if not wanted.folder.is_dir():
         raise OptionError(f"--folder {wanted.folder}: no such folder")
-    if not is_finished(wanted.run):
-        raise OptionError(f"{wanted.run}: no finished run; it has no metrics.json")
+    figures = _metrics(wanted.run)
+    if wanted.scored is None:
+        return figures
+    scored = _metrics(wanted.scored)
+    if scored["params"] != figures["params"]:
+        raise OptionError(
+            f"--scored {wanted.scored}: of a network of {scored['params']:,} parameters, and {wanted.run} has "
+            f"{figures['params']:,}; validate its best.pt"
+        )
+    return scored
+
+
+def _metrics(run: Path) -> dict[str, Any]:
+    """Return the metrics.json of a run of detection."""
+    if not is_finished(run):
+        raise OptionError(f"{run}: no finished run; it has no metrics.json")
     try:
-        figures = json.loads((wanted.run / "metrics.json").read_text(encoding="utf-8"))
-        task = figures["task"]
+        figures = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+        task, _ = figures["task"], figures["params"]
     except (ValueError, KeyError, TypeError) as error:
-        raise OptionError(f"{wanted.run / 'metrics.json'}: damaged; validate the run again") from error
+        raise OptionError(f"{run / 'metrics.json'}: damaged; validate the run again") from error
     if task != "detect":
-        raise OptionError(f"{wanted.run}: a run for task '{task}'; published are detection models")
+        raise OptionError(f"{run}: a run for task '{task}'; published are detection models")
     return figures
 
 

@@ -107,6 +107,19 @@ def test_publish__four_files_that_agree(wanted, published, folder):
     assert "tiny, 8 to 16" in card and "large" not in card
 
 
+def test_publish__figures_of_held_out_images(wanted, folder, tmp_path):
+    """With a validation of one's own its figures are published; one of another network is refused."""
+    held_out = tmp_path / "val"
+    held_out.mkdir()
+    (held_out / "metrics.json").write_text(json.dumps(FIGURES | {"AP": 0.375, "split": "test"}))
+    publish(replace(wanted, scored=held_out))
+    figures = json.loads((folder / f"{NAME}.metrics.json").read_text())
+    assert (figures["AP"], figures["split"]) == (0.375, "test") and "Split test" in (folder / f"{NAME}.md").read_text()
+    (held_out / "metrics.json").write_text(json.dumps(FIGURES | {"params": 7}))
+    with pytest.raises(OptionError, match=r"--scored .*of a network of 7 parameters, and .* has 58,954"):
+        publish(replace(wanted, scored=held_out))
+
+
 def test_publish__nothing_of_the_machine(published, folder):
     """No path of the machine that trained is in any of the files."""
     for path in folder.iterdir():
