@@ -26,6 +26,7 @@ from pixelkeep.ultra.running.scope import VALIDATION
 from pixelkeep.ultra.running.settings import check, check_task, for_ultralytics
 from pixelkeep.ultra.tiled.images import Request
 from pixelkeep.ultra.trainers.base import nominal_batch, strip_whole
+from pixelkeep.ultra.trainers.cpu import check_precision
 from pixelkeep.ultra.weights.checkpoints import check_weights, forget, load, model_of, trained_size
 from pixelkeep.ultra.weights.definitions import check_model, resolve_model
 
@@ -78,6 +79,7 @@ def _check(settings: dict) -> tuple[Task, Any, dict, list[Problems]]:
     model = resolve_model(settings.get("model") or (weights if isinstance(weights, str) else DEFAULT_MODEL))
     task = tasks.of_model(model)
     check_task(settings, "train", task.name)
+    check_precision(settings)
     task.best_of(settings)
     tile = _whole_cells(settings)
     if tile or task.imgsz:
@@ -148,6 +150,7 @@ def resume(
     epoch = _last_epoch(last)
     settings = read_mapping(folder / "settings.yaml") | {key: given[key] for key in MACHINE if key in given}
     check(settings)
+    check_precision(settings)
     task = tasks.of_model(last)
     settings["data"] = str(task.write(task.resolve(settings.get("data"))))  # without its download script
     LOGGER.info(f"Resuming {folder}")

@@ -110,7 +110,10 @@ def export(request: Request) -> Export:
         reference = parity.folded_of(network, device, dense=True)
         made = _write(source, partial, reference)
         runs = {name: parity.opened(path, device) for name, (path, _) in made.items()}
-        speed, machine = parity.speeds(network, runs, images[: request.batch], device)
+        batch = parity.in_batches(images, request.batch)[0]
+        for run in runs.values():
+            parity.check_runs(run, batch, device)
+        speed, machine = parity.speeds(network, runs, batch, device)
         chosen = min(made, key=lambda name: speed[name].ratio)
         path, facts = made[chosen]
         done = _report(source, target, bounds, facts, speed, machine)

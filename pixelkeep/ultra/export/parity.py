@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -69,16 +70,38 @@ def agreement(reference: nn.Module, exported: Any, images: Tensor, batch: int, d
     """
     parts = in_batches(images, batch)
     raw = [_outputs(reference, parts, device)[: len(images)]]
-    try:
+    with _told():
         raw.append(_outputs(exported, parts, device)[: len(images)])
-    except Exception as error:  # runtimes have errors of their own
-        told = " ".join(str(error).split())[:160] or type(error).__name__
-        raise ExportError(f"what was written cannot be run ({told})") from error
     if reference.task == "semantic":
         raw = [_classes(found, images.shape[2:]) for found in raw]
     if raw[0].shape != raw[1].shape:
         raise ExportError(f"its output has shape {tuple(raw[1].shape)}, and not {tuple(raw[0].shape)}")
     return _compared(reference.task, *raw)
+
+
+def check_runs(exported: Any, images: Tensor, device: torch.device) -> None:
+    """Run a file once.
+
+    Args:
+        exported: From :func:`opened`.
+        images: One batch, (n, C, H, W).
+        device: Where it runs.
+
+    Raises:
+        ExportError: It cannot be run.
+    """
+    with _told():
+        _outputs(exported, [images], device)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell in one line what a runtime fails of; each has errors of its own."""
+    try:
+        yield
+    except Exception as error:
+        told = " ".join(str(error).split())[:160] or type(error).__name__
+        raise ExportError(f"what was written cannot be run ({told})") from error
 
 
 def _compared(task: str, reference: Tensor, other: Tensor) -> Parity | LabelParity:

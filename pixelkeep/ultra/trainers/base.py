@@ -68,9 +68,8 @@ class RunTrainer(WholePlots):
             # Ultralytics' trainer counts with one number; what is said of rounding is said of the rectangle.
             self.args.imgsz = -(-max(self.rectangle) // 32) * 32
         self.innermost = self.device.type == "cpu" and cpu.innermost(self.args)
-        self.halved = self.device.type == "cpu" and self.args.amp == cpu.BF16
+        self.halved = self.device.type == "cpu" and str(self.args.amp).lower() == cpu.BF16
         if self.halved:
-            cpu.check_bf16()
             self.args.amp = False  # Ultralytics has it on CUDA alone
         if distributed.rank() != -1:
             self._be_one_of_several()

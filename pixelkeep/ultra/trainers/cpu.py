@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
@@ -42,14 +42,22 @@ def has_bf16() -> bool:
     return any(getattr(torch.cpu, name, bool)() for name in known)
 
 
-def check_bf16() -> None:
+def check_precision(settings: Mapping[str, Any]) -> None:
     """Refuse bf16 where it only costs.
 
+    Args:
+        settings: Of a training, with ``amp`` and ``device``.
+
     Raises:
-        OptionError: This CPU has no instructions for it.
+        OptionError: The training is on a CPU that has no instructions for bf16.
     """
-    if not has_bf16():
-        raise OptionError("amp=bf16: this CPU does not multiply in bf16, so it would be slower; leave it out")
+    device = str(settings.get("device") or "")
+    on_cpu = device.startswith("cpu") or not (device or torch.cuda.is_available())
+    if str(settings.get("amp")).lower() == BF16 and on_cpu and not has_bf16():
+        raise OptionError(
+            "amp=bf16: this CPU does not multiply in bf16, so it would be slower; train without it, or on a CPU with "
+            "AVX-512 BF16 or AMX"
+        )
 
 
 def in_bf16(predict: Callable) -> Callable:

@@ -241,3 +241,26 @@ def test_export__what_does_not_fit(labelled, data, tmp_path):
     ):
         with pytest.raises(OptionError, match=told):
             export(Request(**request))
+
+
+def test_export__more_at_once_than_there_are_images(spd, data, tmp_path, monkeypatch):
+    """Speed is that of whole batches, on both sides: of six images of the split, a file for eight is given eight."""
+    shown = []
+    monkeypatch.setattr(parity, "speeds", lambda *given, own=parity.speeds: shown.append(given[2].shape) or own(*given))
+    report = export(Request(weights=str(spd), data=data, batch=8, output=str(tmp_path / "eight.onnx")))
+    assert shown == [(8, 3, 64, 64)] and not report.failures()
+
+
+def test_export__file_that_opens_and_cannot_run(spd, data, tmp_path, monkeypatch):
+    """A runtime that fails of what was written is one line, and nothing is left."""
+
+    def opened(path, device):
+        def call(images):
+            raise RuntimeError("no kernel for Resize\n  at somewhere")
+
+        return call
+
+    monkeypatch.setattr(parity, "opened", opened)
+    with pytest.raises(ExportError, match=r"what was written cannot be run \(no kernel for Resize at somewhere\)"):
+        export(Request(weights=str(spd), data=data, output=str(tmp_path / "x.onnx")))
+    assert not list(tmp_path.iterdir())

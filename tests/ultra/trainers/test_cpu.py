@@ -10,9 +10,9 @@ import torch
 from ultralytics import YOLO
 from ultralytics.nn.tasks import BaseModel
 
+from pixelkeep.cli.main import run
 from pixelkeep.datasets.definitions.spec import load_spec
 from pixelkeep.datasets.demo import write_demo
-from pixelkeep.errors import OptionError
 from pixelkeep.ultra.data.resolving import write_resolved
 from pixelkeep.ultra.trainers import cpu
 from pixelkeep.ultra.trainers.boxes import Trainer
@@ -114,7 +114,6 @@ def test_train__innermost_and_saved_as_always(data, tmp_path, monkeypatch):
 
 def test_train__bf16(data, tmp_path, monkeypatch):
     """amp=bf16 trains in bf16 on a CPU, is kept in the checkpoint, and no patch outlives the training."""
-    monkeypatch.setattr(cpu, "has_bf16", lambda: True)
     plain, seen = BaseModel.predict, []
     monkeypatch.setattr(cpu, "_in_float", lambda found, own=cpu._in_float: seen.append(found) or own(found))
     trainer = trained(data, tmp_path, amp="bf16")
@@ -123,8 +122,14 @@ def test_train__bf16(data, tmp_path, monkeypatch):
     assert BaseModel.predict is plain
 
 
-def test_train__bf16_where_the_cpu_has_none(data, tmp_path, monkeypatch):
-    """One line, before anything is trained."""
+def test_bf16__where_the_cpu_has_none(data, tmp_path, monkeypatch, capsys):
+    """One line, before anything is written; on a GPU, and without bf16, nobody asks what the CPU has."""
     monkeypatch.setattr(cpu, "has_bf16", lambda: False)
-    with pytest.raises(OptionError, match="amp=bf16: this CPU does not multiply in bf16"):
-        trained(data, tmp_path, amp="bf16")
+    monkeypatch.chdir(tmp_path)
+    line = ["train", "--model", "yolov5-spd-n", "--data", data, "--device", "cpu", "--set", "amp=bf16"]
+    with pytest.raises(SystemExit) as end:
+        run(line)
+    assert end.value.code == 2
+    assert "amp=bf16: this CPU does not multiply in bf16" in capsys.readouterr().err and not list(tmp_path.iterdir())
+    cpu.check_precision({"amp": True, "device": "cpu"})
+    cpu.check_precision({"amp": "bf16", "device": "0"})
