@@ -12,6 +12,7 @@ from ultralytics.nn.tasks import BaseModel
 
 from pixelkeep.errors import choices
 from pixelkeep.ultra.weights.building import check_definition, flat
+from pixelkeep.ultra.weights.class_branches import match_widths
 from pixelkeep.ultra.weights.description import Description
 from pixelkeep.ultra.weights.integrity import Unusable
 
@@ -48,6 +49,7 @@ def check_fit(definition: dict, given: Mapping[str, tuple[torch.dtype, list[int]
     """
 
     def compare(network: nn.Module) -> None:
+        match_widths(network, definition, about.channels, {name: shape for name, (_, shape) in given.items()})
         expected, kept = tensors_of(network), set(network.state_dict())
         beside = {*about.buffers}
         missing, extra = sorted(kept - given.keys()), sorted(given.keys() - kept - (expected.keys() & beside))
@@ -83,6 +85,8 @@ def rebuild(definition: dict, tensors: Mapping[str, Tensor], about: Description)
     """
     with torch.random.fork_rng(devices=[]):  # nothing that is drawn here is kept
         network = CLASSES[about.task](deepcopy(definition), ch=about.channels, verbose=False).eval()
+    shapes = {name: list(value.shape) for name, value in tensors.items()}
+    match_widths(network, definition, about.channels, shapes)
     if [float(stride) for stride in network.stride] != about.stride:
         raise Unusable(f"damaged: it says that its strides are {about.stride}, and they are {network.stride.tolist()}")
     network.to(_main_type(tensors.values()))

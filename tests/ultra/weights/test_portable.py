@@ -97,6 +97,23 @@ def test_there_and_back__same_bits_and_outputs(cwd, name):
     assert [model.task for model in networks] == [of_model(cwd / "b.safetensors", oriented=True).name] * 3
 
 
+@pytest.mark.parametrize("name", ["yolov5-spd-n", "yolov5-cad-n", "yolo26n"])
+def test_there_and_back__class_branches_of_another_width(cwd, name):
+    """Weights of 80 classes that go on with three keep branches 80 wide, which no definition of three classes has."""
+    definition, model = tasks.yaml_model_load(f"{name}.yaml"), trained(name).float()
+    model.load(tasks.DetectionModel(definition, nc=80, verbose=False), verbose=False)
+    head = model.model[-1]
+    assert head.cv3[0][-1].in_channels == 80 and head.nc == 3
+    networks = [c["model"] for c in there_and_back({"model": model.eval().half(), "train_args": {"imgsz": 64}}, cwd)]
+    ours, *theirs = (tensors_of(network) for network in networks)
+    assert all(torch.equal(ours[key], other[key]) for other in theirs for key in ours | other)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        first, *others = (network.float().eval()(image)[0] for network in networks)
+    for other in others:
+        torch.testing.assert_close(other, first, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
 def test_precision__kept(cwd, dtype):
     """Numbers stay of the type that they have, and counts stay integers."""
