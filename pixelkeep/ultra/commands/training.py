@@ -87,7 +87,7 @@ def _check(settings: dict) -> tuple[Task, Any, dict, list[Problems]]:
     spec = task.resolve(settings.get("data"), settings.pop("path", None))
     definition = check_model(model, spec.channels, task.name)
     if isinstance(weights, str):
-        adapted(model_of(load(Path(weights))), definition, verbose=False)  # says now what would not fit
+        adapted(model_of(load(Path(weights))), definition, spec.channels, verbose=False)  # says now what would not fit
     size = settings.get("imgsz", 640)
     splits = [told(load_split, spec, s) if tile else task.read(spec, s, size) for s in ("train", "val")]
     task.require(*splits, settings, spec)

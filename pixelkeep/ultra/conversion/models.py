@@ -22,19 +22,22 @@ from ultralytics.utils import LOGGER
 
 from pixelkeep import __version__
 from pixelkeep.errors import ModelError, OptionError, WeightsError
-from pixelkeep.report.conversion import Conversion
+from pixelkeep.report.conversion import FRESH, Conversion
+from pixelkeep.ultra.conversion.channels import with_channels
 from pixelkeep.ultra.conversion.fit import fit_parts, read_images
 from pixelkeep.ultra.conversion.heads import carry_head
 from pixelkeep.ultra.conversion.layers import carry
 from pixelkeep.ultra.conversion.parts import channel_map, parts, probe
 from pixelkeep.ultra.data.resolving import resolve_data
 from pixelkeep.ultra.weights.checkpoints import check_weights, is_checkpoint, load, save, trained_size
+from pixelkeep.ultra.weights.class_branches import even_widths
 from pixelkeep.ultra.weights.confidence import KEY as OPERATING_POINT
 from pixelkeep.ultra.weights.definitions import check_model, resolve_model
 from pixelkeep.ultra.weights.manifest import listed
 
 KEY = "converted"  # where a checkpoint says what it was converted from
 NOT_KEPT = ("model", "ema", "optimizer", "scaler", "provenance")
+HEADS = ("Detect", "RegionDetect")  # that weights go into by the role of a layer
 SEED = 0
 
 
@@ -125,16 +128,17 @@ def carried_over(
     return network, report
 
 
-def adapted(weights: nn.Module | None, definition: Any, verbose: bool = True) -> nn.Module | None:
+def adapted(weights: nn.Module | None, definition: Any, channels: int = 3, verbose: bool = True) -> nn.Module | None:
     """Return pretrained weights in the structure of the network that they are to start, for ``train --pretrained``.
 
     Args:
         weights: The pretrained network, or None.
         definition: What is to be trained, or its name.
+        channels: Of the images it is to be trained on.
         verbose: Whether to say what became of the weights.
 
     Returns:
-        ``weights`` itself where the rows are the same, or where one of the two does not detect boxes.
+        ``weights``, for as many channels, where the rows are the same, or where one of the two does not detect boxes.
 
     Raises:
         PixelkeepError: The weights do not fit; see `carried_over`.
@@ -142,7 +146,8 @@ def adapted(weights: nn.Module | None, definition: Any, verbose: bool = True) ->
     if not isinstance(weights, DetectionModel) or definition is None:
         return weights
     definition = definition if isinstance(definition, dict) else tasks.yaml_model_load(definition)
-    if _rows(weights.yaml) == _rows(definition) or definition["head"][-1][2] != "Detect":
+    weights = with_channels(weights, channels)
+    if _rows(weights.yaml) == _rows(definition) or definition["head"][-1][2] not in HEADS:
         return weights
     title = Path(str(definition.get("yaml_file") or "model")).stem
     network, report = carried_over(_usable(weights, "the pretrained weights"), definition, title)
@@ -211,6 +216,9 @@ def _fill(
             if part.parameters:
                 report.append(carry(given.get(role), part, inputs, noise))
         head, levels = carry_head(source.model[-1], rows[-1], source.names, wanted)
+        new = [level for level, carried in enumerate(head[1::2]) if carried.how == FRESH]
+        for level, count in even_widths(network, definition, source.yaml.get("channels", 3), new).items():
+            head[2 * level + 1].parameters += count
     network.names, network.nc, network.task = wanted, len(wanted), "detect"
     for key in ("stretch", "channels"):
         if key in source.yaml:

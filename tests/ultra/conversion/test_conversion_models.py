@@ -16,6 +16,7 @@ from pixelkeep.blocks import SpaceToDepth, SPDConv
 from pixelkeep.datasets.demo import write_demo
 from pixelkeep.errors import ModelError, OptionError, PixelkeepError, WeightsError
 from pixelkeep.report.conversion import conversion_table
+from pixelkeep.ultra.conversion.channels import with_channels
 from pixelkeep.ultra.conversion.fit import read_images
 from pixelkeep.ultra.conversion.models import adapted, carried_over, convert_model
 from pixelkeep.ultra.data.resolving import resolve_data, write_resolved
@@ -355,6 +356,45 @@ def test_adapted__head_and_names_go_through_ultralytics():
     expected, found = output(start, x), output(target, x)
     assert (found[:, :4] - expected[:, :4]).abs().max() < 1e-3
     assert (found[:, 4] - expected[:, 6]).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["yolov5n.yaml", "yolov5-spdconv-n", "yolov5-spd-n"])
+def test_channels__same_function(name):
+    """Of grey images a network computes what it did of grey ones as colour; channels that are new change nothing."""
+    start, x = varied(name), image(64, 64)
+    grey = x[:, :1]
+    assert (output(with_channels(start, 1), grey) - output(start, grey.expand(-1, 3, -1, -1))).abs().max() < 1e-3
+    assert (output(with_channels(start, 5), torch.cat((x, x[:, :2]), 1)) - output(start, x)).abs().max() < 1e-3
+    assert with_channels(start, 3) is start and start.yaml.get("channels", 3) == 3
+
+
+@pytest.mark.parametrize("name", ["yolov5n.yaml", "yolov5-spdconv-n"])
+def test_adapted__images_of_one_channel(name):
+    """Weights for colour start the SPD network for grey images with their function, in every slice of its stem."""
+    start, target = varied(name), DetectionModel("yolov5-spdconv-n.yaml", ch=1, nc=3, verbose=False).eval()
+    target.load(adapted(start, target.yaml, 1), verbose=False)
+    grey = image(64, 64)[:, :1]
+    assert (output(target, grey) - output(start, grey.expand(-1, 3, -1, -1))).abs().max() < 1e-3
+
+
+def test_adapted__head_of_regions():
+    """yolov5-cad, whose rows are shifted by its level of stride 4, starts with the head of the strided network."""
+    start, target = varied("yolov5n.yaml"), DetectionModel("yolov5-cad-n.yaml", nc=3, verbose=False)
+    target.load(adapted(start, target.yaml), verbose=False)
+    theirs, own = start.model[-1], target.model[-1]
+    for name in ("cv2", "cv3"):
+        for level in range(3):
+            pairs = zip(
+                getattr(theirs, name)[level].parameters(), getattr(own, name)[level + 1].parameters(), strict=True
+            )
+            assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_convert__regions_to_a_portable_file(source, tmp_path):
+    """The class branch of the new level is as wide as those that are carried over, and a portable file holds them."""
+    convert_model(source, "yolov5-cad-n", tmp_path / "cad.safetensors")
+    head = load(tmp_path / "cad.safetensors")["model"].model[-1]
+    assert {branch[-1].in_channels for branch in head.cv3} == {64} and len(head.cv3) == 4
 
 
 def test_api__is_lazily_exported():
