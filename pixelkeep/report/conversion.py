@@ -33,6 +33,7 @@ class Carried:
         error_before: Relative error of its output against the source's part, before the fit.
         error_after: The same after the fit.
         misfit: Whether it has the source's class in another width or depth.
+        free: How many of its weights the source leaves zero, free to learn.
     """
 
     role: str
@@ -45,6 +46,7 @@ class Carried:
     error_before: float | None = None
     error_after: float | None = None
     misfit: bool = False
+    free: int = 0
 
 
 @dataclass

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from ultralytics.nn.tasks import DetectionModel
 
 from pixelkeep.cli.main import run
@@ -50,6 +51,7 @@ def test_convert_model__table_and_document(source, tmp_path, capsys):
         (("--to", "resnet18-cls"), "task 'classify'"),
         (("--to", "yolov5-spdconv-n", "--fit", "nowhere"), "nowhere"),
         (("--to", "yolov5-spdconv-n", "--noise", "-1"), "noise"),
+        (("--to", "yolov5-slicesamp-n", "--noise", "0.1"), "the source leaves no weight of 'yolov5-slicesamp-n' zero"),
     ],
 )
 def test_convert_model__one_line(source, tmp_path, capsys, words, told):
@@ -59,6 +61,13 @@ def test_convert_model__one_line(source, tmp_path, capsys, words, told):
     captured = capsys.readouterr()
     assert told in captured.err.splitlines()[-1] and captured.out == "" and not output.exists()
     assert "Traceback" not in captured.err
+
+
+def test_convert_model__nothing_to_fit(source, tmp_path, capsys):
+    """Where every part has an exact conversion, --fit is refused rather than passed over."""
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    assert call(source, "--to", "yolov5-spdconv-n", "--fit", tmp_path / "a.png", "--output", tmp_path / "to.pt") == 2
+    assert "--fit: no part starts fresh" in capsys.readouterr().err and not (tmp_path / "to.pt").exists()
 
 
 def test_convert_model__below_a_file(source, tmp_path, capsys):

@@ -21,7 +21,7 @@ from ultralytics.nn.modules import Conv
 from pixelkeep.blocks import SliceSamp, space_to_depth
 from pixelkeep.datasets.images.pixels import read_pixels
 from pixelkeep.deploy import Kernel, relative_error, ridge, separable, to_spd
-from pixelkeep.errors import DataError, SourceError
+from pixelkeep.errors import DataError, OptionError, SourceError
 from pixelkeep.report.conversion import FITTED, FRESH, Carried
 from pixelkeep.ultra.conversion.parts import Part, parts
 from pixelkeep.ultra.data.sources import resolve_sources
@@ -65,12 +65,16 @@ def read_images(source: str, imgsz: int | list[int], channels: int, most: int | 
 
 @torch.no_grad()
 def fit_parts(source: nn.Module, network: nn.Module, report: Iterable[Carried], images: Tensor) -> None:
-    """Fit every part that starts fresh and has a counterpart of the same width, in place and in order."""
+    """Fit every part that starts fresh and has a counterpart of the same width, in place and in order.
+
+    Raises:
+        OptionError: There is none.
+    """
     fresh = {carried.role: carried for carried in report if carried.how == FRESH}
     theirs, own = parts(source), parts(network)
     todo = [role for role in own if role in fresh and role in theirs and theirs[role].width == own[role].width]
     if not todo:
-        return
+        raise OptionError("--fit: no part starts fresh beside one of the source that is as wide; leave it out")
     stop = 1 + max(theirs[role].rows[-1].i for role in todo)
     outputs = run(source.model, images, stop)
     for role in todo:

@@ -98,8 +98,10 @@ def _rewrite(source: Halving, target: Part, carried: Carried, noise: float) -> N
     if kernel.weight.shape != conv.weight.shape:
         carried.note = f"the source's reads {source.kernel.weight.shape[1]} channels"
         return
+    free = kernel.weight.eq(0)
+    carried.free = int(free.sum())
     with torch.no_grad():
-        conv.weight.copy_(_noisy(kernel.weight, kernel.weight.eq(0), noise))
+        conv.weight.copy_(_noisy(kernel.weight, free, noise))
     _copy_norm(source.norm, norm)
     carried.how, carried.taken, carried.exact = REWRITTEN, target.parameters, _told(act) == _told(source.act)
     carried.note = f"{source.kernel.size}x{source.kernel.size}/2" + ("" if carried.exact else f", with {act}")
@@ -135,7 +137,9 @@ def _copy(source: Part, target: Part, inputs: Tensor | None, carried: Carried, n
         new = given[name]
         if new.shape != value.shape:
             new = _widened(new, value, inputs, noise)
-            widened = widened or new is not None
+            if new is not None:
+                widened = True
+                carried.free += int((inputs < 0).sum()) * value[:, 0].numel()
         if new is not None:
             value.copy_(new)
             filled.add(name)

@@ -87,6 +87,8 @@ def convert_model(
         return network
 
     converted = _converted(checkpoint, convert, report, path)
+    if noise and not any(part.free for part in report.parts):
+        raise OptionError(f"--noise {noise:g}: the source leaves no weight of '{to}' zero; leave it out")
     if output is not None:
         save(converted, output)
     return report
