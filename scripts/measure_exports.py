@@ -25,7 +25,8 @@ from pixelkeep.errors import PixelkeepError
 from pixelkeep.ultra.running.environment import prepare
 
 BLOCKS = ("n", "spd-n", "spdconv-n", "slicesamp-n", "lip-n", "cad-n", "select-n")  # yolov5-
-FORMATS = ("onnx:fp32", "onnx:int8", "openvino:fp32", "openvino:bf16", "openvino:int8", "torchscript:fp32", "ncnn:fp32")
+FORMATS = ("onnx:fp32", "onnx:fp16", "onnx:int8", "openvino:fp32", "openvino:fp16", "openvino:bf16", "openvino:int8")
+FORMATS += ("torchscript:fp32", "ncnn:fp32", "ncnn:fp16")
 MARKS = ("<!-- exports -->", "<!-- end of exports -->")
 LOOSE = ("matched=0", "ap=1", "ap_s=1", "boxes=1e9", "scores=1")  # what is measured is reported, whatever it is
 
@@ -125,6 +126,7 @@ def main() -> None:
             if kind not in row or options.again:
                 row[kind] = cell(weights, kind, options.data)
                 print(f"{name} {kind}: {row[kind].get('told') or _figures(row[kind])}", file=sys.stderr, flush=True)
+                cells[name] = row = {kind: row[kind] for kind in (*FORMATS, *row) if kind in row}
                 write_text(options.json, json.dumps(cells, indent=1))
     if options.markdown:
         write_text(options.markdown, placed(markdown(cells), options.markdown))

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from ultralytics.utils import LOGGER
 
 from pixelkeep.deploy.bounds import bounds_for
 from pixelkeep.errors import ExportError, OptionError
@@ -145,6 +146,9 @@ def _source(request: Request) -> _Source:
     stride, asked = int(max(network.stride)), request.imgsz or trained_size(checkpoint)
     height, width = [asked] * 2 if isinstance(asked, int) else asked
     sides = [max(stride, -(-side // stride) * stride) for side in (height, width)]
+    if sides != [height, width]:
+        used = "x".join(map(str, sides))
+        LOGGER.warning(f"imgsz {height}x{width} is no multiple of the network's stride {stride}: using {used}")
     if task is not tasks.DETECT and sides[0] != sides[1]:
         raise OptionError(f"--imgsz {height} {width}: give one side; networks for {task.noun} are exported square")
     square = task is tasks.DETECT and sides[0] == sides[1]  # as tiles are
