@@ -53,6 +53,8 @@ def test_pretrained__converted_by_training(made, tmp_path, monkeypatch, capsys, 
     given = f"--data {{}}/data/demo.yaml {BRIEF}"
     for form in ("pt", "safetensors"):
         done(f"train --model {{}}/spd.yaml --pretrained {{}}/net.{form} --name {form} {given}", made, capsys)
+        report = json.loads((tmp_path / "runs/train" / form / "conversion.json").read_text())
+        assert report["exact"] and [part["how"] for part in report["parts"]].count("rewritten") == 1
     assert caplog.text.count("carried over by role: 4 parts: 3 taken, 1 rewritten; the same function") == 2
     pair = [tensors(tmp_path / "runs/train" / form / "weights/last.pt") for form in ("pt", "safetensors")]
     assert all(map(torch.equal, *pair))

@@ -14,6 +14,7 @@ from pixelkeep.datasets.loading import load_split
 from pixelkeep.errors import OptionError, WeightsError
 from pixelkeep.evaluation import Result
 from pixelkeep.evaluation.label_result import LabelResult
+from pixelkeep.report.conversion import Conversion
 from pixelkeep.ultra.commands import tasks
 from pixelkeep.ultra.commands.tasks import Task
 from pixelkeep.ultra.commands.validation import validate
@@ -32,6 +33,7 @@ from pixelkeep.ultra.weights.definitions import check_model, resolve_model
 
 DEFAULT_MODEL = "yolov5-spd-n"
 PLACE = ("project", "name", "exist_ok")  # settings that say where the run folder is
+CONVERSION = "conversion.json"  # what became of each layer's pretrained weights, where the structure is another
 STRIDE = 32  # of nearly all networks; the trainer rounds the image size for those of others
 MACHINE = ("device", "workers")  # settings that belong to the machine, not to the run
 
@@ -65,11 +67,12 @@ def _run(task: Task, settings: dict, overrides: dict) -> None:
     task.trainer(overrides=overrides, recipe=recipe, limit=settings.get("max_det")).train()
 
 
-def _check(settings: dict) -> tuple[Task, Any, dict, list[Problems]]:
+def _check(settings: dict) -> tuple[Task, Any, dict, Conversion | None, list[Problems]]:
     """Check what can be wrong with model, weights and data, and complete the settings.
 
     Returns:
-        The task, the dataset, the model's definition, and what is wrong with the data of each split.
+        The task, the dataset, the model's definition, what became of pretrained weights of another structure, and what
+        is wrong with the data of each split.
     """
     if teacher := settings.get("distill_model"):
         settings["distill_model"] = str(check_weights(teacher))
@@ -85,15 +88,15 @@ def _check(settings: dict) -> tuple[Task, Any, dict, list[Problems]]:
     if tile or task.imgsz:
         settings.setdefault("imgsz", tile or task.imgsz)
     spec = task.resolve(settings.get("data"), settings.pop("path", None))
-    definition = check_model(model, spec.channels, task.name)
+    definition, report = check_model(model, spec.channels, task.name), None
     if isinstance(weights, str):
-        adapted(model_of(load(Path(weights))), definition, spec.channels, verbose=False)  # says now what would not fit
+        _, report = adapted(model_of(load(Path(weights))), definition, spec.channels)  # says now what would not fit
     size = settings.get("imgsz", 640)
     splits = [told(load_split, spec, s) if tile else task.read(spec, s, size) for s in ("train", "val")]
     task.require(*splits, settings, spec)
     settings.setdefault("nbs", nominal_batch(_samples(splits[0].records, settings), settings.get("batch", 16)))
     settings.update(model=str(model), data=str(task.write(spec)))
-    return task, spec, definition, [split.problems for split in splits]
+    return task, spec, definition, report, [split.problems for split in splits]
 
 
 def _whole_cells(settings: dict) -> int | None:
@@ -110,7 +113,7 @@ def _samples(records: list, settings: dict) -> int:
     return count_windows(records, Recipe.of(settings)) if settings.get("tile") else len(records)
 
 
-def _open_run(settings: dict, spec: Any, definition: dict, problems: list[Problems]) -> Path:
+def _open_run(settings: dict, spec: Any, definition: dict, report: Conversion | None, problems: list[Problems]) -> Path:
     """Make the run folder, or empty that of an earlier run, and describe the run in it."""
     project, name, exist_ok = (settings.get(key) for key in PLACE)
     folder = runs.new_run(project, name, kind="train", exist_ok=bool(exist_ok))
@@ -119,6 +122,10 @@ def _open_run(settings: dict, spec: Any, definition: dict, problems: list[Proble
         runs.clear(folder)  # an earlier run, with --exist-ok
         _describe(folder, others | {"save_dir": str(folder)}, spec, definition)
         list_problems(folder, problems)
+        if report is not None:
+            report.source = str(settings["pretrained"])
+            runs.write_json(folder / CONVERSION, report.to_dict())
+            LOGGER.info(f"Pretrained weights carried over by role: {report.summary()} ({CONVERSION})")
     return folder
 
 

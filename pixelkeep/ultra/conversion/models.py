@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from ultralytics.nn import tasks
 from ultralytics.nn.modules import Detect
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.utils import LOGGER
 
 from pixelkeep import __version__
 from pixelkeep.errors import ModelError, OptionError, WeightsError
@@ -130,32 +129,31 @@ def carried_over(
     return network, report
 
 
-def adapted(weights: nn.Module | None, definition: Any, channels: int = 3, verbose: bool = True) -> nn.Module | None:
+def adapted(
+    weights: nn.Module | None, definition: Any, channels: int = 3
+) -> tuple[nn.Module | None, Conversion | None]:
     """Return pretrained weights in the structure of the network that they are to start, for ``train --pretrained``.
 
     Args:
         weights: The pretrained network, or None.
         definition: What is to be trained, or its name.
         channels: Of the images it is to be trained on.
-        verbose: Whether to say what became of the weights.
 
     Returns:
-        ``weights``, for as many channels, where the rows are the same, or where one of the two does not detect boxes.
+        The network, and what became of its weights. ``weights`` itself, for as many channels, and None where the rows
+        are the same, or where one of the two does not detect boxes.
 
     Raises:
         PixelkeepError: The weights do not fit; see `carried_over`.
     """
     if not isinstance(weights, DetectionModel) or definition is None:
-        return weights
+        return weights, None
     definition = definition if isinstance(definition, dict) else tasks.yaml_model_load(definition)
     weights = with_channels(weights, channels)
     if _rows(weights.yaml) == _rows(definition) or definition["head"][-1][2] not in HEADS:
-        return weights
+        return weights, None
     title = Path(str(definition.get("yaml_file") or "model")).stem
-    network, report = carried_over(_usable(weights, "the pretrained weights"), definition, title)
-    if verbose:
-        LOGGER.info(f"Pretrained weights carried over by role: {report.summary()}")
-    return network
+    return carried_over(_usable(weights, "the pretrained weights"), definition, title)
 
 
 def _rows(definition: dict) -> list[tuple]:

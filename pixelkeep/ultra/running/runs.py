@@ -22,7 +22,7 @@ from pixelkeep.writing import sweep, write_text
 
 RUNS = Path("runs")
 ASKED = "settings.yaml"  # what a run was asked for
-RESULTS = ("metrics.json", "predictions.json", "results.csv", "weights/last.pt", "weights/best.pt")
+RESULTS = ("metrics.json", "predictions.json", "results.csv", "conversion.json", "weights/last.pt", "weights/best.pt")
 PACKAGES = (
     "pixelkeep",
     "ultralytics",

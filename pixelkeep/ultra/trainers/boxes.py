@@ -36,7 +36,7 @@ class Trainer(RunTrainer, DetectionTrainer):
 
     def get_model(self, cfg: str | dict | None = None, weights: Any = None, verbose: bool = True) -> Any:
         """Return the network to train; pretrained weights of another structure are converted to its own."""
-        return super().get_model(cfg, adapted(weights, cfg, self.data["channels"], verbose), verbose)
+        return super().get_model(cfg, adapted(weights, cfg, self.data["channels"])[0], verbose)
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None):
         """Build the dataset of one split."""

@@ -339,21 +339,21 @@ def test_adapted__for_training():
     """Pretrained weights of the strided network start the variant with the same function; its own are left alone."""
     start = varied("yolov5n.yaml")
     x = image(64, 64)
-    found = adapted(start, definition("yolov5-spdconv-n"))
+    found = adapted(start, definition("yolov5-spdconv-n"))[0]
     assert isinstance(found.model[0], SPDConv)
     assert (output(found, x) - output(start, x)).abs().max() < 1e-3
-    assert adapted(start, "yolov5n.yaml") is start and adapted(None, definition("yolov5-spd-n")) is None
+    assert adapted(start, "yolov5n.yaml")[0] is start and adapted(None, definition("yolov5-spd-n"))[0] is None
     own = varied("yolov5-spd-n")
-    assert adapted(own, definition("yolov5-spd-n")) is own
+    assert adapted(own, definition("yolov5-spd-n"))[0] is own
     with pytest.raises(ModelError, match="yolov5-spdconv-n has theirs"):
-        adapted(start, definition("yolov5-spdconv-m"))
+        adapted(start, definition("yolov5-spdconv-m"))[0]
 
 
 def test_adapted__head_and_names_go_through_ultralytics():
     """What Ultralytics then loads into the network to train is all of it, with the classes by name."""
     start, target = varied("yolov8n.yaml"), DetectionModel("yolov8-spdconv-n.yaml", nc=2, verbose=False)
     target.names = {0: "bird", 1: "fish"}
-    target.load(adapted(start, target.yaml), verbose=False)
+    target.load(adapted(start, target.yaml)[0], verbose=False)
     x = image(64, 64)
     expected, found = output(start, x), output(target, x)
     assert (found[:, :4] - expected[:, :4]).abs().max() < 1e-3
@@ -374,7 +374,7 @@ def test_channels__same_function(name):
 def test_adapted__images_of_one_channel(name):
     """Weights for colour start the SPD network for grey images with their function, in every slice of its stem."""
     start, target = varied(name), DetectionModel("yolov5-spdconv-n.yaml", ch=1, nc=3, verbose=False).eval()
-    target.load(adapted(start, target.yaml, 1), verbose=False)
+    target.load(adapted(start, target.yaml, 1)[0], verbose=False)
     grey = image(64, 64)[:, :1]
     assert (output(target, grey) - output(start, grey.expand(-1, 3, -1, -1))).abs().max() < 1e-3
 
@@ -382,7 +382,7 @@ def test_adapted__images_of_one_channel(name):
 def test_adapted__head_of_regions():
     """yolov5-cad, whose rows are shifted by its level of stride 4, starts with the head of the strided network."""
     start, target = varied("yolov5n.yaml"), DetectionModel("yolov5-cad-n.yaml", nc=3, verbose=False)
-    target.load(adapted(start, target.yaml), verbose=False)
+    target.load(adapted(start, target.yaml)[0], verbose=False)
     theirs, own = start.model[-1], target.model[-1]
     for name in ("cv2", "cv3"):
         for level in range(3):
