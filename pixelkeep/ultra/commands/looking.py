@@ -66,7 +66,7 @@ def look(
             predictor.setup_model(None, verbose=False)  # for what is said of it
         predictor.finish_videos()
         if not summary.interrupted:
-            record.end_video()
+            record.end_videos(getattr(predictor.dataset, "passages", {}))
     finally:
         with suppress(OSError):  # of a full disk, which has been told
             predictor.finish_videos()
@@ -76,7 +76,7 @@ def look(
     summary.images, summary.detections = record.images, record.detections
     if isinstance(left, list) and not summary.interrupted:
         missing = (file for file in left if file not in record.files)
-        summary.unreadable = {file: predictor.unreadable.get(file, NO_FRAME) for file in missing}
+        summary.unreadable = {file: _reason(predictor, file) for file in missing}
     if summary.unreadable and not summary.images:
         file, reason = next(iter(summary.unreadable.items()))
         raise SourceError(f"source '{file}': {reason}")
@@ -106,6 +106,14 @@ def _go_through(predictor: RunPredictor, source: str | list[str], summary: Summa
     except (ConnectionError, FileNotFoundError) as error:
         reason = str(error).splitlines()[0]
         raise SourceError(f"source '{source}' cannot be opened ({reason}); is it there and connected?") from error
+
+
+def _reason(predictor: RunPredictor, file: str) -> str:
+    """Return why nothing has been looked at of a file."""
+    passage = getattr(predictor.dataset, "passages", {}).get(file, Passage())
+    if 0 < passage.passed < predictor.args.vid_stride and not passage.broken:
+        return f"it has fewer frames than --vid-stride {predictor.args.vid_stride}"
+    return predictor.unreadable.get(file, NO_FRAME)
 
 
 class Stop:

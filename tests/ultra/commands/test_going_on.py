@@ -1,0 +1,88 @@
+"""What a run that is ended and gone on with says of itself: only what is damaged is called so, all is counted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import pytest
+from test_resuming import FRAMES, content, detect, frames_of, snapshots, write_film
+from ultralytics.engine import predictor as engine
+
+pytest.importorskip("lap")
+
+
+@pytest.fixture(scope="module")
+def weights(noise_weights):
+    return noise_weights
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory) -> list[Path]:
+    """Two videos."""
+    folder = tmp_path_factory.mktemp("films")
+    for number, name in enumerate("ab"):
+        write_film(folder / f"{name}.mp4", number)
+    return [folder / "a.mp4", folder / "b.mp4"]
+
+
+def told(folder: Path) -> dict:
+    return json.loads((folder / "detections.json").read_text())
+
+
+@pytest.fixture
+def window(monkeypatch) -> list[int]:
+    """A window in the place of the screen's, where q is pressed at the fifth picture; the keys asked for so far."""
+    asked: list[int] = []
+
+    def key(_: int) -> int:
+        asked.append(1)
+        return ord("q") if len(asked) == 5 else -1
+
+    monkeypatch.setattr(engine, "check_imshow", lambda warn=False: True)
+    for name in ("namedWindow", "resizeWindow", "imshow", "destroyAllWindows"):
+        monkeypatch.setattr(cv2, name, lambda *_: None)
+    monkeypatch.setattr(cv2, "waitKey", key)
+    return asked
+
+
+@pytest.mark.parametrize("extra", [("--set", "batch=3"), ("--tile", "96")], ids=["whole", "tiles"])
+def test_q__ends_as_ctrl_c_does(extra, weights, films, window, tmp_path, capsys):
+    """The key q under --show ends the run behind its batch: nothing is called damaged, and --resume goes on."""
+    sources = [part for film in films for part in ("--source", film)]
+    arguments = [*sources, "--weights", weights, "--project", tmp_path, "--name", "a", "--imgsz", "96", *extra]
+    code, out, err = detect(capsys, *arguments, "--show", "--save-json", "--device", "cpu")
+    seen = 6 if "batch=3" in extra else 5
+    assert code == 0, err
+    found = told(tmp_path / "a")
+    assert found["interrupted"] is True and found["unreadable"] == {} and "damaged" not in out + err
+    assert len(window) == 5 and found["images"] == seen == frames_of(tmp_path / "a/a.mp4")
+    assert (tmp_path / "a/frames.jsonl").exists()
+    assert detect(capsys, "--resume", tmp_path / "a")[0] == 0
+    found = told(tmp_path / "a")
+    assert found["interrupted"] is False and found["images"] == 2 * FRAMES and found["unreadable"] == {}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_nothing_left_of_a_video__it_has_been_gone_through(count, weights, films, tmp_path, capsys, monkeypatch):
+    """Killed between a video's last frame and the note that it is done, the resumed run is that of a whole one."""
+    sources = [part for film in films[:count] for part in ("--source", film)]
+    arguments = [*sources, "--weights", weights, "--project", tmp_path, "--name", "run", "--imgsz", "96"]
+    with monkeypatch.context() as patch:
+        snapshots(patch, tmp_path / "run", tmp_path, {FRAMES})
+        code, _, err = detect(capsys, *arguments, "--no-save", "--save-csv", "--set", "batch=1", "--device", "cpu")
+    assert code == 0, err
+    code, out, err = detect(capsys, "--resume", tmp_path / str(FRAMES))
+    assert code == 0 and "damaged" not in out + err
+    assert content(tmp_path / str(FRAMES)) == content(tmp_path / "run")
+
+
+def test_stride_longer_than_a_video__is_no_damage(weights, films, tmp_path, capsys):
+    """A video of which --vid-stride leaves no frame is left out for that reason."""
+    write_film(tmp_path / "short.mp4", 0, count=2)
+    arguments = ["--source", tmp_path / "short.mp4", "--source", films[0], "--weights", weights, "--vid-stride", "3"]
+    code, _, err = detect(capsys, *arguments, "--project", tmp_path, "--name", "a", "--imgsz", "96", "--device", "cpu")
+    assert code == 0, err
+    reasons = {Path(file).name: reason for file, reason in told(tmp_path / "a")["unreadable"].items()}
+    assert reasons == {"short.mp4": "it has fewer frames than --vid-stride 3"}
