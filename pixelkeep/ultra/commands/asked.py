@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelkeep.ultra.network.choosing import STATIC
-from pixelkeep.ultra.tiled.images import Request
+from pixelkeep.ultra.tiled.images import AUTO, Request, Tiles
 
 WHOLE = Request()  # images as a whole
 OF_THE_PLACE = ("project", "name", "exist_ok")  # settings that say where a run goes, not what it does
@@ -55,17 +55,22 @@ class Asked:
         defaults = Asked(sources=[])
         return [each.name for each in fields(self) if getattr(self, each.name) != getattr(defaults, each.name)]
 
-    def kept(self, settings: Mapping[str, Any], source: str | list[str], weights: Path) -> dict[str, Any]:
+    def kept(
+        self, settings: Mapping[str, Any], source: str | list[str], weights: Path, tiles: Tiles | None
+    ) -> dict[str, Any]:
         """Return all of it in the form in which a run keeps it: from any folder the same files.
 
         Args:
             settings: Ultralytics', as given.
             source: What the sources stand for.
             weights: What is used.
+            tiles: What is asked for in ``tiling`` comes to; the data that ``auto`` goes by may not be there later.
         """
+        auto = {"auto": [tiles.size, tiles.imgsz]} if tiles and self.tiling.tile == AUTO else {}
         lasting = {key: value for key, value in settings.items() if key not in OF_THE_PLACE}
         return {
             **asdict(self),
+            "tiling": asdict(self.tiling) | auto,
             "settings": lasting | {"weights": str(weights.resolve())},
             "sources": source if isinstance(source, list) else [_from_anywhere(source)],
             "track": _from_anywhere(self.track) if self.track else None,

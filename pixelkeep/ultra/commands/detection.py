@@ -47,7 +47,7 @@ def detect(settings: dict[str, Any], asked: Asked, *, folder: Path | None = None
     try:
         with runs.storage(folder):
             runs.clear(folder, () if resumed else ("predictions.json", "predictions.csv", NAME, SUMMARY, runs.ASKED))
-            return _run(plan, asked, asked.kept(settings, plan.source, plan.weights), folder)
+            return _run(plan, asked, asked.kept(settings, plan.source, plan.weights, plan.tiles), folder)
     finally:
         with suppress(OSError):
             for unused in (folder, folder.parent):

@@ -12,7 +12,7 @@ import numpy as np
 from ultralytics.utils.files import increment_path
 
 from pixelkeep.datasets.definitions.spec import read_mapping
-from pixelkeep.errors import OptionError
+from pixelkeep.errors import OptionError, SourceError
 from pixelkeep.tiling import Seams
 from pixelkeep.tiling.timed import Looked
 from pixelkeep.ultra.commands.asked import Asked
@@ -149,5 +149,10 @@ def _looked(predictor: RunPredictor, entry: Mapping[str, Any], image: np.ndarray
         return None
     windows = tiles_of(predictor.tiles, image.shape)
     now = np.zeros(len(windows), bool)
+    if max(entry["tiles"], default=0) >= len(windows):
+        raise SourceError(
+            f"source '{entry['file']}': frame {entry['frame']} had more tiles when the run began, so this is another "
+            "video; put the first one back, or begin a new run"
+        )
     now[entry["tiles"]] = True
     return Looked(windows, now)

@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from test_resuming import FRAMES, content, detect, frames_of, snapshots, write_film
 from ultralytics.engine import predictor as engine
+
+from pixelkeep.ultra.tiled import auto
 
 pytest.importorskip("lap")
 
@@ -86,3 +89,39 @@ def test_stride_longer_than_a_video__is_no_damage(weights, films, tmp_path, caps
     assert code == 0, err
     reasons = {Path(file).name: reason for file, reason in told(tmp_path / "a")["unreadable"].items()}
     assert reasons == {"short.mp4": "it has fewer frames than --vid-stride 3"}
+
+
+def test_tile_auto__is_what_it_was(weights, films, tmp_path, capsys, monkeypatch):
+    """A run in tiles that auto chose keeps them when it is gone on with, though the training data has moved."""
+    arguments = ["--source", films[0], "--weights", weights, "--project", tmp_path, "--name", "run", "--imgsz", "64"]
+    arguments += ["--tile", "auto", "--track", "--save-json", "--fps", "0.001", "--device", "cpu"]
+    with monkeypatch.context() as patch:
+        patch.setattr(auto, "_training_images", lambda _: (960.0, 12.0))  # where 640 is trained at
+        snapshots(patch, tmp_path / "run", tmp_path, {9})
+        assert detect(capsys, *arguments)[0] == 0
+    assert told(tmp_path / "run")["tile"]["size"] == 96
+    code, _, err = detect(capsys, "--resume", tmp_path / "9")
+    assert code == 0, err
+    assert told(tmp_path / "9")["tile"] == told(tmp_path / "run")["tile"]
+    tracks, expected = (
+        np.loadtxt(folder / "tracks/a.txt", delimiter=",") for folder in (tmp_path / "9", tmp_path / "run")
+    )
+    np.testing.assert_allclose(tracks, expected, atol=0.02)  # the first frame's tiles come in other batches
+
+
+def test_another_video_in_its_place__one_line(weights, tmp_path, capsys, monkeypatch):
+    """A video of other tiles under the name of that which was cut off is one line, and nothing is lost."""
+    write_film(tmp_path / "film.mp4", 0)
+    arguments = ["--source", tmp_path / "film.mp4", "--weights", weights, "--project", tmp_path, "--name", "run"]
+    with monkeypatch.context() as patch:
+        snapshots(patch, tmp_path / "run", tmp_path, {5})
+        assert detect(capsys, *arguments, "--tile", "64", "--track", "--fps", "0.001", "--device", "cpu")[0] == 0
+    writer = cv2.VideoWriter(str(tmp_path / "film.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 64))
+    for _ in range(FRAMES):
+        writer.write(np.zeros((64, 64, 3), np.uint8))
+    writer.release()
+    kept = [tmp_path / "5" / name for name in ("frames.jsonl", "settings.yaml", "film.mp4")]
+    before = [file.read_bytes() for file in kept]
+    code, _, err = detect(capsys, "--resume", tmp_path / "5")
+    assert code == 2 and "frame 1 had more tiles when the run began" in " ".join(err.split()) and "Trace" not in err
+    assert [file.read_bytes() for file in kept] == before
