@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
@@ -178,11 +178,18 @@ def _complete(
     if predictor.model is not None:  # as where the run was interrupted before
         summary.precision, summary.format, summary.folding = predictor.ran()
     summary.speed_ms = {key: round(value, 3) for key, value in (predictor.speed or {}).items()}
-    budget = getattr(predictor, "budget", None)
-    tiles = {_named(key): told for key, told in budget.report().items()} if budget else {}
-    earlier = {key: passage for key, passage in done.passages.items() if isinstance(key, str)}
-    passages = {**earlier, **record.passages}
-    summary.videos = {key: _told(passage) | tiles.get(key, {}) for key, passage in passages.items()}
+    if summary.interrupted:  # frames may have been read ahead, and one may have been under way
+        summary.videos = _videos(Done.read(summary.folder / NAME), {}, {})
+    else:
+        summary.videos = _videos(done, record.passages, getattr(predictor, "turns", dict)())
+
+
+def _videos(done: Done, passages: Mapping[str, Passage], turns: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
+    """Return how videos and streams went by: what is done, and in the place of that what is known of the same later."""
+    gone = {**{_named(done.source(key)): passage for key, passage in done.passages.items()}, **passages}
+    turned = {**{done.source(key): told for key, told in done.turns.items()}, **turns}
+    tiles = {_named(key): told for key, told in turned.items()}
+    return {key: _told(passage) | tiles.get(key, {}) for key, passage in gone.items()}
 
 
 def _named(key: Any) -> str:

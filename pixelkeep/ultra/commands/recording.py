@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pixelkeep.ultra.commands.journal import NAME, Done, Journal, objects
+from pixelkeep.ultra.commands.journal import LASTING, NAME, Done, Journal, objects
 from pixelkeep.ultra.data.streams import MISSING
 from pixelkeep.ultra.data.videos import Passage
 from pixelkeep.ultra.predictors.base import RunPredictor
@@ -73,15 +73,16 @@ class Record:
         if not live and result.path not in self._going:
             self.end_videos(dataset.passages)
             self._going.append(result.path)
-        told = {"frame": result.frame, "at": round(dataset.times[i], 3), "skipped": dataset.skipped[i]}
+        told = {"frame": result.frame, "at": round(dataset.times[i], 3)}
+        told |= {"skipped": dataset.skipped[i], "broken": dataset.broken[i]}
         return told | ({"place": i, "lost": passage.lost} if live else {})
 
     def end_videos(self, passages: Mapping[Any, Passage]) -> None:
         """Write down which videos have been gone through; one gone on with may have had no frame left."""
         for path in [path for path in self._going if path in passages and passages[path].ended]:
-            self.passages[path] = passages[path]
+            self.passages[path] = passage = passages[path]
             self.files.add(path)
-            self._add({"file": path, "ended": True})
+            self._add({"file": path, "ended": True} | {key: getattr(passage, key) for key in LASTING})
             self._going.remove(path)
 
     def _add(self, entry: dict[str, Any]) -> None:

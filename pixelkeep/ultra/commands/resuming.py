@@ -108,6 +108,7 @@ def go_on(predictor: RunPredictor, done: Done, tracks: Tracking | None, folder: 
     if isinstance(predictor, TiledPredictor):
         predictor.seams = Seams(**done.seams)
         predictor.rasters = dict(done.rasters)
+        predictor.turned = {done.source(key): told for key, told in done.turns.items()}
         if predictor.maps is not None:
             predictor.maps.take(raster["map"] for raster in done.rasters.values())
     if tracks is None:
@@ -115,7 +116,7 @@ def go_on(predictor: RunPredictor, done: Done, tracks: Tracking | None, folder: 
     tracks.known = sum(done.known.values())
     for key, passage in done.passages.items():
         if isinstance(key, int):
-            tracks.resume((key, done.streams[key]), passage.passed, done.identities[key])
+            tracks.resume(done.source(key), passage.passed, done.identities[key])
             continue
         tracks.name(key)
         if key not in done.files:

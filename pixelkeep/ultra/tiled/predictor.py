@@ -42,6 +42,7 @@ class TiledPredictor(Predictor):
         budget: Shares out the time of a frame among its tiles, where there is a rate to keep.
         maps: Writes what is found in georeferenced images as GeoJSON, where that is asked for.
         rasters: How images that were read in windows went by, by path.
+        turned: What earlier parts of the run looked at of videos and streams, as :meth:`turns` returns it.
     """
 
     def __init__(self, tiles: Tiles, overrides: dict[str, Any], *others: Any, **keywords: Any):
@@ -56,6 +57,7 @@ class TiledPredictor(Predictor):
         self.looked: dict[int, Looked | None] = {}  # by place in the batch
         self.maps: MapFiles | None = None
         self.rasters: dict[str, dict[str, Any]] = {}
+        self.turned: dict[Any, dict[str, Any]] = {}
         self.add_callback("on_predict_batch_end", TiledPredictor._close_rasters)
 
     def setup_model(self, model: Any, verbose: bool = True) -> None:
@@ -77,12 +79,16 @@ class TiledPredictor(Predictor):
         """Open the source, and count what is in it where it has an end."""
         super().setup_source(source, *args)
         if self.rate:
-            self.budget = Budget(time.monotonic, self.places)
+            self.budget = Budget(time.monotonic, self.places, self.turned)
             live = self.dataset.mode == "stream"
             self.add_callback("on_predict_batch_start", lambda predictor: self.budget.begin(reading=not live))
             self.add_callback("on_predict_batch_end", lambda predictor: self.budget.end())
         if not self.args.verbose:
             self.bar.start(_length(self.dataset, self.args.vid_stride))
+
+    def turns(self) -> dict[Any, dict[str, Any]]:
+        """Return how many tiles of videos and streams were looked at, ``turned`` included; nothing without a rate."""
+        return {} if self.budget is None else self.budget.report()
 
     def stream_inference(self, *args: Any, **keywords: Any) -> Iterator[Detections]:
         """Detect image by image."""
@@ -144,13 +150,16 @@ class TiledPredictor(Predictor):
         self.looked[i] = None
         if self.until is None:
             return self.engine(image, self.bar.tile)
-        live = self.dataset.mode == "stream"
-        key = (i, self.batch[0][i]) if live else self.batch[0][i]
+        key = self._key(i)
         share = (self.until - time.monotonic()) / (len(self.batch[1]) - i)
         timed = self.budget.next(key, self.engine.grid(image), image.shape[:2], time.monotonic() + share)
         found = self.engine(image, self.bar.tile, timed)
         self.looked[i] = self.budget.looked(key, timed)
         return found
+
+    def _key(self, i: int) -> Any:
+        """Return by what a video, or a stream, is known that has a place in the batch."""
+        return (i, self.batch[0][i]) if self.dataset.mode == "stream" else self.batch[0][i]
 
     def postprocess(self, preds: list[Merged], img: Any, orig_imgs: list[np.ndarray], **_: Any) -> list[Detections]:
         """Return what was found as results that can be drawn and saved."""
@@ -167,6 +176,7 @@ class TiledPredictor(Predictor):
             if looked := self.looked.get(i):
                 result.looked = looked
                 result.notes["tiles"] = np.flatnonzero(looked.now).tolist()
+                result.notes["turns"] = self.budget.told(self._key(i))
         return results
 
     def _result(self, found: Merged, image: np.ndarray | Raster, path: str, names: Mapping[int, str]) -> Detections:

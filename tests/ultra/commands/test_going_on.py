@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 from test_resuming import FRAMES, content, detect, frames_of, snapshots, write_film
 from ultralytics.engine import predictor as engine
 
+from pixelkeep.tiling.schedule import Pace
+from pixelkeep.ultra.commands.journal import Done, Journal
 from pixelkeep.ultra.tiled import auto
 
 pytest.importorskip("lap")
@@ -61,7 +65,7 @@ def test_q__ends_as_ctrl_c_does(extra, weights, films, window, tmp_path, capsys)
     found = told(tmp_path / "a")
     assert found["interrupted"] is True and found["unreadable"] == {} and "damaged" not in out + err
     assert len(window) == 5 and found["images"] == seen == frames_of(tmp_path / "a/a.mp4")
-    assert (tmp_path / "a/frames.jsonl").exists()
+    assert (tmp_path / "a/frames.jsonl").exists() and found["videos"][str(films[0])]["frames"] == seen
     assert detect(capsys, "--resume", tmp_path / "a")[0] == 0
     found = told(tmp_path / "a")
     assert found["interrupted"] is False and found["images"] == 2 * FRAMES and found["unreadable"] == {}
@@ -125,3 +129,59 @@ def test_another_video_in_its_place__one_line(weights, tmp_path, capsys, monkeyp
     code, _, err = detect(capsys, "--resume", tmp_path / "5")
     assert code == 2 and "frame 1 had more tiles when the run began" in " ".join(err.split()) and "Trace" not in err
     assert [file.read_bytes() for file in kept] == before
+
+
+def break_frames(path: Path, *numbers: int) -> None:
+    """Make frames of a video such that they can be got past, but not decoded."""
+    with av.open(str(path)) as video:
+        encoded = [bytes(packet) for packet in video.demux() if packet.size]
+    data = path.read_bytes()
+    for number in numbers:
+        data = data.replace(encoded[number - 1], bytes(len(encoded[number - 1])))
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("extra", [("--fps", "0.001"), ("--fps", "1000"), ()], ids=["time", "no time", "no rate"])
+def test_counts__are_of_the_whole_run(extra, weights, films, tmp_path, capsys, monkeypatch):
+    """Broken frames, damage and tiles are those of all parts of a run, whenever it was killed."""
+    shutil.copy(films[0], tmp_path / "broken.mp4")
+    break_frames(tmp_path / "broken.mp4", 3, 10)
+    sources = ["--source", tmp_path / "broken.mp4", "--source", films[1]]
+    arguments = [*sources, "--weights", weights, "--project", tmp_path, "--name", "run", "--tile", "64", "--no-save"]
+    with monkeypatch.context() as patch:
+        if "1000" in extra:  # one tile a frame, and no frame is left out
+            patch.setattr(Pace, "missed", lambda self: 0)
+        snapshots(patch, tmp_path / "run", tmp_path, {2, 6, FRAMES - 2, FRAMES - 1, FRAMES + 4})
+        assert detect(capsys, *arguments, "--save-csv", "--device", "cpu", *extra)[0] == 0
+        expected = told(tmp_path / "run")["videos"]
+        first, second = expected[str(tmp_path / "broken.mp4")], expected[str(films[1])]
+        assert (first["frames"], first["broken"], second["frames"], second["broken"]) == (FRAMES - 2, 2, FRAMES, 0)
+        assert first["damage"] == f"2 of {FRAMES} frames are broken and were passed over" and second["damage"] is None
+        if extra:
+            looked = 8 if "0.001" in extra else 1
+            assert first["tiles_looked_at"] == looked * (FRAMES - 2) and second["tiles_looked_at"] == looked * FRAMES
+        for line in (2, 6, FRAMES - 2, FRAMES - 1, FRAMES + 4):
+            assert detect(capsys, "--resume", tmp_path / str(line))[0] == 0
+            found = told(tmp_path / str(line))["videos"]
+            for video in (*found.values(), *(expected.values())):
+                video.pop("longest_unseen_s", None), video.pop("longest_unseen_frames", None)
+            assert found == expected, line
+
+
+def test_journal__what_is_known_of_a_video(tmp_path):
+    """A video that has ended is known with its damage; of one that has not, and of a stream, what its frames say."""
+    journal = Journal(tmp_path / "frames.jsonl")
+    for number, file in enumerate(("a.mp4", "a.mp4", "b.mp4"), 1):
+        line = {"image_id": number, "counts": {}, "frame": number, "at": 0.0, "skipped": number, "broken": 1}
+        journal.add({"file": file, **line, "turns": {"tiles": number}})
+        if number == 2:
+            journal.add({"file": file, "ended": True, "skipped": 3, "broken": 1, "passed": 4, "listed": 9})
+    journal.add({"file": "http://c", "place": 1, "lost": 2, **line})
+    journal.close()
+    done = Done.read(tmp_path / "frames.jsonl")
+    first, second, stream = (done.passages[key] for key in ("a.mp4", "b.mp4", 1))
+    assert (first.frames, first.skipped, first.passed, first.ended) == (2, 3, 4, True)
+    assert first.damage() == "ends after 4 of 9 frames; it may be damaged"
+    assert (second.frames, second.skipped, second.broken, second.ended) == (1, 3, 1, False)
+    assert (stream.lost, stream.broken, done.source(1), done.source("b.mp4")) == (2, 1, (1, "http://c"), "b.mp4")
+    assert done.turns == {"a.mp4": {"tiles": 2}, "b.mp4": {"tiles": 3}} and list(done.cut_off()) == ["b.mp4"]
