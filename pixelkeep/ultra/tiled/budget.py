@@ -79,10 +79,12 @@ class Budget:
             shape: Height and width of the frame, in its own pixels.
             until: When the time for it is over.
         """
+        windows = grid.windows * np.tile([shape[1] / grid.width, shape[0] / grid.height], 2)
         video = self._videos.get(key)
-        if video is None or len(video.windows) != len(grid):
-            scale = np.tile([shape[1] / grid.width, shape[0] / grid.height], 2)
-            video = self._videos[key] = _Video(grid.windows * scale, grid.whole, self.clock)
+        if video is None or not np.array_equal(video.windows, windows):
+            if video is not None:  # a stream has changed its resolution
+                self._before[key] = self.told(key)
+            video = self._videos[key] = _Video(windows, grid.whole, self.clock)
         if self._besides:
             self.costs.add_besides(self._besides + self.clock() - self._began)
         self._besides = 0.0
