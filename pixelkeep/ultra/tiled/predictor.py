@@ -15,8 +15,10 @@ from ultralytics.data.loaders import LoadImagesAndVideos
 
 from pixelkeep.datasets.images.rasters import Raster, open_raster
 from pixelkeep.errors import DataError
-from pixelkeep.tiling import Merged, Seams
+from pixelkeep.tiling import Merged, Seams, merge
+from pixelkeep.tiling.run import collect
 from pixelkeep.tiling.timed import Looked
+from pixelkeep.ultra.data.streams import MISSING
 from pixelkeep.ultra.predictors.boxes import Detections, Predictor, silence
 from pixelkeep.ultra.tiled.budget import Budget
 from pixelkeep.ultra.tiled.images import TileEngine, Tiles, suppressor, tiles_a_batch
@@ -124,6 +126,10 @@ class TiledPredictor(Predictor):
                         del listed[i]
                     continue
                 found.append(merged)
+            elif self._missing(i):
+                self.looked[i] = None
+                found.append(self._nothing(image))
+                continue
             else:
                 found.append(self._look(i, image[..., None] if image.ndim == 2 else image))
             self.seams += found[-1].seams
@@ -151,11 +157,21 @@ class TiledPredictor(Predictor):
         if self.until is None:
             return self.engine(image, self.bar.tile)
         key = self._key(i)
-        share = (self.until - time.monotonic()) / (len(self.batch[1]) - i)
+        waiting = sum(not self._missing(other) for other in range(i, len(self.batch[1])))
+        share = (self.until - time.monotonic()) / waiting
         timed = self.budget.next(key, self.engine.grid(image), image.shape[:2], time.monotonic() + share)
         found = self.engine(image, self.bar.tile, timed)
         self.looked[i] = self.budget.looked(key, timed)
         return found
+
+    def _nothing(self, image: np.ndarray) -> Merged:
+        """Return that there is nothing in an image."""
+        grid = self.engine.grid(image)
+        return merge(collect([self.engine.nothing()] * len(grid), grid), grid, self.tiles.merge)
+
+    def _missing(self, i: int) -> bool:
+        """Return whether a stream has no frame at the moment, beside others that have."""
+        return self.dataset.mode == "stream" and self.dataset.numbers[i] == MISSING
 
     def _key(self, i: int) -> Any:
         """Return by what a video, or a stream, is known that has a place in the batch."""
