@@ -19,7 +19,7 @@ from pixelkeep.ultra.commands.summary import Summary
 from pixelkeep.ultra.data.videos import Passage
 from pixelkeep.ultra.predictors.base import RunPredictor
 from pixelkeep.ultra.running import runs
-from pixelkeep.ultra.running.console import Bar
+from pixelkeep.ultra.running.console import A_MINUTE, Bar
 from pixelkeep.ultra.tiled.predictor import TiledPredictor
 from pixelkeep.ultra.tracking import frames as tracking
 from pixelkeep.writing import PARTIAL, write_text
@@ -159,7 +159,7 @@ def _shown(predictor: RunPredictor, source: str) -> Generator:
     with closing(predictor(source, stream=True)) as results:
         try:
             for result in results:
-                bar = bar or Bar(desc="detecting", unit="img", disable=without)
+                bar = bar or Bar(desc="detecting", every=A_MINUTE, unit="img", disable=without)
                 bar.update()
                 yield result
         finally:

@@ -19,6 +19,7 @@ from pixelkeep.tiling import Merged, Seams, merge
 from pixelkeep.tiling.run import collect
 from pixelkeep.tiling.timed import Looked
 from pixelkeep.ultra.data.streams import MISSING
+from pixelkeep.ultra.data.videos import Passage
 from pixelkeep.ultra.predictors.boxes import Detections, Predictor, silence
 from pixelkeep.ultra.tiled.budget import Budget
 from pixelkeep.ultra.tiled.images import TileEngine, Tiles, suppressor, tiles_a_batch
@@ -57,6 +58,7 @@ class TiledPredictor(Predictor):
         self.bar = TileBar()
         self.budget: Budget | None = None
         self.looked: dict[int, Looked | None] = {}  # by place in the batch
+        self._numbers: dict[str, int] = {}  # of the last frame of each video
         self.maps: MapFiles | None = None
         self.rasters: dict[str, dict[str, Any]] = {}
         self.turned: dict[Any, dict[str, Any]] = {}
@@ -86,7 +88,7 @@ class TiledPredictor(Predictor):
             self.add_callback("on_predict_batch_start", lambda predictor: self.budget.begin(reading=not live))
             self.add_callback("on_predict_batch_end", lambda predictor: self.budget.end())
         if not self.args.verbose:
-            self.bar.start(_length(self.dataset, self.args.vid_stride))
+            self.bar.start(_length(self.dataset, self.args.vid_stride, self.begun.videos))
 
     def turns(self) -> dict[Any, dict[str, Any]]:
         """Return how many tiles of videos and streams were looked at, ``turned`` included; nothing without a rate."""
@@ -133,7 +135,7 @@ class TiledPredictor(Predictor):
             else:
                 found.append(self._look(i, image[..., None] if image.ndim == 2 else image))
             self.seams += found[-1].seams
-            self.bar.image(len(found[-1].scores))
+            self.bar.image(len(found[-1].scores), self._gone_by(i))
         return found
 
     def _look_through(self, raster: Raster) -> Merged | None:
@@ -169,6 +171,15 @@ class TiledPredictor(Predictor):
         grid = self.engine.grid(image)
         return merge(collect([self.engine.nothing()] * len(grid), grid), grid, self.tiles.merge)
 
+    def _gone_by(self, i: int) -> float:
+        """Return how many images or frames have gone by with one that is done: those skipped before it count too."""
+        if self.dataset.mode != "video":
+            return 1
+        path, number = self.batch[0][i], self.dataset.numbers[i]
+        before = self._numbers.get(path, self.begun.videos.get(path, Passage()).passed)
+        self._numbers[path] = number
+        return (number - before) / self.args.vid_stride
+
     def _missing(self, i: int) -> bool:
         """Return whether a stream has no frame at the moment, beside others that have."""
         return self.dataset.mode == "stream" and self.dataset.numbers[i] == MISSING
@@ -200,11 +211,18 @@ class TiledPredictor(Predictor):
         return as_result(found, image, path, names, overview=image.overview(OVERVIEW) if drawn else None)
 
 
-def _length(dataset: Any, stride: int) -> int | None:
-    """Return how many images and frames a source has, as far as its files say; None for a source without an end."""
+def _length(dataset: Any, stride: int, begun: Mapping[str, Passage]) -> int | None:
+    """Return how many images and frames are to come, as far as files say it; None where one does not, or has no end."""
     if not isinstance(dataset, LoadImagesAndVideos):
         return None
-    videos = [file for file, is_video in zip(dataset.files, dataset.video_flag, strict=True) if is_video]
-    listed = (int(cv2.VideoCapture(file).get(cv2.CAP_PROP_FRAME_COUNT)) for file in videos)
-    frames = sum(max(count, 0) // stride for count in listed)  # -1 where there is nothing to be read
-    return len(dataset.files) - len(videos) + frames
+    total = 0
+    for file, is_video in zip(dataset.files, dataset.video_flag, strict=True):
+        video = cv2.VideoCapture(file) if is_video else None
+        if video is None:
+            total += 1
+        elif video.isOpened():
+            frames = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+            if frames <= 0:
+                return None
+            total += max(0, frames // stride - begun.get(file, Passage()).passed // stride)
+    return total
