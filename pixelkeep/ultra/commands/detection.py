@@ -69,7 +69,7 @@ def resume(
     Raises:
         PixelkeepError: There is no such run, or something is given that would make it another one.
     """
-    others = [*asked.given(), *(assignments or [])]
+    others = [*asked.given(), *(f"--set {each}" for each in assignments or [])]
     folder, settings, before = resuming.asked_before(run, flags, others, requested=requested)
     LOGGER.info(f"Resuming {folder}")
     return detect(settings, before, folder=folder)

@@ -15,7 +15,7 @@ from pixelkeep.datasets.definitions.spec import read_mapping
 from pixelkeep.errors import OptionError, SourceError
 from pixelkeep.tiling import Seams
 from pixelkeep.tiling.timed import Looked
-from pixelkeep.ultra.commands.asked import Asked
+from pixelkeep.ultra.commands.asked import Asked, option
 from pixelkeep.ultra.commands.journal import NAME, Done, entries
 from pixelkeep.ultra.commands.looking import SUMMARY
 from pixelkeep.ultra.data.videos import Passage, Videos
@@ -37,7 +37,7 @@ def asked_before(
     Args:
         run: The folder; None for the newest run that is not finished.
         flags: Settings given on the command line; the device may differ from before.
-        others: Names of what else was given.
+        others: What else was given, as on the command line.
         requested: Whether --resume was given.
 
     Raises:
@@ -47,7 +47,7 @@ def asked_before(
         raise OptionError(f"unexpected argument '{run}'; to go on with a run, write --resume {run}")
     off = {key for key, value in flags.items() if value is None or (value is False and key != "save")}
     given = {key: value for key, value in flags.items() if key not in off}
-    fixed = [key for key in given if key not in CHANGEABLE] + others
+    fixed = [option(key, value) for key, value in given.items() if key not in CHANGEABLE] + others
     if fixed:
         raise OptionError(f"--resume goes on with the run's own settings; leave out {', '.join(fixed)}")
     folder = runs.detection_to_resume(run, SUMMARY, given.get("project"), given.get("name"))
