@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pixelkeep.ultra.network.choosing import STATIC
-from pixelkeep.ultra.tiled.images import Request
+from pixelkeep.ultra.tiled.images import AUTO, Request, Tiles
 
 WHOLE = Request()  # images as a whole
+OPTIONS = {"sources": "--source", "auto_conf": "--conf auto"}  # that have another name than what they give
 OF_THE_PLACE = ("project", "name", "exist_ok")  # settings that say where a run goes, not what it does
 
 
@@ -51,21 +52,26 @@ class Asked:
     fold: str = STATIC
 
     def given(self) -> list[str]:
-        """Return the names of all that is not as it is by default."""
-        defaults = Asked(sources=[])
-        return [each.name for each in fields(self) if getattr(self, each.name) != getattr(defaults, each.name)]
+        """Return the options, as on the command line, of all that is not as it is by default."""
+        differing = _differing(self, Asked(sources=[])) | _differing(self.tiling, WHOLE)
+        return [option(name, value) for name, value in differing.items() if name != "tiling"]
 
-    def kept(self, settings: Mapping[str, Any], source: str | list[str], weights: Path) -> dict[str, Any]:
+    def kept(
+        self, settings: Mapping[str, Any], source: str | list[str], weights: Path, tiles: Tiles | None
+    ) -> dict[str, Any]:
         """Return all of it in the form in which a run keeps it: from any folder the same files.
 
         Args:
             settings: Ultralytics', as given.
             source: What the sources stand for.
             weights: What is used.
+            tiles: What is asked for in ``tiling`` comes to; the data that ``auto`` goes by may not be there later.
         """
+        auto = {"auto": [tiles.size, tiles.imgsz]} if tiles and self.tiling.tile == AUTO else {}
         lasting = {key: value for key, value in settings.items() if key not in OF_THE_PLACE}
         return {
             **asdict(self),
+            "tiling": asdict(self.tiling) | auto,
             "settings": lasting | {"weights": str(weights.resolve())},
             "sources": source if isinstance(source, list) else [_from_anywhere(source)],
             "track": _from_anywhere(self.track) if self.track else None,
@@ -76,6 +82,16 @@ class Asked:
         """Return the settings, and what else was asked for, of what :meth:`kept` returned."""
         others = {key: value for key, value in kept.items() if key not in ("settings", "tiling")}
         return dict(kept["settings"]), cls(**others, tiling=Request(**kept["tiling"]))
+
+
+def _differing(one: Any, other: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass that are not as in another one."""
+    return {each.name: value for each in fields(one) if (value := getattr(one, each.name)) != getattr(other, each.name)}
+
+
+def option(name: str, value: Any) -> str:
+    """Return the option of detect, as on the command line, that gives what has a name here, or is a setting."""
+    return OPTIONS.get(name) or ("--no-" if value is False else "--") + name.replace("_", "-")
 
 
 def _from_anywhere(name: str) -> str:

@@ -47,7 +47,7 @@ def detect(settings: dict[str, Any], asked: Asked, *, folder: Path | None = None
     try:
         with runs.storage(folder):
             runs.clear(folder, () if resumed else ("predictions.json", "predictions.csv", NAME, SUMMARY, runs.ASKED))
-            return _run(plan, asked, asked.kept(settings, plan.source, plan.weights), folder)
+            return _run(plan, asked, asked.kept(settings, plan.source, plan.weights, plan.tiles), folder)
     finally:
         with suppress(OSError):
             for unused in (folder, folder.parent):
@@ -69,7 +69,7 @@ def resume(
     Raises:
         PixelkeepError: There is no such run, or something is given that would make it another one.
     """
-    others = [*asked.given(), *(assignments or [])]
+    others = [*asked.given(), *(f"--set {each}" for each in assignments or [])]
     folder, settings, before = resuming.asked_before(run, flags, others, requested=requested)
     LOGGER.info(f"Resuming {folder}")
     return detect(settings, before, folder=folder)

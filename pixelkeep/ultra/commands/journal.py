@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pixelkeep.ultra.data.videos import Passage
 from pixelkeep.writing import Growing
 
 NAME = "frames.jsonl"
+LASTING = ("skipped", "broken", "passed", "listed")  # what is known of a video when it has ended
 
 
 class Journal:
@@ -87,6 +88,7 @@ class Done:
         known: How many objects it has told apart, by path or place.
         seams: What became of the boxes of tiles: the sum of the lines' counts.
         rasters: How images that were read in windows went by, by path.
+        turns: How many tiles of a video or stream were looked at where time was short, by path or place.
     """
 
     size: int = 0
@@ -101,6 +103,7 @@ class Done:
     known: Counter = field(default_factory=Counter)
     seams: Counter = field(default_factory=Counter)
     rasters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    turns: dict[Any, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path, limits: dict[str, int] | None = None) -> Done:
@@ -124,7 +127,9 @@ class Done:
     def _add(self, entry: dict[str, Any]) -> None:
         key = entry.get("place", entry["file"])
         if "ended" in entry:
-            self.files.add(entry["file"])
+            self.files.add(key)
+            told = {name: entry[name] for name in LASTING if name in entry}
+            self.passages[key] = replace(self.passages[key], ended=True, **told)
             return
         self.images = entry["image_id"]
         self.detections.update(entry["counts"])
@@ -139,10 +144,17 @@ class Done:
             self.files.add(entry["file"])
             return
         frames = self.passages[key].frames + 1 if key in self.passages else 1
-        self.passages[key] = Passage(frames, entry["skipped"], passed=frame, lost=entry.get("lost", 0))
+        skipped, broken, lost = (entry.get(name, 0) for name in ("skipped", "broken", "lost"))
+        self.passages[key] = Passage(frames, skipped, broken, passed=frame, lost=lost)
+        if "turns" in entry:
+            self.turns[key] = entry["turns"]
         self.times[key] = entry["at"]
         self.identities[key] = max(self.identities[key], entry.get("identities", 0))
         self.known[key] = entry.get("known", 0)
+
+    def source(self, key: Any) -> Any:
+        """Return a video's path for itself, and for a stream's place both that and its name."""
+        return (key, self.streams[key]) if isinstance(key, int) else key
 
     def cut_off(self) -> dict[str, Passage]:
         """Return the videos that have not been gone through, by path."""

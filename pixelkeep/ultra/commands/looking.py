@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
@@ -19,7 +19,7 @@ from pixelkeep.ultra.commands.summary import Summary
 from pixelkeep.ultra.data.videos import Passage
 from pixelkeep.ultra.predictors.base import RunPredictor
 from pixelkeep.ultra.running import runs
-from pixelkeep.ultra.running.console import Bar
+from pixelkeep.ultra.running.console import A_MINUTE, Bar
 from pixelkeep.ultra.tiled.predictor import TiledPredictor
 from pixelkeep.ultra.tracking import frames as tracking
 from pixelkeep.writing import PARTIAL, write_text
@@ -66,7 +66,7 @@ def look(
             predictor.setup_model(None, verbose=False)  # for what is said of it
         predictor.finish_videos()
         if not summary.interrupted:
-            record.end_video()
+            record.end_videos(getattr(predictor.dataset, "passages", {}))
     finally:
         with suppress(OSError):  # of a full disk, which has been told
             predictor.finish_videos()
@@ -76,7 +76,7 @@ def look(
     summary.images, summary.detections = record.images, record.detections
     if isinstance(left, list) and not summary.interrupted:
         missing = (file for file in left if file not in record.files)
-        summary.unreadable = {file: predictor.unreadable.get(file, NO_FRAME) for file in missing}
+        summary.unreadable = {file: _reason(predictor, file) for file in missing}
     if summary.unreadable and not summary.images:
         file, reason = next(iter(summary.unreadable.items()))
         raise SourceError(f"source '{file}': {reason}")
@@ -106,6 +106,14 @@ def _go_through(predictor: RunPredictor, source: str | list[str], summary: Summa
     except (ConnectionError, FileNotFoundError) as error:
         reason = str(error).splitlines()[0]
         raise SourceError(f"source '{source}' cannot be opened ({reason}); is it there and connected?") from error
+
+
+def _reason(predictor: RunPredictor, file: str) -> str:
+    """Return why nothing has been looked at of a file."""
+    passage = getattr(predictor.dataset, "passages", {}).get(file, Passage())
+    if 0 < passage.passed < predictor.args.vid_stride and not passage.broken:
+        return f"it has fewer frames than --vid-stride {predictor.args.vid_stride}"
+    return predictor.unreadable.get(file, NO_FRAME)
 
 
 class Stop:
@@ -151,7 +159,7 @@ def _shown(predictor: RunPredictor, source: str) -> Generator:
     with closing(predictor(source, stream=True)) as results:
         try:
             for result in results:
-                bar = bar or Bar(desc="detecting", unit="img", disable=without)
+                bar = bar or Bar(desc="detecting", every=A_MINUTE, unit="img", disable=without)
                 bar.update()
                 yield result
         finally:
@@ -170,11 +178,18 @@ def _complete(
     if predictor.model is not None:  # as where the run was interrupted before
         summary.precision, summary.format, summary.folding = predictor.ran()
     summary.speed_ms = {key: round(value, 3) for key, value in (predictor.speed or {}).items()}
-    budget = getattr(predictor, "budget", None)
-    tiles = {_named(key): told for key, told in budget.report().items()} if budget else {}
-    earlier = {key: passage for key, passage in done.passages.items() if isinstance(key, str)}
-    passages = {**earlier, **record.passages}
-    summary.videos = {key: _told(passage) | tiles.get(key, {}) for key, passage in passages.items()}
+    if summary.interrupted:  # frames may have been read ahead, and one may have been under way
+        summary.videos = _videos(Done.read(summary.folder / NAME), {}, {})
+    else:
+        summary.videos = _videos(done, record.passages, getattr(predictor, "turns", dict)())
+
+
+def _videos(done: Done, passages: Mapping[str, Passage], turns: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
+    """Return how videos and streams went by: what is done, and in the place of that what is known of the same later."""
+    gone = {**{_named(done.source(key)): passage for key, passage in done.passages.items()}, **passages}
+    turned = {**{done.source(key): told for key, told in done.turns.items()}, **turns}
+    tiles = {_named(key): told for key, told in turned.items()}
+    return {key: _told(passage) | tiles.get(key, {}) for key, passage in gone.items()}
 
 
 def _named(key: Any) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pixelkeep.ultra.commands.journal import NAME, Done, Journal, objects
+from pixelkeep.ultra.commands.journal import LASTING, NAME, Done, Journal, objects
 from pixelkeep.ultra.data.streams import MISSING
 from pixelkeep.ultra.data.videos import Passage
 from pixelkeep.ultra.predictors.base import RunPredictor
@@ -39,7 +39,7 @@ class Record:
         self.files = set(done.files)
         self._size = done.size
         self._journal: Journal | None = None
-        self._video: str | None = None
+        self._going = list(done.cut_off())  # videos that have been begun
 
     def __call__(self, predictor: RunPredictor) -> None:
         """Write down a batch."""
@@ -70,20 +70,20 @@ class Record:
         live = dataset.mode == "stream"
         passage = dataset.passages[i if live else result.path]
         self.passages[f"{i}: {result.path}" if live else result.path] = passage
-        if not live:
-            self._video = self._video or result.path
-            if self._video != result.path:
-                self.end_video()
-                self._video = result.path
-        told = {"frame": result.frame, "at": round(dataset.times[i], 3), "skipped": dataset.skipped[i]}
+        if not live and result.path not in self._going:
+            self.end_videos(dataset.passages)
+            self._going.append(result.path)
+        told = {"frame": result.frame, "at": round(dataset.times[i], 3)}
+        told |= {"skipped": dataset.skipped[i], "broken": dataset.broken[i]}
         return told | ({"place": i, "lost": passage.lost} if live else {})
 
-    def end_video(self) -> None:
-        """Write down that a video has been gone through."""
-        if self._video is not None and self.passages[self._video].ended:
-            self.files.add(self._video)
-            self._add({"file": self._video, "ended": True})
-            self._video = None
+    def end_videos(self, passages: Mapping[Any, Passage]) -> None:
+        """Write down which videos have been gone through; one gone on with may have had no frame left."""
+        for path in [path for path in self._going if path in passages and passages[path].ended]:
+            self.passages[path] = passage = passages[path]
+            self.files.add(path)
+            self._add({"file": path, "ended": True} | {key: getattr(passage, key) for key in LASTING})
+            self._going.remove(path)
 
     def _add(self, entry: dict[str, Any]) -> None:
         if self._journal is None:

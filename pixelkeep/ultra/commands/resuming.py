@@ -12,10 +12,10 @@ import numpy as np
 from ultralytics.utils.files import increment_path
 
 from pixelkeep.datasets.definitions.spec import read_mapping
-from pixelkeep.errors import OptionError
+from pixelkeep.errors import OptionError, SourceError
 from pixelkeep.tiling import Seams
 from pixelkeep.tiling.timed import Looked
-from pixelkeep.ultra.commands.asked import Asked
+from pixelkeep.ultra.commands.asked import Asked, option
 from pixelkeep.ultra.commands.journal import NAME, Done, entries
 from pixelkeep.ultra.commands.looking import SUMMARY
 from pixelkeep.ultra.data.videos import Passage, Videos
@@ -37,7 +37,7 @@ def asked_before(
     Args:
         run: The folder; None for the newest run that is not finished.
         flags: Settings given on the command line; the device may differ from before.
-        others: Names of what else was given.
+        others: What else was given, as on the command line.
         requested: Whether --resume was given.
 
     Raises:
@@ -47,7 +47,7 @@ def asked_before(
         raise OptionError(f"unexpected argument '{run}'; to go on with a run, write --resume {run}")
     off = {key for key, value in flags.items() if value is None or (value is False and key != "save")}
     given = {key: value for key, value in flags.items() if key not in off}
-    fixed = [key for key in given if key not in CHANGEABLE] + others
+    fixed = [option(key, value) for key, value in given.items() if key not in CHANGEABLE] + others
     if fixed:
         raise OptionError(f"--resume goes on with the run's own settings; leave out {', '.join(fixed)}")
     folder = runs.detection_to_resume(run, SUMMARY, given.get("project"), given.get("name"))
@@ -108,6 +108,7 @@ def go_on(predictor: RunPredictor, done: Done, tracks: Tracking | None, folder: 
     if isinstance(predictor, TiledPredictor):
         predictor.seams = Seams(**done.seams)
         predictor.rasters = dict(done.rasters)
+        predictor.turned = {done.source(key): told for key, told in done.turns.items()}
         if predictor.maps is not None:
             predictor.maps.take(raster["map"] for raster in done.rasters.values())
     if tracks is None:
@@ -115,7 +116,7 @@ def go_on(predictor: RunPredictor, done: Done, tracks: Tracking | None, folder: 
     tracks.known = sum(done.known.values())
     for key, passage in done.passages.items():
         if isinstance(key, int):
-            tracks.resume((key, done.streams[key]), passage.passed, done.identities[key])
+            tracks.resume(done.source(key), passage.passed, done.identities[key])
             continue
         tracks.name(key)
         if key not in done.files:
@@ -149,5 +150,10 @@ def _looked(predictor: RunPredictor, entry: Mapping[str, Any], image: np.ndarray
         return None
     windows = tiles_of(predictor.tiles, image.shape)
     now = np.zeros(len(windows), bool)
+    if max(entry["tiles"], default=0) >= len(windows):
+        raise SourceError(
+            f"source '{entry['file']}': frame {entry['frame']} had more tiles when the run began, so this is another "
+            "video; put the first one back, or begin a new run"
+        )
     now[entry["tiles"]] = True
     return Looked(windows, now)

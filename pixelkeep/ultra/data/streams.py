@@ -50,7 +50,8 @@ class Streams(LoadStreams):
     Attributes:
         numbers: For each picture of the batch its number in its stream, from 1; :data:`MISSING` where there is none.
         times: For each picture of the batch when it came, in seconds from the stream's first.
-        skipped: For each picture of the batch how many had been skipped in its stream by then.
+        skipped: For each picture of the batch how many had been skipped in its stream by then; ``broken``: how many
+            could not be read.
         passages: For each stream, by its place, how it has gone by.
     """
 
@@ -67,6 +68,7 @@ class Streams(LoadStreams):
         self.numbers: list[int] = []
         self.times: list[float] = []
         self.skipped: list[int] = []
+        self.broken: list[int] = []
         self._begun = begun or {}
         places = range(_count(sources))
         self.passages = {i: replace(self._begun[i][0]) if i in self._begun else Passage() for i in places}
@@ -146,6 +148,7 @@ class Streams(LoadStreams):
         self.numbers = [frame.number for frame in frames]
         self.times = [frame.at for frame in frames]
         self.skipped = [self.passages[i].skipped for i in range(self.bs)]
+        self.broken = [self.passages[i].broken for i in range(self.bs)]
         return self.sources, [frame.image for frame in frames], [""] * self.bs
 
     def _ready(self) -> bool:

@@ -61,7 +61,8 @@ class Videos(LoadImagesAndVideos):
     Attributes:
         numbers: For each picture of the batch its number in its video, from 1; None for an image.
         times: For each picture of the batch the second of its video.
-        skipped: For each picture of the batch how many had been skipped in its video by then.
+        skipped: For each picture of the batch how many had been skipped in its video by then; ``broken``: how many
+            could not be read.
         passages: For each video, by its path, how it has gone by.
         pace: The video's that the batch is from; None where there is none.
     """
@@ -77,6 +78,7 @@ class Videos(LoadImagesAndVideos):
         self.numbers: list[int | None] = []
         self.times: list[float] = []
         self.skipped: list[int] = []
+        self.broken: list[int] = []
         self.passages: dict[str, Passage] = {}
         self.pace: Pace | None = None
         self._paces, self._begun = paces, begun or {}
@@ -89,7 +91,8 @@ class Videos(LoadImagesAndVideos):
             everything, self.nf = self.nf, self.ni
             try:
                 batch = super().__next__()
-                self.numbers, self.times, self.skipped = ([value] * len(batch[0]) for value in (None, 0.0, 0))
+                self.numbers, self.times = ([value] * len(batch[0]) for value in (None, 0.0))
+                self.skipped, self.broken = ([0] * len(batch[0]) for _ in range(2))
                 return batch
             except StopIteration:  # none of the last images can be read
                 self.count = self.ni
@@ -100,7 +103,7 @@ class Videos(LoadImagesAndVideos):
     def _next_frames(self) -> tuple[list[str], list[np.ndarray], list[str]]:
         self.mode = "video"
         frames: list[np.ndarray] = []
-        self.numbers, self.times, self.skipped = [], [], []
+        self.numbers, self.times, self.skipped, self.broken = [], [], [], []
         while self.count < self.nf and len(frames) < self.bs:
             path = self.files[self.count]
             if path not in self.passages:
@@ -110,6 +113,7 @@ class Videos(LoadImagesAndVideos):
                 frames.append(frame)
                 self.numbers.append(self.passages[path].passed)
                 self.skipped.append(self.passages[path].skipped)
+                self.broken.append(self.passages[path].broken)
                 self.times.append((self.passages[path].passed - 1) / (self.fps or 1))
                 continue
             self._end(path)
@@ -138,6 +142,7 @@ class Videos(LoadImagesAndVideos):
         passage = Passage(before.frames, before.skipped, 0, 0, listed if listed > 0 else None)
         while passage.passed < before.passed and self._grab(passage):
             pass
+        passage.broken = before.broken  # with those that can be got past and not decoded
         self.pace = self._paces() if self._paces else None
         self.passages[path] = passage
 

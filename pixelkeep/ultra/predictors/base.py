@@ -115,6 +115,7 @@ class RunPredictor:
         self.places: Callable[[Any], np.ndarray] | None = None
         self.saved: dict[Any, str] = {}  # names of results by path, or place of a stream
         self._place = 0  # in the batch, of what is being written
+        self._enough = False  # whether nobody wants to see more
         self.add_callback("on_predict_start", RunPredictor._go_on)
         self.add_callback("on_predict_batch_start", RunPredictor._begin)
         self.add_callback("on_predict_postprocess_end", RunPredictor._number)
@@ -191,6 +192,17 @@ class RunPredictor:
             self.record(self)
             for film in self.vid_writer.values():
                 film.keep()
+        if self._enough:
+            raise KeyboardInterrupt
+
+    def show(self, p: str = "") -> None:
+        """Show a picture in a window; the key q ends the run behind this batch, as Ctrl-C does."""
+        if self._enough:
+            return
+        try:
+            super().show(p)
+        except StopIteration:  # by which Ultralytics ends as if everything had been looked at
+            self._enough = True
 
     def write_results(self, i: int, p: Path, im: Any, s: list[str]) -> str:
         """Write what was found in the picture at place ``i`` of the batch, if there is one."""

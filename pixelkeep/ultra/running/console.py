@@ -10,6 +10,7 @@ import contextlib
 import logging
 import re
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,6 +23,7 @@ from ultralytics.utils.tqdm import TQDM
 from pixelkeep.ultra.running.whole import replaced
 
 VALIDATING = "validating"
+A_MINUTE = 60.0  # seconds between lines of what takes long, where there is no terminal
 _NOISE = (  # how the lines begin that say nothing about the user's data or training
     "engine/trainer:",
     "Overriding model.yaml",
@@ -76,9 +78,16 @@ def _is_noise(line: str) -> bool:
 
 
 class Bar(TQDM):
-    """A progress bar with a short description, which writes whole lines only where there is no terminal."""
+    """A progress bar with a short description, which writes whole lines only where there is no terminal.
 
-    def __init__(self, iterable: Any = None, desc: str | None = None, **kwargs: Any):
+    Args:
+        iterable: As Ultralytics' own bar takes it.
+        desc: The description.
+        every: Seconds between two lines where there is no terminal; None for a single line at the end.
+        kwargs: As Ultralytics' own bar takes them.
+    """
+
+    def __init__(self, iterable: Any = None, desc: str | None = None, every: float | None = None, **kwargs: Any):
         terminal = sys.stdout.isatty()
         if desc and VALIDATING in desc:  # the line of figures that follows says it all
             kwargs |= {"leave": False, "disable": None if terminal else True}
@@ -86,6 +95,22 @@ class Bar(TQDM):
             kwargs["disable"] = True
         with replaced(tqdm, "is_noninteractive_console", lambda: not terminal):
             super().__init__(iterable, desc, file=sys.stdout, **kwargs)
+        self._every = every if self.noninteractive else None
+
+    def update(self, n: float = 1) -> None:
+        """Go on by ``n``."""
+        super().update(n)
+        done = self.disable or self.closed or (self.total and self.n >= self.total)
+        now = time.time()
+        if self._every is not None and not done and now - self.last_print_t >= self._every:
+            self.last_rate = self.n / (now - self.start_t)  # it would take several lines to come up to that
+            self._display(final=True)
+            self.file.write("\n")
+            self.file.flush()
+
+    def _format_num(self, num: float) -> str:
+        """Return a number of whole things, of the last of which there may be a part."""
+        return str(int(num))
 
     @property
     def desc(self) -> str:

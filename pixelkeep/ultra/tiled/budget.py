@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,10 +43,12 @@ class Budget:
     Args:
         clock: Seconds.
         places: Where objects are expected; None where nothing is followed.
+        before: What :meth:`report` returned of earlier parts of the run.
     """
 
-    def __init__(self, clock: Clock, places: Places | None = None):
+    def __init__(self, clock: Clock, places: Places | None = None, before: Mapping[Any, dict[str, Any]] | None = None):
         self.clock, self.places = clock, places
+        self._before = dict(before or {})
         self.costs = Costs()
         self._videos: dict[Any, _Video] = {}
         self._ended = self._began = 0.0  # when the tiles of the last frame were done; when the frame was there
@@ -77,10 +79,12 @@ class Budget:
             shape: Height and width of the frame, in its own pixels.
             until: When the time for it is over.
         """
+        windows = grid.windows * np.tile([shape[1] / grid.width, shape[0] / grid.height], 2)
         video = self._videos.get(key)
-        if video is None or len(video.windows) != len(grid):
-            scale = np.tile([shape[1] / grid.width, shape[0] / grid.height], 2)
-            video = self._videos[key] = _Video(grid.windows * scale, grid.whole, self.clock)
+        if video is None or not np.array_equal(video.windows, windows):
+            if video is not None:  # a stream has changed its resolution
+                self._before[key] = self.told(key)
+            video = self._videos[key] = _Video(windows, grid.whole, self.clock)
         if self._besides:
             self.costs.add_besides(self._besides + self.clock() - self._began)
         self._besides = 0.0
@@ -97,7 +101,14 @@ class Budget:
 
     def report(self) -> dict[Any, dict[str, Any]]:
         """Return for each video how many tiles were looked at and how long one had to wait, at most."""
-        return {key: _report(video) for key, video in self._videos.items()}
+        return {key: self.told(key) for key in {**self._before, **self._videos}}
+
+    def told(self, key: Any) -> dict[str, Any]:
+        """Return that of one video."""
+        if key not in self._videos:
+            return self._before[key]
+        now = _report(self._videos[key])
+        return _together(self._before[key], now) if key in self._before else now
 
 
 def _report(video: _Video) -> dict[str, Any]:
@@ -111,6 +122,13 @@ def _report(video: _Video) -> dict[str, Any]:
         "longest_unseen_s": round(seconds, 3),
         "bound_frames": frames_until_seen(len(turns), video.fewest),
     }
+
+
+def _together(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is told of two parts of a video, one after the other, as one."""
+    both = {key: before[key] + now[key] for key in ("tiles_looked_at", "tiles_skipped")}
+    most = ("longest_unseen_frames", "longest_unseen_s", "bound_frames")
+    return {**now, **both, **{key: max(before[key], now[key]) for key in most}}
 
 
 def tiles_of(tiles: Tiles, shape: tuple[int, ...]) -> np.ndarray:

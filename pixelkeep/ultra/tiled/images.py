@@ -65,6 +65,7 @@ class Request:
     """Tiles as they are asked for, nothing checked; ``tile`` None for none, other fields None for the default."""
 
     tile: int | str | None = None
+    auto: Sequence[int] | None = None  # tile and imgsz that AUTO stood for when a run began that is gone on with
     overlap: float | None = None
     full_image: bool = False
     merge: str | None = None
@@ -110,14 +111,16 @@ class Request:
         imgsz = settings.get("imgsz")
         if not isinstance(imgsz, int | None):
             raise OptionError(f"imgsz: with --tile it is the side at which the network sees a tile; not {imgsz}")
-        tile, imgsz = suitable_tile(checkpoint, imgsz) if self.tile == AUTO else (self.tile, imgsz or self.tile)
+        if self.tile == AUTO:
+            tile, imgsz = self.auto or suitable_tile(checkpoint, imgsz)
+        else:
+            tile, imgsz = self.tile, imgsz or self.tile
         stride = int(max(model.stride))
         rounded = -(-imgsz // stride) * stride
         if rounded != imgsz:
             LOGGER.warning(f"imgsz {imgsz} is no multiple of the network's stride {stride}: using {rounded}")
             tile = rounded if tile == imgsz else tile
-        choices = {"overlap": self.overlap, "merge": self.merge}
-        given = {name: value for name, value in choices.items() if value is not None}
+        given = {name: value for name in ("overlap", "merge") if (value := getattr(self, name)) is not None}
         return Tiles(size=tile, imgsz=rounded, full_image=self.full_image, **given)
 
 
@@ -211,8 +214,7 @@ class TileEngine:
                 return [self.look_at_whole(image, grid)]
             return self.look(canvas, windows)
 
-        batch = self.batch
-        merged = search(look, grid, batch=batch, method=self.tiles.merge, progress=progress)
+        merged = search(look, grid, batch=self.batch, method=self.tiles.merge, progress=progress)
         return in_pixels(merged, grid, image.shape[:2])
 
     def look(self, canvas: torch.Tensor, windows: np.ndarray) -> list[torch.Tensor]:

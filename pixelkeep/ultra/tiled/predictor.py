@@ -15,8 +15,11 @@ from ultralytics.data.loaders import LoadImagesAndVideos
 
 from pixelkeep.datasets.images.rasters import Raster, open_raster
 from pixelkeep.errors import DataError
-from pixelkeep.tiling import Merged, Seams
+from pixelkeep.tiling import Merged, Seams, merge
+from pixelkeep.tiling.run import collect
 from pixelkeep.tiling.timed import Looked
+from pixelkeep.ultra.data.streams import MISSING
+from pixelkeep.ultra.data.videos import Passage
 from pixelkeep.ultra.predictors.boxes import Detections, Predictor, silence
 from pixelkeep.ultra.tiled.budget import Budget
 from pixelkeep.ultra.tiled.images import TileEngine, Tiles, suppressor, tiles_a_batch
@@ -42,6 +45,7 @@ class TiledPredictor(Predictor):
         budget: Shares out the time of a frame among its tiles, where there is a rate to keep.
         maps: Writes what is found in georeferenced images as GeoJSON, where that is asked for.
         rasters: How images that were read in windows went by, by path.
+        turned: What earlier parts of the run looked at of videos and streams, as :meth:`turns` returns it.
     """
 
     def __init__(self, tiles: Tiles, overrides: dict[str, Any], *others: Any, **keywords: Any):
@@ -54,8 +58,10 @@ class TiledPredictor(Predictor):
         self.bar = TileBar()
         self.budget: Budget | None = None
         self.looked: dict[int, Looked | None] = {}  # by place in the batch
+        self._numbers: dict[str, int] = {}  # of the last frame of each video
         self.maps: MapFiles | None = None
         self.rasters: dict[str, dict[str, Any]] = {}
+        self.turned: dict[Any, dict[str, Any]] = {}
         self.add_callback("on_predict_batch_end", TiledPredictor._close_rasters)
 
     def setup_model(self, model: Any, verbose: bool = True) -> None:
@@ -77,12 +83,16 @@ class TiledPredictor(Predictor):
         """Open the source, and count what is in it where it has an end."""
         super().setup_source(source, *args)
         if self.rate:
-            self.budget = Budget(time.monotonic, self.places)
+            self.budget = Budget(time.monotonic, self.places, self.turned)
             live = self.dataset.mode == "stream"
             self.add_callback("on_predict_batch_start", lambda predictor: self.budget.begin(reading=not live))
             self.add_callback("on_predict_batch_end", lambda predictor: self.budget.end())
         if not self.args.verbose:
-            self.bar.start(_length(self.dataset, self.args.vid_stride))
+            self.bar.start(_length(self.dataset, self.args.vid_stride, self.begun.videos))
+
+    def turns(self) -> dict[Any, dict[str, Any]]:
+        """Return how many tiles of videos and streams were looked at, ``turned`` included; nothing without a rate."""
+        return {} if self.budget is None else self.budget.report()
 
     def stream_inference(self, *args: Any, **keywords: Any) -> Iterator[Detections]:
         """Detect image by image."""
@@ -118,10 +128,14 @@ class TiledPredictor(Predictor):
                         del listed[i]
                     continue
                 found.append(merged)
+            elif self._missing(i):
+                self.looked[i] = None
+                found.append(self._nothing(image))
+                continue
             else:
                 found.append(self._look(i, image[..., None] if image.ndim == 2 else image))
             self.seams += found[-1].seams
-            self.bar.image(len(found[-1].scores))
+            self.bar.image(len(found[-1].scores), self._gone_by(i))
         return found
 
     def _look_through(self, raster: Raster) -> Merged | None:
@@ -144,13 +158,35 @@ class TiledPredictor(Predictor):
         self.looked[i] = None
         if self.until is None:
             return self.engine(image, self.bar.tile)
-        live = self.dataset.mode == "stream"
-        key = (i, self.batch[0][i]) if live else self.batch[0][i]
-        share = (self.until - time.monotonic()) / (len(self.batch[1]) - i)
+        key = self._key(i)
+        waiting = sum(not self._missing(other) for other in range(i, len(self.batch[1])))
+        share = (self.until - time.monotonic()) / waiting
         timed = self.budget.next(key, self.engine.grid(image), image.shape[:2], time.monotonic() + share)
         found = self.engine(image, self.bar.tile, timed)
         self.looked[i] = self.budget.looked(key, timed)
         return found
+
+    def _nothing(self, image: np.ndarray) -> Merged:
+        """Return that there is nothing in an image."""
+        grid = self.engine.grid(image)
+        return merge(collect([self.engine.nothing()] * len(grid), grid), grid, self.tiles.merge)
+
+    def _gone_by(self, i: int) -> float:
+        """Return how many images or frames have gone by with one that is done: those skipped before it count too."""
+        if self.dataset.mode != "video":
+            return 1
+        path, number = self.batch[0][i], self.dataset.numbers[i]
+        before = self._numbers.get(path, self.begun.videos.get(path, Passage()).passed)
+        self._numbers[path] = number
+        return (number - before) / self.args.vid_stride
+
+    def _missing(self, i: int) -> bool:
+        """Return whether a stream has no frame at the moment, beside others that have."""
+        return self.dataset.mode == "stream" and self.dataset.numbers[i] == MISSING
+
+    def _key(self, i: int) -> Any:
+        """Return by what a video, or a stream, is known that has a place in the batch."""
+        return (i, self.batch[0][i]) if self.dataset.mode == "stream" else self.batch[0][i]
 
     def postprocess(self, preds: list[Merged], img: Any, orig_imgs: list[np.ndarray], **_: Any) -> list[Detections]:
         """Return what was found as results that can be drawn and saved."""
@@ -167,6 +203,7 @@ class TiledPredictor(Predictor):
             if looked := self.looked.get(i):
                 result.looked = looked
                 result.notes["tiles"] = np.flatnonzero(looked.now).tolist()
+                result.notes["turns"] = self.budget.told(self._key(i))
         return results
 
     def _result(self, found: Merged, image: np.ndarray | Raster, path: str, names: Mapping[int, str]) -> Detections:
@@ -174,11 +211,18 @@ class TiledPredictor(Predictor):
         return as_result(found, image, path, names, overview=image.overview(OVERVIEW) if drawn else None)
 
 
-def _length(dataset: Any, stride: int) -> int | None:
-    """Return how many images and frames a source has, as far as its files say; None for a source without an end."""
+def _length(dataset: Any, stride: int, begun: Mapping[str, Passage]) -> int | None:
+    """Return how many images and frames are to come, as far as files say it; None where one does not, or has no end."""
     if not isinstance(dataset, LoadImagesAndVideos):
         return None
-    videos = [file for file, is_video in zip(dataset.files, dataset.video_flag, strict=True) if is_video]
-    listed = (int(cv2.VideoCapture(file).get(cv2.CAP_PROP_FRAME_COUNT)) for file in videos)
-    frames = sum(max(count, 0) // stride for count in listed)  # -1 where there is nothing to be read
-    return len(dataset.files) - len(videos) + frames
+    total = 0
+    for file, is_video in zip(dataset.files, dataset.video_flag, strict=True):
+        video = cv2.VideoCapture(file) if is_video else None
+        if video is None:
+            total += 1
+        elif video.isOpened():
+            frames = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+            if frames <= 0:
+                return None
+            total += max(0, frames // stride - begun.get(file, Passage()).passed // stride)
+    return total

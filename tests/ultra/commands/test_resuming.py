@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import shutil
@@ -17,9 +18,11 @@ from camera import LOOK_UP, Camera
 
 from pixelkeep.cli.main import run
 from pixelkeep.ultra.commands import journal as journal_module
+from pixelkeep.ultra.commands.asked import Asked, option
 from pixelkeep.ultra.commands.journal import Done, Journal, entries
 from pixelkeep.ultra.commands.resuming import what_is_done
 from pixelkeep.ultra.predictors.growing_mp4 import whole_frames
+from pixelkeep.ultra.tiled.images import Request
 
 pytest.importorskip("lap")
 rasterio = pytest.importorskip("rasterio")
@@ -29,6 +32,16 @@ FRAMES = 14  # of a video
 @pytest.fixture(scope="module")
 def weights(noise_weights):
     return noise_weights
+
+
+ASKED = [each.name for each in dataclasses.fields(Asked)]
+
+
+@pytest.fixture
+def frozen() -> set[str]:
+    """The options of detect."""
+    path = Path(__file__).parents[2] / "frozen_options.json"
+    return set(json.loads(path.read_text())["detect"])
 
 
 def write_film(path: Path, seed: int, count: int = FRAMES) -> None:
@@ -211,9 +224,12 @@ def test_stopped__keeps_everything_and_goes_on(number, weights, material, tmp_pa
         (("--resume",), "--resume: no unfinished run in runs/detect"),
         (("--resume", "."), "settings.yaml is missing, so nothing can be gone on with"),
         (("somewhere",), "unexpected argument 'somewhere'; to go on with a run, write --resume somewhere"),
-        (("--resume", "--track"), "--resume goes on with the run's own settings; leave out track"),
-        (("--resume", "--conf", "0.5", "--tile", "96"), "leave out conf, tiling"),
-        (("--resume", "--no-save"), "leave out save"),
+        (("--resume", "--track"), "--resume goes on with the run's own settings; leave out --track"),
+        (("--resume", "--conf", "0.5", "--tile", "96"), "leave out --conf, --tile"),
+        (("--resume", "--no-save", "--line-width", "2"), "leave out --no-save, --line-width"),
+        (("--resume", "--conf", "auto", "--source", "film.mp4"), "leave out --source, --conf auto"),
+        (("--resume", "--tile", "96", "--overlap", "0", "--full-image"), "leave out --tile, --overlap, --full-image"),
+        (("--resume", "--no-save-video", "--set", "agnostic_nms=true"), "--no-save-video, --set agnostic_nms=true"),
         (("--source", "film.mp4", "--fps", "0"), "--fps 0: give a number of frames a second above 0"),
         (("--source", "film.mp4", "--fps", "-3"), "--fps -3: give a number of frames a second above 0"),
         (("--source", "film.mp4", "--fps", "nan"), "--fps nan: give a number of frames a second above 0"),
@@ -228,6 +244,17 @@ def test_refused__one_line(arguments, match, tmp_path, capsys, monkeypatch):
     code, _, err = detect(capsys, *arguments)
     assert code == 2 and match in " ".join(err.split()) and "Traceback" not in err
     assert {path.name for path in tmp_path.iterdir()} == {"film.mp4", "a.png"}
+
+
+def test_given__options_of_the_command(frozen):
+    """Whatever is given is named as the command line has it, and what is not given is not."""
+    assert Asked(sources=[]).given() == []
+    tiling = Request(tile=64, overlap=0.0, full_image=True, merge="nms")
+    others = {name: True for name in ASKED if name not in ("sources", "tiling")}
+    named = Asked(sources=["a"], tiling=tiling, **others).given()
+    assert len(named) == len(set(named)) == len(ASKED) + 3 and {name.split()[0] for name in named} <= frozen
+    settings = ("conf", "iou", "imgsz", "max_det", "save_txt", "save_crop", "show", "vid_stride", "line_width", "half")
+    assert {option(name, True) for name in (*settings, "weights", "exist_ok", "save")} <= frozen
 
 
 def test_source_gone__one_line(weights, material, tmp_path, capsys, monkeypatch):

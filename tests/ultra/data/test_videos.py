@@ -43,7 +43,8 @@ def look(videos: Videos) -> list[tuple[str, int | None, int]]:
     """Return for each picture its file, number, and the number that it shows."""
     seen = []
     for paths, images, _ in videos:
-        assert len(paths) == len(images) == len(videos.numbers) == len(videos.times) == len(videos.skipped)
+        assert len(paths) == len(images) == len(videos.numbers) == len(videos.times)
+        assert len(images) == len(videos.skipped) == len(videos.broken)
         shown = [number_in(image) for image in images]
         seen += zip(paths, videos.numbers, shown, strict=True)
     return seen
@@ -75,10 +76,11 @@ def test_frames__stride(folder):
 def test_frames__gone_on_with(folder):
     """A video that was cut off goes on with the frame behind the last; what went by before is counted on."""
     path = str(folder / "a.mp4")
-    videos = Videos(["a.mp4", "b.avi"], begun={path: Passage(frames=9, skipped=3, passed=12)})
+    videos = Videos(["a.mp4", "b.avi"], begun={path: Passage(frames=9, skipped=3, broken=2, passed=12)})
     seen = look(videos)
     assert [(n, shown) for file, n, shown in seen if file == path] == [(n, n) for n in range(13, 21)]
-    assert (videos.passages[path].frames, videos.passages[path].skipped) == (17, 3)
+    passage = videos.passages[path]
+    assert (passage.frames, passage.skipped, passage.broken) == (17, 3, 2)
     assert [n for file, n, _ in seen if file != path] == [1, 2, 3, 4, 5, 6, 7]
 
 

@@ -162,6 +162,25 @@ def test_budget__what_else_a_frame_takes_is_kept_free():
     assert budget.costs.besides == pytest.approx(0.06)
 
 
+@pytest.mark.parametrize("shape", [(100, 300), (300, 500)], ids=["as many tiles", "more tiles"])
+def test_budget__another_resolution(shape):
+    """A stream that changes its resolution has other tiles from then on, and what was counted before stays counted."""
+    clock = Clock()
+    budget = Budget(clock)
+    sides = [(300, 100), shape]
+    for height, width in sides:
+        grid = make_grid(width, height, 100, 0.0)
+        for _ in range(3):
+            timed = budget.next("a", grid, (height, width), clock.now + 1)
+            timed.looked[timed.turns.take(1)] = True
+            looked = budget.looked("a", timed)
+            np.testing.assert_array_equal(looked.windows, grid.tiles)
+    tiles = [height * width // 10_000 for height, width in sides]
+    report = budget.report()["a"]
+    assert report["tiles"] == tiles[1] and report["tiles_looked_at"] == 6
+    assert report["tiles_skipped"] == 3 * sum(tiles) - 6 and report["bound_frames"] == 2 * max(tiles)
+
+
 def test_budget__streams_are_not_read_on_demand():
     """What passes between two frames of a stream is waiting, and costs nothing."""
     clock, grid = Clock(), make_grid(300, 100, 100, 0.0)
