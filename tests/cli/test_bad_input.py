@@ -140,7 +140,7 @@ LINES = {
     "train --resume": "--resume: no unfinished run in runs/train",
     "train --resume gone": "--resume gone: no such run",
     "train --resume runs/train/exp": "last.pt is missing, so nothing can be resumed",
-    "train --resume --epochs 3": "leave out epochs",
+    "train --resume --epochs 3 --set lr0=0.1": "leave out --epochs, --set lr0=0.1",
     "detect": "nothing to detect in: pass --source",
     "detect --source images/val": "no weights given and no trained run",
     f"{DETECT} --source images/vla": "source 'images/vla' not found; did you mean 'val'?",

@@ -147,8 +147,9 @@ def resume(
     given = {key: value for key, value in flags.items() if value is not None}
     if not requested:
         raise OptionError(f"unexpected argument '{run}'; to go on with a run, write --resume {run}")
-    fixed = [key for key in given if key not in {"model", "project", "name", *MACHINE}] + (assignments or [])
-    if fixed:
+    others = {key: value for key, value in given.items() if key not in {"model", "project", "name", *MACHINE}}
+    fixed = [("--no-" if value is False else "--") + key.replace("_", "-") for key, value in others.items()]
+    if fixed := fixed + [f"--set {assignment}" for assignment in assignments or []]:
         raise OptionError(f"--resume goes on with the run's own settings; leave out {', '.join(fixed)}")
     folder = runs.run_to_resume(run or given.get("model"), given.get("project"), given.get("name"))
     last, best = folder / "weights" / "last.pt", folder / "weights" / "best.pt"
