@@ -4,11 +4,15 @@
     python scripts/draw_tiles.py runs/train/tiles/weights/best.pt
 
 The large image is 5 x 4 held-out pictures of the demo data side by side. Both looks have the image size of the
-training, 256 pixels, so a look at the whole image shrinks it five times.
+training, 256 pixels, so a look at the whole image shrinks it five times. Another image, such as one of the mosaics of
+scripts/measure_tiling.py, and other sizes:
+
+    python scripts/draw_tiles.py best.pt --image mosaic000.png --imgsz 320 --tile 640 --width 1600 --output tiles.jpg
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -27,41 +31,54 @@ from pixelkeep.report.drawing import draw, lettering  # noqa: E402
 
 ACROSS, DOWN = 5, 4
 SIDE = 256  # pixels, of the demo's pictures and of what the network sees
-GAP, LINE = 16, 40  # pixels between and above the two
-SHOWN = 0.75  # size of the picture that is kept
+GAP = 16  # pixels between the two
 OUT = ROOT / "docs" / "images" / "tiles.jpg"
 
 
-def large_image() -> tuple[np.ndarray, int]:
-    """Return the large image, uint8 (H, W, 3), BGR, and how many objects are in it."""
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", help="checkpoint")
+    parser.add_argument("--image", type=Path, help="a large image, in place of pictures of the demo data")
+    parser.add_argument("--imgsz", type=int, default=SIDE, help="pixels that the network sees")
+    parser.add_argument("--tile", type=int, default=SIDE, help="pixels of the image in a tile")
+    parser.add_argument("--width", type=int, default=1932, help="of the picture that is kept")
+    parser.add_argument("--output", type=Path, default=OUT)
+    return parser.parse_args()
+
+
+def large_image() -> np.ndarray:
+    """Return pictures of the demo data side by side, uint8 (H, W, 3), BGR."""
     from pixelkeep.ultra.data.resolving import resolve_data
 
     records = load_split(resolve_data("demo"), "val").records[: ACROSS * DOWN]
     pictures = [read_pixels(record.path) for record in records]
     rows = [np.hstack(pictures[start : start + ACROSS]) for start in range(0, len(pictures), ACROSS)]
-    return np.vstack(rows), sum(len(record.boxes) for record in records)
+    return np.vstack(rows)
 
 
-def look(weights: str, image: np.ndarray, tile: int) -> tuple[np.ndarray, int]:
+def look(options: argparse.Namespace, image: np.ndarray, tile: int) -> tuple[np.ndarray, int]:
     """Return the image with what the network finds in tiles of this side, and how much that is."""
-    found = TiledDetector(weights, tile=tile, imgsz=SIDE)(image)
+    found = TiledDetector(options.weights, tile=tile, imgsz=options.imgsz)(image)
     return draw(image, found.boxes, found.classes, found.scores, found.names), len(found)
 
 
 def main() -> int:
+    options = arguments()
     with session():
-        image, count = large_image()
-        looks = {f"whole, shrunk to {SIDE} pixels": max(image.shape), f"--tile {SIDE}": SIDE}
-        drawn = {name: look(sys.argv[1], image, tile) for name, tile in looks.items()}
+        image = large_image() if options.image is None else read_pixels(options.image)
+        looks = {f"whole, shrunk to {options.imgsz} pixels": max(image.shape), f"--tile {options.tile}": options.tile}
+        drawn = {name: look(options, image, tile) for name, tile in looks.items()}
     height = max(picture.shape[0] for picture, _ in drawn.values())
     width = max(picture.shape[1] for picture, _ in drawn.values())
-    sheet = Image.new("RGB", (2 * width + GAP, height + LINE), "white")
+    line = (2 * width + GAP) // 64  # pixels above the two, for what is written
+    sheet = Image.new("RGB", (2 * width + GAP, height + line), "white")
     pen = ImageDraw.Draw(sheet)
     for number, (name, (picture, found)) in enumerate(drawn.items()):
         left = number * (width + GAP)
-        sheet.paste(Image.fromarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)), (left, LINE))
-        pen.text((left, 6), f"{name}: {found} found, of {count} objects", fill="black", font=lettering(24))
-    sheet.resize((round(sheet.width * SHOWN), round(sheet.height * SHOWN)), Image.LANCZOS).save(OUT, quality=82)
+        sheet.paste(Image.fromarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)), (left, line))
+        pen.text((left, line // 6), f"{name}: {found} found", fill="black", font=lettering(line * 5 // 8))
+    height = round(sheet.height * options.width / sheet.width)
+    sheet.resize((options.width, height), Image.LANCZOS).save(options.output, quality=82)
     return 0
 
 

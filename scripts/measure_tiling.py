@@ -101,7 +101,7 @@ def write_mosaics(spec: DatasetSpec, options: argparse.Namespace) -> Path:
     return root / "data.yaml"
 
 
-def measure(data: Path, weights: str, name: str, options: argparse.Namespace, **tiles) -> dict:
+def measure(data: Path, weights: str, name: str, options: argparse.Namespace, imgsz: int, **tiles) -> dict:
     """Return the figures of one validation, read where it is done."""
     from pixelkeep.ultra.commands import validation
     from pixelkeep.ultra.running import settings
@@ -110,7 +110,7 @@ def measure(data: Path, weights: str, name: str, options: argparse.Namespace, **
     weights = Path(weights).resolve()
     folder = options.project / data.parent.name / f"{weights.parent.parent.name}-{weights.stem}" / name
     if not (folder / "metrics.json").is_file():
-        flags = {"data": str(data), "imgsz": options.imgsz, "device": options.device, "exist_ok": True}
+        flags = {"data": str(data), "imgsz": imgsz, "device": options.device, "exist_ok": True}
         flags |= {"project": str(folder.parent), "name": folder.name, "plots": False}
         merged = settings.merge(flags, command="val")
         validation.validate({**merged, "weights": str(weights)}, tiling=Request(**tiles))
@@ -126,15 +126,20 @@ def main() -> int:
         print(f"mosaics: {data}")
         if not options.weights:
             return 0
-        found = {f"whole, at {options.imgsz}": measure(data, options.weights, f"whole{options.imgsz}", options)}
+        sizes = dict.fromkeys((options.imgsz, options.tile))  # shrunk to what a tile is seen at, and to a tile
+        found = {f"whole, at {n}": measure(data, options.weights, f"whole{n}", options, n) for n in sizes}
         for method in METHODS:
             name = f"tile{options.tile}-{options.imgsz}-{options.overlap:g}-{method}"
             tiles = dict(tile=options.tile, overlap=options.overlap, merge=method)
-            found[f"tiles of {options.tile}, {method}"] = measure(data, options.weights, name, options, **tiles)
+            found[f"tiles of {options.tile}, {method}"] = measure(
+                data, options.weights, name, options, options.imgsz, **tiles
+            )
         if options.tiled_weights:
             name = f"tile{options.tile}-{options.imgsz}-{options.overlap:g}-trained"
             tiles = dict(tile=options.tile, overlap=options.overlap)
-            found["trained in tiles, border"] = measure(data, options.tiled_weights, name, options, **tiles)
+            found["trained in tiles, border"] = measure(
+                data, options.tiled_weights, name, options, options.imgsz, **tiles
+            )
     rows = [
         [name, *("n/a" if metrics[key] is None else f"{metrics[key]:.4f}" for key in FIGURES)]
         for name, metrics in found.items()
