@@ -17,6 +17,7 @@ TIFF = (".tif", ".tiff")
 # Opened by their own classes: Image.open refuses large images before it says how large they are.
 _CLASSES = {".jp2": Jpeg2KImageFile, ".png": PngImageFile, ".jpg": JpegImageFile, ".jpeg": JpegImageFile}
 _ORIENTATION = 274  # EXIF's tag, 1 where nothing is turned
+_EXTRA_SAMPLES, _NODATA = 338, 42113  # of TIFF: what bands beyond the colours are; GDAL's value of missing pixels
 _GEO_TAGS = (33550, 34264, 33922, 34735)  # of TIFF: scale, transformation, tie points, keys of a coordinate system
 
 
@@ -25,6 +26,13 @@ class Header(NamedTuple):
 
     pixels: int
     mapped: bool = False
+
+
+class Gaps(NamedTuple):
+    """What marks pixels without data: a value, if there is one, or else alpha of 0, where the last band is alpha."""
+
+    nodata: float | None = None
+    alpha: bool = False
 
 
 def read_header(path: Path) -> Header:
@@ -36,6 +44,17 @@ def read_header(path: Path) -> Header:
         with _CLASSES[path.suffix.lower()](path) as image:
             return Header(image.width * image.height)
     return Header(0)
+
+
+def read_gaps(path: Path) -> Gaps:
+    """Return how a TIFF marks pixels without data, as far as its own tags say so; no other kind of file does."""
+    if path.suffix.lower() in TIFF:
+        with _forgiving():
+            tags = _tiff_tags(path)
+            if _NODATA in tags:
+                return Gaps(nodata=float(tags[_NODATA]))
+            return Gaps(alpha=tags.get(_EXTRA_SAMPLES, (0,))[-1] in (1, 2))  # associated alpha, or not
+    return Gaps()
 
 
 def is_turned(path: Path) -> bool:

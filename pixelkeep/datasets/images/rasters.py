@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from pixelkeep.datasets.images.headers import is_turned, read_header
-from pixelkeep.datasets.images.raster_levels import Levels, measure_levels
+from pixelkeep.datasets.images.levels import Levels, meaning, measure_levels
 from pixelkeep.errors import DataError, OptionError
 
 EXTRA = "pip install 'pixelkeep[geo]'"
@@ -101,7 +101,7 @@ class Raster:
         """What becomes of stored values; of a deep image it takes one pass over all of it, at the first call."""
         if self._levels is None:
             deep = self.source.dtypes[0] != "uint8"
-            parts = (self._read(window) for window in self._all()) if deep else ()
+            parts = ((*self._read(window), window[:2]) for window in self._all()) if deep else ()
             self._levels = measure_levels(parts, self.stretch if deep else None, self.shape, self.channels)
         return self._levels
 
@@ -136,12 +136,8 @@ class Raster:
         except rasterio.errors.RasterioError as error:
             told = " ".join(str(error.__cause__ or error).split())[:120]
             raise DataError(f"cannot be read at column {x1}, row {y1} ({told}); it may be damaged") from error
-        if raw.dtype.kind == "f":
-            finite = np.isfinite(raw).all(0)
-            if not finite.all():
-                valid = finite if valid is None else valid & finite
         raw = np.ascontiguousarray(raw.transpose(1, 2, 0))  # (h, w, bands)
-        return _as_channels(raw, self.source, self.channels), valid
+        return _as_channels(raw, self.source, self.channels), meaning(raw, valid)
 
     def _all(self) -> Iterator[Window]:
         """Give windows of whole blocks that cover the image once, of a limited size."""
