@@ -46,6 +46,7 @@ class Raster:
         channels: That windows have.
         source: Rasterio's dataset.
         stretch: Percentiles that become 0 and 255 where it is deeper than eight bits.
+        points: Whether it has ground control points.
         rows: How high windows are going to be: of a file whose blocks are as wide as the image, GDAL keeps as many.
     """
 
@@ -53,6 +54,7 @@ class Raster:
     channels: int
     source: Any
     stretch: tuple[float, float] | None
+    points: bool = False
     rows: int = 1
     _levels: Levels | None = field(default=None, repr=False)
 
@@ -90,7 +92,7 @@ class Raster:
     @property
     def unmapped(self) -> str | None:
         """Why places in the image have no map coordinates; None where they have."""
-        if self.source.gcps[0] and self.source.transform.is_identity:
+        if self.points and self.source.transform.is_identity:
             return "it has ground control points alone; warp it to a map first (gdalwarp)"
         if self.source.transform.is_identity:
             return "it does not say where on Earth it is"
@@ -113,7 +115,7 @@ class Raster:
         return self.levels.apply(raw, valid)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; its size, and where it lies on the map, are known still."""
         self.source.close()
 
     def _read(self, window: Window, size: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray | None]:
@@ -194,7 +196,7 @@ def open_raster(path: Path, channels: int = 3, stretch: tuple[float, float] | No
         if is_turned(path):
             raise DataError("is stored turned (EXIF orientation), which windows cannot undo; save it upright")
         _check(source, channels, stretch)
-        return Raster(path, channels, source, stretch)
+        return Raster(path, channels, source, stretch, points=bool(source.gcps[0]))
     except DataError:
         source.close()
         raise
