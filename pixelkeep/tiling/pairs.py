@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from math import log2
+
 import torch
 
-_PER_MEDIAN = 2  # sides of the middle-sized box that a cell measures
-_PER_LARGEST = 16  # cells that the largest box may measure
+_PER_SMALLEST = 4  # sides of the smallest box that the smallest cells measure
+_ACROSS = 4  # cells that a box of their size may measure
+_STEP = 4  # how much larger the cells of the next size are
 
 
 def meeting(boxes: torch.Tensor, groups: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the pairs i < j of boxes of one group whose areas have something in common.
 
-    Every box is entered into the cells that it touches; two boxes are a pair in the cell that holds the upper left
-    corner of what they share, so each pair comes up once.
+    There are cells of several sizes, the smallest for the smallest boxes: so neither do a few boxes as large as the
+    image make neighbours of all others, nor do large boxes touch many cells. Size by size, the boxes of that size are
+    compared with those of that size and smaller ones that touch the same cell. Two boxes are a pair in the cell that
+    holds the upper left corner of what they share, so each pair comes up once.
 
     Args:
         boxes: (n, 4) x1, y1, x2, y2, finite.
@@ -24,19 +29,34 @@ def meeting(boxes: torch.Tensor, groups: torch.Tensor) -> tuple[torch.Tensor, to
     if len(boxes) < 2:
         return groups.new_zeros(0), groups.new_zeros(0)
     sides = (boxes[:, 2:] - boxes[:, :2]).amax(1)
-    side = torch.maximum(_PER_MEDIAN * sides.median(), sides.max() / _PER_LARGEST).clamp(min=1)
+    smallest = (_PER_SMALLEST * sides.min()).clamp(min=1)
+    size = (torch.log2(sides / (_ACROSS * smallest)) / log2(_STEP)).ceil().clamp(min=0).long()  # of each box's cells
+    pairs = []
+    for number in size.unique().tolist():
+        among = (size <= number).nonzero().flatten()
+        own = size[among] == number
+        one, other = _meeting_in_cells(boxes[among], groups[among], own, smallest * _STEP**number)
+        pairs.append(torch.stack([among[one], among[other]]))
+    one, other = torch.cat(pairs, 1)
+    return torch.minimum(one, other), torch.maximum(one, other)
+
+
+def _meeting_in_cells(
+    boxes: torch.Tensor, groups: torch.Tensor, own: torch.Tensor, side: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the pairs of boxes that meet, at least one of which is among ``own``, bool (n,): two tensors (pairs,)."""
     corner = boxes[:, :2].amin(0)
     first, last = (((part - corner) / side).floor().long() for part in (boxes[:, :2], boxes[:, 2:]))  # (n, 2) each
     across = last[:, 0].max() + 1
     down = last[:, 1].max() + 1
     owner, cell = _enter(first, last)
     key = (groups[owner] * down + cell[:, 1]) * across + cell[:, 0]
-    i, j, place = _within_runs(owner, key)
+    i, j, place = _within_runs(owner, key, own[owner])
     shared = torch.maximum(boxes[i, :2], boxes[j, :2])
     found = (shared < torch.minimum(boxes[i, 2:], boxes[j, 2:])).all(1)
     at = ((shared - corner) / side).floor().long()
     found &= ((groups[i] * down + at[:, 1]) * across + at[:, 0]) == place
-    return torch.minimum(i, j)[found], torch.maximum(i, j)[found]
+    return i[found], j[found]
 
 
 def _enter(first: torch.Tensor, last: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -49,14 +69,16 @@ def _enter(first: torch.Tensor, last: torch.Tensor) -> tuple[torch.Tensor, torch
     return owner, first[owner] + torch.stack([within % columns, within // columns], 1)
 
 
-def _within_runs(owner: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return all pairs of entries of equal key: the two owners and the key, (pairs,) each."""
-    key, order = key.sort(stable=True)
-    owner = owner[order]
+def _within_runs(
+    owner: torch.Tensor, key: torch.Tensor, own: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return all pairs of entries of equal key with one of ``own``: the two owners and the key, (pairs,) each."""
+    order = (2 * key + ~own).sort(stable=True).indices  # of each key, own ones first
+    owner, key, own = owner[order], key[order], own[order]
     _, counts = torch.unique_consecutive(key, return_counts=True)
     ends = torch.repeat_interleave(counts.cumsum(0), counts)
     place = torch.arange(len(key), device=key.device)
-    following = ends - place - 1
+    following = (ends - place - 1) * own
     one = torch.repeat_interleave(place, following)
     other = one + 1 + torch.arange(len(one), device=key.device) - (following.cumsum(0) - following)[one]
     return owner[one], owner[other], key[one]

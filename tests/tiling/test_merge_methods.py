@@ -7,7 +7,7 @@ import pytest
 import torch
 from tile_views import candidates, sorted_rows
 
-from pixelkeep.tiling import METHODS, Candidates, detect_in_tiles, make_grid, merge
+from pixelkeep.tiling import METHODS, Candidates, detect_in_tiles, make_grid, merge, pairs
 from pixelkeep.tiling.pairs import meeting
 
 
@@ -128,7 +128,7 @@ def test_methods__unknown_is_refused(busy):
         merge(*busy, "wbf")
 
 
-@pytest.mark.parametrize("spread", [(5, 20), (5, 300), (200, 300)])
+@pytest.mark.parametrize("spread", [(5, 20), (5, 300), (200, 300), (0.5, 400)])
 def test_meeting__equals_comparing_each_with_each(spread):
     """The pairs found by cells are those that comparing all boxes finds, each once."""
     rng = np.random.default_rng(7)
@@ -140,6 +140,32 @@ def test_meeting__equals_comparing_each_with_each(spread):
     found = list(zip(*(part.tolist() for part in meeting(boxes, groups)), strict=True))
     assert len(found) == len(set(found))
     assert sorted(found) == sorted(map(tuple, expected.nonzero().tolist()))
+
+
+def lattice(step: int, side: int) -> torch.Tensor:
+    """Return 71 x 71 boxes, their corners ``step`` apart: (5041, 4)."""
+    places = step * torch.arange(71, dtype=torch.float64)
+    corners = torch.cartesian_prod(places, places)
+    return torch.cat([corners, corners + side], 1)
+
+
+@pytest.mark.parametrize("large, meet", [((700, 640), 0), ((0, 40_000), 1)])
+def test_meeting__compares_few_boxes_that_are_apart(monkeypatch, large, meet):
+    """Neither many boxes as large as a tile nor one as large as the image make neighbours of small ones apart."""
+    entered, compared, within_runs = [], [], pairs._within_runs
+
+    def count(*entries: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        found = within_runs(*entries)
+        entered.append(len(entries[0]))
+        compared.append(len(found[0]))
+        return found
+
+    monkeypatch.setattr(pairs, "_within_runs", count)
+    small, others = lattice(12, 10)[:5000], lattice(*large)[:1] if meet else lattice(*large)
+    groups = torch.cat([torch.zeros(len(small)), torch.full((len(others),), 1 - meet)]).long()
+    one, _ = meeting(torch.cat([small, others]), groups)
+    assert len(one) == meet * len(small)
+    assert sum(entered) < 50 * len(small) and sum(compared) < 50 * len(small)  # of 2,500 times as many
 
 
 @pytest.mark.parametrize("batch", [1, 3, 64])

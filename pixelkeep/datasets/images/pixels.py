@@ -3,7 +3,7 @@
 OpenCV decodes, turned upright as EXIF says; CMYK becomes BGR, an alpha channel is dropped where three channels are
 wanted, and of several pages or frames the first is taken, except that the equal pages of a TIFF are its channels where
 more than three are declared. Deeper images need a declared percentile stretch: their upper eight bits alone are
-nearly black in thermal and satellite images.
+nearly black in thermal and satellite images. Pixels without data, by a TIFF's own tags, do not count and become 0.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pixelkeep.datasets.images.headers import TIFF, read_gaps
+from pixelkeep.datasets.images.levels import meaning, measure_levels
 from pixelkeep.errors import DataError
 
-_TIFF = (".tif", ".tiff")
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _TAIL = 1 << 16  # bytes: cameras append previews and notes after the end of a JPEG
-LEVELS = 1 << 16
 
 
 def read_pixels(path: Path, channels: int = 3, stretch: tuple[float, float] | None = None) -> np.ndarray:
@@ -51,45 +51,41 @@ def read_pixels(path: Path, channels: int = 3, stretch: tuple[float, float] | No
         raise DataError(
             f"has {bits} bits a channel; declare 'stretch: [0.5, 99.5]' in the dataset YAML to train on it and use it"
         )
-    return stretch_to_bytes(image, stretch)
+    return stretch_to_bytes(image, stretch, _filled(path, data, image))
 
 
-def stretch_to_bytes(image: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
+def stretch_to_bytes(
+    image: np.ndarray, percentiles: tuple[float, float], valid: np.ndarray | None = None
+) -> np.ndarray:
     """Map each channel's range between two percentiles to 0..255.
 
     Args:
-        image: (H, W, C) of 16-bit unsigned integers or floats.
+        image: (H, W, C) of integers or floats deeper than eight bits.
         percentiles: The lower and the upper one, 0 to 100; values outside are clipped.
+        valid: Bool (H, W), where the image holds data; None for everywhere. Pixels of which a channel is not finite
+            hold none.
 
     Returns:
-        uint8 (H, W, C).
+        uint8 (H, W, C), 0 where there is no data.
     """
-    single = _stretch_integers if image.dtype == np.uint16 else _stretch_floats
-    return np.stack([single(image[..., channel], percentiles) for channel in range(image.shape[2])], axis=2)
+    valid = meaning(image, valid)
+    return measure_levels([(image, valid, (0, 0))], percentiles, image.shape[:2], image.shape[2]).apply(image, valid)
 
 
-def _stretch_integers(channel: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
-    """Stretch (H, W) of uint16 by a table: percentiles of so few levels come from counting, not from sorting."""
-    low, high = bounds_of_counts(np.bincount(channel.ravel(), minlength=LEVELS), percentiles)
-    return ramp(np.arange(LEVELS, dtype=np.float64), low, high)[channel]
-
-
-def bounds_of_counts(counts: np.ndarray, percentiles: tuple[float, float]) -> tuple[int, int]:
-    """Return the levels at two percentiles, from how often each level occurs (65536,)."""
-    cumulated = counts.cumsum()
-    ranks = np.maximum(np.array(percentiles) / 100 * cumulated[-1], 1)  # percentile 0 is the lowest level there is
-    return tuple(np.searchsorted(cumulated, ranks))
-
-
-def _stretch_floats(channel: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
-    finite = channel[np.isfinite(channel)]
-    low, high = np.percentile(finite, percentiles) if finite.size else (0, 0)
-    return ramp(np.nan_to_num(channel.astype(np.float64)), low, high)
-
-
-def ramp(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Return values as bytes, from 0 at ``low`` and below to 255 at ``high`` and above."""
-    return np.round(np.clip((values - low) / max(high - low, 1e-9), 0, 1) * 255).astype(np.uint8)
+def _filled(path: Path, data: np.ndarray, image: np.ndarray) -> np.ndarray | None:
+    """Return where a deep image holds data, bool (H, W), as GDAL has it; None for everywhere."""
+    nodata, alpha = read_gaps(path)
+    if nodata is None and not alpha:
+        return None
+    stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if image.shape[2] in (1, 3) else image  # not yet turned to grey
+    same = stored is not None and stored.shape[:2] == image.shape[:2]
+    stored = stored.reshape(*stored.shape[:2], -1) if same else image
+    if alpha:
+        return stored[..., 3] > 0 if stored.shape[2] == 4 and stored.dtype == np.uint16 else None
+    limits = None if stored.dtype.kind == "f" else np.iinfo(stored.dtype)
+    if limits and not limits.min <= nodata <= limits.max:
+        return None
+    return (stored != stored.dtype.type(nodata)).any(2)
 
 
 def _decode(data: np.ndarray, ending: str, channels: int) -> np.ndarray | None:
@@ -101,7 +97,7 @@ def _decode(data: np.ndarray, ending: str, channels: int) -> np.ndarray | None:
             colour = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR
             image = cv2.imdecode(data, colour | cv2.IMREAD_ANYDEPTH)
             return image if image is not None else _floats(data, channels)
-        if ending in _TIFF:
+        if ending in TIFF:
             _, pages = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED)
             if len(pages) > 1 and all(page.ndim == 2 and page.shape == pages[0].shape for page in pages):
                 return np.stack(pages, axis=2)

@@ -7,8 +7,6 @@ from the whole image: a window looks as it would in an image that was read whole
 
 from __future__ import annotations
 
-import contextlib
-import struct
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,32 +15,17 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from pixelkeep.datasets.images.raster_levels import Levels, measure_levels
+from pixelkeep.datasets.images.headers import is_turned, read_header
+from pixelkeep.datasets.images.levels import Levels, meaning, measure_levels
 from pixelkeep.errors import DataError, OptionError
 
 EXTRA = "pip install 'pixelkeep[geo]'"
 DRIVERS = {".tif": "GTiff", ".tiff": "GTiff", ".jp2": "JP2OpenJPEG", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
-# Opened by their own classes: Image.open refuses large images before it says how large they are.
-HEADERS = {".jp2": Jpeg2KImageFile, ".png": PngImageFile, ".jpg": JpegImageFile, ".jpeg": JpegImageFile}
 LARGE = 100_000_000  # pixels: from here on an image is read in windows
 CACHE = 64 << 20  # bytes of decoded blocks that GDAL keeps
 MOST_BLOCK = 1 << 29  # bytes of a block
 READ = 24_000_000  # bytes of an image, as stored, that are read at once where statistics are taken
-_ORIENTATION = 274  # EXIF's tag, 1 where nothing is turned
-_GEO_TAGS = (33550, 34264, 33922, 34735)  # of TIFF: scale, transformation, tie points, keys of a coordinate system
-
-
-class _Header(NamedTuple):
-    """What an image says of itself: its size, whether it may have map coordinates, and whether it is to be turned."""
-
-    pixels: int
-    mapped: bool = False
-    turned: bool = False
 
 
 class Window(NamedTuple):
@@ -63,6 +46,7 @@ class Raster:
         channels: That windows have.
         source: Rasterio's dataset.
         stretch: Percentiles that become 0 and 255 where it is deeper than eight bits.
+        points: Whether it has ground control points.
         rows: How high windows are going to be: of a file whose blocks are as wide as the image, GDAL keeps as many.
     """
 
@@ -70,6 +54,7 @@ class Raster:
     channels: int
     source: Any
     stretch: tuple[float, float] | None
+    points: bool = False
     rows: int = 1
     _levels: Levels | None = field(default=None, repr=False)
 
@@ -107,7 +92,7 @@ class Raster:
     @property
     def unmapped(self) -> str | None:
         """Why places in the image have no map coordinates; None where they have."""
-        if self.source.gcps[0] and self.source.transform.is_identity:
+        if self.points and self.source.transform.is_identity:
             return "it has ground control points alone; warp it to a map first (gdalwarp)"
         if self.source.transform.is_identity:
             return "it does not say where on Earth it is"
@@ -118,7 +103,7 @@ class Raster:
         """What becomes of stored values; of a deep image it takes one pass over all of it, at the first call."""
         if self._levels is None:
             deep = self.source.dtypes[0] != "uint8"
-            parts = (self._read(window) for window in self._all()) if deep else ()
+            parts = ((*self._read(window), window[:2]) for window in self._all()) if deep else ()
             self._levels = measure_levels(parts, self.stretch if deep else None, self.shape, self.channels)
         return self._levels
 
@@ -130,7 +115,7 @@ class Raster:
         return self.levels.apply(raw, valid)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; its size, and where it lies on the map, are known still."""
         self.source.close()
 
     def _read(self, window: Window, size: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray | None]:
@@ -153,12 +138,8 @@ class Raster:
         except rasterio.errors.RasterioError as error:
             told = " ".join(str(error.__cause__ or error).split())[:120]
             raise DataError(f"cannot be read at column {x1}, row {y1} ({told}); it may be damaged") from error
-        if raw.dtype.kind == "f":
-            finite = np.isfinite(raw).all(0)
-            if not finite.all():
-                valid = finite if valid is None else valid & finite
         raw = np.ascontiguousarray(raw.transpose(1, 2, 0))  # (h, w, bands)
-        return _as_channels(raw, self.source, self.channels), valid
+        return _as_channels(raw, self.source, self.channels), meaning(raw, valid)
 
     def _all(self) -> Iterator[Window]:
         """Give windows of whole blocks that cover the image once, of a limited size."""
@@ -192,7 +173,7 @@ def open_raster(path: Path, channels: int = 3, stretch: tuple[float, float] | No
     driver = DRIVERS.get(path.suffix.lower())
     if driver is None:
         return None
-    header = _header(path)
+    header = read_header(path)
     if header.pixels < LARGE and not (header.mapped or driver == "JP2OpenJPEG"):
         return None
     try:
@@ -212,10 +193,10 @@ def open_raster(path: Path, channels: int = 3, stretch: tuple[float, float] | No
         source.close()
         return None
     try:
-        if header.turned:
+        if is_turned(path):
             raise DataError("is stored turned (EXIF orientation), which windows cannot undo; save it upright")
         _check(source, channels, stretch)
-        return Raster(path, channels, source, stretch)
+        return Raster(path, channels, source, stretch, points=bool(source.gcps[0]))
     except DataError:
         source.close()
         raise
@@ -223,30 +204,7 @@ def open_raster(path: Path, channels: int = 3, stretch: tuple[float, float] | No
 
 def is_mapped(path: Path) -> bool:
     """Whether a TIFF says where on Earth it is, as far as that shows without rasterio."""
-    return path.suffix.lower() in DRIVERS and _header(path).mapped
-
-
-def _header(path: Path) -> _Header:
-    """Return what an image says of itself, without decoding it; nothing of one that is damaged."""
-    ending = path.suffix.lower()
-    with contextlib.suppress(OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
-        if DRIVERS[ending] == "GTiff":
-            return _tiff_header(path)
-        with HEADERS[ending](path) as image:
-            return _Header(image.width * image.height, False, image.getexif().get(_ORIENTATION, 1) != 1)
-    return _Header(0)
-
-
-def _tiff_header(path: Path) -> _Header:
-    """Return what a TIFF says of itself: its tags alone, as Pillow has no pixels of many kinds."""
-    with path.open("rb") as file:
-        start = file.read(8)
-        start += file.read(8) if start[2:3] == b"+" or start[3:4] == b"+" else b""  # 43, of BigTIFF
-        tags = ImageFileDirectory_v2(start)
-        file.seek(tags.next)
-        tags.load(file)
-        mapped = any(tag in tags for tag in _GEO_TAGS)
-        return _Header(int(tags[256]) * int(tags[257]), mapped, tags.get(_ORIENTATION, 1) != 1)
+    return path.suffix.lower() in DRIVERS and read_header(path).mapped
 
 
 def _check(source: Any, channels: int, stretch: tuple[float, float] | None) -> None:

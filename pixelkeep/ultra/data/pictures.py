@@ -18,6 +18,7 @@ from ultralytics.utils import LOGGER
 
 from pixelkeep import assets
 from pixelkeep.datasets.definitions.spec import DatasetSpec
+from pixelkeep.datasets.images.levels import VERSION
 from pixelkeep.datasets.images.pixels import read_pixels
 
 
@@ -110,7 +111,8 @@ class Pictures:
 
     def _fingerprint(self, file: str) -> str:
         state = os.stat(file)
-        key = f"{file} {state.st_size} {state.st_mtime_ns} {self.spec.channels} {self.spec.stretch}"
+        stretch = self.spec.stretch and (VERSION, *self.spec.stretch)
+        key = f"{file} {state.st_size} {state.st_mtime_ns} {self.spec.channels} {stretch}"
         return hashlib.sha256(key.encode()).hexdigest()[:32]
 
     def _remember(self, i: int, image: np.ndarray, original: tuple[int, int]) -> None:

@@ -3,90 +3,25 @@
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import closing
+from numbers import Integral
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from ultralytics.engine.results import Results
 
 from pixelkeep.datasets.images.pixels import read_pixels
 from pixelkeep.datasets.images.rasters import Raster, open_raster
-from pixelkeep.errors import DataError, OptionError, SourceError
-from pixelkeep.tiling import Merged, Seams
+from pixelkeep.errors import DataError, OptionError, SourceError, choices, nearest
 from pixelkeep.ultra.running.settings import check, half_precision
+from pixelkeep.ultra.tiled.detections import Detections
 from pixelkeep.ultra.tiled.images import AUTO, MERGE, OVERLAP, SMALLEST, Request, Tiles
 from pixelkeep.ultra.tiled.predictor import TiledPredictor
 from pixelkeep.ultra.tiled.rasters import detect_in_raster
-from pixelkeep.ultra.tiled.results import OVERVIEW, as_result, on_map
+from pixelkeep.ultra.tiled.results import OVERVIEW
 from pixelkeep.ultra.weights.checkpoints import check_weights, load, model_of
 from pixelkeep.ultra.weights.exported import Exported
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Detections:
-    """What was found in one image, from the highest score down; ``print`` says how many of what.
-
-    Shapes: ``boxes`` float64 (n, 4) x1, y1, x2, y2 in pixels of the image, ``scores`` float64 (n,), ``classes`` int64
-    (n,) numbers of ``names``; ``image`` uint8 (H, W, C), three channels as BGR; ``path`` is the image's file, if it has
-    one; ``seams`` says what became of the boxes of tiles. ``rotated`` float64 (n, 5): centre x, y, width, height and
-    radians of oriented boxes, which ``boxes`` are around. ``raster`` is an image that stays on disk, of which
-    ``image`` is an overview.
-    """
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    classes: np.ndarray
-    names: Mapping[int, str]
-    image: np.ndarray
-    path: Path | None
-    seams: Seams
-    rotated: np.ndarray | None = None
-    raster: Raster | None = None
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def __repr__(self) -> str:
-        height, width = self.image.shape[:2] if self.raster is None else self.raster.shape
-        counts = Counter(self.names[int(number)] for number in self.classes)
-        found = ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing"
-        return f"Detections({found}; {self.path or 'image'}, {width} x {height})"
-
-    def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:
-        """Return the detections in COCO results form; category ids count from 1 in the order of ``names``."""
-        sides = self.boxes[:, 2:] - self.boxes[:, :2]
-        rows = zip(np.hstack([self.boxes[:, :2], sides]).tolist(), self.scores.tolist(), self.classes, strict=True)
-        return [
-            {"image_id": image_id, "category_id": int(number) + 1, "bbox": box, "score": score}
-            for box, score, number in rows
-        ]
-
-    def plot(self, line_width: int | None = None) -> np.ndarray:
-        """Return the annotated image, uint8 (H', W', 3) BGR; small ones are enlarged, a legend stands below."""
-        return self._result().plot(line_width)
-
-    def to_geojson(self, own: bool = False) -> dict[str, Any]:
-        """Return the detections in map coordinates, of a georeferenced image: WGS 84, or those of its ``own`` system.
-
-        Raises:
-            DataError: The image does not say where on Earth it is.
-        """
-        reason = "it is none that was read in windows" if self.raster is None else self.raster.unmapped
-        if reason:
-            raise DataError(f"no GeoJSON of this image: {reason}")
-        return on_map(self._result(), self.raster, own)
-
-    def _result(self) -> Results:
-        columns = (self.boxes, self.scores, self.classes, *([] if self.rotated is None else [self.rotated]))
-        boxes, scores, classes, *rotated = (torch.as_tensor(column) for column in columns)
-        found = Merged(boxes, scores, classes, self.seams, *rotated)
-        image = self.image if self.raster is None else self.raster
-        return as_result(found, image, str(self.path or "image"), self.names, overview=self.image)
 
 
 class TiledDetector:
@@ -113,6 +48,7 @@ class TiledDetector:
         conf: Lowest score.
         iou: IoU above which NMS drops a box inside a tile.
         max_det: Detections kept in a tile.
+        classes: Numbers or names of the classes that are looked for; None for all.
         device: "cpu", or a GPU's number; None for the first GPU if there is one.
         half: Half precision, on a GPU.
 
@@ -133,6 +69,7 @@ class TiledDetector:
         conf: float = 0.25,
         iou: float = 0.7,
         max_det: int = 300,
+        classes: Sequence[int | str] | None = None,
         device: str | int | None = None,
         half: bool = False,
     ):
@@ -143,6 +80,8 @@ class TiledDetector:
         given = dict(imgsz=imgsz, batch=batch, conf=conf, iou=iou, max_det=max_det, device=device)
         settings = {key: value for key, value in given.items() if value is not None}
         check(settings, "detect")
+        if classes is not None:
+            settings["classes"] = _numbers(classes, model_of(checkpoint).names)
         if isinstance(model_of(checkpoint), Exported):
             model_of(checkpoint).fit(settings, path, tiled=True)
         request = Request(tile=tile, overlap=overlap, full_image=full_image, merge=merge)
@@ -188,15 +127,19 @@ class TiledDetector:
         return self._stream(images)
 
     def _stream(self, images: Iterable[str | Path | np.ndarray]) -> Iterator[Detections]:
+        coming = None
         with ThreadPoolExecutor(1) as reader:
-            coming = None
-            for image in images:
-                following = reader.submit(self._read, image)
+            try:
+                for image in images:
+                    coming, read = reader.submit(self._read, image), coming
+                    if read is not None:
+                        yield self._look(*read.result())
                 if coming is not None:
-                    yield self._look(*coming.result())
-                coming = following
-            if coming is not None:
-                yield self._look(*coming.result())
+                    coming, read = None, coming
+                    yield self._look(*read.result())
+            finally:  # an error, or nobody wants the next one
+                if coming is not None and coming.exception() is None and isinstance(coming.result()[1], Raster):
+                    coming.result()[1].close()
 
     def _read(self, image: str | Path | np.ndarray) -> tuple[Path | None, np.ndarray | Raster]:
         """Return the file of an image, and its pixels, or the image itself where it is to stay on disk."""
@@ -219,11 +162,12 @@ class TiledDetector:
         if raster is None:
             found = self._predictor.engine(pixels)
         else:
-            try:
-                found, _ = detect_in_raster(self._predictor.engine, raster)
-                pixels = raster.overview(OVERVIEW)
-            except DataError as error:
-                raise SourceError(f"image '{path}': {error}") from error
+            with closing(raster):
+                try:
+                    found, _ = detect_in_raster(self._predictor.engine, raster)
+                    pixels = raster.overview(OVERVIEW)
+                except DataError as error:
+                    raise SourceError(f"image '{path}': {error}") from error
         columns = (part.cpu().numpy() for part in (found.boxes, found.scores, found.classes))
         rotated = None if found.rotated is None else found.rotated.cpu().numpy()
         return Detections(*columns, self.names, pixels, path, found.seams, rotated, raster)
@@ -238,3 +182,18 @@ class TiledDetector:
             right = f"uint8 (height, width, {self.channels}) of at least one pixel"
             raise OptionError(f"image of shape {shape} and type {pixels.dtype}; give {right}")
         return pixels
+
+
+def _numbers(classes: Sequence[int | str], names: Mapping[int, str]) -> list[int]:
+    """Return the numbers of classes that are given by number or by name."""
+    by_name = {name.casefold(): number for number, name in names.items()}
+    numbers = []
+    for item in [classes] if isinstance(classes, str) or not isinstance(classes, Iterable) else classes:
+        number = by_name.get(item.casefold()) if isinstance(item, str) else item
+        if not isinstance(number, Integral) or number not in names:
+            hint = nearest(str(item), names.values())
+            raise OptionError(f"classes {item}: no such class{hint} (classes: {choices(names.values(), 20)})")
+        numbers.append(int(number))
+    if not numbers:
+        raise OptionError("classes: none is given; leave it out to look for all")
+    return numbers

@@ -34,7 +34,7 @@ BATCH = {"cpu": 4}  # tiles at once by default, by kind of device
 BATCH_ELSEWHERE = 16
 TASKS = ("detect", "obb")  # whose boxes are merged
 UNLIMITED = 1e9  # seconds: how much NMS finishes must not depend on how busy the machine is
-WITHOUT = ("augment", "visualize", "agnostic_nms", "embed")  # settings that have no meaning for tiles
+WITHOUT = ("augment", "visualize", "agnostic_nms", "embed", "cache")  # settings that have no meaning for tiles
 
 
 @dataclass(frozen=True, kw_only=True)

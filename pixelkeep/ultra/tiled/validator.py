@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +26,7 @@ from pixelkeep.ultra.data.truth import build_truth
 from pixelkeep.ultra.tiled.images import TileEngine, Tiles, suppressor, tiles_a_batch
 from pixelkeep.ultra.tiled.predictor import TiledPredictor
 from pixelkeep.ultra.tiled.progress import TileBar
+from pixelkeep.ultra.tiled.results import as_result
 
 CONF = 0.001  # lowest confidence of a validation
 DIGITS_BOX, DIGITS_SCORE = 3, 6  # as in predictions.json
@@ -66,13 +69,17 @@ class TiledValidator:
     def __call__(self) -> None:
         """Look at every image."""
         engine = self._engine()
+        paths = [record.path for record in self.records]
+        threads = 1 if self.device.type == "cpu" else self._overrides.get("workers") or 1
         bar = TileBar()
         bar.start(len(self.records))
         try:
-            for path, image, reading in read_ahead([record.path for record in self.records], self.spec):
+            for path, image, reading in read_ahead(paths, self.spec, threads):
                 start = time.perf_counter()
                 found = engine(image, bar.tile)
                 self._collect(found, self._numbers[str(path)])
+                if self.args.save_txt:
+                    self._write_labels(found, path, image)
                 self.speed["preprocess"] += reading * 1e3
                 self.speed["inference"] += (time.perf_counter() - start) * 1e3
                 bar.image(min(len(found.scores), self.args.max_det))
@@ -108,20 +115,28 @@ class TiledValidator:
         self.seams += found.seams
         self._collected.append(best_rows(found, number, self._category_ids, self.args))
 
+    def _write_labels(self, found: Merged, path: Path, image: np.ndarray) -> None:
+        """Write the best detections of an image as a YOLO label file, as a validation of whole images does."""
+        most = self.args.max_det
+        classes = found.classes[:most] * (not self.args.single_cls)
+        best = replace(found, boxes=found.boxes[:most], scores=found.scores[:most], classes=classes)
+        file = Path(self.args.save_dir) / "labels" / f"{path.stem}.txt"
+        as_result(best, image, str(path), self.spec.names).save_txt(file, self.args.save_conf)
 
-def read_ahead(paths: list[Path], spec: DatasetSpec) -> Iterator[tuple[Path, np.ndarray, float]]:
-    """Give each image and the seconds that reading it took; the next is read while one is looked at."""
+
+def read_ahead(paths: list[Path], spec: DatasetSpec, threads: int = 1) -> Iterator[tuple[Path, np.ndarray, float]]:
+    """Give each image and the seconds that reading it took; the next ``threads`` are read while one is looked at."""
 
     def read(path: Path) -> tuple[Path, np.ndarray, float]:
         start = time.perf_counter()
         return path, read_pixels(path, spec.channels, spec.stretch), time.perf_counter() - start
 
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(read, paths[0])
-        for following in [*paths[1:], None]:
-            item = coming.result()
+    with ThreadPoolExecutor(threads) as readers:
+        coming = deque(readers.submit(read, path) for path in paths[:threads])
+        for following in [*paths[threads:], *[None] * min(threads, len(paths))]:
+            item = coming.popleft().result()
             if following is not None:
-                coming = reader.submit(read, following)
+                coming.append(readers.submit(read, following))
             yield item
 
 
