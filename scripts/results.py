@@ -42,7 +42,8 @@ Written by `python scripts/results.py` from the files in [results/](results/), w
 - **Full** means 640 pixels, 100 epochs, three seeds. **Early** means 320 pixels, 8 epochs, two seeds on dev, in bf16:
   it shows that everything runs, and what early training looks like. It gives no verdict.
 - AP is pycocotools'; GFLOPs and milliseconds are of the fused network and one image, as in [compare.md](compare.md);
-  minutes are what the epochs of one training took while others ran beside it, the mean over seeds.
+  minutes are those of one training whose epochs, validation included, are all as long as the fastest of any seed, so
+  that other work on the machine counts for little.
 """
 
 

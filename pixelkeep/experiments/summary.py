@@ -76,7 +76,7 @@ def _arm(name: str, begun: Begun, documents: dict[str, dict]) -> dict:
     entry["settings"] = cells[0].own
     entry["equal_cost"] = bool(begun.grid.equal and name in begun.grid.equal.arms)
     entry["seeds"] = {"done": sum(cell.done for cell in cells), "of": len(cells)}
-    entry["wall_s"] = [wall_time(cell.folder / "results.csv") if cell.done else None for cell in cells]
+    entry["least_s"] = [least_time(cell.folder / "results.csv") if cell.done else None for cell in cells]
     for split, document in documents.items():
         arm = next((arm for arm in document["arms"] if arm["name"] == name), None)
         entry[split] = {key: arm["figures"][key] for key in FIGURES} if arm else None
@@ -85,14 +85,16 @@ def _arm(name: str, begun: Begun, documents: dict[str, dict]) -> dict:
     return entry
 
 
-def wall_time(results: Path) -> float | None:
-    """Return the seconds that a training's epochs took, however often it was interrupted.
+def least_time(results: Path) -> float | None:
+    """Return the seconds that a training takes where every epoch is as long as its fastest.
 
-    Ultralytics' column ``time`` counts from the start of a process, so it falls where another went on.
+    That leaves out what else the machine did meanwhile, and how often it was interrupted. Ultralytics' column ``time``
+    counts from the start of a process, so it falls where another went on.
     """
     try:
         with results.open(newline="", encoding="utf-8") as file:
             times = [float(row["time"]) for row in csv.DictReader(file, skipinitialspace=True)]
     except (OSError, KeyError, ValueError):
         return None
-    return round(sum(now - before if now >= before else now for before, now in zip([0.0, *times], times, strict=False)))
+    epochs = [now - before if now >= before else now for before, now in zip([0.0, *times], times, strict=False)]
+    return round(len(epochs) * min(epochs)) if epochs else None

@@ -56,10 +56,10 @@ _AGAINST = ["AP_S of", "less that of", "difference", "95 % interval", "verdict"]
 
 
 def _arm_row(arm: dict, split: str) -> list[str]:
-    figures, walls = arm.get(split), [seconds for seconds in arm["wall_s"] if seconds is not None]
+    figures, times = arm.get(split), [seconds for seconds in arm["least_s"] if seconds is not None]
     ms = f"{arm['latency']['ms']:.1f}" if arm.get("latency") else MISSING
     cost = [f"{arm['gflops']:.3g}" if arm.get("gflops") else MISSING, ms]
-    cost.append(f"{sum(walls) / len(walls) / 60:.1f}" if walls else MISSING)
+    cost.append(f"{min(times) / 60:.1f}" if times else MISSING)
     seeds = f"{arm['seeds']['done']} of {arm['seeds']['of']}"
     values = [spread(figures[key]) if figures else MISSING for key in SIZES]
     return [f"`{arm['name']}`", what(arm["model"], arm["settings"], arm.get("imgsz")), seeds, *values, *cost]

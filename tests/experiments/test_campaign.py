@@ -127,7 +127,7 @@ def test_run__both_contrasts_to_their_answers(options, pretended, tmp_path):
     document = json.loads((tmp_path / "out" / "full" / "1-a" / "val" / "comparison.json").read_text())
     values = [arm["figures"]["AP_S"]["mean"] for arm in document["arms"]]
     assert answer["value"] == pytest.approx(values[1] - values[0]) and answer["low"] > 0
-    assert document["images"] == 12 and first["arms"][0]["wall_s"] == [20, 20]
+    assert document["images"] == 12 and first["arms"][0]["least_s"] == [20, 20]
     ledger = json.loads((tmp_path / "out" / "ledger.json").read_text())
     assert [entry["contrast"] for entry in ledger] == ["1-a", "2-b"] and not any(entry["again"] for entry in ledger)
 

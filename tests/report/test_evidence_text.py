@@ -20,7 +20,7 @@ def arm(name: str, mean: float | None, gflops: float | None, **others: object) -
     there = mean is not None
     latency = {"ms": 4.25, "low": 4.0, "high": 4.5, "ratio": 1.0} if there else None
     entry = {"name": name, "model": name, "settings": {}, "equal_cost": False, "imgsz": 640, "params": 2e6}
-    entry |= {"gflops": gflops, "latency": latency, "wall_s": [120.0, 180.0] if there else [None, None]}
+    entry |= {"gflops": gflops, "latency": latency, "least_s": [120.0, 180.0] if there else [None, None]}
     return entry | {"seeds": {"done": 2 * there, "of": 2}, "val": figures(mean) if there else None} | others
 
 
