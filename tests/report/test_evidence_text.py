@@ -46,7 +46,7 @@ def test_text__figures_answers_and_gaps():
     text = as_text([SUMMARY], {"3-recipe": "waits for 1-plain"})
     assert max(map(len, text.splitlines())) <= 80
     row = next(line for line in text.splitlines() if line.startswith("yolov5-spd-n ") and "12" in line)
-    assert row.split() == "yolov5-spd-n 2/2 0.330 ± 0.004 0.330 ± 0.004 12 2.5".split()
+    assert row.split() == "yolov5-spd-n 2/2 0.330 ± 0.004 0.330 ± 0.004 12 2.0".split()
     assert text.count(MISSING) == 3 and "3-recipe: not run, waits for 1-plain" in text
     assert "+0.030  +0.022 to +0.038   better" in text
     assert "1-plain: 2 trainings to go; the same command goes on." in text
@@ -99,7 +99,7 @@ def test_section__every_number_is_the_summarys():
     section = contrast_section("1-plain", "Does it?", {}, "full", SUMMARY)
     row = next(line for line in section.splitlines() if line.startswith("| `yolov5-spd-n` | yolov5-spd-n"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells == ["`yolov5-spd-n`", "yolov5-spd-n, 640 px", "2 of 2", *["0.330 ± 0.004"] * 4, "12", "4.2", "2.5"]
+    assert cells == ["`yolov5-spd-n`", "yolov5-spd-n, 640 px", "2 of 2", *["0.330 ± 0.004"] * 4, "12", "4.2", "2.0"]
     assert "| `yolov5-spd-n` | `yolov5-n` | +0.030 | +0.022 to +0.038 | better |" in section
     assert "    python scripts/evidence.py 1-plain" in section and "On val, 311 images in 21 groups" in section
 
