@@ -26,12 +26,14 @@ def main() -> int:
     parser.add_argument("--each", type=int, default=6, help="images of either kind, at most")
     parser.add_argument("--data", help="the dataset, where it is no longer where it was")
     parser.add_argument("--small", action="store_true", help="look at objects under 32x32 pixels alone")
+    parser.add_argument("--own-size", action="store_true", help="draw images no larger than they are")
     options = parser.parse_args()
     try:
         with session():
             from pixelkeep.experiments.gallery import gallery
 
             chosen = {"each": options.each, "data": options.data, "small": options.small}
+            chosen["enlarge"] = not options.own_size
             files = gallery(options.baseline.resolve(), options.other.resolve(), options.output, **chosen)
     except PixelkeepError as error:
         print(f"gallery: {' '.join(str(error).split())}", file=sys.stderr)

@@ -73,8 +73,25 @@ def generate(results: Path, contrasts: Path) -> dict[Path, str]:
                 image = Path("images") / f"results-{form}-{contrast.name}.svg"
                 files[image] = drawing
                 parts.append(f"![AP_S against GFLOPs of {contrast.name}]({image.as_posix()})")
+            parts += _gallery(results / form / contrast.name / "gallery", results.parent)
     parts += ["## Machines", machines(list(found.values())), "## When val was scored", _ledger(results / "ledger.json")]
     return {Path("results.md"): "\n\n".join(parts) + "\n"} | files
+
+
+def _gallery(folder: Path, docs: Path) -> list[str]:
+    """Return what ``scripts/gallery.py`` has drawn into a folder, if it has: a sentence, and the pictures."""
+    if not (folder / "gallery.json").is_file():
+        return []
+    told = json.loads((folder / "gallery.json").read_text(encoding="utf-8"))
+    first = (
+        f"Where {told['baseline']} (left) and {told['other']} (right) differ most, each at the confidences of its own"
+    )
+    pictures = [
+        f"![{entry['picture']}: {entry['errors_less']:+d}]({(folder / entry['picture']).relative_to(docs).as_posix()})"
+        for entry in told["images"]
+    ]
+    counted = "objects and false alarms under 32x32 pixels" if told["small"] else "objects and false alarms"
+    return [f"{first} best F1, best first ({counted}; `python scripts/gallery.py`):", *pictures]
 
 
 def _ledger(file: Path) -> str:

@@ -39,7 +39,14 @@ class Picked:
 
 
 def gallery(
-    baseline: Path, other: Path, folder: Path, *, each: int = 6, data: str | None = None, small: bool = False
+    baseline: Path,
+    other: Path,
+    folder: Path,
+    *,
+    each: int = 6,
+    data: str | None = None,
+    small: bool = False,
+    enlarge: bool = True,
 ) -> list[Path]:
     """Write the pictures, and ``gallery.json`` with what they show; return the pictures, the best first.
 
@@ -49,6 +56,7 @@ def gallery(
         each: How many of both kinds, at most: images on which the other run is better, and worse.
         data: The dataset, where it is no longer where it was.
         small: Whether only objects and false alarms under 32 x 32 pixels count.
+        enlarge: Whether small images are drawn larger than they are.
 
     Raises:
         PixelkeepError: The runs cannot be compared, or nowhere differ.
@@ -71,15 +79,14 @@ def gallery(
             pixels = viewable(read_pixels(spec.root / image.file, spec.channels, spec.stretch))
             title = f"{Path(image.file).name}: {abs(image.gained)} {'fewer' if image.gained > 0 else 'more'} errors"
             content = io.BytesIO()
-            pair(pixels, image.halves, title).save(content, "JPEG", quality=90)
+            pair(pixels, image.halves, title, enlarge=enlarge).save(content, "JPEG", quality=90)
             write_bytes(path, content.getvalue())
             files.append(path)
         told = [
             {"picture": p.name, "image": i.file, "errors_less": i.gained} for p, i in zip(files, picked, strict=True)
         ]
-        runs.write_json(
-            folder / "gallery.json", {"baseline": _name(pair_of[0]), "other": _name(pair_of[1]), "images": told}
-        )
+        names = {"baseline": _name(pair_of[0]), "other": _name(pair_of[1])}
+        runs.write_json(folder / "gallery.json", names | {"small": small, "images": told})
     return files
 
 

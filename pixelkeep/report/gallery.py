@@ -39,15 +39,17 @@ class Half:
         return f"{self.name}: {len(self.found)} found, {len(self.missed)} missed, {len(self.false)} false"
 
 
-def pair(image: np.ndarray, halves: Sequence[Half], title: str) -> Image.Image:
+def pair(image: np.ndarray, halves: Sequence[Half], title: str, *, enlarge: bool = True) -> Image.Image:
     """Return an image twice, side by side, each with what one detector makes of it.
 
     Args:
         image: uint8 (H, W, 3), BGR.
         halves: Of the baseline, then of the other.
         title: What stands above both.
+        enlarge: Whether small images are drawn larger than they are.
     """
-    pictures = [_drawn(image, half) for half in halves]
+    canvas, factor = enlarged(image) if enlarge else (image, 1)
+    pictures = [_drawn(canvas.copy(), factor, half) for half in halves]
     width, height = pictures[0].size
     sheet = Image.new("RGB", (2 * width + 3 * GAP, height + 3 * LINE + 2 * GAP), _PAPER)
     pen, font = ImageDraw.Draw(sheet), lettering(16)
@@ -60,8 +62,7 @@ def pair(image: np.ndarray, halves: Sequence[Half], title: str) -> Image.Image:
     return sheet
 
 
-def _drawn(image: np.ndarray, half: Half) -> Image.Image:
-    canvas, factor = enlarged(image)
+def _drawn(canvas: np.ndarray, factor: float, half: Half) -> Image.Image:
     width = max(2, round(sum(canvas.shape[:2]) / 1000))
     for boxes, rgb in ((half.false, FALSE), (half.missed, MISSED), (half.found, FOUND)):
         for x, y, w, h in np.asarray(boxes, float).reshape(-1, 4) * factor:

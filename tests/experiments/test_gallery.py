@@ -105,6 +105,12 @@ def test_gallery__pictures_and_their_list(both, tmp_path):
     assert [entry["errors_less"] for entry in told["images"]] == [3, 1, -2]
 
 
+def test_gallery__images_at_their_own_size(both, tmp_path):
+    """Without enlarging, two images of 256 pixels and what lies between and beside them are as wide as the sheet."""
+    picture = cv2.imread(str(gallery(*both, tmp_path / "out", enlarge=False)[0]))
+    assert picture.shape[1] == 2 * 256 + 3 * 12
+
+
 def test_gallery__the_halves_differ_in_colour(both, tmp_path):
     """What the baseline misses is yellow on the left, and green on the right."""
     picture = cv2.imread(str(gallery(*both, tmp_path / "out")[0])).astype(int)
