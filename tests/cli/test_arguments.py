@@ -38,8 +38,8 @@ def given(monkeypatch):
     """Return a function that runs a command line up to its work, and gives what that would have been given."""
     caught: dict = {}
 
-    def stop(settings, **others):
-        caught.update(settings | others)
+    def stop(settings, asked=None, **others):
+        caught.update(settings | others | (vars(asked) if asked else {}))
         raise Stop
 
     for module, function in ((training, "train"), (validation, "validate"), (detection, "detect")):

@@ -11,6 +11,7 @@ from pixelkeep.cli.main import run
 from pixelkeep.datasets.definitions.spec import DatasetSpec
 from pixelkeep.evaluation import Result
 from pixelkeep.experiments import demo
+from pixelkeep.ultra.commands.asked import Asked
 from pixelkeep.ultra.commands.summary import Summary
 from pixelkeep.ultra.running import settings
 
@@ -33,8 +34,8 @@ def steps(monkeypatch, tmp_path) -> list[tuple[str, dict]]:
         result = Result(model="yolov5-spd-n", AP=0.5, counts={"S": 1, "M": 1, "L": 1})
         return result, Path(given["project"], given["name"])
 
-    def detect(given: dict, **others: object) -> Summary:
-        taken.append(("detect", given | others))
+    def detect(given: dict, asked: Asked) -> Summary:
+        taken.append(("detect", given | vars(asked)))
         return Summary(Path(given["project"], given["name"]), Path(given["weights"]))
 
     monkeypatch.setattr(demo, "resolve_data", resolve_data)
