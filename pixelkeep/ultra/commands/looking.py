@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
@@ -154,17 +155,25 @@ class Stop:
 
 def _shown(predictor: RunPredictor, source: str) -> Generator:
     """Detect in ``source`` with a progress bar, which appears with the first result."""
-    bar = None
+    bar, start = None, time.time()
     without = predictor.args.verbose or isinstance(predictor, TiledPredictor)  # which has a bar of its own
     with closing(predictor(source, stream=True)) as results:
         try:
             for result in results:
-                bar = bar or Bar(desc="detecting", every=A_MINUTE, unit="img", disable=without)
+                if bar is None:
+                    bar = Bar(desc="detecting", every=A_MINUTE, total=_pictures(predictor), unit="img", disable=without)
+                    bar.start_t = start  # a first batch may be all there is
                 bar.update()
                 yield result
         finally:
             if bar is not None:
                 bar.close()
+
+
+def _pictures(predictor: RunPredictor) -> int | None:
+    """Return how many pictures there are to look at; None where there is a video, whose frames nobody has counted."""
+    videos = getattr(predictor.dataset, "video_flag", None)
+    return len(videos) if videos and not any(videos) else None
 
 
 def _complete(
