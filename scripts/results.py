@@ -96,7 +96,7 @@ def _gallery(folder: Path, docs: Path) -> list[str]:
 
 def _ledger(file: Path) -> str:
     if not file.is_file():
-        return "Never."
+        return "For no contrast yet. What is published in weights/ has figures on val of its own."
     entries = json.loads(file.read_text(encoding="utf-8"))
     rows = [[e["contrast"], e["when"], str(len(e["trainings"])), "yes" if e["again"] else "no"] for e in entries]
     return table(["contrast", "when", "trainings", "not for the first time"], rows, 2)

@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 
 import pytest
+from screens import Screen
 from ultralytics.utils import LOGGER
 
 from pixelkeep.ultra.running import console
 
 BLUE = "\x1b[34m\x1b[1mtrain: \x1b[0m"
-
-
-class Screen(io.StringIO):
-    """Standard output of a process, on a terminal or not."""
-
-    def __init__(self, terminal: bool):
-        super().__init__()
-        self.terminal = terminal
-
-    def isatty(self) -> bool:
-        return self.terminal
 
 
 @pytest.fixture(params=[True, False], ids=["terminal", "file"])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import re
 import time
 
 import cv2
 import numpy as np
 import pytest
+from screens import Screen
 
 from pixelkeep.cli.main import run
 from pixelkeep.tiling.schedule import Pace
@@ -17,17 +17,6 @@ from pixelkeep.ultra.commands.journal import Journal
 from pixelkeep.ultra.tiled.progress import TileBar
 
 FRAMES = 14
-
-
-class Screen(io.StringIO):
-    """Standard output of a process, on a terminal or not."""
-
-    def __init__(self, terminal: bool):
-        super().__init__()
-        self.terminal = terminal
-
-    def isatty(self) -> bool:
-        return self.terminal
 
 
 class Clock:
