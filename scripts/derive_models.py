@@ -5,7 +5,7 @@
     slicesamp    every strided Conv becomes a SliceSamp with a 3x3 kernel
     lip          the stem stays; every other strided Conv becomes a LIP with a 3x3 window
     slicesamp-up as slicesamp, and every nn.Upsample becomes a SliceUpsamp of the same width
-    keep*, shallow  candidates at the host's cost, each a `Candidate` below; docs/search.md says why
+    keep*, fine*, shallow  candidates at the host's cost, each a `Candidate` below; docs/search.md says why
     p2, *-p2     a fourth level of detection with stride 4 is added in the manner of the others, then the rule applies
 
 Row numbers in "from" are shifted where rows are inserted; the comments give each row's number and, where it changes,
@@ -19,20 +19,23 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
-from pixelkeep.ultra.network.names import stock_yaml
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from pixelkeep.ultra.network.names import stock_yaml  # noqa: E402
+from scripts.model_rows import Row, is_strided, one_level_finer, renumber, strides, with_p2  # noqa: E402
 
 AS_IT_IS = "as it is"  # the rule that changes nothing
-MODELS = Path(__file__).resolve().parent.parent / "models"
+MODELS = ROOT / "models"
 FAMILIES = {
     "yolov5": (
         *("spd", "spdconv", "slicesamp", "slicesamp-up", "lip", "p2", "spd-p2", "spdconv-p2", "slicesamp-p2"),
-        *("keep", "keep-k3", "keep-path", "shallow"),
+        *("keep", "keep-k3", "keep-path", "shallow", "fine", "fine-strided"),
     ),
     "yolov8": ("spd", "spdconv"),
     "yolo11": ("spd", "spdconv"),
@@ -45,14 +48,11 @@ SUMMARY = {
     "slicesamp": "SliceSamp for every strided convolution (He & Wang, 2023)",
     "lip": "LIP for every strided convolution but the stem: bottleneck LIP and 1x1 (Gao et al., 2019)",
     "slicesamp-up": "SliceSamp for every strided convolution, SliceUpsamp for every upsampling (He & Wang, 2023)",
-}
-SUMMARY |= {
     "p2": "with a fourth level of detection, of stride 4",
     "spd-p2": "SPD-Conv as published (Sunkara & Luo, 2022), with a fourth level of detection, of stride 4",
     "spdconv-p2": "SPD-Conv as its paper words it (Sunkara & Luo, 2022), with a fourth level of detection, of stride 4",
     "slicesamp-p2": "SliceSamp for every strided convolution (He & Wang, 2023), and a fourth level, of stride 4",
 }
-Row = list  # [from, repeats, module, arguments]
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class Candidate:
         widths: Channels at scale 1 that become others, in backbone and head.
         early: The same in the backbone alone.
         path: Channels of a way from stride 4 into the block of P3 on the way up, through slices and a 1x1; 0 for none.
+        finer: Whether detection is at strides 4, 8 and 16 for 8, 16 and 32, see `one_level_finer`.
     """
 
     summary: str
@@ -73,9 +74,11 @@ class Candidate:
     widths: dict[int, int] = field(default_factory=dict)
     early: dict[int, int] = field(default_factory=dict)
     path: int = 0
+    finer: bool = False
 
     def rows(self, stock: dict) -> dict:
         """Return the host's definition with these changes."""
+        stock = one_level_finer(stock) if self.finer else stock
         parts, stride = {}, strides([*stock["backbone"], *stock["head"]])
         for part in ("backbone", "head"):
             widths = self.widths | (self.early if part == "backbone" else {})
@@ -96,7 +99,7 @@ class Candidate:
         split, p3 = len(backbone), head[-1][0][0]
         join = p3 - 1  # the Concat before the block of P3
         shallow = next(number for number, row in enumerate(backbone) if row[2] == "C3")
-        moved = [[_renumber(source, join - 1, 1), *rest] for source, *rest in head[join - split :]]
+        moved = [[renumber(source, join - 1, 1), *rest] for source, *rest in head[join - split :]]
         sources, *rest = head[join - split]
         moved[0] = [[*(join - 1 if source == -1 else source for source in sources), join], *rest]
         path = [shallow, 1, "SPDConv", [self.path, 1]]
@@ -126,6 +129,15 @@ CANDIDATES = {
         widths={1024: 768},
         early={128: 160},
     ),
+    "fine": Candidate(
+        "detection at strides 4, 8 and 16 at the host's cost, slices and a 1x1 for strided convolutions but the stem",
+        _SLICED,
+        finer=True,
+    ),
+    "fine-strided": Candidate(
+        "detection at strides 4, 8 and 16 at the host's cost, strided convolutions as they are",
+        finer=True,
+    ),
 }
 
 
@@ -135,17 +147,12 @@ def family(host: str, rule: str) -> str:
     return f"{base}-{rule}{dash}{task}"
 
 
-def is_strided(row: Row) -> bool:
-    """Whether a row is a convolution of stride 2."""
-    return row[2] == "Conv" and len(row[3]) > 2 and row[3][2] == 2
-
-
 def replace(row: Row, rule: str, number: int, width: int) -> list[Row]:
     """Return the rows that stand for ``row`` (the ``number``-th; its input has ``width`` channels at scale 1)."""
     source, repeats, module, args = row
     if module == "nn.Upsample" and rule == "slicesamp-up":
         return [[source, repeats, "SliceUpsamp", [width]]]
-    if not is_strided(row) or rule in {"p2", AS_IT_IS}:
+    if not is_strided(row) or rule == AS_IT_IS:
         return [row]
     channels, kernel = args[:2]
     if rule == "spd":
@@ -157,39 +164,18 @@ def replace(row: Row, rule: str, number: int, width: int) -> list[Row]:
     return [[source, repeats, "SPDConv" if rule == "spdconv" else "SliceSamp", [channels, 3]]]
 
 
-def with_p2(stock: dict) -> dict:
-    """Return the definition with a level of stride 4: up from P3 as up from P4, and down from it as down from P3.
-
-    The new rows stand between the way up, which ends with the block of P3, and the way down from there.
-    """
-    backbone, head = stock["backbone"], stock["head"]
-    split, width = len(backbone), 128  # channels of stride 4 at scale 1
-    levels, *detect = head[-1]
-    p3 = levels[0]
-    _, repeats, block, args = head[p3 - split]
-    shallow = next(number for number, row in enumerate(backbone) if row[2:] == [block, [width]])
-    up = [[-1, 1, "Conv", [width, 1, 1]], [-1, 1, "nn.Upsample", ["None", 2, "nearest"]]]
-    up += [[[-1, shallow], 1, "Concat", [1]], [-1, repeats, block, [width, *args[1:]]]]
-    down = [[-1, 1, "Conv", [width, 3, 2]], [[-1, p3 + 1], 1, "Concat", [1]], [-1, repeats, block, args]]
-    new = len(up) + len(down)
-    below = [[_renumber(source, p3, new), *row] for source, *row in head[p3 + 1 - split : -1]]
-    heads = [[p3 + len(up), *(level + new for level in levels)], *detect]
-    return stock | {"head": [*head[: p3 + 1 - split], *up, *down, *below, heads]}
-
-
-def _renumber(source: int | list[int], last: int, new: int) -> int | list[int]:
-    """Return a "from" after ``new`` rows have been put behind the row numbered ``last``."""
-    if isinstance(source, list):
-        return [_renumber(each, last, new) for each in source]
-    return source + new if source > last else source
+def prepare(stock: dict, rule: str) -> tuple[dict, str]:
+    """Return the definition in which a rule replaces strided convolutions, and what it replaces them by."""
+    if rule in CANDIDATES:
+        return CANDIDATES[rule].rows(stock), AS_IT_IS
+    if rule.endswith("p2"):
+        return with_p2(stock), AS_IT_IS if rule == "p2" else rule.removesuffix("-p2")
+    return stock, rule
 
 
 def derive(stock: dict, rule: str) -> tuple[list[Row], list[Row]]:
     """Return the backbone and the head of the variant."""
-    if rule in CANDIDATES:
-        stock, rule = CANDIDATES[rule].rows(stock), AS_IT_IS
-    if rule.endswith("p2"):
-        stock, rule = with_p2(stock), rule.removesuffix("-p2")
+    stock, rule = prepare(stock, rule)
     rows: list[Row] = []
     last_of: list[int] = []  # stock row number -> number of the last row that stands for it
     split = len(stock["backbone"])
@@ -214,19 +200,6 @@ def _shift(source: int, last_of: list[int]) -> int:
     return source if source < 0 else last_of[source]
 
 
-def strides(rows: list[Row]) -> Iterator[int]:
-    """Yield each row's output stride."""
-    seen: list[int] = []
-    for source, _, module, _args in rows:
-        stride = seen[source[0] if isinstance(source, list) else source] if seen else 1
-        if is_strided([source, 1, module, _args]) or module in {"Focus", "SpaceToDepth", "SPDConv", "SliceSamp", "LIP"}:
-            stride *= 2
-        elif module in {"nn.Upsample", "SliceUpsamp"}:
-            stride //= 2
-        seen.append(stride)
-        yield stride
-
-
 def render(stock: dict, host: str, rule: str) -> str:
     """Return the variant's YAML text."""
     backbone, head = derive(stock, rule)
@@ -235,7 +208,7 @@ def render(stock: dict, host: str, rule: str) -> str:
         f"# Derived from Ultralytics' {host}.yaml (AGPL-3.0) by scripts/derive_models.py; scales as there.",
         "",
     ]
-    for key, value in stock.items():
+    for key, value in prepare(stock, rule)[0].items():
         if key not in {"backbone", "head", "scales"}:
             lines.append(f"{key}: {_flow(value)}")
     lines += ["scales: # [depth, width, max_channels]"]

@@ -15,6 +15,7 @@ FAMILIES = ("yolov5-keep", "yolov5-keep-k3", "yolov5-keep-path", "yolov5-shallow
 NARROW = ("yolov5-keep-k3", "yolov5-shallow")  # those with less width at stride 32
 WIDTHS = {"n": 0.25, "s": 0.5, "m": 0.75, "l": 1.0, "x": 1.25}
 LEVELS = (8, 16, 32)
+FINE = ("yolov5-fine", "yolov5-fine-strided")
 
 
 def definition(family: str, scale: str = "n") -> dict:
@@ -33,21 +34,56 @@ def built(family: str, scale: str) -> torch.nn.Module:
     return network.train()
 
 
+def levels(family: str, scale: str) -> list[tuple[int, ...]]:
+    """Return (channels, height, width) of what the head reads of images of 256x384 pixels."""
+    network, seen = built(family, scale), []
+    network.model[-1].register_forward_pre_hook(lambda head, inputs: seen.extend(inputs[0]))
+    with torch.no_grad():
+        network(torch.empty(2, 3, 256, 384, device="meta"))
+    return [tuple(level.shape[1:]) for level in seen]
+
+
 @pytest.mark.parametrize("scale", WIDTHS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_levels__strides_and_channels(family, scale):
     """The head has stock's strides 8, 16, 32 and widths, but for the narrower stride 32 of two of them."""
-    network = built(family, scale)
-    seen = []
-    network.model[-1].register_forward_pre_hook(lambda head, inputs: seen.extend(inputs[0]))
-    with torch.no_grad():
-        network(torch.empty(2, 3, 256, 384, device="meta"))
     deepest = 768 if family in NARROW else 1024
-    expected = [
+    assert levels(family, scale) == [
         (int(channels * WIDTHS[scale]), 256 // stride, 384 // stride)
         for channels, stride in zip((256, 512, deepest), LEVELS, strict=True)
     ]
-    assert [tuple(level.shape[1:]) for level in seen] == expected
+
+
+@pytest.mark.parametrize("scale", WIDTHS)
+@pytest.mark.parametrize("family", FINE)
+def test_fine__detects_at_strides_4_8_and_16(family, scale):
+    """Each level has the width that stock has at its stride, and at every scale it costs less than stock."""
+    assert levels(family, scale) == [
+        (int(channels * WIDTHS[scale]), 256 // stride, 384 // stride)
+        for channels, stride in ((128, 4), (256, 8), (512, 16))
+    ]
+    assert count_gflops(built(family, scale), 640) < count_gflops(built("yolov5", scale), 640)
+
+
+def test_fine__differs_from_p2_by_level_head_and_slices_alone():
+    """Row by row it is p2 up to the block of stride 16 on the way down; boxes are four distances."""
+    p2, control, fine = rows("yolov5-p2"), rows("yolov5-fine-strided"), rows("yolov5-fine")
+    *same, (levels_of, *_) = control
+    assert levels_of == [21, 24, 27] and len(same) == 28
+    assert [n for n, (a, b) in enumerate(zip(same, p2, strict=False)) if a != b] == [21]
+    assert same[21] == [*p2[21][:2], "C3k2", p2[21][3]]
+    sliced = [n for n, (a, b) in enumerate(zip(control, fine, strict=True)) if a != b]
+    assert sliced == [n for n, row in enumerate(control) if n and row[2] == "Conv" and row[3][2:3] == [2]]
+    assert all(fine[n][2:] == ["SPDConv", [control[n][3][0], 1]] for n in sliced)
+
+
+@pytest.mark.parametrize("family", FINE)
+def test_fine__head_is_light(family):
+    """Class branches are depthwise, and a box has four numbers."""
+    head = built(family, "n").model[-1]
+    assert (head.reg_max, head.nl) == (1, 3)
+    assert all(branch[0][0].conv.groups == branch[0][0].conv.in_channels for branch in head.cv3)
+    assert all(branch[-1].out_channels == 4 for branch in head.cv2)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
