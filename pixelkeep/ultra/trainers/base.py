@@ -95,6 +95,11 @@ class RunTrainer(WholePlots):
             return contextlib.nullcontext()
         return replaced(tasks.BaseModel, "predict", cpu.in_bf16(tasks.BaseModel.predict))
 
+    def _tell_of_bf16(self) -> None:
+        """Say that this CPU could compute in bf16, where nobody has said not to: it is what saves most time there."""
+        if self.args.amp and cpu.has_bf16() and distributed.rank() < 1:
+            LOGGER.info("This CPU multiplies in bf16: --set amp=bf16 would save a third of the time (docs/speed.md)")
+
     def _as_given(self) -> Any:
         """Return the settings with image size, model and precision as given: a resumed run calls its model last.pt."""
         args = copy(self.args)
@@ -115,6 +120,7 @@ class RunTrainer(WholePlots):
     def _setup_train(self) -> None:
         if self.device.type == "cpu":
             use_all_cores()
+            self._tell_of_bf16()
         # Ultralytics says that it ignores channels_last on a CPU, where it is done here.
         args = replaced(self.args, "channels_last", None) if self.innermost else contextlib.nullcontext()
         with distributed.parallel_on(self.device), portable_too(), args:

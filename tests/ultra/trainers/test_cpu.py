@@ -133,3 +133,13 @@ def test_bf16__where_the_cpu_has_none(data, tmp_path, monkeypatch, capsys):
     assert "amp=bf16: this CPU does not multiply in bf16" in capsys.readouterr().err and not list(tmp_path.iterdir())
     cpu.check_precision({"amp": True, "device": "cpu"})
     cpu.check_precision({"amp": "bf16", "device": "0"})
+
+
+@pytest.mark.parametrize(("amp", "able", "told"), [(True, True, 1), (True, False, 0), (False, True, 0)])
+def test_bf16__told_where_it_would_help(monkeypatch, amp, able, told):
+    """One line on CPUs that have it, and none where it is on already or was declined."""
+    lines = []
+    monkeypatch.setattr(cpu, "has_bf16", lambda: able)
+    monkeypatch.setattr("pixelkeep.ultra.trainers.base.LOGGER", SimpleNamespace(info=lines.append))
+    Trainer._tell_of_bf16(SimpleNamespace(args=SimpleNamespace(amp=amp)))
+    assert len(lines) == told and all("--set amp=bf16" in line for line in lines)
