@@ -28,6 +28,8 @@ class Recipe:
         nwd: Share of the Wasserstein distance in the overlap of boxes, 0 to 1, in the loss and in assignment.
         enlarge: Sides that tiny boxes are enlarged to in assignment, in strides of the finest level; None as
             Ultralytics has it, to the stride of the second level.
+        initial_box: Sides of the boxes that a new head predicts, in strides of each level; None as Ultralytics has it,
+            15, or 4 where a distance is one number.
         paste: Most copies of small objects that are pasted into an image.
         zoom: Share of samples that are windows of images at full resolution about a small object, 0 to 1.
         shrunk: What becomes of objects that augmentation leaves too little of: they are ignored, or background.
@@ -40,6 +42,7 @@ class Recipe:
     best: str = "AP"
     nwd: float = 0.0
     enlarge: float | None = None
+    initial_box: float | None = None
     paste: int = 0
     zoom: float = 0.0
     shrunk: str = "ignore"
@@ -103,6 +106,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "best": (lambda value: value in BEST, f"one of {choices(BEST)}"),
     "nwd": (lambda value: _is_number(value, 0, 1), _SHARE),
     "enlarge": (lambda value: _is_number(value, 0.5, 16), "a number of strides between 0.5 and 16"),
+    "initial_box": (lambda value: _is_number(value, 0.5, 16), "a number of strides between 0.5 and 16"),
     "paste": (lambda value: _is_number(value, 0, 1000) and float(value).is_integer(), "a number of copies, 0 to 1000"),
     "zoom": (lambda value: _is_number(value, 0, 1), _SHARE),
     "shrunk": (lambda value: value in SHRUNK, f"one of {choices(SHRUNK)}"),

@@ -39,7 +39,7 @@ WITHOUT += ("dnn", "save_json")
 # What a task leaves out besides: first what is about boxes, then what changes more than one image or its shape.
 _BOXES = ("box", "cls", "dfl", "iou", "conf", "max_det", "agnostic_nms", "nms", "classes", "single_cls", "save_txt")
 _BOXES += ("save_conf", "save_crop", "line_width", "augment", "distill_model", "dis", "copy_paste", "copy_paste_mode")
-_BOXES += ("nwd", "enlarge", "paste", "zoom", "shrunk", "tile", "empty_tiles", "tile_visibility")
+_BOXES += ("nwd", "enlarge", "initial_box", "paste", "zoom", "shrunk", "tile", "empty_tiles", "tile_visibility")
 _SCENES = ("degrees", "translate", "shear", "perspective", "bgr", "mosaic", "mixup", "cutmix", "close_mosaic")
 _SCENES += ("multi_scale", "rect", "cls_pw", "cache", "albumentations")
 WITHOUT_FOR: dict[str, tuple[str, ...]] = {

@@ -15,9 +15,12 @@ from pixelkeep.ultra.data.window_dataset import WindowDataset, name_windows
 from pixelkeep.ultra.running import distributed
 from pixelkeep.ultra.tiled.epochs import TiledEpochs
 from pixelkeep.ultra.trainers.base import RunTrainer
+from pixelkeep.ultra.trainers.beginning import begin_with
 from pixelkeep.ultra.trainers.loss import ignoring
 from pixelkeep.ultra.trainers.tally import Tally, summary
 from pixelkeep.ultra.validators.boxes import COLUMNS, Validator
+
+UNMET = 0.01  # box loss, weighed by overlap; where boxes meet objects at all it is 0.3 and more
 
 
 class Trainer(RunTrainer, DetectionTrainer):
@@ -36,7 +39,12 @@ class Trainer(RunTrainer, DetectionTrainer):
 
     def get_model(self, cfg: str | dict | None = None, weights: Any = None, verbose: bool = True) -> Any:
         """Return the network to train; pretrained weights of another structure are converted to its own."""
-        return super().get_model(cfg, adapted(weights, cfg, self.data["channels"])[0], verbose)
+        weights = adapted(weights, cfg, self.data["channels"])[0]
+        network = super().get_model(cfg, None, verbose)
+        begin_with(network, self.recipe.initial_box)  # before weights, which may know better
+        if weights:
+            network.load(weights)
+        return network
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None):
         """Build the dataset of one split."""
@@ -91,7 +99,17 @@ class Trainer(RunTrainer, DetectionTrainer):
                 self._begin_windows()
         elif event == "on_train_epoch_end":
             self.tally.gather()
+            self._warn_of_boxes_unmet()
         super().run_callbacks(event)
+
+    def _warn_of_boxes_unmet(self) -> None:
+        """Say so if an epoch taught nothing about boxes although it had objects: see `trainers/beginning.py`."""
+        objects, loss = self.tally.columns()["train/objects"], float(self.tloss["box_loss"])
+        if distributed.rank() < 1 and objects and loss < UNMET:
+            LOGGER.warning(
+                f"epoch {self.epoch + 1} had {objects:,} objects, and hardly a box of the network met one, so nothing "
+                "was learnt about boxes: begin with smaller ones (--set initial_box=2)"
+            )
 
     def preprocess_batch(self, batch: dict) -> dict:
         """Count what is ignored in a batch, and move it to the device."""

@@ -27,7 +27,15 @@ NETWORK = {
     "backbone": [[-1, 1, "Conv", [8, 3, 4]], [-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Conv", [16, 3, 2]]],
     "head": [[[1, 2], 1, "Detect", ["nc"]]],
 }
-EVERYTHING = {"best": "AP_S", "nwd": 0.5, "enlarge": 3.5, "paste": 6, "zoom": 0.7, "shrunk": "background"}
+EVERYTHING = {
+    "best": "AP_S",
+    "nwd": 0.5,
+    "enlarge": 3.5,
+    "initial_box": 3,
+    "paste": 6,
+    "zoom": 0.7,
+    "shrunk": "background",
+}
 EVERYTHING["albumentations"] = [{"RandomBrightnessContrast": {"p": 1.0}}]
 PLAIN = ["imgsz=64", "batch=4", "workers=0", "plots=false", "optimizer=SGD", "lr0=0.01", "close_mosaic=0"]
 PLAIN += ["scale=0.9", "warmup_epochs=0"]
