@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ultralytics.cfg import get_cfg
-from ultralytics.utils import LOGGER
+from ultralytics.utils import DEFAULT_CFG, LOGGER
 
 from pixelkeep.datasets.annotations.problems import Problems
 from pixelkeep.datasets.definitions.spec import read_mapping
@@ -21,7 +21,7 @@ from pixelkeep.ultra.commands.validation import validate
 from pixelkeep.ultra.conversion.models import adapted
 from pixelkeep.ultra.data.resolving import list_problems, told
 from pixelkeep.ultra.data.window_dataset import count_windows
-from pixelkeep.ultra.running import distributed, runs
+from pixelkeep.ultra.running import distributed, photometric, runs
 from pixelkeep.ultra.running.recipe import Recipe
 from pixelkeep.ultra.running.scope import VALIDATION
 from pixelkeep.ultra.running.settings import check, check_task, for_ultralytics
@@ -94,9 +94,22 @@ def _check(settings: dict) -> tuple[Task, Any, dict, Conversion | None, list[Pro
     size = settings.get("imgsz", 640)
     splits = [told(load_split, spec, s) if tile else task.read(spec, s, size) for s in ("train", "val")]
     task.require(*splits, settings, spec)
+    _tell_of_effects(settings, spec.channels)
     settings.setdefault("nbs", nominal_batch(_samples(splits[0].records, settings), settings.get("batch", 16)))
     settings.update(model=str(model), data=str(task.write(spec)))
     return task, spec, definition, report, [split.problems for split in splits]
+
+
+def _tell_of_effects(settings: dict, channels: int) -> None:
+    """Say what of the recipe this training leaves without effect."""
+    if told := photometric.check_channels(settings.get("albumentations", "default"), channels):
+        LOGGER.warning(told)
+    epochs, closing = (settings.get(key, getattr(DEFAULT_CFG, key)) for key in ("epochs", "close_mosaic"))
+    for key in (key for key in ("paste", "zoom") if settings.get(key) and closing >= epochs):
+        LOGGER.warning(
+            f"{key}: {settings[key]} has no effect: the last {closing} epochs (close_mosaic) show images as they are, "
+            f"and there are {epochs}; give --set close_mosaic={epochs // 10}"
+        )
 
 
 def _whole_cells(settings: dict) -> int | None:

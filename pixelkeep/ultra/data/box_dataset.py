@@ -32,6 +32,13 @@ class Dataset(SmallObjects, Pictures, YOLODataset):
         outlined = any(record.polygons for record in self.records)
         return [_label(record, outlined) for record in self.records]
 
+    def set_rectangle(self) -> None:
+        """Give each batch a shape of its own; the images' sizes, which Ultralytics drops, stay in the labels."""
+        shapes = {label["im_file"]: label["shape"] for label in self.labels}
+        super().set_rectangle()
+        for label in self.labels:
+            label["shape"] = shapes[label["im_file"]]
+
     def update_labels(self, include_class: list[int] | None) -> None:
         """Leave out all but the chosen classes, or make all classes one."""
         super().update_labels(include_class)

@@ -37,8 +37,9 @@ class SmallObjects:
         if self.zoom and not any(len(self._small_in_larger(index)) for index in range(self.ni)):
             why = "no image that is larger than imgsz has a small object"
             LOGGER.warning(f"{self.prefix}zoom: {self.zoom} has no effect: {why}")
-        if self.paste and not any(len(self._small(index)) for index in range(self.ni)):
-            LOGGER.warning(f"{self.prefix}paste: {self.paste} has no effect: no object is small")
+        if self.paste and not any(self._has_one_to_copy(index) for index in range(self.ni)):
+            why = f"no object of {pasting.LEAST} pixels and more is small and lies alone"
+            LOGGER.warning(f"{self.prefix}paste: {self.paste} has no effect: {why}")
 
     def close_mosaic(self, hyp: Any) -> None:
         """End what makes pictures unlike those that the model is for: mosaics, and windows and copies with them."""
@@ -65,6 +66,13 @@ class SmallObjects:
         label = self.labels[index]
         boxes = corners_of(label["bboxes"], label["shape"])
         return boxes[(boxes[:, 2:] - boxes[:, :2]).prod(1) * self._ratio(index) ** 2 <= pasting.SMALL]
+
+    def _has_one_to_copy(self, index: int) -> bool:
+        """Return whether an image has an object that can be copied, at the size at which the network sees it."""
+        label, ratio = self.labels[index], self._ratio(index)
+        shape = tuple(side * ratio for side in label["shape"])
+        boxes, others = (corners_of(part["bboxes"], shape) for part in (label, label["ignored"]))
+        return len(pasting.candidates(boxes, others, shape)) > 0
 
     def _small_in_larger(self, index: int) -> np.ndarray:
         """Return the same, none for an image that the network's input shows at full resolution as it is."""

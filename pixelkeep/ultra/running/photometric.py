@@ -14,6 +14,7 @@ import numpy as np
 from pixelkeep.errors import OptionError, choices, nearest
 
 TRIAL = 256  # pixels a side
+CHANNELS = (1, 3)  # of images that Ultralytics gives to transforms
 SETS: dict[str, list | None] = {
     "none": [],
     "default": None,  # Ultralytics' own: Blur, MedianBlur, ToGray and CLAHE, one image in a hundred each
@@ -53,17 +54,38 @@ def check(chosen: object) -> None:
         raise OptionError(f"albumentations: '{chosen}' is not one of {choices(SETS)}, or a list{nearest(chosen, SETS)}")
 
 
-def _try(item: object) -> None:
+def check_channels(chosen: str | list, channels: int) -> str:
+    """Check the transforms against the data's images, and return what is to be said of them; empty for nothing.
+
+    Args:
+        chosen: A value that :func:`check` has let pass.
+        channels: Of the images; Ultralytics gives transforms those of one and of three.
+
+    Raises:
+        OptionError: A transform cannot work on images of one channel.
+    """
+    if channels not in CHANNELS:
+        return (
+            f"albumentations: no effect on images of {channels} channels" if chosen not in ("none", "default") else ""
+        )
+    if channels != 3 and isinstance(chosen, list):
+        for item in chosen:
+            _try(item, channels)
+    return ""
+
+
+def _try(item: object, channels: int = 3) -> None:
     """Let a transform work on an image once: some want more than an image, others change its size."""
     import albumentations
 
     transform = _build(item)
     transform.p = 1
-    image = np.zeros((TRIAL, TRIAL, 3), np.uint8)
+    image = np.zeros((TRIAL, TRIAL, channels), np.uint8)
     try:
         shape = albumentations.Compose([transform])(image=image)["image"].shape
     except Exception as error:  # whatever a transform has against an image alone
-        raise OptionError(f"albumentations: {item} fails on an image ({' '.join(str(error).split())[:200]})") from error
+        of = "an image" if channels == 3 else f"an image of {channels} channel{'s' * (channels > 1)}"
+        raise OptionError(f"albumentations: {item} fails on {of} ({' '.join(str(error).split())[:200]})") from error
     if shape != image.shape:
         raise OptionError(f"albumentations: {item} changes the size of images; leave that to scale and imgsz")
 

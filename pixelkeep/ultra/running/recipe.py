@@ -79,6 +79,10 @@ def check(settings: dict) -> None:
             raise OptionError(f"{key}: '{value}' is not {right}")
     photometric.check(settings.get("albumentations", "none"))
     _check_tile(settings)
+    if settings.get("zoom") and settings.get("rect"):
+        raise OptionError(
+            f"zoom: {settings['zoom']} has no meaning with rect, where images keep their shape; leave one out"
+        )
 
 
 def _check_tile(settings: dict) -> None:

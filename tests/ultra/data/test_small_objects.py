@@ -271,7 +271,7 @@ def test_without_effect__said(tmp_path, monkeypatch):
     dataset(large, Recipe(paste=2), imgsz=96)
     assert [text.split(": ")[-1] for text in said] == [
         "no image that is larger than imgsz has a small object",
-        "no object is small",
+        "no object of 3 pixels and more is small and lies alone",
     ]
 
 
@@ -287,3 +287,25 @@ def test_zoom__about_what_becomes_small(tmp_path, side, expected):
     instances.convert_bbox("xywh")
     instances.denormalize(*label["img"].shape[1::-1])
     assert instances.bboxes[0, 2] == pytest.approx(expected)
+
+
+def test_rect__copies_in_batches_of_the_images_shape(tmp_path):
+    """Batches of the images' own shape have copies too: Ultralytics drops the sizes that they are found by."""
+    images = records(tmp_path)
+    plain, ours = (dataset(images, Recipe(paste=paste), rect=True) for paste in (0, 6))
+    assert [label["im_file"] for label in ours.labels] == [label["im_file"] for label in plain.labels]
+    assert all(label["shape"] == SIZE for label in ours.labels)
+    counts = [len(sample_of(each, seed)["cls"]) for each in (plain, ours) for seed in range(12)]
+    assert sum(counts[12:]) > sum(counts[:12])
+    assert ours[0]["img"].shape[1:] == plain[0]["img"].shape[1:]
+
+
+@pytest.mark.parametrize(("side", "said"), [(2, True), (12, False)])
+def test_paste__says_when_no_object_can_be_copied(tmp_path, monkeypatch, side, said):
+    """Objects below three pixels have no shape: where there are no others, paste does nothing and says so."""
+    lines = []
+    monkeypatch.setattr(LOGGER, "warning", lambda text, *_: lines.append(str(text)))
+    (image,) = records(tmp_path, 1, ignore=False)
+    boxes = np.array([[60, 60, 60 + side, 60 + side]])
+    dataset([replace(image, boxes=boxes, classes=[0], areas=None, difficult=None)], Recipe(paste=2), imgsz=240)
+    assert any("paste: 2 has no effect" in line for line in lines) is said

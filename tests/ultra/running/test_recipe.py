@@ -174,3 +174,37 @@ def test_small_objects__the_whole_recipe_trains(tmp_path):
     assert result.counts["S"] > 0 and (folder / "weights" / "best.pt").is_file()
     kept = yaml.safe_load((folder / "args.yaml").read_text())["augmentations"]
     assert kept[0]["transform"]["__class_fullname__"] == "RandomBrightnessContrast"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "channels", "said"),
+    [("small", 1, ""), ("small", 3, ""), ("small", 4, "no effect on images of 4 channels"), ("default", 4, "")],
+)
+def test_albumentations__images_of_other_channels(chosen, channels, said):
+    """Ultralytics gives transforms grey and colour images alone; what is asked for in vain is said."""
+    told = photometric.check_channels(chosen, channels)
+    assert said in told and bool(told) == bool(said)
+
+
+def test_albumentations__what_cannot_do_grey_images():
+    """One line before training, for a transform that works in colour."""
+    chosen = [{"ChannelDropout": {"p": 1.0}}]
+    photometric.check(chosen)
+    assert photometric.check_channels(chosen, 3) == "" and photometric.check_channels(["CLAHE"], 1) == ""
+    with pytest.raises(OptionError, match=r"ChannelDropout.* fails on an image of 1 channel "):
+        photometric.check_channels(chosen, 1)
+
+
+@pytest.mark.parametrize(("epochs", "closing", "told"), [(3, 3, 2), (3, 10, 2), (3, 2, 0)])
+def test_closing__told_when_nothing_is_left(data, tmp_path, monkeypatch, epochs, closing, told):
+    """Copies and windows end with mosaics; where that is from the start, it is said of both before training."""
+    lines = []
+    monkeypatch.setattr(training.LOGGER, "warning", lambda text, *_: lines.append(str(text)))
+    given = settings(data, tmp_path, f"epochs={epochs}", f"close_mosaic={closing}", recipe={"paste": 2, "zoom": 0.5})
+    training._check(given)
+    assert len([line for line in lines if "(close_mosaic)" in line]) == told
+
+
+def test_zoom__not_with_rect(data, tmp_path):
+    with pytest.raises(OptionError, match=r"zoom: 0\.5 has no meaning with rect"):
+        settings(data, tmp_path, "rect=true", recipe={"zoom": 0.5})
