@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from dataclasses import replace
 from pathlib import Path
@@ -208,3 +209,35 @@ def test_closing__told_when_nothing_is_left(data, tmp_path, monkeypatch, epochs,
 def test_zoom__not_with_rect(data, tmp_path):
     with pytest.raises(OptionError, match=r"zoom: 0\.5 has no meaning with rect"):
         settings(data, tmp_path, "rect=true", recipe={"zoom": 0.5})
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    """Eight images of 128 pixels whose objects all have 4 pixels a side, as training and validation."""
+    folder, rng = tmp_path_factory.mktemp("tiny"), np.random.default_rng(0)
+    for part in ("images", "labels"):
+        (folder / part).mkdir()
+    for index in range(8):
+        image, rows = rng.integers(50, 60, (128, 128, 3)).astype(np.uint8), []
+        for x, y in rng.integers(8, 116, (6, 2)):
+            image[y : y + 4, x : x + 4] = (200, 120, 80)
+            rows.append(f"0 {(x + 2) / 128} {(y + 2) / 128} {4 / 128} {4 / 128}\n")
+        cv2.imwrite(str(folder / "images" / f"{index}.png"), image)
+        (folder / "labels" / f"{index}.txt").write_text("".join(rows))
+    (folder / "data.yaml").write_text("train: images\nval: images\nnames: [a]\n")
+    (folder / "net.yaml").write_text(yaml.safe_dump(NETWORK))
+    return folder / "data.yaml"
+
+
+@pytest.mark.parametrize(("recipe", "learnt"), [({}, False), ({"initial_box": 2}, True)])
+def test_tiny_objects_alone__learnt_from_small_boxes(tiny, tmp_path, monkeypatch, recipe, learnt):
+    """From boxes of 15 strides nothing is ever learnt about boxes, and it is said; from boxes of two strides it is."""
+    lines = []
+    monkeypatch.setattr("pixelkeep.ultra.trainers.boxes.LOGGER.warning", lambda text, *_: lines.append(str(text)))
+    more = ["imgsz=128", "mosaic=0", "scale=0", "optimizer=AdamW", "lr0=0.01"]
+    given = settings(tiny, tmp_path, *more, recipe=recipe, epochs=20)
+    _, folder = training.train(given)
+    with (folder / "results.csv").open() as file:
+        loss = [float(row["train/box_loss"]) for row in csv.DictReader(file)]
+    assert len(loss) == 20 and (min(loss) > 0.3 and loss[-1] < loss[0] if learnt else max(loss) < 0.01)
+    assert any("initial_box" in line for line in lines) is not learnt
