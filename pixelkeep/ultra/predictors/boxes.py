@@ -18,6 +18,7 @@ from ultralytics.utils.files import increment_path
 from ultralytics.utils.plotting import save_one_box
 
 from pixelkeep.report.drawing import draw
+from pixelkeep.ultra.network.outputs import empty_inverted
 from pixelkeep.ultra.predictors.base import Pictured, RunPredictor, viewable
 from pixelkeep.writing import staged, write_bytes
 
@@ -120,6 +121,7 @@ class Predictor(RunPredictor, DetectionPredictor):
 
     def postprocess(self, preds: Any, img: Any, orig_imgs: Any, **keywords: Any) -> list[Detections]:
         """Apply NMS to what reaches its class's confidence, so that nothing else suppresses or displaces it."""
+        empty_inverted(preds)
         if self.confidences is not None:
             silence(preds[0] if isinstance(preds, (list, tuple)) else preds, self.confidences)
         return super().postprocess(preds, img, orig_imgs, **keywords)

@@ -10,6 +10,7 @@ import numpy as np
 from ultralytics.models.yolo.obb import OBBPredictor
 
 from pixelkeep.report.oriented_drawing import draw_oriented
+from pixelkeep.ultra.network.outputs import empty_inverted
 from pixelkeep.ultra.predictors.base import RunPredictor
 from pixelkeep.ultra.predictors.boxes import Detections
 
@@ -55,6 +56,11 @@ class OrientedDetections(Detections):
 
 class OrientedPredictor(RunPredictor, OBBPredictor):
     """Detects oriented boxes and draws."""
+
+    def postprocess(self, preds: Any, img: Any, orig_imgs: Any, **keywords: Any) -> list[OrientedDetections]:
+        """Apply NMS to boxes that are none inside out."""
+        empty_inverted(preds)
+        return super().postprocess(preds, img, orig_imgs, **keywords)
 
     def construct_result(self, pred: Any, img: Any, orig_img: np.ndarray, img_path: str) -> OrientedDetections:
         """Return one image's detections in its own pixels."""

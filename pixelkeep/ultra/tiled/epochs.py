@@ -9,8 +9,9 @@ from torch import nn
 from ultralytics.utils.torch_utils import autocast
 
 from pixelkeep.ultra.running import distributed
-from pixelkeep.ultra.tiled.images import TileEngine, Tiles, suppressor
+from pixelkeep.ultra.tiled.images import TileEngine, Tiles
 from pixelkeep.ultra.tiled.progress import TileBar
+from pixelkeep.ultra.tiled.suppression import suppressor
 from pixelkeep.ultra.tiled.validator import best_rows, read_ahead
 from pixelkeep.ultra.validators.boxes import Validator
 

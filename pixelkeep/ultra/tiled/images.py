@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 from ultralytics.data.augment import LetterBox
-from ultralytics.utils import LOGGER, nms, ops
+from ultralytics.utils import LOGGER, ops
 
 from pixelkeep.datasets.images.rasters import Raster
 from pixelkeep.errors import OptionError, nearest
@@ -33,7 +33,6 @@ GREY = 114  # of 255, what Ultralytics pads with
 BATCH = {"cpu": 4}  # tiles at once by default, by kind of device
 BATCH_ELSEWHERE = 16
 TASKS = ("detect", "obb")  # whose boxes are merged
-UNLIMITED = 1e9  # seconds: how much NMS finishes must not depend on how busy the machine is
 WITHOUT = ("augment", "visualize", "agnostic_nms", "embed", "cache")  # settings that have no meaning for tiles
 
 
@@ -129,47 +128,13 @@ def tiles_a_batch(asked: int | None, device: torch.device) -> int:
     return asked or BATCH.get(device.type, BATCH_ELSEWHERE)
 
 
-def suppressor(
-    args: Any, *, multi_label: bool, end2end: bool, prepare: Callable[[Any], None] | None = None, rotated: int = 0
-) -> Callable:
-    """Return a function that turns a network's output for a batch of tiles into boxes, (n, 6) each; (n, 7) of rotated.
-
-    Args:
-        args: Ultralytics' settings.
-        multi_label: Whether one place may have several classes, as in validation.
-        end2end: Whether the network does without NMS.
-        prepare: Changes the output before, in place.
-        rotated: How many classes a network of oriented boxes has; 0 for one of upright boxes.
-    """
-
-    def suppress(output: Any) -> list[torch.Tensor]:
-        if prepare is not None:
-            prepare(output)
-        rows = nms.non_max_suppression(
-            output,
-            args.conf,
-            args.iou,
-            args.classes,
-            args.single_cls,
-            multi_label=multi_label,
-            max_det=args.max_det,
-            max_time_img=UNLIMITED,
-            end2end=end2end,
-            nc=rotated,
-            rotated=bool(rotated),
-        )
-        return [row[:, : 7 if rotated else 6] for row in rows]
-
-    return suppress
-
-
 class TileEngine:
     """A network that looks at images of any size.
 
     Args:
         model: Ultralytics' backend, ready to run.
         tiles: How images are cut.
-        suppress: Turns the network's output for a batch into boxes; see :func:`suppressor`.
+        suppress: Turns the network's output for a batch into boxes; see :mod:`pixelkeep.ultra.tiled.suppression`.
         batch: Tiles that the network takes at once.
         rotated: Whether it gives oriented boxes.
     """

@@ -22,11 +22,12 @@ from pixelkeep.ultra.data.streams import MISSING
 from pixelkeep.ultra.data.videos import Passage
 from pixelkeep.ultra.predictors.boxes import Detections, Predictor, silence
 from pixelkeep.ultra.tiled.budget import Budget
-from pixelkeep.ultra.tiled.images import TileEngine, Tiles, suppressor, tiles_a_batch
+from pixelkeep.ultra.tiled.images import TileEngine, Tiles, tiles_a_batch
 from pixelkeep.ultra.tiled.maps import MapFiles
 from pixelkeep.ultra.tiled.progress import TileBar
 from pixelkeep.ultra.tiled.rasters import detect_in_raster
 from pixelkeep.ultra.tiled.results import OVERVIEW, as_result
+from pixelkeep.ultra.tiled.suppression import suppressor
 from pixelkeep.ultra.weights.checkpoints import load, model_of
 
 

@@ -23,10 +23,11 @@ from pixelkeep.tiling import Merged, Seams
 from pixelkeep.ultra.costs.measure import Watch
 from pixelkeep.ultra.data.pictures import fraction_of
 from pixelkeep.ultra.data.truth import build_truth
-from pixelkeep.ultra.tiled.images import TileEngine, Tiles, suppressor, tiles_a_batch
+from pixelkeep.ultra.tiled.images import TileEngine, Tiles, tiles_a_batch
 from pixelkeep.ultra.tiled.predictor import TiledPredictor
 from pixelkeep.ultra.tiled.progress import TileBar
 from pixelkeep.ultra.tiled.results import as_result
+from pixelkeep.ultra.tiled.suppression import suppressor
 
 CONF = 0.001  # lowest confidence of a validation
 DIGITS_BOX, DIGITS_SCORE = 3, 6  # as in predictions.json

@@ -14,6 +14,7 @@ from ultralytics.utils.checks import check_imgsz
 
 from pixelkeep.evaluation import CocoEvaluator, Detections, Result, Scoring, detection_limit
 from pixelkeep.ultra.data.truth import build_truth
+from pixelkeep.ultra.network.outputs import empty_inverted
 from pixelkeep.ultra.running import distributed
 from pixelkeep.ultra.running.whole import replaced
 from pixelkeep.ultra.validators.base import RunValidator
@@ -65,6 +66,7 @@ class Validator(RunValidator, DetectionValidator):
 
     def postprocess(self, preds: torch.Tensor) -> list[dict[str, torch.Tensor]]:
         """Apply NMS without a time limit."""
+        empty_inverted(preds)
         outputs = nms.non_max_suppression(
             preds,
             self.args.conf,
