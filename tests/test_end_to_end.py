@@ -64,6 +64,7 @@ def test_train__run_folder_is_complete(trained, data):
     names = {p.name for p in trained.iterdir()}
     assert names >= {"settings.yaml", "environment.json", "data.yaml", "model.yaml", "metrics.json", "results.csv"}
     assert {p.name for p in (trained / "weights").iterdir()} == {"best.pt", "last.pt"}
+    assert not [p for p in trained.rglob("*") if p.suffix in {".png", ".jpg"}]  # plots are off
     assert [row["epoch"] for row in rows(trained)] == ["1", "2"]
     assert all(set(COLUMNS) <= set(row) for row in rows(trained))
     result = Result.from_dict(json.loads((trained / "metrics.json").read_text()))

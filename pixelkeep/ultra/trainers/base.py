@@ -23,6 +23,7 @@ from pixelkeep.ultra.running.environment import use_all_cores
 from pixelkeep.ultra.running.recipe import Recipe
 from pixelkeep.ultra.running.whole import WholePlots, WholeYAML, replaced
 from pixelkeep.ultra.trainers import cpu
+from pixelkeep.ultra.trainers.curves import plot_epochs
 from pixelkeep.ultra.weights.checkpoints import is_portable
 from pixelkeep.ultra.weights.opening import portable_too
 from pixelkeep.writing import PARTIAL, staged, write_text
@@ -107,6 +108,12 @@ class RunTrainer(WholePlots):
             args.amp = cpu.BF16
         args.imgsz = self.rectangle or args.imgsz
         args.model = self.model_given or args.model
+        return args
+
+    def _for_epochs(self) -> Any:
+        """Return the settings for the validations after the epochs, without plots: those of the best epoch follow."""
+        args = self._as_given()
+        args.plots = False
         return args
 
     def _setup_ddp(self) -> None:
@@ -201,14 +208,8 @@ class RunTrainer(WholePlots):
             super().plot_training_labels()
 
     def plot_metrics(self) -> None:
-        """Draw the columns of results.csv; the plot is written beside the table, so a copy lies with it."""
-        path = self.csv
-        with self.plotting(), staged(path) as self.csv:
-            shutil.copyfile(path, self.csv)
-            try:
-                super().plot_metrics()
-            finally:
-                self.csv = path
+        """Draw the columns of results.csv."""
+        self.on_plot(plot_epochs(self.csv))
 
     def save_model(self) -> bool:
         """Save the checkpoints into a folder of their own, then move them under their names."""
