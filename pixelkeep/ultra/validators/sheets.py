@@ -59,9 +59,7 @@ def _images(batch: dict[str, Any]) -> list[tuple[str, np.ndarray]]:
     return [(Path(file).name, image) for file, image in zip(batch["im_file"], images, strict=False)]
 
 
-def write_sheet(
-    pictures: list[Picture], names: Mapping[int, str], path: Path, on_plot: Callable[[Path], None]
-) -> None:
+def write_sheet(pictures: list[Picture], names: Mapping[int, str], path: Path, on_plot: Callable[[Path], None]) -> None:
     """Write a sheet as JPEG, and register it.
 
     Args:
