@@ -118,7 +118,7 @@ def test_detect__pictures_and_video(trained, data, tmp_path, capsys):
     assert lines == len(records) == len(list((folder / "crops").rglob("*.jpg")))
 
 
-def test_detect__without_weights_uses_the_newest_run(trained, data, tmp_path, monkeypatch, capsys):
+def test_weights__by_default_the_newest_run_which_is_named(trained, data, tmp_path, monkeypatch, capsys):
     """Without --weights the run trained last is used; where there is none, the message says what to do."""
     picture = str(next((data.parent / "images" / "test").iterdir()))
     monkeypatch.chdir(tmp_path)
@@ -130,6 +130,8 @@ def test_detect__without_weights_uses_the_newest_run(trained, data, tmp_path, mo
     command("detect", "--source", picture, "--no-save", "--json")
     used = tmp_path / "runs" / "train" / "exp" / "weights" / "best.pt"
     assert json.loads(capsys.readouterr().out)["weights"] == str(used)
+    command("val", "--data", str(data), *TINY[:4], "--set", "plots=false")
+    assert f"\nweights   {used}\nresults   " in capsys.readouterr().out
 
 
 def test_best__by_small_objects_needs_some(trained, tmp_path, capsys):

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import os
 import shutil
+import time
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ultralytics.utils.torch_utils import get_torch_device_backend, strip_optimizer
 
 from pixelkeep.errors import OptionError
+from pixelkeep.report.tables import duration
 from pixelkeep.ultra.running import distributed
+from pixelkeep.ultra.running.console import name_losses
 from pixelkeep.ultra.running.environment import use_all_cores
 from pixelkeep.ultra.running.recipe import Recipe
 from pixelkeep.ultra.running.whole import WholePlots, WholeYAML, replaced
@@ -167,8 +170,16 @@ class RunTrainer(WholePlots):
                 "or more"
             ) from error
 
+    def auto_batch(self, *others: Any, **keywords: Any) -> int:
+        """Return the batch size that fits a GPU; on a CPU, whose memory nobody can fill in time, the default."""
+        if self.device.type == "cpu":
+            LOGGER.info(f"batch -1 measures the memory of a GPU; on a CPU it is {DEFAULT_CFG.batch}")
+            return DEFAULT_CFG.batch
+        return super().auto_batch(*others, **keywords)
+
     def progress_string(self) -> str:
         """Return no header: the bar names what it shows."""
+        name_losses(self.loss_names)
         return ""
 
     def resume_training(self, ckpt: dict | None) -> None:
@@ -233,6 +244,8 @@ class RunTrainer(WholePlots):
         """Strip the checkpoints; the final validation is the caller's, in full precision and with every figure."""
         if distributed.rank() > 0:
             return
+        epochs, seconds = self.epoch - self.start_epoch + 1, time.time() - self.train_time_start
+        LOGGER.info(f"{epochs} epoch{'s' * (epochs > 1)} in {duration(seconds)}")
         results = strip_whole(self.last).get("train_results") if self.last.exists() else None
         if self.best.exists():
             strip_whole(self.best, {"train_results": results})

@@ -122,7 +122,7 @@ class Trainer(RunTrainer, DetectionTrainer):
         write_sheet(labelled(batch), self.data["names"], self.save_dir / f"train_batch{ni}.jpg", self.on_plot)
 
     def counted(self) -> dict[str, int]:
-        """Return how many objects were learnt and ignored."""
+        """Return how many objects were shown and ignored."""
         return self.tally.columns()
 
     def final_eval(self) -> None:

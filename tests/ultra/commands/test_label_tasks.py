@@ -136,7 +136,9 @@ def test_val__equals_the_end_of_training(resumed, task, data, tmp_path, capsys):
         assert again[key] == first[key], key
     command(*line)
     table = capsys.readouterr().out
-    assert all(len(text) <= 80 for text in table.splitlines() if not text.startswith("results"))
+    paths = ("weights", "results")
+    assert all(len(text) <= 80 for text in table.splitlines() if not text.startswith(paths))
+    assert f"\n\nweights   {resumed / 'weights' / 'best.pt'}\nresults   {tmp_path / 'exp2'}\n" in table
     assert {"classify": "top-1", "semantic": "accuracy"}[task] in table
 
 
