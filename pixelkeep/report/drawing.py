@@ -129,9 +129,7 @@ def label(
         for x, y in ((x1, y1 - h - 4), (x1, y2 + 4)):
             rect = (x - _STROKE, y - _STROKE, x + w, y + h)
             inside = rect[0] >= 0 and rect[1] >= 0 and rect[2] <= size[0] and rect[3] <= size[1]
-            covered = _overlaps(taken, rect)
-            covered[i] = False  # its own box
-            if inside and not covered.any():
+            if inside and not _overlaps(taken, rect).any():
                 pen.text((x, y), text, fill=colour(colours[i]), font=font, stroke_width=_STROKE, stroke_fill=(0, 0, 0))
                 taken[len(boxes) + i] = rect
                 break

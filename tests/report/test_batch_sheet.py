@@ -40,6 +40,15 @@ def test_small_objects__pixels_unchanged(scores):
     assert np.array_equal(beside, image)  # where nothing is, nothing is drawn
 
 
+def test_boxes__follow_the_size_of_their_image():
+    """In an image enlarged five times a box is five times as large, and lies where its object is."""
+    image = np.full((64, 64, 3), 90, np.uint8)
+    sheet = np.asarray(batch_sheet([picture(image, [[10, 20, 14, 26]])], NAMES))
+    top, left = place(0, 1, 320, 320)
+    changed = np.argwhere((sheet[top : top + 320, left : left + 320] != 90).any(2))
+    assert (changed.min(0) == (100 - 3, 50 - 3)).all() and (changed.max(0) == (130 + 2, 70 + 2)).all()
+
+
 def test_figures__of_predictions_alone():
     """Confidences stand beside predictions; labels have none, and so a ring of three pixels is all that changes."""
     image = np.full((400, 640, 3), 90, np.uint8)

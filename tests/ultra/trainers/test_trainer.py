@@ -174,7 +174,7 @@ def test_end__says_what_was_shown_and_how_long_it_took(told, monkeypatch, tmp_pa
     counted = (
         "Over all epochs 90 objects were shown; ignored were 4 that the data marks, 3 that augmentation shrank or "
     )
-    assert told == [f"{counted}or cut too much, and 2 regions", line]
+    assert told == [f"{counted}cut too much, and 2 regions", line]
 
 
 def test_batch__that_fits_is_the_default_on_a_cpu(told, monkeypatch, tmp_path):
