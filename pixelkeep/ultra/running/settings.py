@@ -22,7 +22,7 @@ OWN = (*own.NAMES, "path")
 DECIDED = ("task", "mode", "resume", "source", "embed", "cfg")  # by the command
 DECIDED += ("show_labels", "show_conf", "show_boxes", "save_frames")  # by our own drawing
 # Why there is nothing to turn off, and what else can be done.
-OTHERWISE = "; pictures without are those drawn from predictions.json (detect --save-json)"
+OTHERWISE = "; to draw them otherwise, take predictions.json (detect --save-json)"
 DRAWN = {
     "show_labels": f": no object has a label on it, the legend below the picture names the classes{OTHERWISE}",
     "show_conf": f": a confidence stands beside its box, and only where it covers nothing{OTHERWISE}",

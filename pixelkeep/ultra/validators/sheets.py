@@ -47,7 +47,7 @@ def predicted(batch: dict[str, Any], preds: list[dict[str, Tensor]]) -> list[Pic
     pictures = []
     for (name, image), found in zip(_images(batch), preds, strict=False):
         boxes, classes, scores = (found[key].float().cpu().numpy() for key in ("bboxes", "cls", "conf"))
-        sure = scores > SHOWN
+        sure = (scores > SHOWN) & np.isfinite(boxes).all(1)
         pictures.append(Picture(name, image, boxes[sure], classes[sure], scores[sure]))
     return pictures
 

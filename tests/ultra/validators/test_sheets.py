@@ -45,9 +45,10 @@ def test_images__of_any_number_of_channels(channels, expected):
 
 
 def test_predicted__those_that_are_sure():
-    """What is less sure than Ultralytics draws is left out, and every image has its own."""
-    found = {"bboxes": torch.tensor([[1.0, 2, 3, 4], [5, 6, 7, 8]]), "cls": torch.tensor([0.0, 1])}
-    preds = [found | {"conf": torch.tensor([0.3, 0.25])}, {key: value[:0] for key, value in found.items()}]
+    """What is less sure than Ultralytics draws, or nowhere, is left out, and every image has its own."""
+    found = {"bboxes": torch.tensor([[1.0, 2, 3, 4], [5, 6, 7, 8], [1, 2, torch.inf, 4]])}
+    found["cls"] = torch.tensor([0.0, 1, 1])
+    preds = [found | {"conf": torch.tensor([0.3, 0.25, 0.9])}, {key: value[:0] for key, value in found.items()}]
     preds[1]["conf"] = torch.zeros(0)
     first, second = sheets.predicted(batch(), preds)
     assert (first.boxes.tolist(), first.classes.tolist()) == ([[1, 2, 3, 4]], [0]) and len(second.boxes) == 0
