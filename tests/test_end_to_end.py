@@ -64,6 +64,7 @@ def test_train__run_folder_is_complete(trained, data):
     names = {p.name for p in trained.iterdir()}
     assert names >= {"settings.yaml", "environment.json", "data.yaml", "model.yaml", "metrics.json", "results.csv"}
     assert {p.name for p in (trained / "weights").iterdir()} == {"best.pt", "last.pt"}
+    assert not [p for p in trained.rglob("*") if p.suffix in {".png", ".jpg"}]  # plots are off
     assert [row["epoch"] for row in rows(trained)] == ["1", "2"]
     assert all(set(COLUMNS) <= set(row) for row in rows(trained))
     result = Result.from_dict(json.loads((trained / "metrics.json").read_text()))
@@ -117,7 +118,7 @@ def test_detect__pictures_and_video(trained, data, tmp_path, capsys):
     assert lines == len(records) == len(list((folder / "crops").rglob("*.jpg")))
 
 
-def test_detect__without_weights_uses_the_newest_run(trained, data, tmp_path, monkeypatch, capsys):
+def test_weights__by_default_the_newest_run_which_is_named(trained, data, tmp_path, monkeypatch, capsys):
     """Without --weights the run trained last is used; where there is none, the message says what to do."""
     picture = str(next((data.parent / "images" / "test").iterdir()))
     monkeypatch.chdir(tmp_path)
@@ -129,6 +130,8 @@ def test_detect__without_weights_uses_the_newest_run(trained, data, tmp_path, mo
     command("detect", "--source", picture, "--no-save", "--json")
     used = tmp_path / "runs" / "train" / "exp" / "weights" / "best.pt"
     assert json.loads(capsys.readouterr().out)["weights"] == str(used)
+    command("val", "--data", str(data), *TINY[:4], "--set", "plots=false")
+    assert f"\nweights   {used}\nresults   " in capsys.readouterr().out
 
 
 def test_best__by_small_objects_needs_some(trained, tmp_path, capsys):

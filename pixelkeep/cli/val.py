@@ -137,7 +137,7 @@ def val(
     if json:
         show_json(result.to_dict())
     else:
-        show(f"\n{task_table(result)}{findings(asked)}\n\nresults   {folder}")
+        show(f"\n{task_table(result)}{findings(asked)}\n\nweights   {result.weights}\nresults   {folder}")
 
 
 def add_to(app: typer.Typer) -> None:

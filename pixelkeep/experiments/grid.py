@@ -29,6 +29,7 @@ from pixelkeep.experiments.equal import Equal, find_equal, model_file, require_k
 from pixelkeep.experiments.identity import OWN, identify, place, sha
 from pixelkeep.experiments.matching import WIDTH, Baseline
 from pixelkeep.experiments.sizes import as_size, rounded
+from pixelkeep.report.tables import duration
 from pixelkeep.ultra.commands import tasks, training
 from pixelkeep.ultra.costs.multiples import stride_of
 from pixelkeep.ultra.data.resolving import resolve_data
@@ -279,14 +280,3 @@ class _Timer:
     def _expected(self, cell: Cell) -> float:
         seconds = self._seen.get(cell.arm) or [taken for each in self._seen.values() for taken in each]
         return statistics.fmean(seconds) if seconds else 0.0
-
-
-def duration(seconds: float) -> str:
-    """Return a time as people say it: 45 s, 12 min, 3.5 h.
-
-    >>> duration(44.6), duration(720), duration(12600)
-    ('45 s', '12 min', '3.5 h')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

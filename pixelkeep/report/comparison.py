@@ -12,19 +12,30 @@ from dataclasses import dataclass
 from pixelkeep.report.tables import WIDTH, figure, text_table, wrap
 
 NAME = 21  # characters of a model's name on the terminal, or fewer where the figures beside it leave less of a line
+TIMES = "x time"  # the heading of how many times as long as the baseline a model takes
 STRONGER = " *"  # marks the one of several that a verdict is shown with
 UNITS = {"gflops": "GFLOPs", "latency": "latency"}
+WANTING = ("images only", "too few objects")  # how notes begin that say why there is no verdict
 QUALITY, SIZES = ("AP", "AP50", "AP_S"), ("AP_M", "AP_L", "AR_S")
 
 
 @dataclass(frozen=True)
 class Table:
-    """A title, the header, rows of texts, and how many columns are texts."""
+    """A title, the header and rows of texts.
+
+    Attributes:
+        left: How many columns are words, not figures; ``last``: whether the last one is too.
+    """
 
     title: str
     header: list[str]
     rows: list[list[str]]
     left: int = 1
+    last: bool = False
+
+    def words(self, column: int) -> bool:
+        """Return whether a column is of words, which are aligned left."""
+        return column < self.left or (self.last and column == len(self.header) - 1)
 
 
 def tables(document: dict) -> list[Table]:
@@ -35,7 +46,7 @@ def tables(document: dict) -> list[Table]:
         _figures(document, "Mean and spread over seeds", QUALITY, seeds=True),
         _figures(document, "By size", SIZES),
         _costs(document),
-        Table(f"Against {base}", ["model", "figure", "difference", "95 % interval", "verdict"], against, 2),
+        Table(f"Against {base}", ["model", "figure", "difference", "95 % interval", "verdict"], against, 2, last=True),
         *_at_equal_cost(document),
     ]
 
@@ -51,7 +62,7 @@ def _at_equal_cost(document: dict) -> list[Table]:
             several[joint["arm"]].append(row)
     header = ["against", "figure", "difference", "95 % interval", "verdict"]
     unit = UNITS[document["equal"]["by"]] if document["equal"] else ""
-    return [Table(f"{variant} at equal {unit}", header, rows, 2) for variant, rows in several.items()]
+    return [Table(f"{variant} at equal {unit}", header, rows, 2, last=True) for variant, rows in several.items()]
 
 
 def _figures(document: dict, title: str, keys: tuple[str, ...], *, seeds: bool = False) -> Table:
@@ -73,7 +84,7 @@ def _costs(document: dict) -> Table:
             ms = f"{latency['ms']:.1f} ({latency['low']:.1f} to {latency['high']:.1f})"
             ratio = f"{latency['ratio']:.2f}"
         rows.append([arm["name"], size(arm["imgsz"]), params, gflops, ms, ratio])
-    header = ["model", "imgsz", "params (M)", "GFLOPs", "ms an image", "times"]
+    header = ["model", "imgsz", "params (M)", "GFLOPs", "ms an image", TIMES]
     shares = [arm.get("active_fraction") for arm in document["arms"]]
     if any(share is not None for share in shares):
         header.append("active")
@@ -105,14 +116,13 @@ def interval(difference: dict) -> str:
 
 
 def verdict(difference: dict) -> str:
-    """Return the verdict; where there is none, ``images only`` if that is for want of seeds.
+    """Return the verdict; where there is none, what it is for want of, as its note says.
 
     Args:
         difference: Of two arms, or of one from several at once.
     """
-    singles = difference.get("differences", [difference])
-    alone = difference["low"] is not None and any(min(d["seeds"]) < 2 for d in singles)
-    return difference["verdict"] or ("images only" if alone else "no verdict")
+    why = (difference["note"] or "").partition(":")[0]
+    return difference["verdict"] or (why if why in WANTING else "no verdict")
 
 
 def notes(document: dict) -> list[str]:
@@ -177,14 +187,15 @@ def method(document: dict) -> str:
         threads = "1 thread" if latency["threads"] == 1 else f"{latency['threads']} threads"
         text += (
             f" Latency: the network alone, fused, one image a time on {latency['device']}, "
-            f"{threads}; median and middle half of {latency['rounds']} rounds in turns."
+            f"{threads}; median and middle half of {latency['rounds']} rounds in turns; {TIMES}: times as long as the "
+            "baseline takes, above 1 is slower."
         )
     return text
 
 
 def as_text(document: dict) -> str:
     """Return what the command ends with, at most 80 columns wide."""
-    parts = [f"{t.title}\n{text_table(t.header, _cut(t), t.left)}" for t in tables(document)]
+    parts = [f"{t.title}\n{text_table(t.header, _cut(t), t.left, last=t.last)}" for t in tables(document)]
     return "\n\n".join([*parts, *map(wrap, notes(document)), wrap(method(document))])
 
 
@@ -207,7 +218,7 @@ def as_markdown(document: dict) -> str:
         f"Data: `{document['data']}`. Baseline: `{document['baseline']}`.",
     ]
     for table in tables(document):
-        rule = [":--" if i < table.left else "--:" for i in range(len(table.header))]
+        rule = [":--" if table.words(i) else "--:" for i in range(len(table.header))]
         rows = [table.header, rule, *([plain(cell) for cell in row] for row in table.rows)]
         parts += [f"## {plain(table.title)}", "\n".join(f"| {' | '.join(row)} |" for row in rows)]
     parts += [f"- {plain(note)}" for note in notes(document)]

@@ -63,8 +63,8 @@ def draw(
     font = lettering(text_size(canvas))
     picture = Image.fromarray(cv2.cvtColor(canvas, cv2.COLOR_BGR2RGB))
     order = np.argsort(-np.asarray(scores, float), kind="stable")
-    figures = [f"{score:.2f}"[1:] if score < 1 else "1" for score in np.asarray(scores, float)[order]]
-    label(ImageDraw.Draw(picture), boxes[order], figures, classes[order], font, picture.size)
+    texts = figures(np.asarray(scores, float)[order])
+    label(ImageDraw.Draw(picture), boxes[order], texts, classes[order], font, picture.size)
     counts = sorted(Counter(classes.tolist()).items())
     picture = with_legend(picture, [(cls, f"{names[cls]} {count}") for cls, count in counts], font)
     return cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGB2BGR)
@@ -99,6 +99,11 @@ def outline(canvas: np.ndarray, box: np.ndarray, bgr: tuple[int, ...], width: in
         canvas[inner] = kept
 
 
+def figures(scores: np.ndarray) -> list[str]:
+    """Return confidences as they stand beside boxes: .87, or 1 from 0.995 on."""
+    return ["1" if score >= 0.995 else f"{score:.2f}"[1:] for score in scores]
+
+
 def label(
     pen: ImageDraw.ImageDraw,
     boxes: np.ndarray,
@@ -117,22 +122,23 @@ def label(
         font: Of the texts.
         size: Width and height of the picture.
     """
-    taken: list[Rect] = [tuple(box) for box in boxes]
+    taken = np.concatenate([np.asarray(boxes, float).reshape(-1, 4), np.full((len(texts), 4), np.nan)])
     for i, text in enumerate(texts):
         w, h = pen.textbbox((0, 0), text, font=font, stroke_width=_STROKE)[2:]
         x1, y1, _, y2 = boxes[i]
-        others = taken[:i] + taken[i + 1 :]
         for x, y in ((x1, y1 - h - 4), (x1, y2 + 4)):
             rect = (x - _STROKE, y - _STROKE, x + w, y + h)
             inside = rect[0] >= 0 and rect[1] >= 0 and rect[2] <= size[0] and rect[3] <= size[1]
-            if inside and not any(_overlap(rect, other) for other in others):
+            if inside and not _overlaps(taken, rect).any():
                 pen.text((x, y), text, fill=colour(colours[i]), font=font, stroke_width=_STROKE, stroke_fill=(0, 0, 0))
-                taken.append(rect)
+                taken[len(boxes) + i] = rect
                 break
 
 
-def _overlap(a: Rect, b: Rect) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+def _overlaps(rects: np.ndarray, rect: Rect) -> np.ndarray:
+    """Return which of (n, 4) rectangles another covers in part; none that is nan."""
+    x1, y1, x2, y2 = rects.T
+    return (rect[0] < x2) & (x1 < rect[2]) & (rect[1] < y2) & (y1 < rect[3])
 
 
 def with_legend(picture: Image.Image, entries: list[tuple[int, str]], font) -> Image.Image:

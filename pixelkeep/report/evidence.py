@@ -51,7 +51,7 @@ def _answers(summary: dict) -> str:
         verdict = "early" if summary["notice"] else answer["verdict"] or "no verdict"
         names = cut(answer["arm"], _NAME), cut(answer["against"] + (" =" if answer["equal_cost"] else ""), _NAME)
         rows.append([*names, signed(answer["value"]), interval(answer), verdict])
-    return text_table(["AP_S of", "less that of", "diff.", "95 % interval", "verdict"], rows, 2)
+    return text_table(["AP_S of", "less that of", "diff.", "95 % interval", "verdict"], rows, 2, last=True)
 
 
 def sentences(summary: dict) -> list[str]:

@@ -105,7 +105,7 @@ def _speed(report: Export) -> str:
         ]
         for name, time in report.speed.items()
     ]
-    return text_table(["speed", "ms an image", "times PyTorch", "middle half"], rows)
+    return text_table(["speed", "ms an image", "times as fast", "middle half"], rows)
 
 
 def _notes(report: Export) -> list[str]:

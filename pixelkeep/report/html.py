@@ -123,7 +123,7 @@ def _figures(document: dict) -> str:
 def _table(table: Table) -> str:
     def row(cells: list[str], tag: str) -> str:
         return "".join(
-            f"<{tag}{' class=l' if i < table.left else ''}>{escape(cell)}</{tag}>" for i, cell in enumerate(cells)
+            f"<{tag}{' class=l' if table.words(i) else ''}>{escape(cell)}</{tag}>" for i, cell in enumerate(cells)
         )
 
     body = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in table.rows)

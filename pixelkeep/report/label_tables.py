@@ -22,12 +22,12 @@ def _classify(result) -> str:
     for name, entry in result.per_class.items():
         few = f"too few images ({entry.n})" if 0 < entry.n < ENOUGH else ""
         rows.append([cut(name, _NAME), f"{entry.n:,}", figure(entry.top1), few])
-    header = ["class", "images", "top-1", ""]
-    if not any(row[-1] for row in rows):
+    header, noted = ["class", "images", "top-1", ""], any(row[-1] for row in rows)
+    if not noted:
         header, rows = header[:-1], [row[:-1] for row in rows]
     always = ", which five classes or fewer always reach" if len(result.per_class) <= 5 else ""
     note = wrap(f"Top-5 {figure(result.top5)}{always}; {_protocol(result)}.")
-    return f"{text_table(header, rows)}\n\n{note}"
+    return f"{text_table(header, rows, last=noted)}\n\n{note}"
 
 
 def _semantic(result) -> str:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pixelkeep.report.drawing import colour, enlarged, label, lettering, text_size, with_legend
+from pixelkeep.report.drawing import colour, enlarged, figures, label, lettering, text_size, with_legend
 
 _FRACTION = 4  # binary digits of a pixel that OpenCV draws lines with
 
@@ -46,9 +46,8 @@ def draw_oriented(
     font = lettering(text_size(canvas))
     picture = Image.fromarray(cv2.cvtColor(canvas, cv2.COLOR_BGR2RGB))
     order = np.argsort(-scores, kind="stable")
-    figures = [f"{score:.2f}"[1:] if score < 1 else "1" for score in scores[order]]
     around = np.concatenate([corners.min(1), corners.max(1)], 1)
-    label(ImageDraw.Draw(picture), around[order], figures, classes[order], font, picture.size)
+    label(ImageDraw.Draw(picture), around[order], figures(scores[order]), classes[order], font, picture.size)
     counts = sorted(Counter(classes.tolist()).items())
     picture = with_legend(picture, [(cls, f"{names[cls]} {count}") for cls, count in counts], font)
     return cv2.cvtColor(np.asarray(picture), cv2.COLOR_RGB2BGR)

@@ -27,13 +27,24 @@ def cut(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
+def duration(seconds: float) -> str:
+    """Return a time as people say it: 45 s, 12 min, 3.5 h.
+
+    >>> duration(44.6), duration(720), duration(12600)
+    ('45 s', '12 min', '3.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
 def wrap(text: str, indent: str = "") -> str:
     """Break a text into lines that fit; all but the first start with ``indent``."""
     return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
 
 
-def text_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """Lay out a table; the first ``left`` columns are aligned left, the others right.
+def text_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1, *, last: bool = False) -> str:
+    """Lay out a table; the first ``left`` columns are aligned left, with ``last`` the last one too, the others right.
 
     >>> print(text_table(["name", "AP"], [["car", "0.5"], ["person", "0.25"]]))
     name      AP
@@ -45,7 +56,8 @@ def text_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int =
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
-        aligned = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
+        texts = [*range(left), *([len(widths) - 1] if last else [])]
+        aligned = [c.ljust(w) if i in texts else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
         return "  ".join(aligned).rstrip()
 
     return "\n".join([line(header), line(["-" * w for w in widths]), *map(line, rows)])
@@ -104,7 +116,7 @@ def _warning(count: int) -> str:
 def _noted_table(header: list[str], rows: list[list[str]]) -> str:
     """Return a table whose rows end with a note; without that column where none has one."""
     if any(row[-1] for row in rows):
-        return text_table([*header, ""], rows, left=2)
+        return text_table([*header, ""], rows, left=2, last=True)
     return text_table(header, [row[:-1] for row in rows], left=2)
 
 

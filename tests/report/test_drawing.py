@@ -163,3 +163,16 @@ def test_input__not_drawn_on():
     before = image.copy()
     draw(image, [[10, 50, 30, 70]], [0], [0.5], NAMES)
     assert np.array_equal(image, before)
+
+
+def test_figures__two_digits():
+    """A confidence that rounds to one is 1, not .00."""
+    assert drawing.figures(np.array([0.874, 0.05, 0.9949, 0.995, 0.9999, 1.0, 0.001])) == [
+        ".87",
+        ".05",
+        ".99",
+        "1",
+        "1",
+        "1",
+        ".00",
+    ]

@@ -48,7 +48,7 @@ def test_text__figures_answers_and_gaps():
     row = next(line for line in text.splitlines() if line.startswith("yolov5-spd-n ") and "12" in line)
     assert row.split() == "yolov5-spd-n 2/2 0.330 ± 0.004 0.330 ± 0.004 12 2.0".split()
     assert text.count(MISSING) == 3 and "3-recipe: not run, waits for 1-plain" in text
-    assert "+0.030  +0.022 to +0.038   better" in text
+    assert "+0.030  +0.022 to +0.038  better\n" in text
     assert "1-plain: 2 trainings to go; the same command goes on." in text
 
 

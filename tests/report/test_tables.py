@@ -104,6 +104,8 @@ def test_result__too_few_objects():
     small, medium, large = (next(line for line in lines if line.startswith(size)) for size in ("small", "med", "large"))
     assert small.split()[-5:] == ["0.120", "too", "few", "objects", "(10)"] and "0.100" in small
     assert medium.endswith("0.220") and large.endswith("n/a")
+    few = result_table(result(counts={"S": 10, "M": 3, "L": 0})).splitlines()
+    assert len({line.index("too few") for line in few if "too few" in line}) == 1  # words begin below each other
     assert "too few objects (29)" in result_table(result(counts={"S": 29, "M": 30, "L": 0}))
     assert "too few" not in result_table(result(counts={"S": 30, "M": 31, "L": 0}))
 
@@ -241,6 +243,8 @@ def test_text_table__columns_line_up():
     """The first columns are aligned left, the others right, no line ends in blanks."""
     text = text_table(["a", "b", "c"], [["x", "long", "1"], ["yy", "", "22"]], left=2)
     assert text == "a   b      c\n--  ----  --\nx   long   1\nyy        22"
+    noted = text_table(["a", "b", ""], [["x", "1", "long note"], ["yy", "22", "note"]], last=True)
+    assert noted == "a    b\n--  --  ---------\nx    1  long note\nyy  22  note"
 
 
 def test_result__active_regions_where_the_model_adapts():

@@ -28,6 +28,7 @@ from pixelkeep.ultra.running.settings import check, check_task, for_ultralytics
 from pixelkeep.ultra.tiled.images import Request
 from pixelkeep.ultra.trainers.base import nominal_batch, strip_whole
 from pixelkeep.ultra.trainers.cpu import check_precision
+from pixelkeep.ultra.trainers.curves import plot_epochs
 from pixelkeep.ultra.weights.checkpoints import check_weights, forget, load, model_of, trained_size
 from pixelkeep.ultra.weights.definitions import check_model, resolve_model
 
@@ -35,6 +36,7 @@ DEFAULT_MODEL = "yolov5-spd-n"
 PLACE = ("project", "name", "exist_ok")  # settings that say where the run folder is
 CONVERSION = "conversion.json"  # what became of each layer's pretrained weights, where the structure is another
 STRIDE = 32  # of nearly all networks; the trainer rounds the image size for those of others
+PICTURES = ("plots", "visualize")  # of the best epoch
 MACHINE = ("device", "workers")  # settings that belong to the machine, not to the run
 
 
@@ -186,6 +188,8 @@ def resume(
             distributed.leave()
             for path in (last, best):
                 strip_whole(path)
+            if settings.get("plots", True):
+                plot_epochs(folder / "results.csv")
         return _finish(folder, settings)
 
 
@@ -212,10 +216,10 @@ def _finish(folder: Path, settings: dict) -> tuple[Result | LabelResult, Path]:
     """
     distributed.leave()
     best = folder / "weights" / "best.pt"
-    chosen = {key: settings[key] for key in ("batch", *MACHINE, *VALIDATION) if key in settings}
+    chosen = {key: settings[key] for key in ("batch", *MACHINE, *VALIDATION, *PICTURES) if key in settings}
     if chosen.get("batch") == -1:  # what fits a GPU in training
         del chosen["batch"]
-    chosen |= {"weights": str(best), "data": settings["data"], "plots": False}
+    chosen |= {"weights": str(best), "data": settings["data"]}
     if tile := settings.get("tile"):
         chosen["imgsz"] = trained_size(load(best))
     result, _ = validate(chosen, folder=folder, tiling=Request(tile=tile))

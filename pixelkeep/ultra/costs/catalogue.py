@@ -18,8 +18,9 @@ from ultralytics.nn import tasks
 import pixelkeep
 from pixelkeep import assets
 from pixelkeep.errors import ModelError
-from pixelkeep.ultra.costs.measure import adaptive_layers, count_gflops, count_parameters, target_fraction
+from pixelkeep.ultra.costs.measure import adaptive_layers, count_gflops, count_parameters
 from pixelkeep.ultra.network import names
+from pixelkeep.ultra.network.counting import target_fraction
 from pixelkeep.writing import write_text
 
 IMGSZ = 640

@@ -1,8 +1,8 @@
 """Puts our parser and our model names into Ultralytics.
 
 Two functions of ``ultralytics.nn.tasks`` are wrapped, ``parse_model`` and ``yaml_model_load``, and three methods of its
-models, ``fuse``, ``is_fused`` and ``loss``. Models without a registered block, and paths that are no name of ours, take
-Ultralytics' own way unchanged.
+models, ``fuse``, ``is_fused`` and ``loss``; so is ``get_flops`` of its ``torch_utils``. Models without a registered
+block, and paths that are no name of ours, take Ultralytics' own way unchanged.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 from types import ModuleType
 
 from pixelkeep.ultra.network.auxiliary import extend_loss
+from pixelkeep.ultra.network.counting import extend_counting
 from pixelkeep.ultra.network.existing import extend_assignment
 from pixelkeep.ultra.network.fusing import MARK, extend_fusing
 from pixelkeep.ultra.network.names import extend_yaml_load
@@ -21,6 +22,7 @@ def extend(tasks: ModuleType) -> None:
     """Extend the loaded module ``ultralytics.nn.tasks``. Calling it twice changes nothing."""
     _replace(tasks, "parse_model", extend_parser)
     _replace(tasks, "yaml_model_load", extend_yaml_load)
+    _replace(sys.modules["ultralytics.utils.torch_utils"], "get_flops", extend_counting)  # which the former has loaded
     extend_fusing(tasks.BaseModel)
     extend_loss(tasks.BaseModel, (tasks.ClassificationModel,))
     extend_assignment(tasks.v8DetectionLoss)
@@ -29,14 +31,14 @@ def extend(tasks: ModuleType) -> None:
     register_heads()
 
 
-def _replace(tasks: ModuleType, name: str, wrap) -> None:
-    """Replace a function of ``tasks``, also where other modules of Ultralytics hold it by name already."""
-    original = getattr(tasks, name)
+def _replace(owner: ModuleType, name: str, wrap) -> None:
+    """Replace a function of a module, also where other modules of Ultralytics hold it by name already."""
+    original = getattr(owner, name)
     if hasattr(original, MARK):
         return
-    wrapped = wrap(original, tasks)
+    wrapped = wrap(original, owner)
     setattr(wrapped, MARK, True)
     for module_name, module in list(sys.modules.items()):
         if module_name.startswith("ultralytics") and vars(module).get(name) is original:
             setattr(module, name, wrapped)
-    setattr(tasks, name, wrapped)
+    setattr(owner, name, wrapped)

@@ -12,7 +12,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ultralytics.data import base, dataset
@@ -46,6 +46,7 @@ _WORKERS = re.compile(r"Using \d+ dataloader workers")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _LAYER_ROW = re.compile(r"^\s*(from\s+n\s+params|\d+\s+(-?\d+|\[.*?\])\s+\d+\s+\d+\s+\S+\.)")
 _EPOCH = re.compile(r"^\s*(\d+/\d+)\s+\S+\s+(.*)\s+\d+\s+\d+$")  # epoch, memory, losses, instances, size
+_ENDED = re.compile(r"\d+ epochs completed in ")  # the trainer says it with the unit that fits
 
 
 class _Quiet(logging.Filter):
@@ -72,7 +73,7 @@ def _is_noise(line: str) -> bool:
     return (
         not text
         or text.startswith(_NOISE)
-        or bool(_LAYER_ROW.match(text) or _WORKERS.match(text))
+        or bool(_LAYER_ROW.match(text) or _WORKERS.match(text) or _ENDED.match(text))
         or "agnostic_nms=" in text
     )
 
@@ -85,7 +86,12 @@ class Bar(TQDM):
         desc: The description.
         every: Seconds between two lines where there is no terminal; None for a single line at the end.
         kwargs: As Ultralytics' own bar takes them.
+
+    Attributes:
+        losses: Names of the losses that a training shows, in their order.
     """
+
+    losses: tuple[str, ...] = ()
 
     def __init__(self, iterable: Any = None, desc: str | None = None, every: float | None = None, **kwargs: Any):
         terminal = sys.stdout.isatty()
@@ -112,6 +118,10 @@ class Bar(TQDM):
         """Return a number of whole things, of the last of which there may be a part."""
         return str(int(num))
 
+    def _generate_bar(self, width: int = 8) -> str:
+        """Return the bar, short enough for names beside the losses."""
+        return super()._generate_bar(width)
+
     @property
     def desc(self) -> str:
         """The description, with colours on a terminal only; Ultralytics also sets it without ``set_description``."""
@@ -124,9 +134,16 @@ class Bar(TQDM):
     def set_description(self, desc: str | None) -> None:
         """Shorten what the trainer says of an epoch to the epoch and its losses."""
         if match := _EPOCH.match(desc or ""):
-            losses = "  ".join(f"{float(loss):.3f}" for loss in match[2].split())
-            desc = f"epoch {match[1]:>7}  loss  {losses}"
+            losses = [float(loss) for loss in match[2].split()]
+            names = self.losses if len(self.losses) == len(losses) else ["loss"] * len(losses)  # another's trainer
+            shown = (f"{name} {loss:.{2 if loss >= 1 else 3}f}" for name, loss in zip(names, losses, strict=True))
+            desc = f"epoch {match[1]:>7} {' '.join(shown)}"
         super().set_description(desc)
+
+
+def name_losses(names: Iterable[str]) -> None:
+    """Tell the bars of a training what its losses are called."""
+    Bar.losses = tuple(name.removesuffix("_loss") for name in names)
 
 
 def plain() -> None:

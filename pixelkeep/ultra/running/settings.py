@@ -21,6 +21,13 @@ OWN = (*own.NAMES, "path")
 # Decided by the command itself: they may only be given as Ultralytics' defaults have them.
 DECIDED = ("task", "mode", "resume", "source", "embed", "cfg")  # by the command
 DECIDED += ("show_labels", "show_conf", "show_boxes", "save_frames")  # by our own drawing
+# Why there is nothing to turn off, and what else can be done.
+OTHERWISE = "; to draw them otherwise, take predictions.json (detect --save-json)"
+DRAWN = {
+    "show_labels": f": no object has a label on it, the legend below the picture names the classes{OTHERWISE}",
+    "show_conf": f": a confidence stands beside its box, and only where it covers nothing{OTHERWISE}",
+    "show_boxes": f": the boxes are drawn around the objects and cover nothing{OTHERWISE}",
+}
 OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop")
 CACHES = ("ram", "disk")
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
@@ -166,7 +173,7 @@ def check(settings: dict, command: str = "train") -> None:
 
     for key, value in settings.items():
         if key in DECIDED and value != DEFAULT_CFG_DICT[key]:
-            raise OptionError(f"{key}: {value} cannot be set; the command decides it")
+            raise OptionError(f"{key}: {value} cannot be set{DRAWN.get(key, '; the command decides it')}")
     own.check(settings)
     if settings.get("batch") == -1 and command != "train":
         raise OptionError(

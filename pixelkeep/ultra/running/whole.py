@@ -17,7 +17,7 @@ from ultralytics.utils.plotting import plot_images
 
 from pixelkeep.writing import PARTIAL, staged
 
-# The modules of Ultralytics' that draw batches.
+# The modules of Ultralytics' that draw batches; those of detection draw for semantic segmentation too.
 DRAWING = (detect.train, detect.val, classify.train, classify.val, semantic.val)
 
 
@@ -59,13 +59,19 @@ class WholePlots:
         path = Path(name)
         if path.parent.name == PARTIAL:
             path = path.parent.parent / path.name
-            _require_whole(Path(name), path)
+            require_whole(Path(name), path)
             os.replace(name, path)
         super().on_plot(path, data)
 
 
-def _require_whole(partial: Path, path: Path) -> None:
-    """Read a picture to its end: Pillow takes no notice of a disk that is full when it writes the last part."""
+def require_whole(partial: Path, path: Path) -> None:
+    """Read a picture, which is to become ``path``, to its end.
+
+    Pillow takes no notice of a disk that is full when it writes the last part.
+
+    Raises:
+        OSError: It is cut off.
+    """
     try:
         with Image.open(partial) as picture:
             picture.load()

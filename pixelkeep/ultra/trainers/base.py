@@ -6,6 +6,7 @@ import contextlib
 import csv
 import os
 import shutil
+import time
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,14 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ultralytics.utils.torch_utils import get_torch_device_backend, strip_optimizer
 
 from pixelkeep.errors import OptionError
+from pixelkeep.report.tables import duration
 from pixelkeep.ultra.running import distributed
+from pixelkeep.ultra.running.console import name_losses
 from pixelkeep.ultra.running.environment import use_all_cores
 from pixelkeep.ultra.running.recipe import Recipe
 from pixelkeep.ultra.running.whole import WholePlots, WholeYAML, replaced
 from pixelkeep.ultra.trainers import cpu
+from pixelkeep.ultra.trainers.curves import plot_epochs
 from pixelkeep.ultra.weights.checkpoints import is_portable
 from pixelkeep.ultra.weights.opening import portable_too
 from pixelkeep.writing import PARTIAL, staged, write_text
@@ -109,6 +113,12 @@ class RunTrainer(WholePlots):
         args.model = self.model_given or args.model
         return args
 
+    def _for_epochs(self) -> Any:
+        """Return the settings for the validations after the epochs, without plots: those of the best epoch follow."""
+        args = self._as_given()
+        args.plots = False
+        return args
+
     def _setup_ddp(self) -> None:
         if self.device.type not in {"cpu", "cuda"}:
             super()._setup_ddp()
@@ -160,8 +170,16 @@ class RunTrainer(WholePlots):
                 "or more"
             ) from error
 
+    def auto_batch(self, *others: Any, **keywords: Any) -> int:
+        """Return the batch size that fits a GPU; on a CPU, whose memory nobody can fill in time, the default."""
+        if self.device.type == "cpu":
+            LOGGER.info(f"batch -1 measures the memory of a GPU; on a CPU it is {DEFAULT_CFG.batch}")
+            return DEFAULT_CFG.batch
+        return super().auto_batch(*others, **keywords)
+
     def progress_string(self) -> str:
         """Return no header: the bar names what it shows."""
+        name_losses(self.loss_names)
         return ""
 
     def resume_training(self, ckpt: dict | None) -> None:
@@ -201,14 +219,8 @@ class RunTrainer(WholePlots):
             super().plot_training_labels()
 
     def plot_metrics(self) -> None:
-        """Draw the columns of results.csv; the plot is written beside the table, so a copy lies with it."""
-        path = self.csv
-        with self.plotting(), staged(path) as self.csv:
-            shutil.copyfile(path, self.csv)
-            try:
-                super().plot_metrics()
-            finally:
-                self.csv = path
+        """Draw the columns of results.csv."""
+        self.on_plot(plot_epochs(self.csv))
 
     def save_model(self) -> bool:
         """Save the checkpoints into a folder of their own, then move them under their names."""
@@ -232,6 +244,8 @@ class RunTrainer(WholePlots):
         """Strip the checkpoints; the final validation is the caller's, in full precision and with every figure."""
         if distributed.rank() > 0:
             return
+        epochs, seconds = self.epoch - self.start_epoch + 1, time.time() - self.train_time_start
+        LOGGER.info(f"{epochs} epoch{'s' * (epochs > 1)} in {duration(seconds)}")
         results = strip_whole(self.last).get("train_results") if self.last.exists() else None
         if self.best.exists():
             strip_whole(self.best, {"train_results": results})

@@ -19,6 +19,7 @@ from pixelkeep.ultra.trainers.beginning import begin_with
 from pixelkeep.ultra.trainers.loss import ignoring
 from pixelkeep.ultra.trainers.tally import Tally, summary
 from pixelkeep.ultra.validators.boxes import COLUMNS, Validator
+from pixelkeep.ultra.validators.sheets import labelled, write_sheet
 
 UNMET = 0.01  # box loss, weighed by overlap; where boxes meet objects at all it is 0.3 and more
 
@@ -85,7 +86,7 @@ class Trainer(RunTrainer, DetectionTrainer):
 
     def get_validator(self) -> Validator:
         """Return the validator that training uses after each epoch."""
-        own = {"save_dir": self.save_dir, "args": self._as_given(), "_callbacks": self.callbacks}
+        own = {"save_dir": self.save_dir, "args": self._for_epochs(), "_callbacks": self.callbacks}
         own |= {"best": self.best_by, "limit": self.limit}
         if self.recipe.tile is not None:
             return TiledEpochs(self.test_loader, tile=self.recipe.tile, **own)
@@ -116,8 +117,12 @@ class Trainer(RunTrainer, DetectionTrainer):
         self.tally.add(batch)
         return super().preprocess_batch(batch)
 
+    def plot_training_samples(self, batch: dict, ni: int) -> None:
+        """Draw a batch with its labels."""
+        write_sheet(labelled(batch), self.data["names"], self.save_dir / f"train_batch{ni}.jpg", self.on_plot)
+
     def counted(self) -> dict[str, int]:
-        """Return how many objects were learnt and ignored."""
+        """Return how many objects were shown and ignored."""
         return self.tally.columns()
 
     def final_eval(self) -> None:

@@ -49,5 +49,5 @@ class ClassTrainer(RunTrainer, ClassificationTrainer):
     def get_validator(self) -> ClassValidator:
         """Return the validator that training uses after each epoch."""
         return ClassValidator(
-            self.test_loader, self.save_dir, args=self._as_given(), _callbacks=self.callbacks, best=self.best_by
+            self.test_loader, self.save_dir, args=self._for_epochs(), _callbacks=self.callbacks, best=self.best_by
         )

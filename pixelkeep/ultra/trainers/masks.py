@@ -28,7 +28,7 @@ class MaskTrainer(RunTrainer, SemanticSegmentationTrainer):
         return MaskValidator(
             self.test_loader,
             save_dir=self.save_dir,
-            args=self._as_given(),
+            args=self._for_epochs(),
             _callbacks=self.callbacks,
             best=self.best_by,
         )

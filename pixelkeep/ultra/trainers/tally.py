@@ -1,4 +1,4 @@
-"""How many objects training sees and ignores: counted by epoch over all processes, in results.csv, summed up last."""
+"""How many objects training shows and ignores: counted by epoch over all processes, in results.csv, summed up last."""
 
 from __future__ import annotations
 
@@ -42,6 +42,6 @@ def summary(results: Path) -> str:
     if not ignored + shrunk + regions:
         return ""
     return (
-        f"Over all epochs {objects:,} objects were learnt; ignored were {ignored:,} that the data marks, "
+        f"Over all epochs {objects:,} objects were shown; ignored were {ignored:,} that the data marks, "
         f"{shrunk:,} that augmentation shrank or cut too much, and {regions:,} regions"
     )

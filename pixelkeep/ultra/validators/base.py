@@ -42,10 +42,10 @@ class RunValidator(WholePlots):
         with self.plotting():
             super().plot_val_samples(batch, ni)
 
-    def plot_predictions(self, batch: dict[str, Any], preds: Any, ni: int, max_det: int | None = None) -> None:
-        """Draw a batch with what was predicted; ``max_det`` is for detections alone."""
+    def plot_predictions(self, batch: dict[str, Any], preds: Any, ni: int) -> None:
+        """Draw a batch with what was predicted."""
         with self.plotting():
-            super().plot_predictions(batch, preds, ni, *([] if max_det is None else [max_det]))
+            super().plot_predictions(batch, preds, ni)
 
     def finalize_metrics(self) -> None:
         """Draw the confusion matrix."""

@@ -18,6 +18,7 @@ from pixelkeep.ultra.network.outputs import empty_inverted
 from pixelkeep.ultra.running import distributed
 from pixelkeep.ultra.running.whole import replaced
 from pixelkeep.ultra.validators.base import RunValidator
+from pixelkeep.ultra.validators.sheets import labelled, predicted, write_sheet
 from pixelkeep.writing import staged
 
 COLUMNS = ("AP", "AP50", "AP_S", "AP_M", "AP_L")
@@ -123,6 +124,14 @@ class Validator(RunValidator, DetectionValidator):
     def judge(self, scoring: Scoring) -> Result:
         """Score what has been collected as reported figures are."""
         return scoring.evaluate(self.truth, self.detections(), self.args.max_det)
+
+    def plot_val_samples(self, batch: dict[str, Any], ni: int) -> None:
+        """Draw a batch with its labels."""
+        write_sheet(labelled(batch), self.names, self.save_dir / f"val_batch{ni}_labels.jpg", self.on_plot)
+
+    def plot_predictions(self, batch: dict[str, Any], preds: list[dict[str, torch.Tensor]], ni: int) -> None:
+        """Draw a batch with what was predicted."""
+        write_sheet(predicted(batch, preds), self.names, self.save_dir / f"val_batch{ni}_pred.jpg", self.on_plot)
 
     def save_one_txt(self, predn: dict, save_conf: bool, shape: tuple[int, int], file: Path) -> None:
         """Write an image's detections as a YOLO label file."""

@@ -20,7 +20,9 @@ from pixelkeep.ultra.running.recipe import Recipe
 from pixelkeep.ultra.trainers.classes import ClassTrainer
 from pixelkeep.ultra.trainers.masks import MaskTrainer
 
-TINY = ["--batch", "4", "--set", "plots=false", "--optimizer", "AdamW"]
+TINY = ["--batch", "4", "--optimizer", "AdamW"]
+PLOTS = {"results.png", "confusion_matrix.png", "confusion_matrix_normalized.png"}
+PLOTS |= {"train_batch0.jpg", "val_batch0_labels.jpg", "val_batch0_pred.jpg"}
 MODELS = {
     "classify": ["--model", "yolo11-cls-n", "--imgsz", "32"],
     "semantic": ["--model", "yolo26-sem-n", "--imgsz", "64"],
@@ -89,6 +91,8 @@ def test_run__complete_and_resumed(resumed, task):
     assert {"classify": "metrics/accuracy_top1", "semantic": "metrics/mIoU"}[task] in rows[0]
     assert {p.name for p in (resumed / "weights").iterdir()} == {"best.pt", "last.pt"}
     assert yaml.safe_load((resumed / "settings.yaml").read_text())["imgsz"] == int(MODELS[task][-1])
+    own = {"classify": set(), "semantic": {"labels.jpg", "iou_bar_chart.png"}}[task]
+    assert {p.name for p in resumed.iterdir()} >= PLOTS | own
     assert not list(resumed.rglob("*.partial")) and not list(resumed.rglob(".partial"))
 
 
@@ -132,7 +136,9 @@ def test_val__equals_the_end_of_training(resumed, task, data, tmp_path, capsys):
         assert again[key] == first[key], key
     command(*line)
     table = capsys.readouterr().out
-    assert all(len(text) <= 80 for text in table.splitlines() if not text.startswith("results"))
+    paths = ("weights", "results")
+    assert all(len(text) <= 80 for text in table.splitlines() if not text.startswith(paths))
+    assert f"\n\nweights   {resumed / 'weights' / 'best.pt'}\nresults   {tmp_path / 'exp2'}\n" in table
     assert {"classify": "top-1", "semantic": "accuracy"}[task] in table
 
 

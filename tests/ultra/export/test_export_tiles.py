@@ -132,7 +132,7 @@ def test_export__compared_and_scored_in_tiles(weights, data, tmp_path, monkeypat
     given = dict(weights=str(weights), data=data, imgsz=SIDE, plots=False, project=str(tmp_path))
     expected, _ = validate(given, tiling=Tiling(tile=TILE))
     assert report.accuracy[parity.UNFOLDED]["AP"] == expected.AP
-    assert "compared in tiles of 96 pixels" in export_table(report)
+    assert "compared in tiles of 96 pixels" in export_table(report) and "times as fast" in export_table(report)
     int8 = replace(report, quantized={"images": 128, "float": "head", "agreed": {}})
     assert "calibrated on 128 training tiles" in " ".join(export_table(int8).split())
 

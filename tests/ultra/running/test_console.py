@@ -45,3 +45,34 @@ def test_quiet__noise_is_left_out_of_what_stays(screen):
     LOGGER.info("Using 0 dataloader workers\n")
     LOGGER.warning("Speed: a warning that begins like noise")
     assert screen.getvalue() == "Using 8 train images\nStarting\nSpeed: a warning that begins like noise\n"
+    LOGGER.info("\n1 epochs completed in 0.001 hours.")  # the trainer says it with the unit that fits
+    assert screen.getvalue().endswith("like noise\n")
+
+
+def epoch(name: str, *losses: float) -> str:
+    """What Ultralytics' trainer writes of an epoch: epoch, memory, losses, instances, size."""
+    return ("%11s" * 2 + "%11.4g" * (2 + len(losses))) % (name, "1.23G", *losses, 17, 640)
+
+
+def described(screen, *losses: float) -> str:
+    """Return the last line of the bar of an epoch of 500 batches."""
+    with contextlib.redirect_stdout(screen):
+        bar = console.Bar(total=500)
+        bar.start_t -= 100
+        bar.set_description(epoch("100/300", *losses))
+        bar.update(500)
+        bar.close()
+    return screen.getvalue().replace("\r\x1b[K", "\n").strip().splitlines()[-1]
+
+
+def test_epoch__losses_are_named_within_80_columns(screen, monkeypatch):
+    """Each loss stands behind its own name, whatever the head calls it; of another's trainer it is a loss."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(console.Bar, "losses", ())
+    assert described(screen, 3.2041, 0.0512).startswith("epoch 100/300 loss 3.20 loss 0.051: 100%")
+    console.name_losses(["box_loss", "cls_loss", "dfl_loss"])
+    line = described(screen, 3.2041, 12.345, 0.0512)
+    assert line.startswith("epoch 100/300 box 3.20 cls 12.35 dfl 0.051: 100%") and line.rstrip().endswith("1:40")
+    assert len(line) <= 80
+    console.name_losses(["loss"])
+    assert described(screen, 0.5).startswith("epoch 100/300 loss 0.500: 100%")

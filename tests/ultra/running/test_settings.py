@@ -239,6 +239,9 @@ BAD = {
     "device=gpu": "device: 'gpu' is not there; one of cpu",
     "device=[98, 99]": "device: .* is not there; one of cpu",
     "task=segment": "task: segment cannot be set; the command decides it",
+    "show_labels=false": "show_labels: False cannot be set: no object has a label on it, .*predictions.json",
+    "show_conf=false": "show_conf: False cannot be set: a confidence stands beside its box, .*predictions.json",
+    "show_boxes=false": "show_boxes: False cannot be set: the boxes are drawn around .*predictions.json",
     "mode=export": "mode: export cannot be set",
     "resume=true": "resume: True cannot be set",
     "source=a.png": "source: a.png cannot be set",
@@ -249,8 +252,9 @@ BAD = {
 @pytest.mark.parametrize(("assignment", "message"), BAD.items(), ids=BAD)
 def test_bad_value__one_line(assignment, message):
     """A setting that does not exist, or a value that is not allowed, is one line with the setting and what is right."""
+    command = "detect" if assignment.startswith("show_") else "train"
     with pytest.raises(OptionError, match=message) as error:
-        merge({}, command="train", assignments=[assignment])
+        merge({}, command=command, assignments=[assignment])
     assert "\n" not in str(error.value)
 
 

@@ -153,3 +153,34 @@ def test_rectangle__reaches_every_batch_and_the_checkpoint(tmp_path):
     trainer.train()
     assert shapes == {"train": {(64, 96)}, "val": {(64, 96)}}  # 60 is rounded up to the stride
     assert torch.load(tmp_path / "run" / "weights" / "last.pt", weights_only=False)["train_args"]["imgsz"] == [64, 96]
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What is said of a training, line by line."""
+    lines = []
+    monkeypatch.setattr(module.LOGGER, "info", lines.append)
+    return lines
+
+
+@pytest.mark.parametrize(("last", "seconds", "line"), [(0, 4, "1 epoch in 4 s"), (2, 720, "3 epochs in 12 min")])
+def test_end__says_what_was_shown_and_how_long_it_took(told, monkeypatch, tmp_path, last, seconds, line):
+    """What is counted is what was shown, learnt or not; the time has the unit that fits."""
+    stub = Stub(tmp_path)
+    stub.csv, stub.epoch, stub.start_epoch, stub.train_time_start = tmp_path / "results.csv", last, 0, 1000.0
+    stub.csv.write_text(f"epoch,{','.join(COLUMNS)}\n1,40,2,3,1\n2,50,2,0,1\n")
+    monkeypatch.setattr(run_trainer.time, "time", lambda: 1000.0 + seconds)
+    stub.final_eval()
+    counted = (
+        "Over all epochs 90 objects were shown; ignored were 4 that the data marks, 3 that augmentation shrank or "
+    )
+    assert told == [f"{counted}cut too much, and 2 regions", line]
+
+
+def test_batch__that_fits_is_the_default_on_a_cpu(told, monkeypatch, tmp_path):
+    """There is no GPU memory to speak of: one line says what is taken instead, and nothing is measured."""
+    stub = Stub(tmp_path)
+    stub.device = torch.device("cpu")
+    monkeypatch.setattr(module.DetectionTrainer, "auto_batch", None)
+    assert stub.auto_batch() == 16
+    assert told == ["batch -1 measures the memory of a GPU; on a CPU it is 16"]

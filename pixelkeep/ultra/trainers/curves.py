@@ -1,0 +1,49 @@
+"""results.png: the losses and figures of a run's epochs, drawn by Ultralytics from results.csv, AP and AP_S among them.
+
+Ultralytics draws the columns whose names hold "loss" or "metric", and writes the picture beside the table.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from ultralytics.utils.plotting import plot_results
+
+from pixelkeep.ultra.running.whole import require_whole
+from pixelkeep.writing import staged
+
+NAME = "results.png"
+_OTHERS = ("epoch", "time")  # columns without a group that are no figures
+
+
+def plot_epochs(table: Path) -> Path:
+    """Draw results.csv, and return the picture, which lies beside it.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    path = table.with_name(NAME)
+    with staged(path) as picture:
+        copy = picture.with_name(table.name)
+        try:
+            _copy_for_plot(table, copy)
+            plot_results(file=copy)
+            require_whole(picture, path)
+        finally:
+            copy.unlink(missing_ok=True)
+    return path
+
+
+def _copy_for_plot(table: Path, copy: Path) -> None:
+    """Write a table whose figures are called metrics, without columns that are empty throughout."""
+    with table.open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    columns = zip(header, *rows, strict=True)
+    kept = [[_called(name), *values] for name, *values in columns if any(value != "nan" for value in values)]
+    with copy.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(zip(*kept, strict=True))
+
+
+def _called(column: str) -> str:
+    return column if "/" in column or column in _OTHERS else f"metrics/{column}"
