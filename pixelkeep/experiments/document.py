@@ -14,8 +14,7 @@ from ultralytics.utils import LOGGER
 from pixelkeep.errors import DataError, OptionError
 from pixelkeep.evaluation.comparison import Comparison, compare_arms
 from pixelkeep.experiments.arms import PROTOCOL, Arms, Run
-from pixelkeep.experiments.equal import Equal
-from pixelkeep.experiments.matching import near
+from pixelkeep.experiments.equal import Equal, Several
 from pixelkeep.ultra.costs.latency import measure_latency
 from pixelkeep.ultra.running.console import progress_bar
 
@@ -32,7 +31,7 @@ def describe(
     groups: dict | None,
     shared: dict,
     device: str | None,
-    equal: Equal | None = None,
+    equal: Equal | Several | None = None,
 ) -> dict:
     """Compare arms that were scored alike, and return the document.
 
@@ -86,16 +85,15 @@ def describe(
     }
 
 
-def _rivals(equal: Equal | None, baseline: str, arms: Arms) -> dict[str, list[str]]:
+def _rivals(equal: Equal | Several | None, baseline: str, arms: Arms) -> dict[str, list[str]]:
     """Return what variants are set against at once, where all of it is there."""
     every = equal.rivals(baseline) if equal else {}
     return {name: several for name, several in every.items() if {name, *several} <= set(arms)}
 
 
-def _noted(joint: dict, equal: Equal) -> dict:
+def _noted(joint: dict, equal: Equal | Several) -> dict:
     """Add to a verdict at equal cost what of it is not quite equal."""
-    arms = equal.variants[joint["arm"]]["arms"]
-    off = [f"{name} at {made['ratio']:.2f} times" for name, made in arms.items() if not near(made["ratio"])]
+    off = equal.off(joint["arm"])
     told = f"no nearer to equal cost than {' and '.join(off)} could be had" if off else None
     return joint | {"note": "; ".join(filter(None, (joint["note"], told))) or None}
 

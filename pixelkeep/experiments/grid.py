@@ -25,7 +25,7 @@ from pixelkeep.errors import OptionError, PixelkeepError, StorageError, choices,
 from pixelkeep.experiments.arms import require_baseline
 from pixelkeep.experiments.deadline import NEVER, Deadline, OutOfTime
 from pixelkeep.experiments.entrants import Entrant, entrants, require_unlike
-from pixelkeep.experiments.equal import Equal, find_equal, model_file, require_kind
+from pixelkeep.experiments.equal import Equal, Several, find_equal, kinds_of, model_file
 from pixelkeep.experiments.identity import OWN, identify, place, sha
 from pixelkeep.experiments.matching import WIDTH, Baseline
 from pixelkeep.experiments.sizes import as_size, rounded
@@ -89,7 +89,7 @@ class Grid:
     settings: dict
     baseline: str
     truth: dict
-    equal: Equal | None = None
+    equal: Equal | Several | None = None
 
 
 def plan(
@@ -97,7 +97,7 @@ def plan(
     seeds: int,
     settings: dict,
     baseline: str | None = None,
-    match: str | None = None,
+    match: str | Sequence[str] | None = None,
 ) -> Grid:
     """Check models, data and what is in the folder already, and lay out the cells.
 
@@ -107,7 +107,7 @@ def plan(
         settings: As :func:`pixelkeep.ultra.running.settings.merge` gives them. Without ``name``, the first folder
             of these settings is gone on with, else a new one made.
         baseline: One of the models or arms; the first by default.
-        match: ``gflops`` or ``latency`` to train the baseline at the cost of each other model as well.
+        match: ``gflops``, ``latency`` or a list of both to train the baseline at the cost of each other model as well.
 
     Raises:
         PixelkeepError: A model or the data cannot be used, or the folder holds cells of other settings.
@@ -122,13 +122,14 @@ def plan(
         resolved[arm], own[arm] = path, entrant.checked(settings)
     chosen = baseline if baseline in resolved else baseline and _arm(resolve_model(baseline))
     chosen = require_baseline(chosen, resolved)
-    if match is not None and is_checkpoint(resolved[require_kind(match) and chosen]):
+    matched = kinds_of(match)
+    if matched and is_checkpoint(resolved[chosen]):
         raise OptionError(f"match: the baseline {chosen} is a checkpoint, which cannot be made wider; name its model")
     truth, identity = identify({arm: sha(resolved[arm], made) for arm, made in definitions.items()}, settings, spec)
     identity[OWN] = {arm: values for arm, values in own.items() if values}
     folder = place(settings.get("project"), settings.get("name"), identity)
     kinds = {arm: (str(path), None) for arm, path in resolved.items()}
-    equal = _equal(folder, match, chosen, definitions, settings, spec, truth) if match else None
+    equal = _equal(folder, matched, chosen, definitions, settings, spec, truth)
     for arm in equal.arms.values() if equal else ():
         model = model_file(folder, arm.name) if arm.kind == WIDTH else resolved[chosen]
         kinds[arm.name] = (str(model), None if arm.kind == WIDTH else arm.size)
@@ -143,16 +144,19 @@ def plan(
 
 
 def _equal(
-    folder: Path, by: str, baseline: str, definitions: dict, settings: dict, spec: DatasetSpec, truth: dict
-) -> Equal:
+    folder: Path, match: Sequence[str], baseline: str, definitions: dict, settings: dict, spec: DatasetSpec, truth: dict
+) -> Equal | Several | None:
     """Look for the baseline at the cost of each other model, on data of this kind."""
+    if not match:
+        return None
     data = spec.channels, 1 if settings.get("single_cls") else len(spec.names)
     stride = stride_of(definitions[baseline], *data)
     size = rounded(as_size(settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"])), stride)
     wide = sum(image["width"] >= image["height"] for image in truth["images"]) * 2 >= len(truth["images"])
     others = {arm: made for arm, made in definitions.items() if arm != baseline}
     plain = Baseline(baseline, definitions[baseline], size, stride, wide)
-    return find_equal(folder, by, plain, others, data, settings.get("device"))
+    found = [find_equal(folder, by, plain, others, data, settings.get("device")) for by in match]
+    return found[0] if len(found) == 1 else Several(tuple(found))
 
 
 def _detector(model: str) -> str | Path:
