@@ -204,7 +204,7 @@ def _form(name: str, given: object) -> Form:
         raise OptionError(f"form '{name}': one of full, early")
     settings = dict(_mapping(given, f"form {name}"))
     split, seeds, match = (settings.pop(key, None) for key in ("split", "seeds", "match"))
-    if split not in SPLITS or not _is_count(seeds, 1):
+    if split not in tuple(SPLITS) or not _is_count(seeds, 1):
         raise OptionError(f"form {name}: split '{split}' is one of {choices(SPLITS)}, seeds ({seeds}) 1 or more")
     return Form(name, split, seeds, settings, kinds_of(match))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from ultralytics.utils import LOGGER
 
@@ -127,14 +127,16 @@ def _spread(values: list[float | None]) -> dict:
 
 
 def _latencies(arms: Arms, baseline: str, device: str | None) -> tuple[dict[str, dict], dict | None]:
-    """Measure all arms in turns; nothing where a checkpoint is no longer there."""
+    """Measure all arms in turns, but for those whose checkpoints are not there; none without the baseline's."""
     networks = {}
     for name, members in arms.items():
-        weights = Path(members[0].result.weights or "")
-        if not weights.is_file():
-            LOGGER.warning(f"latency is not measured: {weights} is not there")
-            return {}, None
-        networks[name] = (weights, members[0].result.protocol.imgsz)
+        there = [run.checkpoint for run in members if run.checkpoint.is_file()]
+        if there:
+            networks[name] = (there[0], members[0].result.protocol.imgsz)
+        else:
+            LOGGER.warning(f"the latency of {name} is not measured: {members[0].checkpoint} is not there")
+    if baseline not in networks:
+        return {}, None
     measured, facts = measure_latency(networks, baseline, device)
     return {name: entry.to_dict() for name, entry in measured.items()}, facts
 

@@ -58,8 +58,8 @@ class Equal:
 
     def off(self, variant: str) -> list[str]:
         """Say which of a variant's arms cost not quite as much."""
-        made = self.variants[variant]["arms"]
-        return [f"{name} at {arm['ratio']:.2f} times the {UNITS[self.by]}" for name, arm in made.items() if not near(arm["ratio"])]
+        ratios = {name: made["ratio"] for name, made in self.variants[variant]["arms"].items()}
+        return [f"{name} at {r:.2f} times the {UNITS[self.by]}" for name, r in ratios.items() if not near(r)]
 
 
 @dataclass(frozen=True)

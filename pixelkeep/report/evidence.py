@@ -62,11 +62,18 @@ def sentences(summary: dict) -> list[str]:
     if any(answer["equal_cost"] for answer in summary["answers"]):
         told.append("=: at equal cost, the strongest of what the baseline can be for it.")
     if summary["asked"] != summary["split"]:
-        told.append(f"These are figures on {summary['split']}; {summary['asked']} is scored once all is trained.")
-    told += [f"{failed['training']} failed: {failed['reason']}" for failed in summary["failed"]]
+        why = summary["closed"] or f"{summary['asked']} is scored once all is trained"
+        told.append(f"These are figures on {summary['split']}; {why}.")
+    told += gaps(summary)
     if summary["notice"]:
         return [*told, f"{summary['contrast']}: {summary['notice']}."]
     return told + [more for answer in summary["answers"] if (more := needed(answer))] + _state(summary)
+
+
+def gaps(summary: dict) -> list[str]:
+    """Return which arms and trainings are not there, and why: the others are judged without them."""
+    left_out = [f"{arm} is left out: {reason}." for arm, reason in summary["left_out"].items()]
+    return left_out + [f"{each['training']} failed, and is missing: {each['reason']}." for each in summary["failed"]]
 
 
 def needed(answer: dict) -> str | None:
@@ -90,5 +97,5 @@ def needed(answer: dict) -> str | None:
 def _state(summary: dict) -> list[str]:
     if summary["done"]:
         return [f"{summary['contrast']} is done: every interval is one point of AP_S to each side, or less."]
-    missing = summary["trainings"]["of"] - summary["trainings"]["done"]
+    missing = summary["trainings"]["of"] - summary["trainings"]["done"] - len(summary["failed"])
     return [f"{summary['contrast']}: {missing} trainings to go; the same command goes on."] if missing else []

@@ -32,7 +32,8 @@ SUMMARY = {
     "contrast": "1-plain", "question": "Does it?", "form": "full", "notice": None, "split": "val", "asked": "val",
     "best": None, "baseline": "yolov5-n", "trainings": {"done": 4, "of": 6}, "done": False, "answers": [ANSWER],
     "arms": [arm("yolov5-n", 0.30, 7.7), arm("yolov5-spd-n", 0.33, 12.0), arm("yolov5-n w0.31", None, None)],
-    "failed": [], "images": 311, "groups": 21, "command": "python scripts/evidence.py 1-plain", "latency": None,
+    "failed": [], "left_out": {}, "closed": None, "precision": "fp32", "image_size": [512, 640], "total_s": 7260,
+    "images": 311, "groups": 21, "command": "python scripts/evidence.py 1-plain", "latency": None,
     "machines": [{"python": "3.11", "cpus": 16, "gpus": ["H200"], "packages": {"torch": "2.11", "polars": None}}],
 }  # fmt: skip
 
