@@ -73,7 +73,7 @@ def answers_of(document: dict) -> list[dict]:
 
 def _answer(difference: dict, arm: str, against: str, values: dict[str, list], units: int) -> dict:
     far = progress(difference, values[arm], values[against], units)
-    ends = {key: difference[key] for key in ("value", "low", "high", "verdict", "note")}
+    ends = {key: difference[key] for key in ("value", "low", "high", "relative", "verdict", "note")}
     return {"arm": arm, "against": against, **ends, **asdict(far), "enough": ENOUGH, "done": far.done}
 
 

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pixelkeep.evaluation.bins import read_bins
 from pixelkeep.report.tables import figure
 
 SIZES = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR_S")
+LIMIT = 300  # detections an image that val keeps where the sizes are no benchmark's
 FEWEST = 10  # objects of a class below which its figure says little
 
 
@@ -38,6 +40,7 @@ def card_text(card: Card) -> str:
         "## Figures",
         f"Split {figures['split']}, {figures['images']} images, {protocol['evaluator']}, at most "
         f"{protocol['max_dets']} detections an image; all of them in [{entry['metrics']}]({entry['metrics']}).",
+        f"    {command(card.name, protocol)}",
         _table(SIZES, [[figure(figures.get(key)) for key in SIZES]]),
         "## Where it fails",
         _weakest(figures),
@@ -45,6 +48,21 @@ def card_text(card: Card) -> str:
         "The network and its weights are under AGPL-3.0, as Ultralytics' own; the data under the licence named above.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def command(name: str, protocol: Mapping[str, Any]) -> str:
+    """Return the command that gives the figures again, with all that was not as ``val`` has it by default.
+
+    Sizes of a benchmark have its limit of detections: ``--bins aitod`` keeps 1,500 an image where 300 would be kept.
+    """
+    size, bins = protocol["imgsz"], protocol.get("bins")
+    sides = map(str, size if isinstance(size, list) else [size])
+    usual = {"bins": None, "conf": 0.001, "nms_iou": 0.7, "max_dets": read_bins(bins).max_dets or LIMIT}
+    words = ["pixelkeep val --weights", name, "--data DATA --imgsz", *sides]
+    for key, flag in (("bins", "--bins"), ("conf", "--conf"), ("nms_iou", "--iou"), ("max_dets", "--max-det")):
+        if protocol.get(key, usual[key]) != usual[key]:
+            words += [flag, str(protocol[key])]
+    return " ".join(words)
 
 
 def _table(head: tuple[str, ...], rows: list[list[str]]) -> str:

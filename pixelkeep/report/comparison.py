@@ -104,6 +104,15 @@ def interval(difference: dict) -> str:
     return f"{difference['low']:+.3f} to {difference['high']:+.3f}"
 
 
+def percent(difference: dict) -> str:
+    """Return a relative difference with the ends of its interval, ``+13 % (+5 to +22)``."""
+    found = difference["relative"]
+    if found is None:
+        return "n/a"
+    ends = ["?" if end is None else f"{100 * end:+.0f}" for end in (found["low"], found["high"])]
+    return f"{100 * found['value']:+.0f} % ({' to '.join(ends)})"
+
+
 def verdict(difference: dict) -> str:
     """Return the verdict; where there is none, ``images only`` if that is for want of seeds.
 

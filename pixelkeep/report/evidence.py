@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pixelkeep.report.comparison import interval, signed, spread
+from pixelkeep.report.comparison import interval, percent, signed, spread
 from pixelkeep.report.tables import cut, text_table, wrap
 
 _NAME = 20
@@ -59,6 +59,9 @@ def sentences(summary: dict) -> list[str]:
     told = []
     if summary["best"]:
         told.append(f"The best family on dev is {summary['best']}.")
+    shares = [f"{answer['arm']} against {answer['against']} {percent(answer)}" for answer in summary["answers"]]
+    if shares:
+        told.append(f"AP_S in percent of the other's, with its 95 % interval: {'; '.join(shares)}.")
     if any(answer["equal_cost"] for answer in summary["answers"]):
         told.append("=: at equal cost, the strongest of what the baseline can be for it.")
     if summary["asked"] != summary["split"]:

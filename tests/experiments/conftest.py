@@ -23,7 +23,12 @@ def pretended(monkeypatch) -> Pretender:
     stub = Pretender()
     monkeypatch.setattr(cells.training, "train", stub.train)
     monkeypatch.setattr(evidence, "validate", stub.validate)
-    monkeypatch.setattr(campaign, "side_by_side", lambda words, jobs, until, logs, **_: campaign.work(stub.options))
+
+    def process(words: list[str], *_: object, **__: object) -> None:
+        names = words[1 : next(place for place, word in enumerate(words) if word.startswith("--"))]
+        campaign.work(Namespace(**{**vars(stub.options), "only": names}))
+
+    monkeypatch.setattr(campaign, "side_by_side", process)
     return stub
 
 
