@@ -61,9 +61,13 @@ def generate(results: Path, contrasts: Path) -> dict[Path, str]:
         contrasts: The folder of contrasts.
     """
     from pixelkeep.experiments.contrasts import read_contrasts
+    from pixelkeep.experiments.summary import SCHEMA
 
-    summaries = {path: _read(path, dict) for path in sorted(results.glob("*/*/summary.json"))}
-    found = {(path.parent.parent.name, path.parent.name): summary for path, summary in summaries.items()}
+    found = {}
+    for path in sorted(results.glob("*/*/summary.json")):
+        summary = found[path.parent.parent.name, path.parent.name] = _read(path, dict)
+        if summary.get("schema") != SCHEMA:
+            raise DataError(f"{path}: of another version; run scripts/evidence.py with --out once more")
     groups = sorted({str(summary["groups"]) for summary in found.values() if summary["groups"]})
     files: dict[Path, str] = {}
     parts = [HEAD.format(missing="not run", groups=" or ".join(groups) or "21").strip()]

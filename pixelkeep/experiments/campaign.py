@@ -14,6 +14,7 @@ from pixelkeep.errors import DataError, OptionError, choices
 from pixelkeep.experiments.cells import is_open
 from pixelkeep.experiments.contrasts import Contrast, read_contrasts
 from pixelkeep.experiments.deadline import Deadline
+from pixelkeep.experiments.document import SCHEMA
 from pixelkeep.experiments.evidence import BF16, ON_VAL, Begun, Place, begin
 from pixelkeep.experiments.identity import FILE
 from pixelkeep.experiments.keeping import keep, portable
@@ -197,7 +198,8 @@ def _unchanged(folder: Path, begun: Begun) -> dict | None:
         return None
     document = json.loads(file.read_text(encoding="utf-8"))
     there = {(arm["name"], seed) for arm in document["arms"] for seed in arm["seeds"]}
-    return document if there == {(cell.arm, cell.seed) for cell in begun.grid.cells if cell.done} else None
+    whole = there == {(cell.arm, cell.seed) for cell in begun.grid.cells if cell.done}
+    return document if whole and document["schema"] == SCHEMA else None
 
 
 def _check(options: Namespace) -> None:

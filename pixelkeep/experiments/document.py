@@ -18,7 +18,7 @@ from pixelkeep.experiments.equal import Equal, Several
 from pixelkeep.ultra.costs.latency import measure_latency
 from pixelkeep.ultra.running.console import progress_bar
 
-SCHEMA = 1
+SCHEMA = 2
 FIGURES = ("AP", "AP50", "AP_S", "AP_M", "AP_L", "AR_S")
 JUDGED = ("AP", "AP_S")  # those with intervals and verdicts
 

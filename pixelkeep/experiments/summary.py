@@ -11,7 +11,7 @@ from pixelkeep.experiments.evidence import Begun
 from pixelkeep.experiments.grid import Cell
 from pixelkeep.experiments.stopping import ENOUGH, progress
 
-SCHEMA = 1
+SCHEMA = 2
 METRIC = "AP_S"
 FIGURES = ("AP", "AP50", "AP_S", "AP_M", "AP_L", "AR_S")
 

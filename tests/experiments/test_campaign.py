@@ -11,7 +11,7 @@ import yaml
 from pretending import FIRST, FORMS, SECOND, run
 
 from pixelkeep.errors import DataError, OptionError
-from pixelkeep.experiments import campaign, document
+from pixelkeep.experiments import campaign, document, evidence, grid
 
 
 def write(folder: Path, name: str, contrast: dict) -> None:
@@ -100,6 +100,30 @@ def test_run__bf16_is_left_out_where_there_is_none(options, pretended, tmp_path,
         assert (settings.get("amp", True) == "bf16", summary["precision"], "amp" in summary["settings"]) == (
             there, told, there
         )  # fmt: skip
+
+
+def test_work__latency_is_matched_on_a_quiet_machine(options, pretended, tmp_path, contrast_data, monkeypatch):
+    """A contrast whose arms take measuring is not begun while others train, but between two rounds of trainings."""
+    forms = {"full": FORMS["full"] | {"match": ["latency"]}}
+    write(tmp_path, "2-b", SECOND | {"data": str(contrast_data), "forms": forms})
+    rounds, begin = [], campaign.begin
+
+    def noted(contrast, place):
+        rounds.append((contrast.name, at_work[-1]))
+        return begin(contrast, place)
+
+    def work(given):
+        at_work.append(True)
+        trained(given)
+        at_work.append(False)
+
+    at_work, trained = [False], campaign.work
+    monkeypatch.setattr(campaign, "begin", noted)
+    monkeypatch.setattr(campaign, "work", work)
+    monkeypatch.setattr(evidence, "plan", lambda *given: grid.plan(*given[:-1]))  # the search itself has its own tests
+    assert "2-b (full): 4 of 4 trainings" in run(options)
+    first = next(place for place, (name, _) in enumerate(rounds) if name == "2-b" and at_work)
+    assert [busy for name, busy in rounds[first:] if name == "2-b"][:2] == [False, False]  # it waits, then it begins
 
 
 @pytest.mark.parametrize("group", ["zzz", r"(\d+)\.webp$"])
