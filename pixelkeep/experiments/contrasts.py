@@ -101,7 +101,7 @@ class Contrast:
                 there.append(Entrant(arm.name, model, arm.settings))
         if self.baseline in left_out or len(there) < 2:
             told = choices(f"{arm}: {why}" for arm, why in left_out.items())
-            raise OptionError(f"contrast {self.name}: nothing is left to compare with {best} as the best ({told})")
+            raise OptionError(f"nothing is left to compare with {best} as the best ({told})")
         return there, left_out
 
 

@@ -18,7 +18,7 @@ from filelock import FileLock
 from ultralytics.utils import LOGGER
 
 from pixelkeep.datasets.definitions.spec import load_spec, read_mapping
-from pixelkeep.errors import DataError, OptionError, choices
+from pixelkeep.errors import OptionError, PixelkeepError, StorageError, choices
 from pixelkeep.experiments.arms import read_run, rebuild_truth
 from pixelkeep.experiments.cells import failure, forget, is_open, train_next
 from pixelkeep.experiments.contrasts import Contrast, Form, best_family
@@ -148,6 +148,16 @@ def begin(contrast: Contrast, place: Place) -> Begun | str:
     Raises:
         PixelkeepError: Its data, models or settings cannot be used.
     """
+    try:
+        return _begin(contrast, place)
+    except StorageError:
+        raise
+    except PixelkeepError as error:
+        told = str(error).replace("--set path=", "--path ").replace("--group", "group")  # as they are called here
+        raise OptionError(f"contrast {contrast.name}: {told}") from error
+
+
+def _begin(contrast: Contrast, place: Place) -> Begun | str:
     form = contrast.form(place.form)
     folder = place.folder(contrast.name)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -175,10 +185,7 @@ def begin(contrast: Contrast, place: Place) -> Begun | str:
 @cache
 def _cut(data: str, path: str | None, dev: DevSplit, folder: Path) -> Path:
     """Return the YAML of the data with dev cut out."""
-    try:
-        return dev.cut_once(resolve_data(data, path), folder)
-    except DataError as error:
-        raise DataError(str(error).replace("--set path=", "--path ")) from error
+    return dev.cut_once(resolve_data(data, path), folder)
 
 
 def _check_group(contrast: Contrast, data: Path) -> None:
@@ -188,10 +195,7 @@ def _check_group(contrast: Contrast, data: Path) -> None:
         images = json.loads(spec.splits[split][0].read_text(encoding="utf-8"))["images"]
         below = spec.folders[split].relative_to(spec.root).as_posix()
         named = [{"id": image["id"], "file_name": f"{below}/{image['file_name']}"} for image in images]
-        try:
-            group_images({"images": named}, contrast.group)
-        except DataError as error:
-            raise OptionError(f"contrast {contrast.name}: {str(error).replace('--group', 'group')}") from error
+        group_images({"images": named}, contrast.group)
 
 
 def score(cell: Cell, settings: dict) -> None:

@@ -88,6 +88,8 @@ def decide(answers: Sequence[dict], there: int, *, fixed: bool) -> Decision:
         return Decision(True, f"on dev every interval is ±{ENOUGH} or less")
     if fixed:
         return Decision(True, f"it was asked for with {there} seeds")
+    if there < 2:
+        return Decision(True, "with one seed there is no telling how many it takes")
     if not wanted:
         return Decision(True, f"on dev no number of seeds brings the intervals that are left to ±{ENOUGH}")
     return Decision(

@@ -59,9 +59,10 @@ def sentences(summary: dict) -> list[str]:
     told = []
     if summary["best"]:
         told.append(f"The best family on dev is {summary['best']}.")
-    shares = [f"{answer['arm']} against {answer['against']} {percent(answer)}" for answer in summary["answers"]]
-    if shares:
-        told.append(f"AP_S in percent of the other's, with its 95 % interval: {'; '.join(shares)}.")
+    known = [answer for answer in summary["answers"] if answer["relative"]]
+    if known:
+        each = [f"{answer['arm']} against {answer['against']} {percent(answer)}" for answer in known]
+        told.append(f"Relative difference in AP_S with its 95 % interval: {'; '.join(each)}.")
     if any(answer["equal_cost"] for answer in summary["answers"]):
         told.append("=: at equal cost, the strongest of what the baseline can be for it.")
     if summary["asked"] != summary["split"]:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pretending import FIRST, FORMS, SECOND, run
 
-from pixelkeep.errors import DataError, OptionError
+from pixelkeep.errors import OptionError
 from pixelkeep.experiments import campaign, document, evidence, grid
 
 
@@ -143,7 +143,7 @@ def test_run__missing_data_names_the_scripts_option(options, tmp_path):
     own.write_text("path: nowhere\ntrain: a\nval: b\nnames: [x]\n")
     for path in (tmp_path / "contrasts").iterdir():
         path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"data": str(own)}))
-    with pytest.raises(DataError, match="give it with --path FOLDER"):
+    with pytest.raises(OptionError, match=r"contrast 1-a: .*give it with --path FOLDER"):
         run(options)
 
 

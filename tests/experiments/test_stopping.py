@@ -118,3 +118,4 @@ def test_decide__on_dev_before_val(answers, fixed, now, why):
     found = decide([{"done": done, "seeds": seeds} for done, seeds in answers], 3, fixed=fixed)
     assert found.now == now and why in found.why
     assert now or ("--seeds 6" in found.why and "--seeds 3" in found.why)
+    assert "no telling" in decide([{"done": False, "seeds": None}], 1, fixed=False).why
