@@ -107,7 +107,7 @@ def _whole(form: str, summaries: list[dict]) -> tuple[list[str], dict[Path, str]
     """Return what shows all contrasts of a form in one figure, for each split and settings, and the files."""
     parts, files = [], {}
     for split, members, arms in alike(summaries):
-        if drawing := plot(arms, split, members[0]["notice"]):
+        if drawing := plot(arms, split, members[0]["notice"], numbered=True):
             number = sum(f"-{split}" in path.stem for path in files) + 1
             image = Path("images") / f"results-{form}-{split}{'' if number == 1 else f'-{number}'}.svg"
             files[image] = drawing

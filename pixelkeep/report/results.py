@@ -126,18 +126,18 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *rows])
 
 
-def plot(arms: Sequence[dict], split: str, notice: str | None) -> str | None:
+def plot(arms: Sequence[dict], split: str, notice: str | None, *, numbered: bool = False) -> str | None:
     """Return AP_S against GFLOPs of arms as an SVG file; None where there is nothing to show.
 
     Args:
         arms: Of summaries.
         split: dev or val.
         notice: What is to be said of all of it.
+        numbered: Whether numbers tell the arms apart, besides their marks.
     """
     arms = [arm for arm in arms if arm.get(split) and arm.get("gflops")]
-    chart = against_cost(
-        [{"figures": arm[split]} for arm in arms], [[arm["gflops"]] for arm in arms], "GFLOPs an image"
-    )
+    figures, costs = [{"figures": arm[split]} for arm in arms], [[arm["gflops"]] for arm in arms]
+    chart = against_cost(figures, costs, "GFLOPs an image", numbered=numbered)
     if not chart:
         return None
     height = LINE + H + LINE * len(arms) + 8
@@ -145,7 +145,8 @@ def plot(arms: Sequence[dict], split: str, notice: str | None) -> str | None:
     legend = ""
     for index, arm in enumerate(arms):
         y = LINE + H + LINE * index + 10
-        legend += mark(index, 20, y) + f'<text x="34" y="{y + 4}">{escape(_legend(arm))}</text>'
+        told = f"{index + 1}: {_legend(arm)}" if numbered else _legend(arm)
+        legend += mark(index, 20, y) + f'<text x="34" y="{y + 4}">{escape(told)}</text>'
     note = escape(f"AP_S on {split}" + (f"; {notice}" if notice else ""))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {W} {height}" width="{W * 2}" height="{height * 2}" '

@@ -62,6 +62,6 @@ def test_whole__a_figure_of_all_that_was_trained_alike(kept):
     files = generate(kept, CONTRASTS)
     assert "All that was trained alike, on dev (1-plain, 5-others):" in files[Path("results.md")]
     drawing = files[Path("images/results-early-dev.svg")]
-    assert all(f">{name}, {kind}<" in drawing for name, kind in [
+    assert all(f": {name}, {kind}<" in drawing for name, kind in [
         ("yolov5-n", "stock"), ("yolov5-spd-n", "published block"), ("yolo11-n", "stock")
     ])  # fmt: skip

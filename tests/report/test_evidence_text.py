@@ -159,3 +159,14 @@ def test_plot__a_mark_for_each_arm_that_is_there():
     names = [text.text for text in root.findall(f"{space}text")]
     assert names == ["AP_S on val", "yolov5-n, stock", "yolov5-spd-n, published block"]
     assert plot([arm("yolov5-n", None, None)], "val", None) is None
+
+
+def test_plot__numbers_tell_many_arms_apart():
+    """There are twelve different marks; of more arms each has its number at its mark and in the legend."""
+    root = ET.fromstring(
+        plot([arm(f"yolo{n}-n", 0.3 + n / 100, 7.0 + n) for n in range(14)], "val", None, numbered=True)
+    )
+    space = "{http://www.w3.org/2000/svg}"
+    marks = [text.text for text in root.find(f"{space}svg").findall(f"{space}text")][-14:]
+    assert marks == [str(number) for number in range(1, 15)]
+    assert root.findall(f"{space}text")[-1].text == "14: yolo13-n, stock"
