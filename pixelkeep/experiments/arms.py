@@ -54,7 +54,8 @@ class Run:
         """What it was scored with: where its training is now, though metrics.json may name where that was."""
         named = Path(self.result.weights or "")
         home = trained_in(self.folder, named)
-        return home / "weights" / named.name if home else named
+        there = home / "weights" / named.name if home else named
+        return there if there.is_file() else named
 
 
 Arms = dict[str, list[Run]]  # by name, in the order given; runs in order of their seeds
@@ -96,8 +97,8 @@ def trained_in(folder: Path, weights: Path) -> Path | None:
         weights: As its metrics.json names them, ``TRAINING/weights/best.pt``.
     """
     said = weights.parent.parent
-    near = [place for place in (folder, folder.parent) if place.name == said.name]
-    return next((place for place in (*near, said) if (place / "settings.yaml").is_file()), None)
+    above = [folder.parent] if folder.parent.name == said.name else []
+    return next((place for place in (folder, *above, said) if (place / "settings.yaml").is_file()), None)
 
 
 def sort_into_arms(runs: list[Run]) -> Arms:

@@ -24,7 +24,7 @@ def data(tmp_path, monkeypatch) -> Path:
 @pytest.mark.parametrize(
     ("words", "options", "told"),
     [
-        (MODELS, {"match": "params"}, "match: 'params' is not one of gflops, latency"),
+        (MODELS, {"match": "params"}, "match: 'params'; give one of gflops, latency"),
         ("yolov5-n", {}, "models_or_runs is 'yolov5-n'; give a list"),
         ([], {}, "0 models"),
         (MODELS, {"seeds": 0}, "0 seeds"),
