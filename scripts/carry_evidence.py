@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import lzma
 import sys
 import tarfile
 from collections.abc import Iterator
@@ -67,12 +68,22 @@ def pack(project: Path, folder: Path, limit: int, part: int) -> list[str]:
 
 
 def unpack(folder: Path, project: Path) -> None:
-    """Bring back what was packed; links between contrasts are made again when they are begun."""
-    data = b"".join(path.read_bytes() for path in sorted(folder.glob(PART.format(0)[:-2] + "*")))
-    with tarfile.open(fileobj=io.BytesIO(data)) as outer:
-        for member in outer:
-            with tarfile.open(fileobj=outer.extractfile(member), mode="r:xz") as inner:
-                inner.extractall(project, filter="data")
+    """Bring back what was packed; links between contrasts are made again when they are begun.
+
+    Raises:
+        ValueError: There are no parts, or they are not whole.
+    """
+    parts = sorted(folder.glob(PART.format(0)[:-2] + "*"))
+    if not parts:
+        raise ValueError(f"{folder}: no parts in it, {PART.format(0)} and so on; give the folder that pack wrote")
+    data = b"".join(path.read_bytes() for path in parts)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data)) as outer:
+            for member in outer:
+                with tarfile.open(fileobj=outer.extractfile(member), mode="r:xz") as inner:
+                    inner.extractall(project, filter="data")
+    except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
+        raise ValueError(f"{folder}: parts {parts[0].name} to {parts[-1].name} are damaged, or some lack") from error
 
 
 def main() -> int:
@@ -87,7 +98,11 @@ def main() -> int:
         print(f"{options.source}: no such folder", file=sys.stderr)
         return 2
     if options.what == "unpack":
-        unpack(options.source, options.target)
+        try:
+            unpack(options.source, options.target)
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            return 2
         return 0
     left = pack(options.source, options.target, options.limit * MIB, options.part * MIB)
     print("\n".join(f"left behind: {name}" for name in left) or "all of it is packed")

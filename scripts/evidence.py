@@ -5,9 +5,13 @@
 
 Stop it whenever you like, or let it stop by itself: the same command goes on where it was, on another machine too if
 --project went along. ``early`` is early training on small images, without verdicts; ``full`` is what the contrasts were
-written for, and wants a GPU. Trainings choose their best epoch on dev, which is cut out of train; val is scored once,
-when all trainings of a contrast are done, and docs/results/ledger.json keeps when. ``--out`` gets what is worth
-keeping, all of it small; `scripts/results.py` makes docs/results.md of it.
+written for, and wants a GPU. Trainings choose their best epoch on dev, which is cut out of train.
+
+Val is scored once for a contrast, and docs/results/ledger.json keeps when. Before, dev says how many seeds it takes:
+where more of them would bring its intervals to one point, val stays closed until --seeds gives their number, which may
+be that of the trainings that are there. A training that fails twice is named, and the rest is judged without it.
+
+``--out`` gets what is worth keeping, all of it small; `scripts/results.py` makes docs/results.md of it.
 """
 
 from __future__ import annotations

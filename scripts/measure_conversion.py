@@ -160,7 +160,8 @@ def _comes_from(path: Path, start: Path) -> bool:
 
 def from_scratch(options: argparse.Namespace) -> list[Path]:
     """Train the targets from nothing, and return the folders of the runs."""
-    from pixelkeep.experiments.grid import plan, train_missing
+    from pixelkeep.experiments.cells import train_missing
+    from pixelkeep.experiments.grid import plan
 
     if not options.scratch:
         return []

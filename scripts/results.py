@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from pixelkeep.cli.session import session  # noqa: E402
-from pixelkeep.report.results import FORMS, contrast_section, machines, plot, table, what  # noqa: E402
+from pixelkeep.errors import DataError, PixelkeepError  # noqa: E402
+from pixelkeep.report.results import FORMS, alike, contrast_section, machines, plot, table, what  # noqa: E402
 
 HEAD = """# Results
 
@@ -31,16 +32,21 @@ Written by `python scripts/results.py` from the files in [results/](results/), w
 - **Data**: HIT-UAV, infrared images from a drone ([data/hituav.yaml](../data/hituav.yaml); CC BY 4.0), divided by day
   or night and altitude, so that no flight is on both sides. Two thirds of its objects are small.
 - **dev** is cut out of train by the same groups (`DevSplit`, seed 0: a fifth of the images, about). Epochs, models and
-  settings are chosen on dev; networks train on what is left. **val** is scored once for a contrast, when all of it is
-  trained, and `results/ledger.json` says when. `scripts/evidence.py` refuses a second time.
+  settings are chosen on dev; networks train on what is left. **val** is scored once for a contrast, and
+  `results/ledger.json` says when. Before, dev decides how many seeds it takes: where more would bring its intervals to
+  one point, val stays closed until these are trained or their number is given. `scripts/evidence.py` refuses to train
+  for a second look.
+- A training that fails twice is named, and the others are judged without it.
 - **Intervals** are over groups by day or night, altitude and camera angle, {groups} on val and on dev, drawn anew as
   whole groups, and over seeds ([statistics.md](statistics.md)). By day or night and altitude alone val has three
   groups, of which no number of seeds makes a verdict; images of one altitude at two angles are therefore taken for
   independent, which they are not quite.
 - **A contrast is done** when every interval of AP_S is at most one point to each side, whatever it says. Where the
   images alone leave more than that, no number of seeds mends it, and this is said.
-- **Full** means 640 pixels, 100 epochs, three seeds. **Early** means 320 pixels, 8 epochs, two seeds on dev, in bf16:
-  it shows that everything runs, and what early training looks like. It gives no verdict.
+- **Relative** is the difference in percent of what it is taken from, with its 95 % interval.
+- **Full** means images as they are, 512x640, 100 epochs, three seeds. **Early** means 320 pixels, 8 epochs, two seeds
+  on dev, in bf16 on CPUs that have it: it shows that everything runs, and what early training looks like. It gives no
+  verdict.
 - AP is pycocotools'; GFLOPs and milliseconds are of the fused network and one image, as in [compare.md](compare.md);
   minutes are those of one training whose epochs, validation included, are all as long as the fastest of any seed, so
   that other work on the machine counts for little.
@@ -55,21 +61,25 @@ def generate(results: Path, contrasts: Path) -> dict[Path, str]:
         contrasts: The folder of contrasts.
     """
     from pixelkeep.experiments.contrasts import read_contrasts
+    from pixelkeep.experiments.summary import SCHEMA
 
-    found = {
-        (path.parent.parent.name, path.parent.name): json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(results.glob("*/*/summary.json"))
-    }
+    found = {}
+    for path in sorted(results.glob("*/*/summary.json")):
+        summary = found[path.parent.parent.name, path.parent.name] = _read(path, dict)
+        if summary.get("schema") != SCHEMA:
+            raise DataError(f"{path}: of another version; run scripts/evidence.py with --out once more")
     groups = sorted({str(summary["groups"]) for summary in found.values() if summary["groups"]})
     files: dict[Path, str] = {}
     parts = [HEAD.format(missing="not run", groups=" or ".join(groups) or "21").strip()]
     for form, title in FORMS.items():
         parts.append(f"## {title}")
+        whole, drawn = _whole(form, [summary for (of, _), summary in found.items() if of == form])
+        parts, files = parts + whole, files | drawn
         for contrast in read_contrasts(contrasts):
             arms = {arm.name: what(arm.model, arm.settings) for arm in contrast.arms}
             summary = found.get((form, contrast.name))
             parts.append(contrast_section(contrast.name, contrast.question, arms, form, summary))
-            if summary and (drawing := plot(summary)):
+            if summary and (drawing := plot(summary["arms"], summary["split"], summary["notice"])):
                 image = Path("images") / f"results-{form}-{contrast.name}.svg"
                 files[image] = drawing
                 parts.append(f"![AP_S against GFLOPs of {contrast.name}]({image.as_posix()})")
@@ -78,11 +88,42 @@ def generate(results: Path, contrasts: Path) -> dict[Path, str]:
     return {Path("results.md"): "\n\n".join(parts) + "\n"} | files
 
 
+def _read(path: Path, kind: type) -> dict | list:
+    """Return what a kept file holds.
+
+    Raises:
+        DataError: It is damaged.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        found = error
+    if not isinstance(found, kind):
+        raise DataError(f"{path}: damaged; mend it from version control, or run scripts/evidence.py once more")
+    return found
+
+
+def _whole(form: str, summaries: list[dict]) -> tuple[list[str], dict[Path, str]]:
+    """Return what shows all contrasts of a form in one figure, for each split and settings, and the files."""
+    parts, files = [], {}
+    for split, members, arms in alike(summaries):
+        if drawing := plot(arms, split, members[0]["notice"], numbered=True):
+            number = sum(f"-{split}" in path.stem for path in files) + 1
+            image = Path("images") / f"results-{form}-{split}{'' if number == 1 else f'-{number}'}.svg"
+            files[image] = drawing
+            names = ", ".join(summary["contrast"] for summary in members)
+            parts += [
+                f"All that was trained alike, on {split} ({names}):",
+                f"![AP_S against GFLOPs]({image.as_posix()})",
+            ]
+    return parts, files
+
+
 def _gallery(folder: Path, docs: Path) -> list[str]:
     """Return what ``scripts/gallery.py`` has drawn into a folder, if it has: a sentence, and the pictures."""
     if not (folder / "gallery.json").is_file():
         return []
-    told = json.loads((folder / "gallery.json").read_text(encoding="utf-8"))
+    told = _read(folder / "gallery.json", dict)
     first = (
         f"Where {told['baseline']} (left) and {told['other']} (right) differ most, each at the confidences of its own"
     )
@@ -91,15 +132,17 @@ def _gallery(folder: Path, docs: Path) -> list[str]:
         for entry in told["images"]
     ]
     counted = "objects and false alarms under 32x32 pixels" if told["small"] else "objects and false alarms"
-    return [f"{first} best F1, best first ({counted}; `python scripts/gallery.py`):", *pictures]
+    return [f"{first} best F1, best first ({counted}):", f"    {told['command']}", *pictures]
 
 
 def _ledger(file: Path) -> str:
     if not file.is_file():
         return "For no contrast yet. What is published in weights/ has figures on val of its own."
-    entries = json.loads(file.read_text(encoding="utf-8"))
-    rows = [[e["contrast"], e["when"], str(len(e["trainings"])), "yes" if e["again"] else "no"] for e in entries]
-    return table(["contrast", "when", "trainings", "not for the first time"], rows, 2)
+    rows = [
+        [e["contrast"], e["form"], e["when"], str(len(e["trainings"])), "yes" if e["again"] else "no", e["why"]]
+        for e in _read(file, list)
+    ]
+    return table(["contrast", "form", "when", "trainings", "not for the first time", "decided before"], rows, 3)
 
 
 def main() -> int:
@@ -107,8 +150,12 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare only; exit status 1 if a file differs")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of the documents")
     options = parser.parse_args()
-    with session():
-        files = generate(options.docs / "results", ROOT / "configs" / "contrasts")
+    try:
+        with session():
+            files = generate(options.docs / "results", ROOT / "configs" / "contrasts")
+    except PixelkeepError as error:
+        print(f"results: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
     stale = []
     for path, text in files.items():
         file = options.docs / path

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from pixelkeep.evaluation.inference import LEVEL, Sample, estimate_difference, holm
+from pixelkeep.evaluation.ratio import Ratio, relative
 
 BETTER, WORSE, SAME = "better", "worse", "not distinguishable"
 RESOLUTION = 0.02  # two points, what papers call an improvement
@@ -61,6 +62,7 @@ class Difference:
         objects_needed: How many it would take for the images to leave no more than `RESOLUTION`, or to fill `FEWEST`
             images; None where there are enough.
         images: Half-width that the images alone would leave, however many seeds; None where there is no interval.
+        relative: The difference as a share of the baseline's figure, with its interval; None where there is none.
     """
 
     arm: str
@@ -77,6 +79,7 @@ class Difference:
     objects: int
     objects_needed: int | None
     images: float | None = None
+    relative: Ratio | None = None
 
     @property
     def ahead(self) -> bool:
@@ -97,7 +100,8 @@ def measure(names: tuple[str, str, str], arm: Sample, baseline: Sample, objects:
     if units < 2:
         return replace(_too_few(blank, units), value=float(arm.figures.mean() - baseline.figures.mean()))
     found = estimate_difference(arm, baseline, units)
-    measured = replace(blank, value=found.value, low=found.low, high=found.high, images=found.images)
+    ends = {"value": found.value, "low": found.low, "high": found.high, "images": found.images}
+    measured = replace(blank, **ends, relative=relative(arm, baseline, units))
     if units < FEWEST:
         return _too_few(measured, units)
     if found.images > RESOLUTION:

@@ -49,6 +49,14 @@ class Run:
         """Its detections, as COCO results."""
         return self.folder / "predictions.json"
 
+    @property
+    def checkpoint(self) -> Path:
+        """What it was scored with: where its training is now, though metrics.json may name where that was."""
+        named = Path(self.result.weights or "")
+        home = trained_in(self.folder, named)
+        there = home / "weights" / named.name if home else named
+        return there if there.is_file() else named
+
 
 Arms = dict[str, list[Run]]  # by name, in the order given; runs in order of their seeds
 
@@ -70,15 +78,27 @@ def read_run(folder: Path) -> Run:
         raise DataError(f"{folder / 'metrics.json'} is damaged: {error}; validate again") from error
     if result is None:
         raise DataError(f"{folder} is a run of task '{task}'; compare reads runs of detection")
-    trained = next(
-        (p for p in (folder, Path(result.weights or "").parent.parent) if (p / "settings.yaml").is_file()), None
-    )
+    trained = trained_in(folder, Path(result.weights or ""))
     settings = {}
     if trained:
         settings = read_mapping(trained / "settings.yaml")
         if (trained / "model.yaml").is_file():
             settings[MODEL] = hashlib.sha256((trained / "model.yaml").read_bytes()).hexdigest()[:8]
     return Run(folder, result, settings)
+
+
+def trained_in(folder: Path, weights: Path) -> Path | None:
+    """Return the folder of the training that a run is of; None where it is not there.
+
+    It is the run's own, or the one above it where that was scored, or wherever its weights are said to be.
+
+    Args:
+        folder: The run's.
+        weights: As its metrics.json names them, ``TRAINING/weights/best.pt``.
+    """
+    said = weights.parent.parent
+    above = [folder.parent] if folder.parent.name == said.name else []
+    return next((place for place in (folder, *above, said) if (place / "settings.yaml").is_file()), None)
 
 
 def sort_into_arms(runs: list[Run]) -> Arms:

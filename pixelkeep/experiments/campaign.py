@@ -4,37 +4,64 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from argparse import Namespace
 from pathlib import Path
 
 from ultralytics.utils import LOGGER
 
-from pixelkeep.errors import DataError, OptionError
+from pixelkeep.errors import DataError, OptionError, choices
+from pixelkeep.experiments.cells import is_open
 from pixelkeep.experiments.contrasts import Contrast, read_contrasts
 from pixelkeep.experiments.deadline import Deadline
-from pixelkeep.experiments.evidence import ON_VAL, Begun, Place, begin
-from pixelkeep.experiments.keeping import keep
+from pixelkeep.experiments.document import SCHEMA
+from pixelkeep.experiments.evidence import BF16, ON_VAL, Begun, Place, begin
+from pixelkeep.experiments.identity import FILE
+from pixelkeep.experiments.keeping import keep, portable
 from pixelkeep.experiments.ledger import Ledger
 from pixelkeep.experiments.side_by_side import end_with_parent, shares, side_by_side
-from pixelkeep.experiments.summary import summarize
+from pixelkeep.experiments.stopping import decide
+from pixelkeep.experiments.summary import answers_of, summarize
 from pixelkeep.report.evidence import as_text
 from pixelkeep.ultra.running.environment import cpu_count
+from pixelkeep.ultra.trainers.cpu import has_bf16
 
 RESERVE, SHARE = 120.0, 0.15  # seconds, and share of the time, that are kept for comparing at the end
-PASSED_ON = ("form", "path", "device", "seeds", "project", "contrasts", "jobs")
+PASSED_ON = ("form", "path", "device", "seeds", "project", "contrasts", "jobs")  # to the processes
+FLAGS = ("weights", "again")
+WAIT = 5.0  # seconds after which a process looks again whether there is something for it to do
 
 
 def work(options: Namespace) -> None:
     """Be one of the processes: train what nobody else does, contrast by contrast, until the time is over."""
     end_with_parent()
-    until = Deadline(_seconds(options))
-    place = _place(options)
-    for contrast in read_contrasts(options.contrasts, options.only):
-        begun = begin(contrast, place)
-        if isinstance(begun, Begun):
-            begun.train(until)
-        if until.passed:
+    until, place = Deadline(_seconds(options)), _place(options)
+    contrasts, begun = read_contrasts(options.contrasts, options.only), {}
+    while not until.passed:
+        if _train_first(contrasts, place, begun, until):
+            continue
+        if not any(each.open for each in begun.values()):
             break
+        time.sleep(WAIT)  # others are at what is left; contrasts may wait for it
+
+
+def _train_first(contrasts: list[Contrast], place: Place, begun: dict[str, Begun], until: Deadline) -> bool:
+    """Do the first training, in the order of the contrasts' names, that waits for nothing; return whether there is one.
+
+    A contrast that waits for others is begun as soon as these are done.
+    """
+    for contrast in contrasts:
+        if contrast.name not in begun and not _is_for_a_quiet_machine(contrast, place):
+            found = begin(contrast, place)
+            begun |= {contrast.name: found} if isinstance(found, Begun) else {}
+        if contrast.name in begun and begun[contrast.name].train_next(until):
+            return True
+    return False
+
+
+def _is_for_a_quiet_machine(contrast: Contrast, place: Place) -> bool:
+    """Whether latency is still to be matched: not while others train."""
+    return "latency" in contrast.form(place.form).match and not (place.folder(contrast.name) / FILE).is_file()
 
 
 def run(options: Namespace, script: Path) -> str:
@@ -49,32 +76,57 @@ def run(options: Namespace, script: Path) -> str:
     """
     _check(options)
     contrasts, place = read_contrasts(options.contrasts, options.only), _place(options)
-    ledger = Ledger.read(options.project / "ledger.json", options.out)
+    _tell_precision(contrasts, place)
+    ledger = Ledger.read(_ledgers(options, script))
     seconds = _seconds(options)
     until = Deadline(None if seconds is None else seconds - min(RESERVE, SHARE * seconds))
     begun, waiting = _begin_all(contrasts, place)
-    for each in begun.values():
-        each.forget_failures()
-    while any(_trainable(each) for each in begun.values()) and not until.passed:
+    refused = {} if options.again else _refused(contrasts, begun, place, ledger)
+    contrasts = [contrast for contrast in contrasts if contrast.name not in refused]
+    begun, waiting = ({k: v for k, v in part.items() if k not in refused} for part in (begun, waiting))
+    for name, each in begun.items():
+        if options.again or not ledger.has(name, place.form):
+            each.forget_failures()
+    while any(each.open for each in begun.values()) and not until.passed:
         before = _done(begun)
-        _train_all(options, script, place, until, begun)
-        for each in begun.values():
-            _compared(each)
+        _train_all(options, [contrast.name for contrast in contrasts], script, place, until, begun)
         begun, waiting = _begin_all(contrasts, place)
         if _done(begun) == before:
             break
     summaries = []
     for each in begun.values():
-        documents = _compared(each) | _scored(each, ledger, place, again=options.again)
-        summary = summarize(each, documents) | {"command": _told(options, place)}
+        documents, closed = _documents(each, ledger, options)
+        summary = summarize(each, documents, closed) | {"command": _told(options, place)}
         summaries.append(summary)
         if options.out:
             keep(each, summary, options.out, place, weights=options.weights)
-    return as_text(summaries, waiting)
+    return as_text(summaries, waiting | refused)
 
 
-def _train_all(options: Namespace, script: Path, place: Place, until: Deadline, begun: dict[str, Begun]) -> None:
-    words = [str(script), *options.only]
+def _ledgers(options: Namespace, script: Path) -> list[Path]:
+    """Return the folders of the ledgers: the project's, the kept results', and where contrasts are this checkout's."""
+    checkout = script.resolve().parent.parent
+    own = options.contrasts.resolve().is_relative_to(checkout / "configs")
+    return [options.project, *([options.out] if options.out else []), *([checkout / "docs" / "results"] if own else [])]
+
+
+def _refused(contrasts: list[Contrast], begun: dict[str, Begun], place: Place, ledger: Ledger) -> dict[str, str]:
+    """Return the contrasts for whose trainings val could not be scored, with the reason: known before they begin."""
+    scoring = [contrast.name for contrast in contrasts if contrast.form(place.form).split == "val"]
+    why = {name: ledger.refusal(name, place.form, begun.get(name)) for name in scoring}
+    return {name: reason for name, reason in why.items() if reason}
+
+
+def _tell_precision(contrasts: list[Contrast], place: Place) -> None:
+    wanting = [each.name for each in contrasts if BF16 in each.form(place.form).settings.items()]
+    if wanting and not place.bf16:
+        LOGGER.info(f"amp=bf16 is left out of {choices(wanting)}: this machine's CPU has no bf16, or a GPU trains")
+
+
+def _train_all(
+    options: Namespace, names: list[str], script: Path, place: Place, until: Deadline, begun: dict[str, Begun]
+) -> None:
+    words = [str(script), *names]
     for key in PASSED_ON:
         value = getattr(options, key)
         if value is not None:
@@ -106,45 +158,48 @@ def _begin_all(contrasts: list[Contrast], place: Place) -> tuple[dict[str, Begun
     return begun, waiting
 
 
-def _trainable(begun: Begun) -> bool:
-    return bool(set(begun.missing) - set(begun.failed()))
+def _done(begun: dict[str, Begun]) -> tuple[int, int, int]:
+    """Return how many contrasts have begun, and how many trainings are done, and settled."""
+    cells = [cell for each in begun.values() for cell in each.grid.cells]
+    return len(begun), sum(cell.done for cell in cells), sum(not is_open(cell) for cell in cells)
 
 
-def _done(begun: dict[str, Begun]) -> tuple[int, int]:
-    return len(begun), sum(len(each.grid.cells) - len(each.missing) for each in begun.values())
+def _documents(begun: Begun, ledger: Ledger, options: Namespace) -> tuple[dict[str, dict], str | None]:
+    """Return the comparisons that there are, by split, and why val has not been scored where it could be.
 
-
-def _compared(begun: Begun) -> dict[str, dict]:
-    """Return the comparison on dev, made anew only where there is more to compare; nothing if there is nothing yet."""
+    Val is scored once, where the contrast asks for it, nothing is left to train and the seeds are enough.
+    """
+    name, form, documents = begun.contrast.name, begun.form, {}
     try:
-        return {"dev": _unchanged(begun) or begun.on_dev().document}
-    except DataError as error:
-        LOGGER.info(f"{begun.contrast.name}: {error}")
-        return {}
+        documents["dev"] = _unchanged(begun.grid.folder, begun) or begun.on_dev().document
+        if form.split != "val" or begun.open:
+            return documents, None
+        if not options.again and (refusal := ledger.refusal(name, form.name, begun)):
+            return documents, refusal
+        opened = ledger.has(name, form.name) and not options.again
+        if not opened:
+            there, fixed = options.seeds or form.seeds, options.again or options.seeds is not None
+            decision = decide(answers_of(documents["dev"]), there, fixed=fixed)
+            if not decision.now:
+                return documents, decision.why
+            LOGGER.info(f"{name}: val is scored: {decision.why}")
+            ledger.open(begun, decision.why)
+        scored = _unchanged(begun.grid.folder / ON_VAL, begun) if opened else None
+        documents["val"] = scored or begun.on_val().document
+    except (DataError, OptionError) as error:  # of this contrast, and not of those behind it
+        LOGGER.error(f"{name}: {error}")
+    return documents, None
 
 
-def _unchanged(begun: Begun) -> dict | None:
+def _unchanged(folder: Path, begun: Begun) -> dict | None:
     """Return the comparison that is there, if it is of all that has been trained."""
-    file = begun.grid.folder / "comparison.json"
+    file = folder / "comparison.json"
     if not file.is_file():
         return None
     document = json.loads(file.read_text(encoding="utf-8"))
     there = {(arm["name"], seed) for arm in document["arms"] for seed in arm["seeds"]}
-    if there != {(cell.arm, cell.seed) for cell in begun.grid.cells if cell.done}:
-        return None
-    begun.mark_whole()
-    return document
-
-
-def _scored(begun: Begun, ledger: Ledger, place: Place, *, again: bool) -> dict[str, dict]:
-    """Return the comparison on val, where the contrast asks for it and all is trained; it is scored once."""
-    if begun.form.split != "val" or begun.missing:
-        return {}
-    folder, trainings = begun.grid.folder / ON_VAL, begun.trainings()
-    if ledger.has(begun, trainings) and (folder / "comparison.json").is_file() and not again:
-        return {"val": json.loads((folder / "comparison.json").read_text(encoding="utf-8"))}
-    ledger.open(begun, trainings, again=again)
-    return {"val": begun.on_val().document}
+    whole = there == {(cell.arm, cell.seed) for cell in begun.grid.cells if cell.done}
+    return document if whole and document["schema"] == SCHEMA else None
 
 
 def _check(options: Namespace) -> None:
@@ -163,7 +218,7 @@ def _place(options: Namespace) -> Place:
     _, workers = shares(options.jobs, cpu_count(), gpu)
     machine = {"device": options.device or ("0" if gpu else "cpu"), "workers": workers}
     form = options.form or ("full" if gpu else "early")
-    return Place(options.project.resolve(), form, machine, options.path, options.seeds)
+    return Place(options.project.resolve(), form, machine, not gpu and has_bf16(), options.path, options.seeds)
 
 
 def _gpu(device: str | None) -> bool:
@@ -179,4 +234,9 @@ def _told(options: Namespace, place: Place) -> str:
     for key in ("seeds", "jobs", "minutes"):
         if (value := getattr(options, key)) is not None:
             given += [f"--{key}", f"{value:g}"]
+    if options.device:
+        given += ["--device", options.device]
+    if options.out:
+        given += ["--out", portable(str(options.out), place)]
+    given += [f"--{key}" for key in FLAGS if getattr(options, key)]
     return " ".join(["python scripts/evidence.py", *given])

@@ -8,9 +8,10 @@ from typing import Any
 
 from pixelkeep.errors import OptionError
 from pixelkeep.experiments.arms import check_alike, read_run, rebuild_truth, require_baseline, sort_into_arms
+from pixelkeep.experiments.cells import train_missing
 from pixelkeep.experiments.document import describe, group_images
 from pixelkeep.experiments.entrants import Entrant
-from pixelkeep.experiments.grid import plan, train_missing
+from pixelkeep.experiments.grid import plan
 from pixelkeep.experiments.outcome import TOLD, Outcome, judge, shared_settings, write
 from pixelkeep.ultra.running import runs
 from pixelkeep.ultra.running.settings import merge

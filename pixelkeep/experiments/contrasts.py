@@ -8,13 +8,13 @@ A file holds one contrast, ``NAME.yaml``:
     group: '^(\\d+_\\d+_\\d+)_'                          # what is drawn together for intervals
     baseline: yolov5-n
     arms: {yolov5-n: yolov5-n, distance: {model: yolov5-n, nwd: 0.5}}
-    match: gflops                                      # optional: the baseline at each arm's cost, too
     best_of: [1-plain]                                 # optional: 'best' in models is the best family of these
     forms:
-      full: {split: val, seeds: 3, imgsz: 640, epochs: 100}
+      full: {split: val, seeds: 3, match: [gflops, latency], imgsz: 640, epochs: 100}
       early: {split: dev, seeds: 2, imgsz: 320, epochs: 8}
 
-All of a form but ``split`` and ``seeds`` are settings of training that the arms share.
+``match``, which may be left out, has the baseline trained at each arm's cost, too. All else of a form but ``split`` and
+``seeds`` are settings of training that the arms share.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixelkeep.datasets.definitions.spec import read_mapping
-from pixelkeep.errors import OptionError, choices, nearest
+from pixelkeep.errors import ModelError, OptionError, choices, nearest
 from pixelkeep.experiments.dev_split import SPLITS, DevSplit
 from pixelkeep.experiments.entrants import Entrant
+from pixelkeep.experiments.equal import kinds_of
+from pixelkeep.ultra.weights.definitions import resolve_model
 
 BEST = re.compile(r"^best(?=-)")  # in a model's name: the family that the contrasts before show to be the best
 KEYS = ("question", "data", "dev", "group", "baseline", "arms", "forms")  # that a contrast must have
-OTHERS = ("match", "best_of")
+OTHERS = ("best_of",)
 NOTICE = {"early": "early training, no verdict"}  # what is to be said of all that a form shows
 
 
@@ -43,12 +45,14 @@ class Form:
         split: dev or val: what its answer is read from.
         seeds: Trainings of each arm.
         settings: Of training, shared by all arms.
+        match: The kinds of cost that the baseline is also trained at, of each other arm.
     """
 
     name: str
     split: str
     seeds: int
     settings: dict
+    match: tuple[str, ...] = ()
 
     @property
     def notice(self) -> str | None:
@@ -68,7 +72,6 @@ class Contrast:
     baseline: str
     arms: tuple[Entrant, ...]
     forms: dict[str, Form]
-    match: str | None = None
     best_of: tuple[str, ...] = ()
 
     def form(self, name: str) -> Form:
@@ -81,9 +84,33 @@ class Contrast:
             raise OptionError(f"contrast {self.name}: no form '{name}'; it has {choices(self.forms)}")
         return self.forms[name]
 
-    def entrants(self, best: str | None) -> list[Entrant]:
-        """Return the arms, with the family's name for ``best``."""
-        return [Entrant(arm.name, BEST.sub(best or "best", arm.model), arm.settings) for arm in self.arms]
+    def entrants(self, best: str | None) -> tuple[list[Entrant], dict[str, str]]:
+        """Return the arms, with the family's name for ``best``, and those that the family has no model for.
+
+        Not every family has a form with P2, say. Such an arm is left out, by its name with the reason.
+
+        Raises:
+            OptionError: The baseline is left out, or all others are.
+        """
+        there, left_out = [], {}
+        for arm in self.arms:
+            model = BEST.sub(best or "best", arm.model)
+            if model != arm.model and not _exists(model):
+                left_out[arm.name] = f"there is no {model}"
+            else:
+                there.append(Entrant(arm.name, model, arm.settings))
+        if self.baseline in left_out or len(there) < 2:
+            told = choices(f"{arm}: {why}" for arm, why in left_out.items())
+            raise OptionError(f"nothing is left to compare with {best} as the best ({told})")
+        return there, left_out
+
+
+def _exists(model: str) -> bool:
+    try:
+        resolve_model(model)
+    except ModelError:
+        return False
+    return True
 
 
 def read_contrasts(folder: Path, names: list[str] | None = None) -> list[Contrast]:
@@ -108,57 +135,103 @@ def read_contrast(path: Path) -> Contrast:
         OptionError: It lacks something, or holds what is not known.
     """
     given = read_mapping(path)
-    told = f"contrast {path}"
-    if missing := [key for key in KEYS if not given.get(key)]:
-        raise OptionError(f"{told}: it lacks {choices(missing)}")
-    for key in given:
-        if key not in (*KEYS, *OTHERS):
-            raise OptionError(f"{told}: unknown key '{key}'{nearest(key, [*KEYS, *OTHERS])}")
     try:
-        dev = DevSplit(**given["dev"])
-        arms = tuple(_arm(name, value) for name, value in given["arms"].items())
-        forms = {name: _form(name, dict(value)) for name, value in given["forms"].items()}
-    except (TypeError, ValueError, AttributeError, KeyError) as error:
-        raise OptionError(f"{told}: {str(error) or type(error).__name__}") from error
-    if given["baseline"] not in given["arms"] or len(arms) < 2:
-        raise OptionError(
-            f"{told}: baseline '{given['baseline']}' must be one of two arms or more, {choices(given['arms'])}"
-        )
-    best_of = tuple(given.get("best_of") or ())
-    if any(BEST.match(arm.model) for arm in arms) != bool(best_of):
-        raise OptionError(f"{told}: 'best' in a model's name and best_of belong together")
-    plain = {key: given.get(key) for key in ("question", "data", "group", "baseline", "match")}
-    return Contrast(path.stem, dev=dev, arms=arms, forms=forms, best_of=best_of, **plain)
+        _check_keys(given, KEYS, OTHERS)
+        dev = _dev(given["dev"])
+        plain = {key: _text(given[key], key) for key in ("question", "data")} | {"group": _pattern(given["group"])}
+        arms = tuple(_arm(str(name), value) for name, value in _mapping(given["arms"], "arms").items())
+        forms = {str(name): _form(str(name), value) for name, value in _mapping(given["forms"], "forms").items()}
+        best_of = _best_of(given.get("best_of"), path)
+        baseline, names = str(given["baseline"]), [arm.name for arm in arms]
+        if baseline not in names or len(arms) < 2:
+            raise OptionError(f"baseline '{baseline}' must be one of two arms or more, {choices(names)}")
+        if any(BEST.match(arm.model) for arm in arms) != bool(best_of):
+            raise OptionError("'best' in a model's name and best_of belong together")
+    except OptionError as error:
+        raise OptionError(f"contrast {path}: {error}") from error
+    return Contrast(path.stem, **plain, dev=dev, baseline=baseline, arms=arms, forms=forms, best_of=best_of)
 
 
-def _arm(name: str, value: str | dict) -> Entrant:
-    if isinstance(value, str):
-        return Entrant(str(name), value)
-    settings = dict(value)
-    return Entrant(str(name), settings.pop("model"), settings)
+def _check_keys(given: dict, needed: tuple[str, ...], others: tuple[str, ...] = (), told: str = "") -> None:
+    if missing := [key for key in needed if given.get(key) in (None, "", {}, [])]:
+        raise OptionError(f"{told}it lacks {choices(missing)}")
+    for key in given:
+        if key not in (*needed, *others):
+            raise OptionError(f"{told}unknown key '{key}'{nearest(str(key), [*needed, *others])}")
 
 
-def _form(name: str, given: dict) -> Form:
-    split, seeds = given.pop("split"), given.pop("seeds")
+def _mapping(value: object, told: str) -> dict:
+    if not isinstance(value, dict):
+        raise OptionError(f"{told}: '{value}'; give names with what each of them is")
+    return value
+
+
+def _text(value: object, told: str) -> str:
+    if not isinstance(value, str):
+        raise OptionError(f"{told}: '{value}' is no text")
+    return value
+
+
+def _pattern(value: object, told: str = "group") -> str:
+    try:
+        re.compile(_text(value, told))
+    except re.error as error:
+        raise OptionError(f"{told}: '{value}' is no regular expression ({error})") from error
+    return value
+
+
+def _dev(given: object) -> DevSplit:
+    given = _mapping(given, "dev")
+    _check_keys(given, ("group",), ("share", "seed"), "dev: ")
+    share, seed = given.get("share", DevSplit.share), given.get("seed", DevSplit.seed)
+    if not isinstance(share, int | float) or not 0 < share < 1:
+        raise OptionError(f"dev: share '{share}'; give a number between 0 and 1")
+    if not _is_count(seed, 0):
+        raise OptionError(f"dev: seed '{seed}'; give a whole number, 0 or more")
+    return DevSplit(_pattern(given["group"], "dev: group"), share, seed)
+
+
+def _arm(name: str, value: object) -> Entrant:
+    settings = dict(value) if isinstance(value, dict) else {"model": value}
+    model = settings.pop("model", None)
+    if not isinstance(model, str):
+        raise OptionError(f"arm {name}: its model is '{model}'; give a model's name, or {{model: NAME, KEY: VALUE}}")
+    return Entrant(name, model, settings)
+
+
+def _form(name: str, given: object) -> Form:
     if name not in ("full", "early"):
         raise OptionError(f"form '{name}': one of full, early")
-    if split not in SPLITS or not isinstance(seeds, int) or seeds < 1:
+    settings = dict(_mapping(given, f"form {name}"))
+    split, seeds, match = (settings.pop(key, None) for key in ("split", "seeds", "match"))
+    if split not in tuple(SPLITS) or not _is_count(seeds, 1):
         raise OptionError(f"form {name}: split '{split}' is one of {choices(SPLITS)}, seeds ({seeds}) 1 or more")
-    return Form(name, split, seeds, given)
+    return Form(name, split, seeds, settings, kinds_of(match))
 
 
-def best_family(documents: list[dict], models: dict[str, str]) -> str:
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _best_of(given: object, path: Path) -> tuple[str, ...]:
+    """Return the contrasts that are waited for: such as come before this one, so that they are run before it."""
+    if given is None:
+        return ()
+    before = sorted(other.stem for other in path.parent.glob("*.yaml") if other.stem < path.stem)
+    names = given if isinstance(given, list) else None
+    if not names or any(name not in before for name in names):
+        there = choices(before) or "none"
+        raise OptionError(f"best_of: {given}; give a list of contrasts that come before {path.stem} ({there})")
+    return tuple(names)
+
+
+def best_family(means: dict[str, float | None]) -> str:
     """Return the family of the model with the highest mean AP_S on dev.
 
     Args:
-        documents: Of the comparisons on dev.
-        models: By arm, the models of those that may be chosen, scale letter included.
+        means: By model, scale letter included; None where it is undefined.
     """
-    means = {}
-    for document in documents:
-        for arm in document["arms"]:
-            if arm["name"] in models and (mean := arm["figures"]["AP_S"]["mean"]) is not None:
-                means[models[arm["name"]]] = mean
-    if not means:
-        raise OptionError(f"none of {choices(models)} has an AP_S on dev: there is no best one")
-    return max(means, key=lambda model: means[model]).rpartition("-")[0]
+    known = {model: mean for model, mean in means.items() if mean is not None}
+    if not known:
+        raise OptionError(f"none of {choices(means)} has an AP_S on dev: there is no best one")
+    return max(known, key=lambda model: known[model]).rpartition("-")[0]

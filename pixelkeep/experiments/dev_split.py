@@ -16,7 +16,10 @@ from pixelkeep.datasets.convert import YAML, Division
 from pixelkeep.datasets.convert import convert as write
 from pixelkeep.datasets.definitions.forms import COCO
 from pixelkeep.datasets.definitions.spec import DatasetSpec
+from pixelkeep.datasets.loading import load_split
 from pixelkeep.errors import DataError
+from pixelkeep.evaluation import sha256
+from pixelkeep.ultra.data.truth import build_truth, relative
 
 SPLITS = {"dev": "val", "val": "test"}  # what they are called in the files
 
@@ -45,8 +48,7 @@ class DevSplit:
         Raises:
             PixelkeepError: The data or the expression cannot be used, or the folder holds something else.
         """
-        if not {"train", "val"} <= set(spec.splits):
-            raise DataError(f"{spec.file}: dev is cut from train while val is kept, and it has not both")
+        _require_both(spec)
         renamed = {}
         for part in ("splits", "folders", "extras"):
             there = getattr(spec, part)
@@ -57,7 +59,22 @@ class DevSplit:
         return outcome.yaml
 
     def cut_once(self, spec: DatasetSpec, folder: Path) -> Path:
-        """Cut into a folder of ``folder`` that is named after the data and the cut, unless it is there."""
-        facts = json.dumps([str(spec.file), str(spec.root), self.group, self.share, self.seed])
+        """Cut into a folder of ``folder`` that is named after what the data hold and the cut, unless it is there.
+
+        The same data have the same name wherever they lie.
+        """
+        _require_both(spec)
+        facts = json.dumps([_content(spec, split) for split in ("train", "val")] + [self.group, self.share, self.seed])
         output = folder / f"{spec.file.stem}-dev-{hashlib.sha256(facts.encode()).hexdigest()[:8]}"
         return output / YAML if (output / YAML).is_file() else self.cut(spec, output)
+
+
+def _require_both(spec: DatasetSpec) -> None:
+    if not {"train", "val"} <= set(spec.splits):
+        raise DataError(f"{spec.file}: dev is cut from train while val is kept, and it has not both")
+
+
+def _content(spec: DatasetSpec, split: str) -> list:
+    """Return what tells a split from any other: its images' names and the hash of all that is known of them."""
+    records = load_split(spec, split).records
+    return [sorted(relative(record.path, spec.root) for record in records), sha256(build_truth(records, spec)[0])]

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import re
 import statistics
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from ultralytics.utils import LOGGER
 
 from pixelkeep.errors import DataError, OptionError
 from pixelkeep.evaluation.comparison import Comparison, compare_arms
 from pixelkeep.experiments.arms import PROTOCOL, Arms, Run
-from pixelkeep.experiments.equal import Equal
-from pixelkeep.experiments.matching import near
+from pixelkeep.experiments.equal import Equal, Several
 from pixelkeep.ultra.costs.latency import measure_latency
 from pixelkeep.ultra.running.console import progress_bar
 
-SCHEMA = 1
+SCHEMA = 2
 FIGURES = ("AP", "AP50", "AP_S", "AP_M", "AP_L", "AR_S")
 JUDGED = ("AP", "AP_S")  # those with intervals and verdicts
 
@@ -32,7 +31,7 @@ def describe(
     groups: dict | None,
     shared: dict,
     device: str | None,
-    equal: Equal | None = None,
+    equal: Equal | Several | None = None,
 ) -> dict:
     """Compare arms that were scored alike, and return the document.
 
@@ -86,16 +85,15 @@ def describe(
     }
 
 
-def _rivals(equal: Equal | None, baseline: str, arms: Arms) -> dict[str, list[str]]:
+def _rivals(equal: Equal | Several | None, baseline: str, arms: Arms) -> dict[str, list[str]]:
     """Return what variants are set against at once, where all of it is there."""
     every = equal.rivals(baseline) if equal else {}
     return {name: several for name, several in every.items() if {name, *several} <= set(arms)}
 
 
-def _noted(joint: dict, equal: Equal) -> dict:
+def _noted(joint: dict, equal: Equal | Several) -> dict:
     """Add to a verdict at equal cost what of it is not quite equal."""
-    arms = equal.variants[joint["arm"]]["arms"]
-    off = [f"{name} at {made['ratio']:.2f} times" for name, made in arms.items() if not near(made["ratio"])]
+    off = equal.off(joint["arm"])
     told = f"no nearer to equal cost than {' and '.join(off)} could be had" if off else None
     return joint | {"note": "; ".join(filter(None, (joint["note"], told))) or None}
 
@@ -129,14 +127,16 @@ def _spread(values: list[float | None]) -> dict:
 
 
 def _latencies(arms: Arms, baseline: str, device: str | None) -> tuple[dict[str, dict], dict | None]:
-    """Measure all arms in turns; nothing where a checkpoint is no longer there."""
+    """Measure all arms in turns, but for those whose checkpoints are not there; none without the baseline's."""
     networks = {}
     for name, members in arms.items():
-        weights = Path(members[0].result.weights or "")
-        if not weights.is_file():
-            LOGGER.warning(f"latency is not measured: {weights} is not there")
-            return {}, None
-        networks[name] = (weights, members[0].result.protocol.imgsz)
+        there = [run.checkpoint for run in members if run.checkpoint.is_file()]
+        if there:
+            networks[name] = (there[0], members[0].result.protocol.imgsz)
+        else:
+            LOGGER.warning(f"the latency of {name} is not measured: {members[0].checkpoint} is not there")
+    if baseline not in networks:
+        return {}, None
     measured, facts = measure_latency(networks, baseline, device)
     return {name: entry.to_dict() for name, entry in measured.items()}, facts
 

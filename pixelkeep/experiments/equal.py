@@ -1,7 +1,8 @@
 """The arms of a comparison at equal cost: looked for once, kept in ``grid.json``, and made again from there.
 
 A comparison that goes on uses the arms that it began with, also where another measurement of latency would choose
-others. What has been found for one variant serves for the others that cost as much.
+others. What has been found for one variant serves for the others that cost as much. Where costs are to be equal in
+several ways, a variant is set against the arms of all of them at once.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from ultralytics.utils import LOGGER
 
 from pixelkeep.errors import OptionError, choices
 from pixelkeep.experiments.identity import read_matched, write_matched
-from pixelkeep.experiments.matching import TOLERANCE, WIDTH, Arm, Baseline, match
+from pixelkeep.experiments.matching import TOLERANCE, WIDTH, Arm, Baseline, match, near
 from pixelkeep.ultra.costs.multiples import Compute, Latency, Network
 from pixelkeep.ultra.running import runs
 
@@ -55,16 +56,51 @@ class Equal:
                 found[variant] = [*plain, *entry["arms"]]
         return found
 
+    def off(self, variant: str) -> list[str]:
+        """Say which of a variant's arms cost not quite as much."""
+        ratios = {name: made["ratio"] for name, made in self.variants[variant]["arms"].items()}
+        return [f"{name} at {r:.2f} times the {UNITS[self.by]}" for name, r in ratios.items() if not near(r)]
 
-def require_kind(by: str) -> str:
-    """Return how costs are to be equal.
+
+@dataclass(frozen=True)
+class Several:
+    """The same in several ways: the arms of each, and a variant against all that costs no more in one of them."""
+
+    parts: tuple[Equal, ...]
+
+    @property
+    def arms(self) -> dict[str, Arm]:
+        return {name: arm for part in self.parts for name, arm in part.arms.items()}
+
+    def to_dict(self) -> dict:
+        """Return what the document of the comparison says of it: all ways in ``by``, and each of them in ``parts``."""
+        return {"by": "+".join(part.by for part in self.parts), "parts": [part.to_dict() for part in self.parts]}
+
+    def rivals(self, baseline: str) -> dict[str, list[str]]:
+        """Return by variant what it is set against at once."""
+        every = [part.rivals(baseline) for part in self.parts]
+        variants = dict.fromkeys(variant for rivals in every for variant in rivals)
+        return {v: list(dict.fromkeys(name for rivals in every for name in rivals.get(v, ()))) for v in variants}
+
+    def off(self, variant: str) -> list[str]:
+        """Say which of a variant's arms cost not quite as much in the way that they are for."""
+        return [told for part in self.parts for told in part.off(variant)]
+
+
+def kinds_of(match: object) -> tuple[str, ...]:
+    """Return in which ways costs are to be equal: of one, a list of them, or None.
+
+    >>> kinds_of("gflops"), kinds_of(["gflops", "latency"]), kinds_of(None)
+    (('gflops',), ('gflops', 'latency'), ())
 
     Raises:
         OptionError: There is no such way.
     """
-    if by not in UNITS:
-        raise OptionError(f"match: '{by}' is not one of {choices(UNITS)}")
-    return by
+    kinds = match if isinstance(match, list | tuple) else [] if match is None else [match]
+    odd = [kind for kind in kinds if kind not in tuple(UNITS)]
+    if odd or len(set(kinds)) < len(kinds):
+        raise OptionError(f"match: '{odd[0] if odd else kinds}'; give one of {choices(UNITS)}, or a list of both")
+    return tuple(kinds)
 
 
 def find_equal(

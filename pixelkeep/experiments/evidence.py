@@ -9,19 +9,23 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import dataclass
+import statistics
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
+from filelock import FileLock
 from ultralytics.utils import LOGGER
 
-from pixelkeep.datasets.definitions.spec import read_mapping
-from pixelkeep.errors import choices
+from pixelkeep.datasets.definitions.spec import load_spec, read_mapping
+from pixelkeep.errors import OptionError, PixelkeepError, StorageError, choices
 from pixelkeep.experiments.arms import read_run, rebuild_truth
+from pixelkeep.experiments.cells import failure, forget, is_open, train_next
 from pixelkeep.experiments.contrasts import Contrast, Form, best_family
 from pixelkeep.experiments.deadline import Deadline
-from pixelkeep.experiments.dev_split import SPLITS
+from pixelkeep.experiments.dev_split import SPLITS, DevSplit
 from pixelkeep.experiments.document import group_images
-from pixelkeep.experiments.grid import HELD, Cell, Grid, plan, train_missing
+from pixelkeep.experiments.grid import Cell, Grid, plan
 from pixelkeep.experiments.identity import FILE, OWN
 from pixelkeep.experiments.outcome import Outcome, judge
 from pixelkeep.ultra.commands.validation import validate
@@ -31,7 +35,8 @@ from pixelkeep.ultra.running.scope import VALIDATION
 from pixelkeep.ultra.running.settings import merge
 
 ON_VAL = "val"  # the folder of what was scored on val, in a training's folder and in a contrast's
-FAILED, WHOLE = "failed.json", "whole.json"
+BEST, BF16 = "best.json", ("amp", "bf16")
+SETTLED = "settled.json"  # there as soon as nothing is left to train: the mean AP_S on dev of every plain model
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Place:
         root: The folder of everything.
         form: full or early.
         machine: Settings that belong to the machine: ``device``, ``workers``.
+        bf16: Whether it trains in bf16 where a form asks for that.
         path: The folder of the data, in place of its YAML's own.
         seeds: Trainings of each arm; None for those of the form.
     """
@@ -49,6 +55,7 @@ class Place:
     root: Path
     form: str
     machine: dict
+    bf16: bool
     path: str | None = None
     seeds: int | None = None
 
@@ -59,38 +66,59 @@ class Place:
 
 @dataclass(frozen=True)
 class Begun:
-    """A contrast whose trainings are laid out."""
+    """A contrast whose trainings are laid out.
+
+    Attributes:
+        form: With the settings that this machine trains with.
+        best: The family that was chosen; None where nothing is to be chosen.
+        left_out: Arms that this family has no model for, with the reason.
+    """
 
     contrast: Contrast
     form: Form
     grid: Grid
     best: str | None
+    left_out: dict[str, str]
 
     @property
     def missing(self) -> list[Cell]:
         """Trainings that are not done."""
         return [cell for cell in self.grid.cells if not cell.done]
 
+    @property
+    def open(self) -> list[Cell]:
+        """Trainings that are to be done: not those that failed as often as they are tried."""
+        return [cell for cell in self.grid.cells if is_open(cell)]
+
     def trainings(self) -> list[str]:
         """Return all trainings that are done, each with its figure, which tells it from another of the same name."""
         done = [cell for cell in self.grid.cells if cell.done]
         return sorted(f"{cell}: AP_S {read_run(cell.folder).result.AP_S} on dev" for cell in done)
 
-    def train(self, until: Deadline) -> None:
-        """Train what is missing and nobody else is at; note what failed."""
-        failed = {str(cell): why for cell, why in train_missing(self.grid, until).items() if why != HELD}
-        file = self.grid.folder / FAILED
-        if failed:
-            runs.write_json(file, _failed(file) | failed)
+    def train_next(self, until: Deadline) -> bool:
+        """Train one of the trainings that are to be done and nobody else is at; return whether there was one."""
+        found = train_next(self.grid, until)
+        self.settle()
+        return found
+
+    def settle(self) -> None:
+        """Note that nothing is left to train, where that is so, for the contrasts that wait for this one."""
+        if self.open:
+            return
+        entrants, _ = self.contrast.entrants(self.best)
+        models = {arm.name: arm.model for arm in entrants if not arm.settings}
+        means = {model: _mean(self.grid, arm) for arm, model in models.items()}
+        runs.write_json(self.grid.folder / SETTLED, {"means": means})
 
     def failed(self) -> dict[Cell, str]:
         """Return the trainings that failed and are still missing, with their reasons."""
-        reasons = _failed(self.grid.folder / FAILED)
-        return {cell: reasons[str(cell)] for cell in self.missing if str(cell) in reasons}
+        found = {cell: failure(cell) for cell in self.missing}
+        return {cell: noted.reason for cell, noted in found.items() if noted}
 
     def forget_failures(self) -> None:
         """Let what failed be tried again."""
-        (self.grid.folder / FAILED).unlink(missing_ok=True)
+        for cell in self.missing:
+            forget(cell)
 
     def on_dev(self) -> Outcome:
         """Compare what has been trained, on dev.
@@ -99,15 +127,7 @@ class Begun:
             DataError: There is nothing to compare yet.
         """
         groups = group_images(self.grid.truth, self.contrast.group)
-        outcome = judge(self.grid, self.contrast.group, groups, self.failed())
-        self.mark_whole()
-        return outcome
-
-    def mark_whole(self) -> None:
-        """Note that nothing is missing, where that is so, for the contrasts that wait for this one."""
-        if not self.missing:
-            models = {arm.name: arm.model for arm in self.contrast.entrants(self.best) if not arm.settings}
-            runs.write_json(self.grid.folder / WHOLE, {"models": models})
+        return judge(self.grid, self.contrast.group, groups, self.failed())
 
     def on_val(self) -> Outcome:
         """Score all trainings on val, where they are not yet, and compare them there."""
@@ -128,24 +148,54 @@ def begin(contrast: Contrast, place: Place) -> Begun | str:
     Raises:
         PixelkeepError: Its data, models or settings cannot be used.
     """
+    try:
+        return _begin(contrast, place)
+    except StorageError:
+        raise
+    except PixelkeepError as error:
+        told = str(error).replace("--set path=", "--path ").replace("--group", "group")  # as they are called here
+        raise OptionError(f"contrast {contrast.name}: {told}") from error
+
+
+def _begin(contrast: Contrast, place: Place) -> Begun | str:
     form = contrast.form(place.form)
-    best = None
-    if contrast.best_of:
-        if waiting := [name for name in contrast.best_of if not _is_whole(place.folder(name))]:
-            return f"waits for {choices(waiting)}"
-        best = _best(contrast, place)
-    data = contrast.dev.cut_once(resolve_data(contrast.data, place.path), place.root / "data")
-    settings = form.settings | place.machine | {"plots": False, "data": str(data)}
     folder = place.folder(contrast.name)
-    settings |= {"project": str(folder.parent), "name": folder.name}
-    arms = contrast.entrants(best)
-    merged = merge(settings | {"model": arms[0].model}, command="train")
-    grid = plan(arms, place.seeds or form.seeds, merged, contrast.baseline, contrast.match)
-    if best:
-        runs.write_json(folder / "best.json", {"family": best})
-    reuse(grid)
-    relocate(grid)
-    return Begun(contrast, form, grid, best)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):  # what one process looks for, the others find
+        data = _cut(contrast.data, place.path, contrast.dev, place.root / "data")
+        _check_group(contrast, data)
+        if waiting := [name for name in contrast.best_of if not (place.folder(name) / SETTLED).is_file()]:
+            return f"waits for {choices(waiting)}"
+        best = _best(contrast, place) if contrast.best_of else None
+        arms, left_out = contrast.entrants(best)
+        own = {key: value for key, value in form.settings.items() if place.bf16 or (key, value) != BF16}
+        settings = own | place.machine | {"plots": False, "data": str(data)}
+        settings |= {"project": str(folder.parent), "name": folder.name}
+        merged = merge(settings | {"model": arms[0].model}, command="train")
+        grid = plan(arms, place.seeds or form.seeds, merged, contrast.baseline, form.match)
+        if best:
+            runs.write_json(folder / BEST, {"family": best})
+        reuse(grid)
+        relocate(grid)
+    begun = Begun(contrast, replace(form, settings=own), grid, best, left_out)
+    begun.settle()
+    return begun
+
+
+@cache
+def _cut(data: str, path: str | None, dev: DevSplit, folder: Path) -> Path:
+    """Return the YAML of the data with dev cut out."""
+    return dev.cut_once(resolve_data(data, path), folder)
+
+
+def _check_group(contrast: Contrast, data: Path) -> None:
+    """Refuse a group that is not in every image's name, before anything is trained."""
+    spec = load_spec(data)
+    for split in SPLITS.values():
+        images = json.loads(spec.splits[split][0].read_text(encoding="utf-8"))["images"]
+        below = spec.folders[split].relative_to(spec.root).as_posix()
+        named = [{"id": image["id"], "file_name": f"{below}/{image['file_name']}"} for image in images]
+        group_images({"images": named}, contrast.group)
 
 
 def score(cell: Cell, settings: dict) -> None:
@@ -177,7 +227,7 @@ def _link(arm: Path, twin: Path) -> None:
         return
     for file in arm.glob("*.yaml"):  # the definition of an arm of another width, which its twin has as well
         file.unlink(missing_ok=True)
-    with contextlib.suppress(FileExistsError, FileNotFoundError):  # another process does the same
+    with contextlib.suppress(OSError):  # another process does the same, or has noted a failure there
         if arm.is_dir():
             arm.rmdir()
         arm.symlink_to(os.path.relpath(twin, arm.parent), target_is_directory=True)
@@ -205,26 +255,18 @@ def _arms(folder: Path) -> dict[str, str]:
     return {name: json.dumps([shared, identity], sort_keys=True) for name, identity in arms.items()}
 
 
-def _failed(file: Path) -> dict[str, str]:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether a contrast has been compared on dev with nothing missing."""
-    return (folder / WHOLE).is_file()
+def _mean(grid: Grid, arm: str) -> float | None:
+    """Return an arm's mean AP_S on dev; None where none of it is there, or it is undefined."""
+    figures = [read_run(cell.folder).result.AP_S for cell in grid.cells if cell.arm == arm and cell.done]
+    return statistics.fmean(figures) if figures and None not in figures else None
 
 
 def _best(contrast: Contrast, place: Place) -> str:
     """Return the best family of those in the contrasts before; what has been found once stays."""
-    kept = place.folder(contrast.name) / "best.json"
+    kept = place.folder(contrast.name) / BEST
     if kept.is_file():
         return json.loads(kept.read_text(encoding="utf-8"))["family"]
-    documents, models = [], {}
+    means: dict[str, float | None] = {}
     for name in contrast.best_of:
-        whole = json.loads((place.folder(name) / WHOLE).read_text(encoding="utf-8"))
-        documents.append(json.loads((place.folder(name) / "comparison.json").read_text(encoding="utf-8")))
-        models |= whole["models"]
-    return best_family(documents, models)
+        means |= json.loads((place.folder(name) / SETTLED).read_text(encoding="utf-8"))["means"]
+    return best_family(means)

@@ -7,6 +7,7 @@ the other's: objects that are missed, and false alarms, at IoU 0.5 by the evalua
 from __future__ import annotations
 
 import io
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,12 +83,21 @@ def gallery(
             pair(pixels, image.halves, title, enlarge=enlarge).save(content, "JPEG", quality=90)
             write_bytes(path, content.getvalue())
             files.append(path)
-        told = [
-            {"picture": p.name, "image": i.file, "errors_less": i.gained} for p, i in zip(files, picked, strict=True)
+        told = [  # by the image's name: data with dev cut out call dev val
+            {"picture": p.name, "image": Path(i.file).name, "errors_less": i.gained}
+            for p, i in zip(files, picked, strict=True)
         ]
         names = {"baseline": _name(pair_of[0]), "other": _name(pair_of[1])}
-        runs.write_json(folder / "gallery.json", names | {"small": small, "images": told})
+        facts = {"small": small, "command": _told(baseline, other, each, small, enlarge), "images": told}
+        runs.write_json(folder / "gallery.json", names | facts)
     return files
+
+
+def _told(baseline: Path, other: Path, each: int, small: bool, enlarge: bool) -> str:
+    """Return the command that does it again; RUNS stands for the folder that the runs of a contrast's form are in."""
+    runs_of = [shlex.quote(Path("RUNS", *path.resolve().parts[-3:]).as_posix()) for path in (baseline, other)]
+    flags = [*(["--small"] if small else []), *([] if enlarge else ["--own-size"])]
+    return " ".join(["python scripts/gallery.py", *runs_of, "--output FOLDER", f"--each {each}", *flags])
 
 
 def found(run: Run, truth: dict) -> Errors:

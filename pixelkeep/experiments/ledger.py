@@ -7,11 +7,12 @@ results that are kept, so that it goes with the project and not with a machine.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from pixelkeep.errors import DataError, OptionError
+from pixelkeep.errors import DataError
 from pixelkeep.experiments.evidence import Begun
 from pixelkeep.writing import write_text
 
@@ -26,61 +27,68 @@ class Ledger:
     files: list[Path]
 
     @classmethod
-    def read(cls, file: Path, out: Path | None) -> Ledger:
-        """Read the ledger of a project's folder, and that of the kept results; entries of either count.
+    def read(cls, folders: Iterable[Path]) -> Ledger:
+        """Read the ledgers of several folders, such as the project's and that of the kept results; all entries count.
 
         Raises:
             DataError: One of them is damaged.
         """
-        files = [file, *([out / NAME] if out else [])]
+        files = list(dict.fromkeys(folder.resolve() / NAME for folder in folders))
         entries: list[dict] = []
         for path in files:
             if path.is_file():
                 try:
                     found = json.loads(path.read_text(encoding="utf-8"))
-                    found = [entry for entry in found if entry["contrast"] and entry["when"]]
+                    found = [entry for entry in found if entry["contrast"] and entry["form"] and entry["when"]]
                 except (ValueError, TypeError, KeyError) as error:
                     raise DataError(f"{path}: the ledger of val is damaged; mend it from version control") from error
                 entries += [entry for entry in found if entry not in entries]
         return cls(sorted(entries, key=lambda entry: entry["when"]), files)
 
-    def has(self, begun: Begun, trainings: list[str]) -> bool:
-        """Whether val has been opened for just these trainings."""
-        return any(entry["trainings"] == trainings for entry in self._of(begun))
+    def has(self, contrast: str, form: str) -> bool:
+        """Whether val has been scored for a contrast."""
+        return bool(self._of(contrast, form))
 
-    def open(self, begun: Begun, trainings: list[str], *, again: bool) -> None:
-        """Note that val is scored for a contrast.
-
-        Going on with the very same trainings, after an interruption, is no second time.
+    def refusal(self, contrast: str, form: str, begun: Begun | None) -> str | None:
+        """Return why val cannot be scored any more for what is to be trained; None where it still can be, or has been.
 
         Args:
-            begun: The contrast.
-            trainings: What is scored.
-            again: Do it although it has been done.
-
-        Raises:
-            OptionError: It has been done with other trainings, and ``again`` is not given.
+            contrast, form: Their names.
+            begun: Its trainings; None where they are not laid out yet.
         """
-        before = self._of(begun)
-        if before and not again:
-            if before[-1]["trainings"] == trainings:
-                return
-            raise OptionError(
-                f"contrast {begun.contrast.name}: val was scored for it on {before[-1]['when'][:10]}, for "
-                f"{len(before[-1]['trainings'])} trainings and not these {len(trainings)}; a second look flatters what "
-                "is chosen after the first (--again does it, and notes that)"
-            )
+        before = self._of(contrast, form)
+        if not before:
+            return None
+        scored, done = before[-1]["trainings"], begun.trainings() if begun else []
+        covered = {*(name.rpartition(": ")[0] for name in scored), *before[-1].get("failed", ())}
+        wanted = {str(cell) for cell in begun.grid.cells} if begun else set()
+        if done == scored and wanted <= covered:
+            return None
+        return (
+            f"val was scored for it on {before[-1]['when'][:10]}, for {len(scored)} trainings and not for "
+            f"{f'these {len(wanted)}' if begun else 'any that are here'}; a second look flatters what is chosen after "
+            "the first (--again does it, and notes that)"
+        )
+
+    def open(self, begun: Begun, why: str) -> None:
+        """Note that val is scored for a contrast.
+
+        Args:
+            begun: The contrast with what is scored.
+            why: What was decided before, on dev.
+        """
         entry = {
             "contrast": begun.contrast.name,
             "form": begun.form.name,
             "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "again": bool(before),
-            "trainings": trainings,
+            "again": self.has(begun.contrast.name, begun.form.name),
+            "why": why,
+            "trainings": begun.trainings(),
+            "failed": sorted(str(cell) for cell in begun.failed()),
         }
         self.entries.append(entry)
         for path in self.files:
             write_text(path, json.dumps(self.entries, indent=2) + "\n")
 
-    def _of(self, begun: Begun) -> list[dict]:
-        found = begun.contrast.name, begun.form.name
-        return [entry for entry in self.entries if (entry["contrast"], entry["form"]) == found]
+    def _of(self, contrast: str, form: str) -> list[dict]:
+        return [entry for entry in self.entries if (entry["contrast"], entry["form"]) == (contrast, form)]

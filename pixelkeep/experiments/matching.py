@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pixelkeep.experiments.sizes import Size, longer_sizes, size_steps
+from pixelkeep.experiments.sizes import Size, size_steps
 from pixelkeep.experiments.widths import Step, alternatives, scale_of, widen, width_steps
 from pixelkeep.ultra.costs.multiples import Compute, Latency, Network
 
 TOLERANCE = 0.03  # of the variant's cost
 WIDTH, SIZE = "width", "imgsz"  # what is changed
 REACH = 1.5  # times the multiple that the variant costs: how far width and pixels are tried
-LONGER, SETTLED = 8, 3  # rectangles that are tried, and candidates that are measured once more
+SETTLED = 3  # candidates that are measured once more
 T = TypeVar("T")
 
 
@@ -148,23 +148,16 @@ class _Search:
         return [(made[steps[place].width], found) for place, found in nearest(steps, ratio).items()]
 
     def sizes(self) -> list[tuple[Arm, float]]:
-        """Return the image sizes that were tried: longer rectangles only if nothing of the baseline's shape serves."""
-        base, wide = self._baseline, self._baseline.wide
-        steps = size_steps(base.size, base.stride, self._reach, wide=wide)
+        """Return the image sizes that were tried, all of the baseline's shape.
+
+        Another shape would be no fair rival: on images twice as wide as high, say, a rectangle has less padding than a
+        square, so that it sees more pixels of them for as much compute.
+        """
+        base = self._baseline
+        steps = size_steps(base.size, base.stride, self._reach, wide=base.wide)
         arms = [base.of_size(size) for size in steps if self._serves(math.prod(size) / math.prod(base.size))]
         tried = nearest(arms, lambda arm: self._cost.ratio(arm.network))
-        found = [(arms[place], ratio) for place, ratio in tried.items()]
-        if any(near(ratio) for _, ratio in found):
-            return found
-        arm, ratio = min(found, key=lambda entry: distance(entry[1]))
-        area = math.prod(arm.size) / ratio
-        for size in longer_sizes(base.size, base.stride, area, TOLERANCE, wide=wide)[:LONGER]:
-            longer = base.of_size(size)
-            if (ratio := self._cost.ratio(longer.network)) is not None:
-                found.append((longer, ratio))
-                if near(ratio):
-                    break
-        return found
+        return [(arms[place], ratio) for place, ratio in tried.items()]
 
     def best(self, tried: list[tuple[Arm, float]]) -> tuple[Arm, float] | None:
         """Return the one that costs as much, of the nearest few measured anew; None where nothing could be tried."""

@@ -1,16 +1,13 @@
 """Image sizes between the squares: height and width grow in turns, by one stride at a time.
 
-From 640 to 672 pixels a side is ten percent of the compute, from 640x640 to 640x672 five. Where that is still too
-coarse, as with small images, longer rectangles lie between.
+From 640 to 672 pixels a side is ten percent of the compute, from 640x640 to 640x672 five.
 """
 
 from __future__ import annotations
 
 import math
-from itertools import product
 
 Size = tuple[int, int]  # height, width in pixels
-LONGEST = 1.5  # times the base's ratio of the sides
 
 
 def as_size(imgsz: int | list[int] | tuple[int, int]) -> Size:
@@ -50,24 +47,3 @@ def size_steps(base: Size, stride: int, most: float, *, wide: bool) -> list[Size
         if all(size) and math.prod(size) <= most * math.prod(base):
             steps.append((size[0], size[1]))
     return steps
-
-
-def longer_sizes(base: Size, stride: int, area: float, tolerance: float, *, wide: bool) -> list[Size]:
-    """Return sizes of about an area in square pixels, those nearest to the base's shape first.
-
-    Args:
-        base, stride, wide: As in `size_steps`.
-        area: What is wanted.
-        tolerance: Share of the area by which they may differ from it.
-    """
-    sides = [m * stride for m in range(1, math.ceil(math.sqrt(area * LONGEST) * max(base) / min(base) / stride) + 1)]
-
-    def stretch(size: Size) -> float:
-        return math.log(size[1] / size[0]) - math.log(base[1] / base[0])
-
-    found = [
-        size
-        for size in product(sides, sides)
-        if abs(math.prod(size) / area - 1) <= tolerance and abs(stretch(size)) <= math.log(LONGEST)
-    ]
-    return sorted(found, key=lambda size: (round(abs(stretch(size)), 9), (stretch(size) > 0) != wide))

@@ -66,6 +66,39 @@ def progress(difference: dict, arm: Sequence[float], baseline: Sequence[float], 
     return Progress(half, images, None)
 
 
+@dataclass(frozen=True)
+class Decision:
+    """Whether val is scored now, decided on dev alone, and why."""
+
+    now: bool
+    why: str
+
+
+def decide(answers: Sequence[dict], there: int, *, fixed: bool) -> Decision:
+    """Decide on dev whether the seeds are enough for val to be scored, as it is scored but once.
+
+    Args:
+        answers: On dev; see :mod:`pixelkeep.experiments.summary`.
+        there: Seeds of each arm.
+        fixed: Whether the user has given their number, or insists.
+    """
+    open_ = [answer for answer in answers if not answer["done"]]
+    wanted = max((answer["seeds"] or 0 for answer in open_), default=0)
+    if not open_:
+        return Decision(True, f"on dev every interval is ±{ENOUGH} or less")
+    if fixed:
+        return Decision(True, f"it was asked for with {there} seeds")
+    if there < 2:
+        return Decision(True, "with one seed there is no telling how many it takes")
+    if not wanted:
+        return Decision(True, f"on dev no number of seeds brings the intervals that are left to ±{ENOUGH}")
+    return Decision(
+        False,
+        f"val stays closed: on dev it takes about {wanted} seeds of each arm to bring to ±{ENOUGH} what seeds can "
+        f"bring there; --seeds {wanted} trains them first, --seeds {there} scores val with those that are there",
+    )
+
+
 def half_width(variance: float, images: float, units: int, spreads: Sequence[tuple[float, int]]) -> float:
     """Return the half-width of an interval.
 

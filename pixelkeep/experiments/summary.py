@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
 from pixelkeep.experiments.evidence import Begun
+from pixelkeep.experiments.grid import Cell
 from pixelkeep.experiments.stopping import ENOUGH, progress
 
-SCHEMA = 1
+SCHEMA = 2
 METRIC = "AP_S"
 FIGURES = ("AP", "AP50", "AP_S", "AP_M", "AP_L", "AR_S")
 
 
-def summarize(begun: Begun, documents: dict[str, dict]) -> dict:
+def summarize(begun: Begun, documents: dict[str, dict], closed: str | None = None) -> dict:
     """Return the summary of a contrast, ready for JSON.
 
     Args:
         begun: Its trainings.
         documents: Of its comparisons, by split: dev, and val once that has been scored.
+        closed: Why val has not been scored, where it could be; None where nothing is to be said of that.
     """
     contrast, grid = begun.contrast, begun.grid
     split = begun.form.split if begun.form.split in documents else "dev"
     document = documents.get(split)
-    answers = _answers(document, contrast.baseline) if document else []
+    answers = answers_of(document) if document else []
     return {
         "schema": SCHEMA,
         "contrast": contrast.name,
@@ -33,13 +36,18 @@ def summarize(begun: Begun, documents: dict[str, dict]) -> dict:
         "notice": begun.form.notice,
         "split": split,
         "asked": begun.form.split,
+        "closed": closed,
         "best": begun.best,
+        "left_out": begun.left_out,
         "baseline": contrast.baseline,
         "trainings": {"done": len(grid.cells) - len(begun.missing), "of": len(grid.cells)},
         "arms": [_arm(name, begun, documents) for name in dict.fromkeys(cell.arm for cell in grid.cells)],
         "answers": answers,
         "done": not begun.missing and split == begun.form.split and all(answer["done"] for answer in answers),
         "settings": begun.form.settings,
+        "precision": _precision(grid.settings),
+        "image_size": _image_size(grid.truth),
+        "total_s": _total([cell for cell in grid.cells if cell.done]),
         "images": document["images"] if document else None,
         "groups": document["groups"] if document else None,
         "latency": document["latency"] if document else None,
@@ -47,7 +55,7 @@ def summarize(begun: Begun, documents: dict[str, dict]) -> dict:
     }
 
 
-def _answers(document: dict, baseline: str) -> list[dict]:
+def answers_of(document: dict) -> list[dict]:
     """Return each arm's difference from the baseline in AP_S, and from the strongest at equal cost."""
     values = {arm["name"]: arm["figures"][METRIC]["values"] for arm in document["arms"]}
     units = document["groups"] or document["images"]
@@ -65,7 +73,7 @@ def _answers(document: dict, baseline: str) -> list[dict]:
 
 def _answer(difference: dict, arm: str, against: str, values: dict[str, list], units: int) -> dict:
     far = progress(difference, values[arm], values[against], units)
-    ends = {key: difference[key] for key in ("value", "low", "high", "verdict", "note")}
+    ends = {key: difference[key] for key in ("value", "low", "high", "relative", "verdict", "note")}
     return {"arm": arm, "against": against, **ends, **asdict(far), "enough": ENOUGH, "done": far.done}
 
 
@@ -85,16 +93,42 @@ def _arm(name: str, begun: Begun, documents: dict[str, dict]) -> dict:
     return entry
 
 
+def _precision(settings: dict) -> str:
+    """Return what the trainings computed in."""
+    amp = settings.get("amp", True)
+    if str(settings.get("device")) == "cpu":
+        return "bf16" if amp == "bf16" else "fp32"
+    return "mixed precision" if amp else "fp32"
+
+
+def _image_size(truth: dict) -> list[int]:
+    """Return height and width of most images."""
+    return list(Counter((image["height"], image["width"]) for image in truth["images"]).most_common(1)[0][0])
+
+
+def _total(cells: list[Cell]) -> float | None:
+    """Return the seconds that trainings have taken together, as far as that is known of all."""
+    each = [epochs(cell.folder / "results.csv") for cell in cells]
+    return round(sum(map(sum, each))) if each and all(each) else None
+
+
 def least_time(results: Path) -> float | None:
     """Return the seconds that a training takes where every epoch is as long as its fastest.
 
-    That leaves out what else the machine did meanwhile, and how often it was interrupted. Ultralytics' column ``time``
-    counts from the start of a process, so it falls where another went on.
+    That leaves out what else the machine did meanwhile, and how often it was interrupted.
+    """
+    times = epochs(results)
+    return round(len(times) * min(times)) if times else None
+
+
+def epochs(results: Path) -> list[float]:
+    """Return the seconds of every epoch that is in a training's table; none where they are not in it.
+
+    Ultralytics' column ``time`` counts from the start of a process, so it falls where another went on.
     """
     try:
         with results.open(newline="", encoding="utf-8") as file:
             times = [float(row["time"]) for row in csv.DictReader(file, skipinitialspace=True)]
     except (OSError, KeyError, ValueError):
-        return None
-    epochs = [now - before if now >= before else now for before, now in zip([0.0, *times], times, strict=False)]
-    return round(len(epochs) * min(epochs)) if epochs else None
+        return []
+    return [now - before if now >= before else now for before, now in zip([0.0, *times], times, strict=False)]

@@ -14,12 +14,16 @@ FEWEST = 10  # objects of a class below which its figure says little
 
 @dataclass(frozen=True)
 class Card:
-    """What a card is made of: the published name, the manifest's entry, metrics.json, and the classes."""
+    """What a card is made of: the published name, the manifest's entry, metrics.json, and the classes.
+
+    ``limit`` is how many detections an image val keeps by itself for the sizes in the figures.
+    """
 
     name: str
     entry: Mapping[str, Any]
     figures: Mapping[str, Any]
     names: Mapping[int, str]
+    limit: int
 
 
 def card_text(card: Card) -> str:
@@ -38,6 +42,7 @@ def card_text(card: Card) -> str:
         "## Figures",
         f"Split {figures['split']}, {figures['images']} images, {protocol['evaluator']}, at most "
         f"{protocol['max_dets']} detections an image; all of them in [{entry['metrics']}]({entry['metrics']}).",
+        f"    {command(card.name, protocol, card.limit)}",
         _table(SIZES, [[figure(figures.get(key)) for key in SIZES]]),
         "## Where it fails",
         _weakest(figures),
@@ -45,6 +50,21 @@ def card_text(card: Card) -> str:
         "The network and its weights are under AGPL-3.0, as Ultralytics' own; the data under the licence named above.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def command(name: str, protocol: Mapping[str, Any], limit: int) -> str:
+    """Return the command that gives the figures again, with all that was not as ``val`` has it by default.
+
+    Sizes of a benchmark have its limit of detections: ``--bins aitod`` keeps 1,500 an image where 300 would be kept.
+    """
+    size = protocol["imgsz"]
+    sides = map(str, size if isinstance(size, list) else [size])
+    usual = {"bins": None, "conf": 0.001, "nms_iou": 0.7, "max_dets": limit}
+    words = ["pixelkeep val --weights", name, "--data DATA --imgsz", *sides]
+    for key, flag in (("bins", "--bins"), ("conf", "--conf"), ("nms_iou", "--iou"), ("max_dets", "--max-det")):
+        if protocol.get(key, usual[key]) != usual[key]:
+            words += [flag, str(protocol[key])]
+    return " ".join(words)
 
 
 def _table(head: tuple[str, ...], rows: list[list[str]]) -> str:

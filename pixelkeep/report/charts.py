@@ -101,10 +101,12 @@ def by_size(arms: list[dict]) -> str:
     return _svg("AP by object size", body)
 
 
-def against_cost(arms: list[dict], costs: Sequence[Sequence[float] | None], unit: str) -> str:
+def against_cost(
+    arms: list[dict], costs: Sequence[Sequence[float] | None], unit: str, *, numbered: bool = False
+) -> str:
     """Return AP_S against a cost for each arm: a value with or without the ends of its spread, None where unknown.
 
-    Empty where there is nothing to show.
+    Empty where there is nothing to show. Where there are more arms than marks, numbers from 1 on tell them apart.
     """
     shown = [
         (index, cost, arm["figures"]["AP_S"])
@@ -124,6 +126,8 @@ def against_cost(arms: list[dict], costs: Sequence[Sequence[float] | None], unit
         x, y, low, high = frame.x(cost[0]), frame.y(figures["mean"]), frame.x(min(cost)), frame.x(max(cost))
         body += f'<line class="arm{index % 6}" x1="{low:.1f}" x2="{high:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
         body += frame.bar(x, *_ends(figures), index) + mark(index, x, y)
+        if numbered:
+            body += f'<text x="{x + 7:.1f}" y="{y + 4:.1f}">{index + 1}</text>'
     return _svg(f"AP_S against {unit}", body)
 
 

@@ -61,7 +61,7 @@ def _at_equal_cost(document: dict) -> list[Table]:
             row = [name, d["metric"], signed(d["value"]), interval(d), verdict(joint) if shown else ""]
             several[joint["arm"]].append(row)
     header = ["against", "figure", "difference", "95 % interval", "verdict"]
-    unit = UNITS[document["equal"]["by"]] if document["equal"] else ""
+    unit = unit_of(document["equal"]) if document["equal"] else ""
     return [Table(f"{variant} at equal {unit}", header, rows, 2, last=True) for variant, rows in several.items()]
 
 
@@ -115,6 +115,15 @@ def interval(difference: dict) -> str:
     return f"{difference['low']:+.3f} to {difference['high']:+.3f}"
 
 
+def percent(difference: dict) -> str:
+    """Return a relative difference with the ends of its interval, ``+13 % (+5 to +22)``."""
+    found = difference["relative"]
+    if found is None:
+        return "n/a"
+    ends = ["?" if end is None else f"{100 * end:+.0f}" for end in (found["low"], found["high"])]
+    return f"{100 * found['value']:+.0f} % ({' to '.join(ends)})"
+
+
 def verdict(difference: dict) -> str:
     """Return the verdict; where there is none, what it is for want of, as its note says.
 
@@ -133,7 +142,7 @@ def notes(document: dict) -> list[str]:
             said[d["note"]].append(f"{d['arm']} {d['metric']}")
     for d in document["equal_cost"]:
         if d["note"]:
-            said[d["note"]].append(f"{d['arm']} {d['metric']} at equal {UNITS[document['equal']['by']]}")
+            said[d["note"]].append(f"{d['arm']} {d['metric']} at equal {unit_of(document['equal'])}")
     everything = len(document["differences"]) + len(document["equal_cost"])
     told = [note if len(of) == everything else f"{', '.join(of)}: {note}" for note, of in said.items()]
     for arm in document["arms"]:
@@ -146,9 +155,9 @@ def notes(document: dict) -> list[str]:
 
 def costs_told(document: dict) -> list[str]:
     """Return what the arms at equal cost really cost, and which of them are not there, a sentence or two a variant."""
-    equal, told = document["equal"], []
+    told = []
     trained = {arm["name"] for arm in document["arms"]}
-    for variant, entry in equal["variants"].items() if equal else ():
+    for equal, variant, entry in _matched(document["equal"]):
         unit, base, made = UNITS[equal["by"]], entry["baseline"], entry["arms"]
         of = ", ".join(f"{name} {arm['ratio']:.2f}" for name, arm in made.items())
         more = f"; times that of {variant}: {of}" if of else ""
@@ -165,6 +174,21 @@ def costs_told(document: dict) -> list[str]:
     return list(dict.fromkeys(told))
 
 
+def unit_of(equal: dict) -> str:
+    """Return in what costs are equal, of a document's part on that.
+
+    >>> unit_of({"by": "gflops+latency"})
+    'GFLOPs and latency'
+    """
+    return " and ".join(UNITS[kind] for kind in equal["by"].split("+"))
+
+
+def _matched(equal: dict | None) -> list[tuple[dict, str, dict]]:
+    """Return every way in which costs are equal with each variant and its entry there."""
+    parts = equal.get("parts", [equal]) if equal else []
+    return [(part, variant, entry) for part in parts for variant, entry in part["variants"].items()]
+
+
 def method(document: dict) -> str:
     """Say in one paragraph how the figures were made."""
     protocol, statistics, counts = document["protocol"], document["statistics"], document["counts"]
@@ -179,7 +203,7 @@ def method(document: dict) -> str:
     )
     if document["equal_cost"]:
         text += (
-            f" Equal {UNITS[document['equal']['by']]}: the baseline wider, or on larger images, until it costs as much "
+            f" Equal {unit_of(document['equal'])}: the baseline wider, or on larger images, until it costs as much "
             "as the model; better is said of what is better than all of these, worse of what is worse than the best of "
             f"them.{STRONGER}: the one of highest AP_S."
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pixelkeep.report.comparison import interval, signed, spread
+from pixelkeep.report.comparison import interval, percent, signed, spread
 from pixelkeep.report.tables import cut, text_table, wrap
 
 _NAME = 20
@@ -59,14 +59,25 @@ def sentences(summary: dict) -> list[str]:
     told = []
     if summary["best"]:
         told.append(f"The best family on dev is {summary['best']}.")
+    known = [answer for answer in summary["answers"] if answer["relative"]]
+    if known:
+        each = [f"{answer['arm']} against {answer['against']} {percent(answer)}" for answer in known]
+        told.append(f"Relative difference in AP_S with its 95 % interval: {'; '.join(each)}.")
     if any(answer["equal_cost"] for answer in summary["answers"]):
         told.append("=: at equal cost, the strongest of what the baseline can be for it.")
     if summary["asked"] != summary["split"]:
-        told.append(f"These are figures on {summary['split']}; {summary['asked']} is scored once all is trained.")
-    told += [f"{failed['training']} failed: {failed['reason']}" for failed in summary["failed"]]
+        why = summary["closed"] or f"{summary['asked']} is scored once all is trained"
+        told.append(f"These are figures on {summary['split']}; {why}.")
+    told += gaps(summary)
     if summary["notice"]:
         return [*told, f"{summary['contrast']}: {summary['notice']}."]
     return told + [more for answer in summary["answers"] if (more := needed(answer))] + _state(summary)
+
+
+def gaps(summary: dict) -> list[str]:
+    """Return which arms and trainings are not there, and why: the others are judged without them."""
+    left_out = [f"{arm} is left out: {reason}." for arm, reason in summary["left_out"].items()]
+    return left_out + [f"{each['training']} failed, and is missing: {each['reason']}." for each in summary["failed"]]
 
 
 def needed(answer: dict) -> str | None:
@@ -90,5 +101,5 @@ def needed(answer: dict) -> str | None:
 def _state(summary: dict) -> list[str]:
     if summary["done"]:
         return [f"{summary['contrast']} is done: every interval is one point of AP_S to each side, or less."]
-    missing = summary["trainings"]["of"] - summary["trainings"]["done"]
+    missing = summary["trainings"]["of"] - summary["trainings"]["done"] - len(summary["failed"])
     return [f"{summary['contrast']}: {missing} trainings to go; the same command goes on."] if missing else []

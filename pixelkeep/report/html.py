@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from pixelkeep.report.charts import against_cost, by_size, differences, swatch
-from pixelkeep.report.comparison import UNITS, Table, interval, method, notes, signed, tables, verdict
+from pixelkeep.report.comparison import Table, interval, method, notes, signed, tables, unit_of, verdict
 
 # Okabe and Ito's colours, told apart also by colour-blind people; the first arm is grey.
 _STYLE = """
@@ -89,7 +89,7 @@ def _cards(document: dict) -> list[str]:
         kind = next((v for v in ("better", "worse") if v in verdicts), "open")
         lines = "".join(map(_line, own))
         if joints:
-            unit = UNITS[document["equal"]["by"]]
+            unit = unit_of(document["equal"])
             lines += f'<p class="soft">At equal {unit}, against {escape(joints[0]["stronger"])}:</p>'
             lines += "".join(map(_line, joints))
         cards.append(f'<div class="card {kind}"><h3>{escape(arm["name"])}</h3>{lines}</div>')

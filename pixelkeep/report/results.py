@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from html import escape
 
 from pixelkeep.report.charts import H, W, against_cost, mark
-from pixelkeep.report.comparison import interval, signed, size, spread
-from pixelkeep.report.evidence import needed
+from pixelkeep.report.comparison import interval, percent, signed, size, spread
+from pixelkeep.report.evidence import gaps, needed
 
 MISSING = "not run"
 SIZES = ("AP", "AP_S", "AP_M", "AP_L")
+SHAPED = 1.1  # times the cost: how many times the pixels are no more the rounding of sides to the stride
 LINE = 22  # units of the drawing, height of a line of the legend
+_PUBLISHED = ("spd", "spdconv", "slicesamp", "cad", "lip", "select")
+ORIGINS = dict.fromkeys(_PUBLISHED, "published block") | dict.fromkeys(("keep", "fine", "shallow"), "own design")
 FORMS = {"full": "Full", "early": "Early training, no verdict"}
 # The colours of the pages; grey for the baseline.
 _STYLE = (
@@ -40,19 +44,45 @@ def contrast_section(name: str, question: str, arms: Mapping[str, str], form: st
     best = f" The best family, by AP_S on dev: `{summary['best']}`." if summary["best"] else ""
     on = f"On {summary['split']}, {summary['images']} images" if summary["images"] else f"On {summary['split']}"
     groups = f" in {summary['groups']} groups" if summary["groups"] else ""
-    parts.append(f"{on}{groups}; {done} of {of} trainings.{notice}{best}")
+    hours = f" They took {summary['total_s'] / 3600:.1f} hours together." if summary["total_s"] else ""
+    parts.append(f"{on}{groups}; {done} of {of} trainings, in {summary['precision']}.{hours}{notice}{best}")
     parts.append(table(_HEADER, [_arm_row(arm, summary["split"]) for arm in summary["arms"]], 2))
     if summary["answers"]:
         parts.append(table(_AGAINST, [_answer_row(answer, summary) for answer in summary["answers"]], 2))
+    told = [*gaps(summary), *uneven(summary)]
+    told += [f"{summary['closed'][0].upper()}{summary['closed'][1:]}."] if summary["closed"] else []
     if form == "full":
-        told = [*filter(None, map(needed, summary["answers"]))]
+        told += filter(None, map(needed, summary["answers"]))
         told += ["Done: every interval is one point of AP_S to each side, or less."] if summary["done"] else []
-        parts += ["\n".join(f"- {sentence}" for sentence in told)] if told else []
+    parts += ["\n".join(f"- {sentence}" for sentence in told)] if told else []
     return "\n\n".join([*parts, f"    {summary['command']}"])
 
 
+def uneven(summary: dict) -> list[str]:
+    """Return which arms at equal cost see more pixels of the images than their GFLOPs say, for want of padding."""
+    arms = {arm["name"]: arm for arm in summary["arms"] if arm.get("gflops")}
+    base, told = arms.get(summary["baseline"]), []
+    for arm in arms.values():
+        if base and arm["equal_cost"]:
+            pixels, cost = _pixels(arm, summary) / _pixels(base, summary), arm["gflops"] / base["gflops"]
+            if pixels > SHAPED * cost:
+                told.append(
+                    f"`{arm['name']}` is no fair rival: its images have another shape than the others', with less "
+                    f"padding, and it sees {pixels:.2f} times the pixels of `{base['name']}` for {cost:.2f} times its "
+                    "GFLOPs. Comparisons begun since keep one shape."
+                )
+    return told
+
+
+def _pixels(arm: dict, summary: dict) -> float:
+    """Return how many pixels of an image, made as large as fits, an arm sees; the rest of its input is padding."""
+    height, width = summary["image_size"]
+    size = arm["imgsz"] if isinstance(arm["imgsz"], list) else [arm["imgsz"]] * 2
+    return height * width * min(size[0] / height, size[1] / width) ** 2
+
+
 _HEADER = ["arm", "what it is", "seeds", *SIZES, "GFLOPs", "ms an image", "minutes"]
-_AGAINST = ["AP_S of", "less that of", "difference", "95 % interval", "verdict"]
+_AGAINST = ["AP_S of", "less that of", "difference", "95 % interval", "relative", "verdict"]
 
 
 def _arm_row(arm: dict, split: str) -> list[str]:
@@ -74,7 +104,7 @@ def what(model: str, settings: Mapping, imgsz: int | list[int] | None = None) ->
 def _answer_row(answer: dict, summary: dict) -> list[str]:
     verdict = "none: early" if summary["notice"] else answer["verdict"] or "none"
     against = f"`{answer['against']}`" + (", at equal cost" if answer["equal_cost"] else "")
-    return [f"`{answer['arm']}`", against, signed(answer["value"]), interval(answer), verdict]
+    return [f"`{answer['arm']}`", against, signed(answer["value"]), interval(answer), percent(answer), verdict]
 
 
 def machines(summaries: Sequence[dict]) -> str:
@@ -96,13 +126,18 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *rows])
 
 
-def plot(summary: dict) -> str | None:
-    """Return AP_S against GFLOPs of a contrast's arms as an SVG file; None where there is nothing to show."""
-    split = summary["split"]
-    arms = [arm for arm in summary["arms"] if arm.get(split) and arm.get("gflops")]
-    chart = against_cost(
-        [{"figures": arm[split]} for arm in arms], [[arm["gflops"]] for arm in arms], "GFLOPs an image"
-    )
+def plot(arms: Sequence[dict], split: str, notice: str | None, *, numbered: bool = False) -> str | None:
+    """Return AP_S against GFLOPs of arms as an SVG file; None where there is nothing to show.
+
+    Args:
+        arms: Of summaries.
+        split: dev or val.
+        notice: What is to be said of all of it.
+        numbered: Whether numbers tell the arms apart, besides their marks.
+    """
+    arms = [arm for arm in arms if arm.get(split) and arm.get("gflops")]
+    figures, costs = [{"figures": arm[split]} for arm in arms], [[arm["gflops"]] for arm in arms]
+    chart = against_cost(figures, costs, "GFLOPs an image", numbered=numbered)
     if not chart:
         return None
     height = LINE + H + LINE * len(arms) + 8
@@ -110,8 +145,9 @@ def plot(summary: dict) -> str | None:
     legend = ""
     for index, arm in enumerate(arms):
         y = LINE + H + LINE * index + 10
-        legend += mark(index, 20, y) + f'<text x="34" y="{y + 4}">{escape(_legend(arm))}</text>'
-    note = escape(f"AP_S on {split}" + (f"; {summary['notice']}" if summary["notice"] else ""))
+        told = f"{index + 1}: {_legend(arm)}" if numbered else _legend(arm)
+        legend += mark(index, 20, y) + f'<text x="34" y="{y + 4}">{escape(told)}</text>'
+    note = escape(f"AP_S on {split}" + (f"; {notice}" if notice else ""))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {W} {height}" width="{W * 2}" height="{height * 2}" '
         f'role="img" aria-label="{note}"><style>{_STYLE}</style><rect width="{W}" height="{height}" fill="#fff"/>'
@@ -119,12 +155,35 @@ def plot(summary: dict) -> str | None:
     )
 
 
+def alike(summaries: Sequence[dict]) -> list[tuple[str, list[dict], list[dict]]]:
+    """Return the splits on which several summaries can share a figure, with these and all their arms, each once.
+
+    Figures stand beside each other where data, split, settings and precision are the same.
+    """
+    found: dict[tuple, list[dict]] = {}
+    for summary in summaries:
+        for split in ("val", "dev"):
+            if any(arm.get(split) for arm in summary["arms"]):
+                same = [summary["settings"], summary["precision"], summary["image_size"]]
+                found.setdefault((split, json.dumps(same, sort_keys=True)), []).append(summary)
+    several = []
+    for (split, _), members in found.items():
+        arms = {_legend(arm): arm for summary in members for arm in summary["arms"] if arm.get(split)}
+        several.append((split, members, list(arms.values())))
+    return several
+
+
 def _legend(arm: dict) -> str:
-    ours = "" if arm["equal_cost"] or _is_stock(arm["model"]) else ", ours"
-    return arm["name"] + ours
+    own = "".join(f", {key} {value}" for key, value in arm["settings"].items())
+    told = f"{arm['name']} ({arm['model']})" if arm["name"] != arm["model"] and not arm["equal_cost"] else arm["name"]
+    return f"{told}{own}, {origin(arm['model'])}"
 
 
-def _is_stock(model: str) -> bool:
-    """Whether a model is Ultralytics' own: its name has no block in it, at most a ``-p2`` of theirs."""
-    host, *rest = model.split("-")
-    return host.startswith("yolo") and (len(rest) < 2 or (rest[0] == "p2" and host != "yolov5"))
+def origin(model: str) -> str:
+    """Return whose design a model is, by its name: stock, a published block in a stock network, or this project's own.
+
+    >>> origin("yolov5-p2-n"), origin("yolov5-spd-p2-n"), origin("yolov5-keep-k3-n"), origin("yolov5-n w0.31835")
+    ('stock', 'published block', 'own design', 'stock')
+    """
+    families = {ORIGINS.get(part) for part in model.split()[0].split("-")[1:]} - {None}
+    return families.pop() if families else "stock"

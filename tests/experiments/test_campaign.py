@@ -1,4 +1,4 @@
-"""Contrasts from their files to their answers, with trainings that only pretend: sharing, val once, what is kept."""
+"""Contrasts from their files to their answers, with trainings that only pretend: order, sharing, what is kept."""
 
 from __future__ import annotations
 
@@ -6,112 +6,16 @@ import json
 from argparse import Namespace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
+from pretending import FIRST, FORMS, SECOND, run
 
-from pixelkeep.datasets.definitions.spec import load_spec
-from pixelkeep.datasets.demo import write_demo
-from pixelkeep.datasets.loading import load_split
-from pixelkeep.errors import DataError, OptionError
-from pixelkeep.evaluation import evaluate, sha256
-from pixelkeep.experiments import campaign, evidence
-from pixelkeep.experiments import grid as grids
-from pixelkeep.ultra.data.truth import build_truth
-
-FORMS = {
-    "full": {"split": "val", "seeds": 2, "imgsz": 64, "epochs": 2, "batch": 4},
-    "early": {"split": "dev", "seeds": 2, "imgsz": 64, "epochs": 1, "batch": 4},
-}
-FIRST = {
-    "question": "Does it find more?",
-    "data": None,
-    "dev": {"group": r"(\d)\.\w+$", "share": 0.6, "seed": 0},
-    "group": r"(\d+)\.\w+$",
-    "baseline": "yolov5-n",
-    "arms": {"yolov5-n": "yolov5-n", "yolov5-spd-n": "yolov5-spd-n"},
-    "forms": FORMS,
-}
-SECOND = FIRST | {
-    "best_of": ["1-a"],
-    "baseline": "plain",
-    "arms": {"plain": "best-n", "nwd": {"model": "best-n", "nwd": 0.5}},
-}
-FOUND = {"yolov5-n": 0.4, "yolov5-spd-n": 0.9, "nwd": 0.9}  # shares of the objects that are found
+from pixelkeep.errors import OptionError
+from pixelkeep.experiments import campaign, document, evidence, grid
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    return write_demo(tmp_path_factory.mktemp("data"), splits={"train": 30, "val": 12, "test": 2})
-
-
-class Pretender:
-    """Stands for training and validation: writes what they would, with a share of the objects found."""
-
-    def __init__(self) -> None:
-        self.trained: list[str] = []
-        self.scored: list[str] = []
-        self.fails: set[str] = set()
-
-    def train(self, settings: dict) -> None:
-        folder = Path(settings["project"], settings["name"])
-        key = f"{folder.parent.name} {folder.name}"
-        self.trained.append(key)
-        if key in self.fails:
-            raise OptionError(f"{key} cannot be")
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "settings.yaml").write_text(yaml.safe_dump(settings))
-        (folder / "results.csv").write_text("epoch,time\n1,10.2\n2,20.4\n")
-        (folder / "environment.json").write_text(json.dumps({"python": "3", "command": [str(folder)]}))
-        self._write(folder, settings, "val", folder.parent.name)
-
-    def validate(self, settings: dict) -> None:
-        folder = Path(settings["project"], settings["name"])
-        self.scored.append(f"{folder.parent.parent.name} {folder.parent.name}")
-        seed = int(folder.parent.name.removeprefix("seed"))
-        self._write(folder, settings | {"seed": seed}, settings["split"], folder.parent.parent.name)
-
-    def _write(self, folder: Path, settings: dict, split: str, arm: str) -> None:
-        spec = load_spec(Path(settings["data"]))
-        truth, _ = build_truth(load_split(spec, split).records, spec)
-        drawn = np.random.default_rng(settings["seed"])
-        found = [
-            {key: a[key] for key in ("image_id", "category_id", "bbox")} | {"score": float(drawn.random())}
-            for a in truth["annotations"]
-            if not a.get("iscrowd") and drawn.random() < FOUND[arm]
-        ]
-        result = evaluate(truth, found)
-        result.model, result.data, result.split, result.gt_sha256 = arm, settings["data"], split, sha256(truth)
-        result.weights = str((folder.parent if split == "test" else folder) / "weights" / "best.pt")
-        result.protocol.seed, result.protocol.imgsz = settings["seed"], 64
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "metrics.json").write_text(result.to_json())
-        (folder / "predictions.json").write_text(json.dumps(found))
-
-
-@pytest.fixture
-def pretended(monkeypatch) -> Pretender:
-    stub = Pretender()
-    monkeypatch.setattr(grids.training, "train", stub.train)
-    monkeypatch.setattr(evidence, "validate", stub.validate)
-    monkeypatch.setattr(campaign, "side_by_side", lambda words, jobs, until, logs, **_: campaign.work(stub.options))
-    return stub
-
-
-@pytest.fixture
-def options(data, tmp_path, monkeypatch, pretended) -> Namespace:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "contrasts").mkdir()
-    for name, contrast in (("1-a", FIRST), ("2-b", SECOND)):
-        (tmp_path / "contrasts" / f"{name}.yaml").write_text(yaml.safe_dump(contrast | {"data": str(data)}))
-    given = {"only": [], "form": "full", "minutes": None, "jobs": 1, "seeds": None, "path": None, "device": "cpu"}
-    given |= {"project": tmp_path / "made", "out": tmp_path / "out", "weights": False, "again": False, "job": None}
-    pretended.options = Namespace(**given, contrasts=tmp_path / "contrasts")
-    return pretended.options
-
-
-def run(options: Namespace) -> str:
-    return campaign.run(options, Path("evidence.py"))
+def write(folder: Path, name: str, contrast: dict) -> None:
+    (folder / "contrasts" / f"{name}.yaml").write_text(yaml.safe_dump(contrast))
 
 
 def test_run__both_contrasts_to_their_answers(options, pretended, tmp_path):
@@ -141,42 +45,6 @@ def test_run__again_does_nothing(options, pretended):
     assert not pretended.trained and not pretended.scored
 
 
-def test_run__val_is_scored_once(options, pretended, tmp_path):
-    """With more seeds val would be looked at a second time: refused, unless asked for, and then noted."""
-    run(options)
-    options.seeds = 3
-    with pytest.raises(
-        OptionError, match=r"contrast 1-a: val was scored for it on .*, for 4 trainings and not these 6"
-    ):
-        run(options)
-    options.again = True
-    run(options)
-    ledger = json.loads((tmp_path / "out" / "ledger.json").read_text())
-    assert [(entry["contrast"], entry["again"]) for entry in ledger[:2]] == [("1-a", False), ("2-b", False)]
-    assert [entry["again"] for entry in ledger[2:]] == [True, True]
-    assert len(ledger[2]["trainings"]) == 6
-
-
-def test_run__the_kept_ledger_counts_elsewhere(options, pretended, tmp_path):
-    """On another machine, with other trainings of the same names, the ledger of the kept results refuses val."""
-    run(options)
-    options.project = tmp_path / "elsewhere"
-    FOUND["yolov5-n"] = 0.5
-    try:
-        with pytest.raises(OptionError, match="a second look"):
-            run(options)
-    finally:
-        FOUND["yolov5-n"] = 0.4
-
-
-def test_run__a_damaged_ledger_is_told(options, pretended, tmp_path):
-    """Val is not scored where it cannot be known whether it has been."""
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "ledger.json").write_text('[{"contrast": 1}]')
-    with pytest.raises(DataError, match=r"ledger\.json: the ledger of val is damaged"):
-        run(options)
-
-
 def test_run__early_does_not_look_at_val(options, pretended, tmp_path):
     """Early training is judged on dev, gives no verdict, and says so."""
     options.form = "early"
@@ -187,15 +55,107 @@ def test_run__early_does_not_look_at_val(options, pretended, tmp_path):
     assert "better" not in text and text.count("early training, no verdict") == 4
 
 
-def test_run__what_waits_is_told(options, pretended):
-    """A contrast on the best waits until the others are whole; a failed training keeps it waiting."""
-    pretended.fails = {"yolov5-spd-n seed1"}
-    text = run(options)
-    assert "2-b: not run, waits for 1-a" in text and "yolov5-spd-n seed 1 failed: yolov5-spd-n seed1 cannot be" in text
-    assert "1-a (full): 3 of 4 trainings" in text and not pretended.scored
-    assert pretended.trained.count("yolov5-spd-n seed1") == 1
-    pretended.fails = set()
-    assert "1-a (full): 4 of 4 trainings" in run(options)  # the same command tries it again
+def test_run__in_the_order_of_names(options, pretended, tmp_path, contrast_data):
+    """A contrast that waited is begun as soon as it can be, before those whose names come after it."""
+    third = FIRST | {
+        "data": str(contrast_data),
+        "arms": {"yolov5-n": "yolov5-n", "nwd": {"model": "yolov5-n", "nwd": 0.25}},
+    }
+    (tmp_path / "contrasts" / "3-c.yaml").write_text(yaml.safe_dump(third))
+    run(options)
+    assert pretended.folders == ["1-a"] * 4 + ["2-b"] * 2 + ["3-c"] * 2
+
+
+def test_run__another_project_folder_is_measured_where_it_is(options, pretended, tmp_path, monkeypatch):
+    """Latency is measured on the checkpoints of the project's folder, wherever it has been moved to."""
+    run(options)
+    for seed in options.project.glob("*/*/*/seed?"):
+        (seed / "weights").mkdir(exist_ok=True)
+        (seed / "weights" / "best.pt").touch()
+    moved = options.project.rename(tmp_path / "moved")
+    options.project, options.again = moved, True
+    measured = []
+    monkeypatch.setattr(document, "measure_latency", lambda networks, *_: (measured.append(networks), ({}, {}))[1])
+    for path in moved.rglob("comparison.json"):
+        path.unlink()
+    run(options)
+    assert measured and all(weights.is_relative_to(moved) for each in measured for weights, _ in each.values())
+
+
+def test_run__bf16_is_left_out_where_there_is_none(options, pretended, tmp_path, monkeypatch, contrast_data):
+    """A form that asks for bf16 trains without on a CPU that has none, which the summary says."""
+    forms = {"early": FORMS["early"] | {"amp": "bf16"}}
+    for there, told in ((False, "fp32"), (True, "bf16")):
+        monkeypatch.setattr(campaign, "has_bf16", lambda there=there: there)
+        options.project = tmp_path / told
+        options.form, options.only = "early", ["1-a"]
+        (tmp_path / "contrasts" / "1-a.yaml").write_text(
+            yaml.safe_dump(FIRST | {"data": str(contrast_data), "forms": forms})
+        )
+        run(options)
+        settings = yaml.safe_load(
+            (tmp_path / told / "early" / "1-a" / "yolov5-n" / "seed0" / "settings.yaml").read_text()
+        )
+        summary = json.loads((tmp_path / "out" / "early" / "1-a" / "summary.json").read_text())
+        assert (settings.get("amp", True) == "bf16", summary["precision"], "amp" in summary["settings"]) == (
+            there, told, there
+        )  # fmt: skip
+
+
+def test_work__latency_is_matched_on_a_quiet_machine(options, pretended, tmp_path, contrast_data, monkeypatch):
+    """A contrast whose arms take measuring is not begun while others train, but between two rounds of trainings."""
+    forms = {"full": FORMS["full"] | {"match": ["latency"]}}
+    write(tmp_path, "2-b", SECOND | {"data": str(contrast_data), "forms": forms})
+    rounds, begin = [], campaign.begin
+
+    def noted(contrast, place):
+        rounds.append((contrast.name, at_work[-1]))
+        return begin(contrast, place)
+
+    def work(given):
+        at_work.append(True)
+        trained(given)
+        at_work.append(False)
+
+    at_work, trained = [False], campaign.work
+    monkeypatch.setattr(campaign, "begin", noted)
+    monkeypatch.setattr(campaign, "work", work)
+    monkeypatch.setattr(evidence, "plan", lambda *given: grid.plan(*given[:-1]))  # the search itself has its own tests
+    assert "2-b (full): 4 of 4 trainings" in run(options)
+    first = next(place for place, (name, _) in enumerate(rounds) if name == "2-b" and at_work)
+    assert [busy for name, busy in rounds[first:] if name == "2-b"][:2] == [False, False]  # it waits, then it begins
+
+
+@pytest.mark.parametrize("group", ["zzz", r"(\d+)\.webp$"])
+def test_run__a_group_that_is_in_no_name_is_told_at_once(options, pretended, tmp_path, contrast_data, group):
+    """Of contrasts that wait, too: nothing is trained before."""
+    (tmp_path / "contrasts" / "2-b.yaml").write_text(
+        yaml.safe_dump(SECOND | {"data": str(contrast_data), "group": group})
+    )
+    with pytest.raises(OptionError, match=r"contrast 2-b: .*: group .* is not in its name"):
+        run(options)
+    assert not pretended.trained
+
+
+def test_run__missing_data_names_the_scripts_option(options, tmp_path):
+    """The option is --path here."""
+    own = tmp_path / "own.yaml"
+    own.write_text("path: nowhere\ntrain: a\nval: b\nnames: [x]\n")
+    for path in (tmp_path / "contrasts").iterdir():
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"data": str(own)}))
+    with pytest.raises(OptionError, match=r"contrast 1-a: .*give it with --path FOLDER"):
+        run(options)
+
+
+def test_told__the_command_with_all_that_was_given(options, pretended, tmp_path):
+    """Whoever repeats it gets the same; folders of the machine are not in it."""
+    options.only, options.weights, options.out = ["1-a"], False, tmp_path / "out"
+    run(options)
+    summary = json.loads((tmp_path / "out" / "full" / "1-a" / "summary.json").read_text())
+    assert (
+        summary["command"] == ("python scripts/evidence.py 1-a --form full --jobs 1 --device cpu --out ./out")
+        and summary["total_s"] == 82
+    )  # four trainings of 20.4 s
 
 
 def test_run__no_time_trains_nothing(options, pretended):

@@ -72,3 +72,14 @@ def test_pack__again_leaves_nothing_of_before(project, tmp_path):
     pack(project, tmp_path / "parts", 1 << 20, 1024)
     pack(project, tmp_path / "parts", 1 << 20, 1 << 20)
     assert [path.name for path in (tmp_path / "parts").iterdir()] == ["evidence.part00"]
+
+
+def test_unpack__what_is_no_pack_is_told(project, tmp_path):
+    """A folder without parts, and parts of which some lack, are refused in one line."""
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"empty: no parts in it, evidence\.part00 and so on"):
+        unpack(tmp_path / "empty", tmp_path / "back")
+    pack(project, tmp_path / "parts", 1 << 20, 4096)
+    (tmp_path / "parts" / "evidence.part01").unlink()
+    with pytest.raises(ValueError, match="are damaged, or some lack"):
+        unpack(tmp_path / "parts", tmp_path / "back")

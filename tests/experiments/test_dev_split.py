@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -97,3 +98,19 @@ def test_hituav__one_day_and_two_nights():
     train, dev, groups = split_by_group(records, 0.8, 0, r"^(\d+_\d+)_")
     assert {record.path.name[: record.path.name.index("_30")] for record in dev} == {"0_100", "1_80", "1_120"}
     assert (len(train), len(dev), groups) == (1407, 399, 10)
+
+
+def test_cut_once__named_by_what_the_data_hold(data, tmp_path):
+    """A copy elsewhere has the same name; another label, or another name of an image, has another."""
+    copies = [tmp_path / name for name in ("one", "two", "three")]
+    for copy in copies:
+        shutil.copytree(data.parent, copy)
+    labels = next(path for path in (copies[1] / "labels" / "train").glob("*.txt") if path.read_text()[:1] in ("0", "1"))
+    labels.write_text("10"[int(labels.read_text()[0])] + labels.read_text()[1:])  # another class
+    image = sorted((copies[2] / "images" / "train").iterdir())[0]
+    label = copies[2] / "labels" / "train" / f"{image.stem}.txt"
+    image.rename(image.with_stem(f"{image.stem}5"))
+    label.rename(label.with_stem(f"{label.stem}5"))
+    names = [CUT.cut_once(load_spec(copy / data.name), tmp_path / "cut").parent.name for copy in copies]
+    assert names[0] == CUT.cut_once(load_spec(data), tmp_path / "cut").parent.name
+    assert len(set(names)) == 3

@@ -9,9 +9,10 @@ import pytest
 
 from pixelkeep.datasets.demo import write_demo
 from pixelkeep.errors import OptionError
-from pixelkeep.experiments import grid as grids
+from pixelkeep.experiments import cells
+from pixelkeep.experiments.cells import train_missing
 from pixelkeep.experiments.entrants import Entrant
-from pixelkeep.experiments.grid import plan, train_missing
+from pixelkeep.experiments.grid import plan
 from pixelkeep.ultra.running.settings import merge
 
 PLAIN = Entrant("plain", "yolov5-n")
@@ -53,7 +54,7 @@ def test_read__another_form_is_refused(text):
 def test_plan__arms_have_settings_of_their_own(settings, monkeypatch):
     """Both arms train the same model; what one has of its own reaches its trainings alone."""
     trained = []
-    monkeypatch.setattr(grids.training, "train", trained.append)
+    monkeypatch.setattr(cells.training, "train", trained.append)
     train_missing(plan([PLAIN, NWD], 2, settings))
     assert [(Path(t["project"]).name, t["model"], t.get("nwd"), t["seed"]) for t in trained] == [
         ("plain", "yolov5-n.yaml", None, 0),
@@ -117,7 +118,7 @@ def test_plan__names_that_cannot_be(settings):
 def test_plan__arms_at_equal_cost_have_the_baselines_settings(settings, monkeypatch):
     """The baseline made wider is trained as the baseline is."""
     trained = []
-    monkeypatch.setattr(grids.training, "train", trained.append)
+    monkeypatch.setattr(cells.training, "train", trained.append)
     grid = plan([NWD, Entrant("spd", "yolov5-spd-n")], 1, settings, "nwd", "gflops")
     train_missing(grid)
     assert grid.equal.arms and {Path(t["project"]).name: t.get("nwd") for t in trained} == {

@@ -15,7 +15,7 @@ from pixelkeep.datasets.demo import write_demo
 from pixelkeep.datasets.loading import load_split
 from pixelkeep.errors import OptionError
 from pixelkeep.evaluation import evaluate, sha256
-from pixelkeep.experiments import equal, grid
+from pixelkeep.experiments import cells, equal
 from pixelkeep.experiments.compare import compare, compare_any
 from pixelkeep.experiments.equal import Equal
 from pixelkeep.experiments.grid import plan
@@ -89,7 +89,7 @@ class Training:
 @pytest.fixture
 def training(data, monkeypatch) -> Training:
     stub = Training(data)
-    monkeypatch.setattr(grid.training, "train", stub)
+    monkeypatch.setattr(cells.training, "train", stub)
     return stub
 
 
@@ -234,7 +234,7 @@ def test_not_equal__is_told_in_the_verdict(training, settings, data, monkeypatch
     ratio = made[size]["ratio"]
     assert abs(ratio - 1) > 0.03
     for joint in document["equal_cost"]:
-        assert f"no nearer to equal cost than {size} at {ratio:.2f} times could be had" in joint["note"]
+        assert f"no nearer to equal cost than {size} at {ratio:.2f} times the GFLOPs could be had" in joint["note"]
 
 
 def test_python__is_the_command(training, data):
@@ -280,3 +280,33 @@ def test_latency__is_kept_with_its_device(settings, monkeypatch):
     assert gflops.device is None and set(latency.arms) == set(gflops.arms)
     kept = json.loads(Path("runs/compare/mine/grid.json").read_text())["matched"]
     assert set(kept) == {"gflops", "latency"} and kept["latency"]["yolov5-spd-n"]["device"] == "a clock"
+
+
+def test_both__a_variant_is_set_against_the_arms_of_either(settings, monkeypatch):
+    """Equal GFLOPs and equal latency at once: the arms of both, each once, and rivals from both."""
+    settings["name"] = "mine"
+    monkeypatch.setattr(equal, "Latency", Clock)
+    made = plan([*MODELS, "yolov5-slicesamp-n"], 1, settings, match=["gflops", "latency"])
+    gflops, latency = made.equal.parts
+    assert (gflops.by, latency.by) == ("gflops", "latency")
+    arms = {*gflops.arms, *latency.arms}
+    assert set(made.equal.arms) == arms == {cell.arm for cell in made.cells} - {*MODELS, "yolov5-slicesamp-n"}
+    for variant, rivals in made.equal.rivals("yolov5-n").items():
+        own = {name for part in (gflops, latency) for name in part.variants[variant]["arms"]}
+        plain = {"yolov5-n"} if gflops.variants[variant]["times"] > 1 else set()
+        assert set(rivals) == own | plain and len(rivals) == len(set(rivals))
+    document = made.equal.to_dict()
+    assert document["by"] == "gflops+latency" and document["parts"][1] == latency.to_dict()
+    with pytest.raises(OptionError, match="match: 'time'; give one of gflops, latency"):
+        plan(MODELS, 1, settings, match=["gflops", "time"])
+
+
+def test_both__the_report_tells_each(training, data, monkeypatch):
+    """Costs are told by either measure, and verdicts stand under both names."""
+    monkeypatch.setattr(equal, "Latency", Clock)
+    small = {"data": str(data), "epochs": 1, "imgsz": 192, "batch": 2, "device": "cpu", "name": "both"}
+    document = compare_any(MODELS, small, match=["gflops", "latency"]).document
+    text = " ".join(as_text(document).split())
+    assert "yolov5-spd-n at equal GFLOPs and latency" in text
+    assert "times the GFLOPs of yolov5-n" in text and "times the latency of yolov5-n" in text
+    assert set(found["metric"] for found in document["equal_cost"]) == {"AP", "AP_S"}

@@ -9,7 +9,7 @@ import torch
 
 from pixelkeep.datasets.demo import write_demo
 from pixelkeep.errors import OptionError
-from pixelkeep.experiments import grid
+from pixelkeep.experiments import cells
 from pixelkeep.experiments.compare import compare
 
 MODELS = ["yolov5-n", "yolov5-spd-n"]
@@ -24,7 +24,7 @@ def data(tmp_path, monkeypatch) -> Path:
 @pytest.mark.parametrize(
     ("words", "options", "told"),
     [
-        (MODELS, {"match": "params"}, "match: 'params' is not one of gflops, latency"),
+        (MODELS, {"match": "params"}, "match: 'params'; give one of gflops, latency"),
         ("yolov5-n", {}, "models_or_runs is 'yolov5-n'; give a list"),
         ([], {}, "0 models"),
         (MODELS, {"seeds": 0}, "0 seeds"),
@@ -44,7 +44,7 @@ def test_refused__in_one_line(data, monkeypatch, words, options, told):
 
     if "a.pt" in words:
         torch.save({"model": DetectionModel("yolov5n.yaml", nc=2, verbose=False), "train_args": {}}, "a.pt")
-    monkeypatch.setattr(grid.training, "train", None)
+    monkeypatch.setattr(cells.training, "train", None)
     with pytest.raises(OptionError, match=told):
         compare(words, data=data, **options)
     assert not Path("runs").exists()

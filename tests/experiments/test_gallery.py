@@ -103,6 +103,9 @@ def test_gallery__pictures_and_their_list(both, tmp_path):
     told = json.loads((tmp_path / "out" / "gallery.json").read_text())
     assert (told["baseline"], told["other"]) == ("plain", "better")
     assert [entry["errors_less"] for entry in told["images"]] == [3, 1, -2]
+    assert not any("/" in entry["image"] for entry in told["images"])  # the folder is called val where it is dev
+    assert told["command"].startswith("python scripts/gallery.py RUNS/") and told["command"].endswith("--each 6")
+    assert str(tmp_path) not in told["command"]
 
 
 def test_gallery__images_at_their_own_size(both, tmp_path):

@@ -10,8 +10,9 @@ from filelock import FileLock
 
 from pixelkeep.datasets.demo import write_demo
 from pixelkeep.errors import DataError, OptionError, PixelkeepError, StorageError
-from pixelkeep.experiments import grid as grids
-from pixelkeep.experiments.grid import Cell, duration, plan, train_missing
+from pixelkeep.experiments import cells
+from pixelkeep.experiments.cells import duration, train_missing
+from pixelkeep.experiments.grid import Cell, plan
 from pixelkeep.ultra.running.settings import merge
 
 MODELS = ["yolov5-n", "yolov5-spd-n"]
@@ -60,8 +61,8 @@ class Training:
 @pytest.fixture
 def training(monkeypatch) -> Training:
     stub = Training()
-    monkeypatch.setattr(grids.training, "train", stub.train)
-    monkeypatch.setattr(grids.training, "resume", stub.resume)
+    monkeypatch.setattr(cells.training, "train", stub.train)
+    monkeypatch.setattr(cells.training, "resume", stub.resume)
     return stub
 
 
@@ -153,7 +154,7 @@ def test_train__what_another_process_has_done_meanwhile(training, settings, monk
         training.train(values)
         training._finish(second.folder)
 
-    monkeypatch.setattr(grids.training, "train", both)
+    monkeypatch.setattr(cells.training, "train", both)
     assert train_missing(grid) == {} and first.done and second.done
     assert len(training.trained) == 1
 
@@ -169,7 +170,7 @@ def test_failure__of_the_disk_ends_all(training, settings):
 def test_interruption__names_what_is_done(training, settings, monkeypatch):
     """Ctrl-C ends the grid after saying what is done; the same command does the rest."""
     told: list[str] = []
-    monkeypatch.setattr(grids.LOGGER, "info", told.append)
+    monkeypatch.setattr(cells.LOGGER, "info", told.append)
     training.ends = {"yolov5-spd-n seed0": KeyboardInterrupt()}
     with pytest.raises(KeyboardInterrupt):
         train_missing(plan(MODELS, 2, settings))
@@ -273,9 +274,9 @@ def test_baseline__any_spelling_of_a_model(settings):
 def test_timer__means_of_the_arms_seen(monkeypatch):
     """A training takes as long as those of its arm did, and of an arm not seen as all did on average."""
     now = 0.0
-    monkeypatch.setattr(grids.time, "monotonic", lambda: now)
+    monkeypatch.setattr(cells.time, "monotonic", lambda: now)
     told = []
-    timer = grids._Timer([Cell(arm, arm, seed, Path()) for seed in (0, 1) for arm in "ab"])
+    timer = cells._Timer([Cell(arm, arm, seed, Path()) for seed in (0, 1) for arm in "ab"])
     for cell, left in timer:
         told.append(left)
         now += {"a": 600, "b": 1800}[cell.arm]
@@ -283,7 +284,7 @@ def test_timer__means_of_the_arms_seen(monkeypatch):
     # known is a: three of 10 min; then a and b: 10 + 30 min; then b alone
     assert told == ["", ", about 30 min left", ", about 40 min left", ", about 30 min left"]
     assert [duration(seconds) for seconds in (89, 120, 7200)] == ["89 s", "2 min", "2.0 h"]
-    assert {left for _, left in grids._Timer([Cell("a", "a", seed, Path()) for seed in (0, 1)])} == {""}  # others' work
+    assert {left for _, left in cells._Timer([Cell("a", "a", seed, Path()) for seed in (0, 1)])} == {""}  # others' work
 
 
 def test_identity__is_written_as_json(settings):

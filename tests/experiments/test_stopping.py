@@ -9,7 +9,7 @@ import pytest
 
 from pixelkeep.evaluation.inference import Sample, estimate_difference
 from pixelkeep.evaluation.student import quantile
-from pixelkeep.experiments.stopping import ENOUGH, half_width, progress
+from pixelkeep.experiments.stopping import ENOUGH, decide, half_width, progress
 
 
 def difference(half: float, images: float, value: float = 0.02) -> dict:
@@ -101,3 +101,21 @@ def test_progress__no_interval():
     nothing = {"value": None, "low": None, "high": None, "images": None}
     assert not progress(nothing, [0.1, 0.2], [0.1, 0.2], 21).done
     assert progress(nothing, [0.1, 0.2], [0.1, 0.2], 21).images is None
+
+
+@pytest.mark.parametrize(
+    ("answers", "fixed", "now", "why"),
+    [
+        ([(True, None), (True, None)], False, True, "every interval is ±0.01 or less"),
+        ([(True, None), (False, 6), (False, 4), (False, None)], False, False, "about 6 seeds of each arm"),
+        ([(False, 6)], True, True, "asked for with 3 seeds"),
+        ([(True, None), (False, None)], False, True, "no number of seeds"),
+        ([], False, True, "every interval"),
+    ],
+)
+def test_decide__on_dev_before_val(answers, fixed, now, why):
+    """Val waits for as many seeds as the slowest interval takes that seeds can mend, unless their number is given."""
+    found = decide([{"done": done, "seeds": seeds} for done, seeds in answers], 3, fixed=fixed)
+    assert found.now == now and why in found.why
+    assert now or ("--seeds 6" in found.why and "--seeds 3" in found.why)
+    assert "no telling" in decide([{"done": False, "seeds": None}], 1, fixed=False).why

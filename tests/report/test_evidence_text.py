@@ -8,7 +8,7 @@ from copy import deepcopy
 import pytest
 
 from pixelkeep.report.evidence import as_text, needed
-from pixelkeep.report.results import MISSING, contrast_section, machines, plot, what
+from pixelkeep.report.results import MISSING, alike, contrast_section, machines, plot, uneven, what
 
 
 def figures(mean: float) -> dict:
@@ -26,13 +26,15 @@ def arm(name: str, mean: float | None, gflops: float | None, **others: object) -
 
 ANSWER = {
     "arm": "yolov5-spd-n", "against": "yolov5-n", "value": 0.03, "low": 0.022, "high": 0.038, "verdict": "better",
+    "relative": {"value": 0.1, "low": 0.07, "high": 0.131},
     "note": None, "half": 0.008, "images": 0.006, "seeds": 2, "enough": 0.01, "done": True, "equal_cost": False,
 }  # fmt: skip
 SUMMARY = {
     "contrast": "1-plain", "question": "Does it?", "form": "full", "notice": None, "split": "val", "asked": "val",
     "best": None, "baseline": "yolov5-n", "trainings": {"done": 4, "of": 6}, "done": False, "answers": [ANSWER],
     "arms": [arm("yolov5-n", 0.30, 7.7), arm("yolov5-spd-n", 0.33, 12.0), arm("yolov5-n w0.31", None, None)],
-    "failed": [], "images": 311, "groups": 21, "command": "python scripts/evidence.py 1-plain", "latency": None,
+    "failed": [], "left_out": {}, "closed": None, "precision": "fp32", "image_size": [512, 640], "total_s": 7260,
+    "images": 311, "groups": 21, "command": "python scripts/evidence.py 1-plain", "latency": None,
     "machines": [{"python": "3.11", "cpus": 16, "gpus": ["H200"], "packages": {"torch": "2.11", "polars": None}}],
 }  # fmt: skip
 
@@ -49,6 +51,7 @@ def test_text__figures_answers_and_gaps():
     assert row.split() == "yolov5-spd-n 2/2 0.330 ± 0.004 0.330 ± 0.004 12 2.0".split()
     assert text.count(MISSING) == 3 and "3-recipe: not run, waits for 1-plain" in text
     assert "+0.030  +0.022 to +0.038  better\n" in text
+    assert "yolov5-spd-n against yolov5-n +10 % (+7 to +13)." in " ".join(text.split())
     assert "1-plain: 2 trainings to go; the same command goes on." in text
 
 
@@ -100,8 +103,9 @@ def test_section__every_number_is_the_summarys():
     row = next(line for line in section.splitlines() if line.startswith("| `yolov5-spd-n` | yolov5-spd-n"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells == ["`yolov5-spd-n`", "yolov5-spd-n, 640 px", "2 of 2", *["0.330 ± 0.004"] * 4, "12", "4.2", "2.0"]
-    assert "| `yolov5-spd-n` | `yolov5-n` | +0.030 | +0.022 to +0.038 | better |" in section
+    assert "| `yolov5-spd-n` | `yolov5-n` | +0.030 | +0.022 to +0.038 | +10 % (+7 to +13) | better |" in section
     assert "    python scripts/evidence.py 1-plain" in section and "On val, 311 images in 21 groups" in section
+    assert "4 of 6 trainings, in fp32. They took 2.0 hours together." in section
 
 
 def test_machines__each_once():
@@ -111,13 +115,58 @@ def test_machines__each_once():
     assert machines([]) == "Nothing has been run."
 
 
+def test_gaps__what_is_missing_is_named():
+    """Failed trainings, arms left out and a val that stays closed stand in text and section."""
+    holes = changed(
+        failed=[{"training": "a seed 1", "reason": "no room"}], left_out={"p2": "there is no x-p2-n"}, asked="test",
+        closed="val stays closed: more seeds",
+    )  # fmt: skip
+    for text in (as_text([holes], {}), contrast_section("1-plain", "Does it?", {}, "full", holes)):
+        said = " ".join(text.split())
+        assert "a seed 1 failed, and is missing: no room." in said and "p2 is left out: there is no x-p2-n." in said
+        assert "al stays closed: more seeds." in said
+    assert "1 trainings to go" in " ".join(as_text([holes], {}).split())  # of two that are missing one has failed
+
+
+def test_uneven__a_rectangle_beside_squares_is_told():
+    """640x512 images fill four fifths of a square: in 352x480 they are 440x352, 1.89 times what they are in 320x320."""
+    arms = [arm("yolov5-n", 0.3, 1.766, imgsz=320), arm("yolov5-n 352x480", 0.3, 2.915, imgsz=[352, 480])]
+    arms[1]["equal_cost"] = True
+    (told,) = uneven(changed(arms=arms))
+    assert "1.89 times the pixels of `yolov5-n` for 1.65 times its GFLOPs" in told
+    arms[1] |= {"imgsz": [416, 416], "gflops": 1.766 * 1.69}
+    assert uneven(changed(arms=arms)) == []
+
+
+def test_alike__figures_share_a_figure_where_all_is_the_same():
+    """Every arm once, over contrasts of the same split, settings and precision; others stand by themselves."""
+    facts = {"settings": {"imgsz": 320}, "form": "full"}
+    one = changed(**facts)
+    two = changed(contrast="5-others", arms=[arm("yolov5-n", 0.30, 7.7), arm("yolo11-n", 0.31, 6.5)], **facts)
+    other = changed(contrast="9-other", precision="bf16", **facts)
+    (split, members, arms), (_, alone, _) = alike([one, two, other])
+    assert split == "val" and [entry["contrast"] for entry in members] == ["1-plain", "5-others"]
+    assert [entry["name"] for entry in arms] == ["yolov5-n", "yolov5-spd-n", "yolo11-n"] and alone == [other]
+
+
 def test_plot__a_mark_for_each_arm_that_is_there():
     """The drawing is valid XML, has a mark and a name for every trained arm, higher for a higher AP_S."""
-    root = ET.fromstring(plot(SUMMARY))
+    root = ET.fromstring(plot(SUMMARY["arms"], "val", None))
     space = "{http://www.w3.org/2000/svg}"
     inner = root.find(f"{space}svg")
     circle, square = inner.find(f"{space}circle"), inner.find(f"{space}rect")
     assert float(square.get("y")) < float(circle.get("cy")) and float(square.get("x")) > float(circle.get("cx"))
     names = [text.text for text in root.findall(f"{space}text")]
-    assert names == ["AP_S on val", "yolov5-n", "yolov5-spd-n, ours"]
-    assert plot(changed(arms=[arm("yolov5-n", None, None)])) is None
+    assert names == ["AP_S on val", "yolov5-n, stock", "yolov5-spd-n, published block"]
+    assert plot([arm("yolov5-n", None, None)], "val", None) is None
+
+
+def test_plot__numbers_tell_many_arms_apart():
+    """There are twelve different marks; of more arms each has its number at its mark and in the legend."""
+    root = ET.fromstring(
+        plot([arm(f"yolo{n}-n", 0.3 + n / 100, 7.0 + n) for n in range(14)], "val", None, numbered=True)
+    )
+    space = "{http://www.w3.org/2000/svg}"
+    marks = [text.text for text in root.find(f"{space}svg").findall(f"{space}text")][-14:]
+    assert marks == [str(number) for number in range(1, 15)]
+    assert root.findall(f"{space}text")[-1].text == "14: yolo13-n, stock"

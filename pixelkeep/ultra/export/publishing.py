@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelkeep.errors import ModelError, OptionError
+from pixelkeep.evaluation.bins import read_bins
 from pixelkeep.report.card import Card, card_text
 from pixelkeep.ultra.network import names
 from pixelkeep.ultra.running.runs import is_finished, storage, write_json
@@ -21,6 +22,7 @@ from pixelkeep.ultra.weights.checkpoints import check_weights, load, model_of, w
 from pixelkeep.ultra.weights.portable import OWN, provenance
 from pixelkeep.writing import staged, write_text
 
+LIMIT = 300  # detections an image that val keeps where the sizes are no benchmark's
 MACHINE = ("project", "name", "save_dir", "device", "workers", "exist_ok", "resume")  # settings left at home
 
 
@@ -82,7 +84,9 @@ def publish(wanted: Publication) -> manifest.Published:
             **{key: getattr(wanted, key) for key in ("data", "licence", "attribution", "recipe")},
         )
         write_json(wanted.folder / entry.metrics, figures | {"weights": file, "data": wanted.data})
-        write_text(wanted.folder / entry.card, card_text(Card(wanted.name, vars(entry), figures, dict(network.names))))
+        limit = read_bins(figures["protocol"].get("bins")).max_dets or LIMIT
+        card = Card(wanted.name, vars(entry), figures, dict(network.names), limit)
+        write_text(wanted.folder / entry.card, card_text(card))
         manifest.write_manifest(wanted.folder, known | {wanted.name: entry})
     return entry
 

@@ -107,6 +107,23 @@ def test_publish__four_files_that_agree(wanted, published, folder):
     assert "tiny, 8 to 16" in card and "large" not in card
 
 
+@pytest.mark.parametrize(
+    ("protocol", "options"),
+    [
+        ({}, "--imgsz 64"),
+        ({"imgsz": [512, 640], "bins": "aitod", "max_dets": 1500, "conf": 0.001}, "--imgsz 512 640 --bins aitod"),
+        ({"bins": "aitod", "max_dets": 300}, "--imgsz 64 --bins aitod --max-det 300"),
+        ({"bins": None, "max_dets": 1500, "nms_iou": 0.6}, "--imgsz 64 --iou 0.6 --max-det 1500"),
+    ],
+)
+def test_publish__the_card_names_the_command_of_its_figures(wanted, folder, protocol, options):
+    """All that is not as val has it by itself is in the command, and no more."""
+    changed = FIGURES | {"protocol": FIGURES["protocol"] | protocol}
+    (wanted.run / "metrics.json").write_text(json.dumps(changed))
+    publish(wanted)
+    assert f"\n    pixelkeep val --weights {NAME} --data DATA {options}\n" in (folder / f"{NAME}.md").read_text()
+
+
 def test_publish__figures_of_held_out_images(wanted, folder, tmp_path):
     """With a validation of one's own its figures are published; one of another network is refused."""
     held_out = tmp_path / "val"

@@ -1,0 +1,58 @@
+"""How much better in percent: the ratio of two arms' figures less 1, with its interval.
+
+The interval holds every ratio r for which the difference of the arm from r times the baseline has 0 in the interval
+that `inference` gives it (Fieller, "Some Problems in Interval Estimation", Journal of the Royal Statistical Society B
+1954). What makes an image hard for both arms cancels as it does in the difference, seeds are counted alike, and the
+interval leaves out 0 % just where that of the difference leaves out 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pixelkeep.evaluation.inference import Sample, estimate_difference
+
+MOST = 64.0  # times the ratio: a baseline that is 0 for all the images say has no largest one
+STEPS = 40  # halvings of the distance in which an end is looked for
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A relative difference: 0.13 for 13 % more.
+
+    Attributes:
+        value: Of the means over seeds.
+        low, high: Ends of the interval at `pixelkeep.evaluation.inference.LEVEL`; ``high`` is None without an end.
+    """
+
+    value: float
+    low: float
+    high: float | None
+
+
+def relative(arm: Sample, baseline: Sample, units: int) -> Ratio | None:
+    """Return how much more ``arm`` has than ``baseline``; None where that has nothing, or a figure is undefined.
+
+    Args:
+        arm, baseline, units: As in `pixelkeep.evaluation.inference.estimate_difference`.
+    """
+    over, under = float(arm.figures.mean()), float(baseline.figures.mean())
+    if not (over > 0 and under > 0):
+        return None
+    ratio = over / under
+
+    def holds(times: float) -> bool:
+        found = estimate_difference(arm, Sample(baseline.figures * times, baseline.resampled * times), units)
+        return found.low <= 0 <= found.high
+
+    low = 0.0 if holds(0.0) else _edge(ratio, 0.0, holds)
+    high = None if holds(MOST * ratio) else _edge(ratio, MOST * ratio, holds)
+    return Ratio(ratio - 1, low - 1, None if high is None else high - 1)
+
+
+def _edge(inside: float, outside: float, holds) -> float:
+    """Return where the interval ends between a ratio inside of it and one outside."""
+    for _ in range(STEPS):
+        middle = (inside + outside) / 2
+        inside, outside = (middle, outside) if holds(middle) else (inside, middle)
+    return inside
