@@ -156,7 +156,7 @@ class Stop:
 
 def _shown(predictor: RunPredictor, source: str) -> Generator:
     """Detect in ``source`` with a progress bar, which appears with the first result."""
-    bar, start = None, time.time()
+    bar, start, left_out = None, time.time(), 0
     without = predictor.args.verbose or isinstance(predictor, TiledPredictor)  # which has a bar of its own
     with closing(predictor(source, stream=True)) as results:
         try:
@@ -164,10 +164,12 @@ def _shown(predictor: RunPredictor, source: str) -> Generator:
                 if bar is None:
                     bar = Bar(desc="detecting", every=A_MINUTE, total=_pictures(predictor), unit="img", disable=without)
                     bar.start_t = start  # a first batch may be all there is
-                bar.update()
+                bar.update(1 + len(predictor.unreadable) - left_out)  # what is left out is done too
+                left_out = len(predictor.unreadable)
                 yield result
         finally:
             if bar is not None:
+                bar.update(len(predictor.unreadable) - left_out)
                 bar.close()
 
 

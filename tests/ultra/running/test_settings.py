@@ -263,7 +263,7 @@ def test_device__counted_gpus(monkeypatch, device, gpus, right):
     if right:
         assert merge({"device": device}, command="train")["device"] == device
     else:
-        with pytest.raises(OptionError, match=r"one of cpu, 0, 1$"):
+        with pytest.raises(OptionError, match=r"give cpu, or GPUs by their numbers, such as 0 \(here are 0, 1\)$"):
             merge({"device": device}, command="train")
 
 

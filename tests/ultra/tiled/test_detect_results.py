@@ -87,3 +87,17 @@ def test_rows__tracks_and_other_tasks(tmp_path):
     assert list(results(path, True)) == [{"file": "a.mp4", "image_id": 1, "frame": 2, "at": 0.2, "objects": [found]}]
     path.write_text(json.dumps({"file": "a.png", "image_id": 1, "objects": [{"pixels": {"sky": 9}}]}) + "\n")
     assert list(results(path, False)) == [{"file": "a.png", "image_id": 1, "pixels": {"sky": 9}}]
+
+
+@pytest.mark.parametrize("tiles", [(), ("--tile", 96)], ids=["whole", "tiles"])
+def test_bar__ends_at_all_files(noise_weights, material, tmp_path, capfd, tiles):
+    """Files that are left out, before, between and behind the others, are done as well."""
+    for name in "bd":
+        (tmp_path / f"{name}.png").write_bytes((material / "still.png").read_bytes())
+    for name in "acef":
+        (tmp_path / f"{name}.png").write_bytes(b"none")
+    given = ("--weights", noise_weights, "--source", tmp_path, "--device", "cpu", "--imgsz", 96, "--project", tmp_path)
+    code, out, err = call("detect", *given, *tiles, capfd=capfd)
+    assert code == 0 and out.count("left out") == 4
+    (line,) = [line for line in err.splitlines() if line.startswith("detecting")]
+    assert "100%" in line and " 6/6 " in line
