@@ -101,3 +101,14 @@ def test_bar__ends_at_all_files(noise_weights, material, tmp_path, capfd, tiles)
     assert code == 0 and out.count("left out") == 4
     (line,) = [line for line in err.splitlines() if line.startswith("detecting")]
     assert "100%" in line and " 6/6 " in line
+
+
+@pytest.mark.parametrize(("more", "told"), [((), 1), (("--tile", 96), 0)], ids=["whole", "tiles"])
+def test_large_images__one_warning_that_names_tiles(noise_weights, tmp_path, capfd, more, told):
+    """Of two images of three times the input's size, and one that fits, one line is said; in tiles nothing shrinks."""
+    for name, side in (("a", 96), ("b", 288), ("c", 288)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((side, side, 3), np.uint8))
+    given = ("--weights", noise_weights, "--source", tmp_path, "--device", "cpu", "--imgsz", 96, "--project", tmp_path)
+    code, _, err = call("detect", *given, *more, capfd=capfd)
+    assert code == 0 and err.count("b.png: shrinks 3.0-fold") == err.count("shrinks") == told
+    assert err.count("--tile 96 keeps all of it") == told
