@@ -104,12 +104,12 @@ def test_bar__ends_at_all_files(noise_weights, material, tmp_path, capfd, tiles)
 
 
 @pytest.mark.parametrize(("more", "told"), [((), 1), (("--tile", 96), 0)], ids=["whole", "tiles"])
-def test_large_images__one_warning_that_names_tiles(noise_weights, tmp_path, capfd, more, told):
+def test_large_images__one_warning_that_names_tiles(noise_weights, tmp_path, capfd, caplog, more, told):
     """Of two images of three times the input's size, and one that fits, one line is said; in tiles nothing shrinks."""
     for name, side in (("a", 96), ("b", 288), ("c", 288)):
         cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((side, side, 3), np.uint8))
     given = ("--weights", noise_weights, "--source", tmp_path, "--device", "cpu", "--imgsz", 96, "--project", tmp_path)
-    code, out, err = call("detect", *given, *more, capfd=capfd)
-    said = out + err  # Ultralytics' messages go to what was standard output when it was imported
-    assert code == 0 and said.count("b.png: shrinks 3.0-fold") == said.count("shrinks") == told
+    assert call("detect", *given, *more, capfd=capfd)[0] == 0
+    said = "\n".join(record.getMessage() for record in caplog.records)
+    assert said.count("b.png: shrinks 3.0-fold") == said.count("shrinks") == told
     assert said.count("--tile 96 keeps all of it") == told
