@@ -8,7 +8,7 @@ import typer
 
 from pixelkeep.cli import arguments
 from pixelkeep.cli import options as o
-from pixelkeep.cli.session import session, show, show_json
+from pixelkeep.cli.session import session, show, show_file
 
 EPILOG = "Example: pixelkeep detect --source pictures/ --weights runs/train/exp/weights/best.pt --save-json"
 
@@ -139,6 +139,7 @@ def detect(
         from pixelkeep.report.tables import detection_lines
         from pixelkeep.ultra.commands import detection
         from pixelkeep.ultra.commands.asked import Asked
+        from pixelkeep.ultra.commands.results import FILE
         from pixelkeep.ultra.running import settings
         from pixelkeep.ultra.tiled.images import Request
 
@@ -166,7 +167,7 @@ def detect(
             merged = settings.merge(flags, command="detect", assignments=set_)
             summary = detection.detect({**merged, "weights": weights}, asked)
     if json:
-        show_json(summary.to_dict())
+        show_file(summary.folder / FILE)
     else:
         show(detection_lines(summary))
 

@@ -24,6 +24,7 @@ from pixelkeep.cli import (
     detect,
     doctor,
     export,
+    former,
     models,
     train,
     val,
@@ -91,5 +92,12 @@ def _guard(call: Callable[[], int | None]) -> None:
             sys.exit(2)
         if not hasattr(error, "format_message"):  # of Click's own: what is wrong with the command line
             raise
-        print(f"pixelkeep: {' '.join(error.format_message().split())}; see --help", file=sys.stderr)
+        told = _former(error) or " ".join(error.format_message().split())
+        print(f"pixelkeep: {told}; see --help", file=sys.stderr)
         sys.exit(2)
+
+
+def _former(error: Exception) -> str | None:
+    """Return what to say of an option that there is none of here, if it is one of YOLOv5's."""
+    option, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
+    return former.refusal(context.info_name, option) if option and context else None

@@ -9,6 +9,7 @@ import typer
 from pixelkeep.cli import options as o
 from pixelkeep.cli.session import session, show, show_json
 
+EVERY = 10.0  # seconds between lines of progress where there is no terminal
 EPILOG = "Example: pixelkeep models yolov5-spd"
 
 
@@ -18,13 +19,12 @@ def models(
 ) -> None:
     """List the models with parameters and GFLOPs at 640, the stock baselines beside them."""
     with session():
-        from rich.progress import track
-
         from pixelkeep.report.tables import models_table
         from pixelkeep.ultra.costs import catalogue
+        from pixelkeep.ultra.running.console import progress_bar
 
-        selected = catalogue.select(pattern)
-        entries = list(track(catalogue.entries(selected), description="Counting", total=len(selected), transient=True))
+        with progress_bar("counting parameters and GFLOPs, once", "model", every=EVERY) as progress:
+            entries = list(catalogue.entries(catalogue.select(pattern), progress))
     if json:
         show_json({"schema": 1, "imgsz": catalogue.IMGSZ, "models": [entry.to_dict() for entry in entries]})
     else:

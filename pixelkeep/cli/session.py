@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
 
 from pixelkeep.errors import OptionError
 from pixelkeep.ultra.running import environment
@@ -49,7 +52,17 @@ def _import_ultralytics() -> None:
 
 def show(text: str) -> None:
     """Print a result."""
-    print(text, file=sys.__stdout__ if sys.stdout is sys.stderr else sys.stdout)
+    print(text, file=_output())
+
+
+def show_file(path: Path) -> None:
+    """Print a result that lies in a file, however large it is."""
+    with path.open(encoding="utf-8") as file:
+        shutil.copyfileobj(file, _output())
+
+
+def _output() -> TextIO:
+    return sys.__stdout__ if sys.stdout is sys.stderr else sys.stdout
 
 
 def show_json(document: dict) -> None:

@@ -56,7 +56,8 @@ class Detections:
         """
         records, where = load(source, "detections")
         if not isinstance(records, list | tuple):
-            raise DataError(f"{where} is not a list; expected a list of objects with {', '.join(KEYS)}")
+            right = f"expected a list of objects with {', '.join(KEYS)}, as val's predictions.json is"
+            raise DataError(f"{where} is not a list; {right}")
         for index, record in enumerate(records):
             _check(record, f"{where}[{index}]")
         return cls(*(np.array([record[key] for record in records]) for key in KEYS))

@@ -60,7 +60,7 @@ def read_similarity(text: str) -> Similarity:
     if name == "center" and value:
         return centre_distance(value)
     if text not in ("iou", "nwd"):
-        hint = nearest(name, ("iou", "nwd", "center"))
+        hint = nearest(text, EXPECTED)
         raise OptionError(f"match '{text}'; expected one of {choices(EXPECTED)}, the number in pixels{hint}")
     return IOU if text == "iou" else NWD
 

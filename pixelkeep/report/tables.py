@@ -14,6 +14,7 @@ _VALUE = 24  # characters of a part of a file name
 # With fewer objects one more or less found moves the recall by over 3 points, and even at 30 the 95 % interval (Wilson)
 # of a recall of one half runs from 0.33 to 0.67: such a figure compares nothing.
 ENOUGH = 30
+_CLASSES = "Parameters and GFLOPs with 80 classes; -cls with 1,000, -sem with 19. Fewer classes have fewer."
 _SIZES = (("S", "small", "< 32x32 px"), ("M", "medium", "32x32 to 96x96"), ("L", "large", "> 96x96 px"))
 
 
@@ -211,7 +212,7 @@ def models_table(entries: Iterable) -> str:
     if any(share is not None for share in shares):
         header.append("active")
         rows = [[*row, "" if share is None else f"{share:.0%}"] for row, share in zip(rows, shares, strict=True)]
-    return text_table(header, rows, left=2)
+    return f"{text_table(header, rows, left=2)}\n\n{wrap(_CLASSES)}"
 
 
 def detection_lines(summary) -> str:
@@ -221,13 +222,14 @@ def detection_lines(summary) -> str:
         summary: A :class:`pixelkeep.ultra.commands.summary.Summary`.
     """
     total = sum(summary.detections.values())
+    seen, kind = _seen(summary)
     found = ", ".join(
         f"{f'{count / total:.1%}' if summary.task == 'semantic' else count} {name}"
         for name, count in summary.detections.most_common()
     )
     found = found or "nothing"
-    speed = f", {sum(summary.speed_ms.values()):.0f} ms an image" if summary.speed_ms else ""  # of a run that ended
-    found = wrap(f"found     {found} in {summary.images} images{speed}", indent=" " * 10)
+    speed = f", {sum(summary.speed_ms.values()):.0f} ms {kind}" if summary.speed_ms else ""  # of a run that ended
+    found = wrap(f"found     {found} in {seen}{speed}", indent=" " * 10)
     left_out = "".join(f"left out  {file}: {reason}\n" for file, reason in summary.unreadable.items())
     sure = ""
     if isinstance(summary.confidence, dict):
@@ -245,6 +247,15 @@ def detection_lines(summary) -> str:
             sure += wrap(f"video     {told}", indent=" " * 10) + "\n"
     network = f"network   {summary.format}, {summary.precision}{_folding(summary.folding)}\n"
     return f"\n{found}\n{left_out}{sure}{network}weights   {summary.weights}\nresults   {summary.folder}"
+
+
+def _seen(summary) -> tuple[str, str]:
+    """Return what was looked at, and what one of it is called."""
+    frames = sum(video["frames"] for video in summary.videos.values())
+    images = summary.images - frames
+    if not frames:
+        return f"{images} images", "an image"
+    return (f"{images} images and {frames} frames", "each") if images else (f"{frames} frames", "a frame")
 
 
 def _folding(folding: dict | None) -> str:

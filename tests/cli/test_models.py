@@ -8,6 +8,7 @@ import pytest
 from ultralytics.nn.tasks import DetectionModel
 
 from pixelkeep.cli.main import run
+from pixelkeep.ultra.costs import catalogue
 from pixelkeep.ultra.costs.catalogue import model_names
 
 PATTERN = "yolov5*-n"
@@ -23,7 +24,9 @@ def output(args: list[str], capsys: pytest.CaptureFixture) -> str:
 
 def test_table__names_and_sizes(capsys):
     """A glob selects; each model stands with its definer, parameters and GFLOPs, the baseline first."""
-    header, rule, *rows = output([PATTERN], capsys).splitlines()
+    table, note = output([PATTERN], capsys).split("\n\n")
+    header, rule, *rows = table.splitlines()
+    assert "80 classes" in note
     assert header.split() == ["model", "defined", "by", "params", "(M)", "GFLOPs", "at", "640", "active"]
     assert max(map(len, [header, rule, *rows])) <= 80
     cells = [row.split() for row in rows]
@@ -39,7 +42,7 @@ def test_table__names_and_sizes(capsys):
 
 def test_json__says_what_the_table_says(capsys):
     """--json prints one document with the same models and unrounded figures."""
-    rows = [row.split()[:4] for row in output([PATTERN], capsys).splitlines()[2:]]
+    rows = [row.split()[:4] for row in output([PATTERN], capsys).split("\n\n")[0].splitlines()[2:]]
     document = json.loads(output([PATTERN, "--json"], capsys))
     assert (document["schema"], document["imgsz"]) == (1, 640)
     assert [
@@ -50,5 +53,16 @@ def test_json__says_what_the_table_says(capsys):
 
 def test_part_of_a_name__selects_with_baselines(capsys):
     """Part of a name selects every model that has it; the host's own models stand beside them."""
-    listed = [row.split()[0] for row in output(["yolov5-slicesamp-up"], capsys).splitlines()[2:]]
+    listed = [row.split()[0] for row in output(["yolov5-slicesamp-up"], capsys).split("\n\n")[0].splitlines()[2:]]
     assert listed == [f"{family}-{scale}" for family in ("yolov5", "yolov5-slicesamp-up") for scale in "nsmlx"]
+
+
+def test_progress__where_something_is_counted(capsys, monkeypatch, tmp_path):
+    """The first time a bar on standard error ends at all models; what is known needs none."""
+    monkeypatch.setattr(catalogue.assets, "home", lambda: tmp_path)
+    for shown in (True, False):
+        with pytest.raises(SystemExit):
+            run(["models", "yolov5-spd-[ns]", "--json"])
+        out, err = capsys.readouterr()
+        assert len(json.loads(out)["models"]) == 4
+        assert ("counting parameters and GFLOPs, once: 100%" in err and "4/4" in err) == shown

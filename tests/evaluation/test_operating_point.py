@@ -10,7 +10,7 @@ from pixelkeep.evaluation import Detections, GroundTruthBuilder
 from pixelkeep.evaluation.areas import ALL_SIZES
 from pixelkeep.evaluation.arrays import DetectionArrays, TruthArrays
 from pixelkeep.evaluation.matching import FALSE, TRUE, match
-from pixelkeep.evaluation.operating import Objective, operating_point
+from pixelkeep.evaluation.operating import Objective, operating_point, trusted
 
 AWAY = [300, 300, 10, 10]
 
@@ -91,7 +91,7 @@ def test_chosen__the_best_of_all_there_are(seed, aim, random_scene):
     """No other confidence serves the objective better, by counting anew at each score that occurs."""
     truth, records = random_scene(seed, objects_to_ignore=True)
     found = Detections.from_json(records)
-    chosen = operating_point(truth, found, Objective.parse(aim)).per_class
+    chosen = operating_point(truth, found, Objective.parse(aim), enough=1).per_class
     arrays = TruthArrays.from_coco(truth)
     for k, figures in enumerate(chosen.values()):
         objects = int((~arrays.ignored & (arrays.category == k)).sum())
@@ -120,17 +120,56 @@ def test_chosen__the_best_of_all_there_are(seed, aim, random_scene):
 
 
 def test_class_without_a_point__runs_at_the_single_one():
-    """A class without objects, or without anything found, has no figures and takes the pooled confidence."""
+    """A class without objects, or without anything found, takes the pooled confidence, and its figures are there."""
     builder = GroundTruthBuilder(["car", "boat", "ghost"])
     builder.add_image("a", 400, 400, [[0, 0, 10, 10], [50, 50, 60, 60]], [0, 1])
     boxes = [(1, [0, 0, 10, 10], 0.8), (3, [300, 300, 9, 9], 0.3)]
     records = [{"image_id": 1, "category_id": c, "bbox": box, "score": score} for c, box, score in boxes]
-    found = point((builder.build(), records))
-    assert found.per_class["boat"].confidence is None and found.per_class["boat"].recall is None
+    found = point((builder.build(), records), enough=1)
+    assert found.per_class["boat"].confidence is None and found.per_class["boat"].recall == 0
     assert found.per_class["ghost"].confidence is None and found.per_class["ghost"].objects == 0
     assert found.confidences().tolist() == [0.4, found.single.confidence, found.single.confidence]
     assert found.single.confidence == (0.8 + 0.3) / 2
     assert (found.overall.precision, found.overall.recall, found.overall.confidence) == (1, 1 / 2, None)
+
+
+def two_classes(common: int, rare: int, false: int):
+    """Objects of two classes, all found, the rare one at lower scores, with false ones of it lower still."""
+    builder = GroundTruthBuilder(["common", "rare"])
+    boxes = [[20 * i, 20 * k, 20 * i + 10, 20 * k + 10] for k, count in enumerate((common, rare)) for i in range(count)]
+    builder.add_image("a", 9000, 400, boxes, [0] * common + [1] * rare)
+    found = [(1, [20 * i, 0, 10, 10], 0.9) for i in range(common)]
+    found += [(2, [20 * i, 20, 10, 10], 0.2) for i in range(rare)] + [(2, AWAY, 0.3)] * false
+    return builder.build(), [{"image_id": 1, "category_id": c, "bbox": b, "score": s} for c, b, s in found]
+
+
+@pytest.mark.parametrize("aim", ["f1", "precision=0.5", "recall=0.9"])
+@pytest.mark.parametrize(("rare", "own"), [(29, False), (30, True)])
+def test_few_objects__no_confidence_of_their_own(rare, own, aim):
+    """A class of under 30 objects runs at the single confidence, whatever it would choose by itself."""
+    found = point(two_classes(100, rare, 0), aim)
+    assert (found.per_class["rare"].confidence is not None) == own
+    assert found.per_class["common"].confidence is not None
+    expected = found.per_class["rare"].confidence if own else found.single.confidence
+    assert found.confidences()[1] == expected and found.per_class["rare"].recall is not None
+
+
+@pytest.mark.parametrize(("false", "own"), [(540, True), (541, False)])
+def test_hardly_found__no_confidence_of_its_own(false, own):
+    """With 30 of 30 found, F1 is 60 / (60 + false): 0.1 with 540 false ones, and less with one more."""
+    found = point(two_classes(1000, 30, false))
+    assert (found.per_class["rare"].confidence is not None) == own
+    assert (found.confidences()[1] == found.single.confidence) != own
+    assert point(two_classes(1000, 30, false), "recall=0.9").per_class["rare"].confidence == 0.1  # as was asked for
+
+
+def test_trusted__lone_low_confidences_give_way():
+    """A best F1 below 0.1 lies at a confidence below 0.05: the middle of the others is taken, if there are any."""
+    assert trusted([0.2, 0.3, 0.1, 0.0096]) == [0.2, 0.3, 0.1, 0.2]
+    assert trusted([0.05, 0.4]) == [0.05, 0.4]
+    assert trusted([0.4, 0.049]) == [0.4, 0.4]
+    for low in ([0.01, 0.02], [0.01, 0.02, 0.4]):  # of a network all of whose scores are
+        assert trusted(low) == low
 
 
 @pytest.mark.parametrize("aim", ["f1", "precision=0.9", "recall=0.8"])

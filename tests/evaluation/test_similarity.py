@@ -174,6 +174,8 @@ def test_match__wrong_text_is_refused(text, one_class):
     with pytest.raises(OptionError, match=r"match '.*'; expected"):
         evaluate(*one_class([[0, 0, 9, 9]], []), match=text)
     assert read_similarity("center:2.50").name == "center:2.5"
+    with pytest.raises(OptionError, match="did you mean 'center:3'"):
+        read_similarity("center")
 
 
 def test_reference__has_the_iou_alone(one_class):

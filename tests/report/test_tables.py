@@ -216,6 +216,22 @@ def test_detections__nothing():
     assert "found     nothing in 7 images" in detection_lines(summary({}))
 
 
+@pytest.mark.parametrize(
+    ("images", "frames", "seen"),
+    [
+        (0, (3, 4), "7 frames, 22 ms a frame"),
+        (2, (5,), "2 images and 5 frames, 22 ms each"),
+        (7, (), "7 images, 22 ms"),
+    ],
+)
+def test_detections__frames_are_no_images(images, frames, seen):
+    """What videos and streams give is counted as frames."""
+    found = summary({"car": 1})
+    video = {"skipped": 0, "broken": 0, "lost": 0, "damage": None}
+    found.videos = {str(number): video | {"frames": count} for number, count in enumerate(frames)}
+    assert f"found     1 car in {seen}" in detection_lines(found) and found.images == images + sum(frames)
+
+
 def test_detections__no_time_of_a_run_that_was_interrupted():
     """Where nothing was timed to its end, no time is made up."""
     found = summary({"car": 1})
@@ -232,9 +248,11 @@ def test_models__stock_marked():
         )
 
     entries = [entry("yolov5-spd-n", False, 2_890_000, 9.96), entry("yolov5-n", True, 2_500_000, 7.1)]
-    lines = [line.split() for line in models_table(entries).splitlines()[2:]]
+    lines = [line.split() for line in models_table(entries).split("\n\n")[0].splitlines()[2:]]
     assert lines == [["yolov5-spd-n", "pixelkeep", "2.89", "10.0"], ["yolov5-n", "Ultralytics", "2.50", "7.1"]]
-    header, _, *rows = models_table([*entries, entry("yolov5-cad-n", False, 2_820_000, 10.1, 0.25)]).splitlines()
+    table, note = models_table([*entries, entry("yolov5-cad-n", False, 2_820_000, 10.1, 0.25)]).split("\n\n")
+    header, _, *rows = table.splitlines()
+    assert "with 80 classes" in " ".join(note.split())
     assert header.split()[-1] == "active"
     assert [row.split()[4:] for row in rows] == [[], [], ["25%"]]
 

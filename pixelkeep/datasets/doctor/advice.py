@@ -30,7 +30,7 @@ class Choice:
         head: P2, P3, ...: the finest level.
         model: The model that has it; None where this project has none.
         goal: Pixels that the objects should measure.
-        size: Height and width of the smallest input that does it.
+        size: Height and width of the smallest input that does it; with another model not below what is asked about.
         share: Of the objects that reach the goal there.
         gflops: For one image; None without a model.
     """
@@ -95,11 +95,6 @@ def cheapest_size(size: Size, factor: float, step: int) -> Size:
 def enlargement(before: Size, after: Size) -> float:
     """Return how much larger an image is at least shown in another input."""
     return min(new / old for old, new in zip(before, after, strict=True))
-
-
-def cheapest(choices: Sequence[Choice]) -> Choice:
-    """Return the one that costs least, of those whose cost is known."""
-    return min((choice for choice in choices if choice.gflops is not None), key=lambda choice: choice.gflops)
 
 
 def tiling(sides: np.ndarray, longer: np.ndarray, images: Sequence[Size], size: Size, goal: float) -> Tiling:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pixelkeep.datasets.doctor.advice import SHARE, WHOLE, Choice, Tiling, cheapest
+from pixelkeep.datasets.doctor.advice import SHARE, WHOLE, Choice, Tiling
 from pixelkeep.datasets.doctor.sizes import Size
+
+HALF = 0.5  # share of the objects
 
 
 @dataclass(frozen=True)
@@ -14,7 +16,7 @@ class Advice:
     """One recommendation.
 
     Attributes:
-        kind: image size, tiles, head, memory or validation.
+        kind: image size, tiles, head, boxes, memory or validation.
         text: What to do.
         why: The reason, with its figures.
     """
@@ -47,30 +49,28 @@ def on_size(size: Size, here: float, choices: Sequence[Choice], tiles: Tiling) -
     measure = f"{percent(here)} of the objects measure {own.goal:g} px or more"
     asked = f"{percent(SHARE)} are asked for"
     if own.size[0] <= size[0]:
-        smaller = f"; {show_size(own.size)} would do" if own.size != size else ""
-        return Advice("image size", f"keep --imgsz {show_size(size)}", f"{measure} there, {asked}{smaller}")
-    best = cheapest(choices)
+        return Advice("image size", f"keep --imgsz {show_size(size)}", f"{measure} there, {asked}")
     lack = f"at {show_size(size)}, {measure}; {asked}"
-    if max(best.size) <= WHOLE:
-        model = "" if best is own else f" --model {best.model}"
-        without = "" if best is own else f" instead of {own.gflops:.1f} without P2"
-        return Advice(
-            "image size",
-            f"use --imgsz {show_size(best.size)}{model}",
-            f"{lack}. It is the cheapest that does it ({percent(best.share)} at {best.goal:g} px or more, "
-            f"{best.gflops:.1f} GFLOPs an image{without})",
-        )
+    whole = [choice for choice in choices if choice.gflops is not None and max(choice.size) <= WHOLE]
+    if whole:
+        ways = [show_size(c.size) + ("" if c is own else f" with --model {c.model}") for c in whole]
+        costs = [
+            f"{percent(c.share)} measure {c.goal:g} px or more at {way}, for {c.gflops:.1f} GFLOPs an image"
+            for c, way in zip(whole, ways, strict=True)
+        ]
+        open_ = " Which is better was not measured" if len(whole) > 1 else ""
+        return Advice("image size", f"use --imgsz {', or '.join(ways)}", f"{lack}. {'; '.join(costs)}.{open_}")
     return Advice(
         "tiles",
         f"cut images into tiles of {' x '.join(map(str, tiles.tile[::-1]))} px (width x height), overlapping by "
         f"{tiles.overlap} px, shown at --imgsz {show_size(size)}",
-        f"{lack}. Whole images would need {show_size(best.size)}, more than {WHOLE}; {tiles.tiles} such tiles cover "
+        f"{lack}. Whole images would need {show_size(own.size)}, more than {WHOLE}; {tiles.tiles} such tiles cover "
         f"the middle-sized image, and {percent(tiles.share)} of the objects measure {own.goal:g} px or more in them",
     )
 
 
-def on_head(size: Size, here: float, fine: Choice, fine_here: float) -> Advice:
-    """Recommend for or against a P2 head.
+def on_head(size: Size, here: float, fine: Choice, fine_here: float) -> Advice | None:
+    """Recommend for or against a P2 head; nothing where :func:`on_size` weighs a model that has one.
 
     Args:
         size: The input that is asked about.
@@ -83,16 +83,38 @@ def on_head(size: Size, here: float, fine: Choice, fine_here: float) -> Advice:
         return Advice(
             "head", "no P2 head", f"{percent(here)} of the objects are large enough for a coarser one at {shown}"
         )
-    which = f"--model {fine.model}" if fine.model else "a model with a P2 head (this family has none)"
+    if fine.model is not None:
+        return None
     figures = f"at {shown}, {percent(fine_here)} of the objects measure the {fine.goal:g} px that it asks for"
-    if fine_here >= SHARE:
-        return Advice("head", f"or, at {shown}, {which}", f"{figures}; {percent(here)} measure twice that")
-    return Advice("head", f"or, at {show_size(fine.size)}, {which}", f"{figures}; {percent(SHARE)} are asked for")
+    rest = f"{percent(here)} measure twice that" if fine_here >= SHARE else f"{percent(SHARE)} are asked for"
+    which = "a model with a P2 head (this family has none)"
+    return Advice("head", f"or, at {show_size(fine.size)}, {which}", f"{figures}; {rest}")
 
 
-def on_memory(amounts: dict[Size, int], batch: int) -> Advice:
-    """Say what training takes at the sizes that are talked about."""
-    text = ", ".join(f"{total / 2**30:.1f} GB at {show_size(size)}" for size, total in amounts.items())
+def on_boxes(under: float, stride: int, size: Size) -> Advice | None:
+    """Recommend smaller boxes to begin with, if most objects are smaller than two cells.
+
+    Args:
+        under: Share of the objects that are.
+        stride: Pixels of a cell of the finest level.
+        size: The input that is asked about.
+    """
+    if under <= HALF:
+        return None
+    return Advice(
+        "boxes",
+        "train with --set initial_box=2",
+        f"{percent(under)} of the objects measure under {2 * stride} px at {show_size(size)}, and a new head begins "
+        f"with boxes of 15 cells, {15 * stride} px: they hardly overlap, so that little is learnt of them at first",
+    )
+
+
+def on_memory(amounts: dict[tuple[Size, str | None], int], batch: int) -> Advice:
+    """Say what training takes at the sizes, and with the models, that are talked about; None is that asked about."""
+    text = ", ".join(
+        f"{total / 2**30:.1f} GB at {show_size(size)}" + (f" with {model}" if model else "")
+        for (size, model), total in amounts.items()
+    )
     return Advice(
         "memory",
         f"expect {text} in training",

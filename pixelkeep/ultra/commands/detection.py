@@ -11,9 +11,11 @@ from ultralytics.utils import LOGGER
 from pixelkeep.ultra.commands import resuming
 from pixelkeep.ultra.commands.asked import OF_THE_PLACE, Asked
 from pixelkeep.ultra.commands.journal import NAME
-from pixelkeep.ultra.commands.looking import SUMMARY, look
+from pixelkeep.ultra.commands.looking import look
 from pixelkeep.ultra.commands.plan import Plan, prepare
-from pixelkeep.ultra.commands.summary import Summary
+from pixelkeep.ultra.commands.results import FILE
+from pixelkeep.ultra.commands.summary import OBJECTS, Summary
+from pixelkeep.ultra.data.shrinking import ShrinkWarning
 from pixelkeep.ultra.data.sources import download, is_file_address
 from pixelkeep.ultra.predictors.base import RunPredictor
 from pixelkeep.ultra.predictors.boxes import Predictor
@@ -46,7 +48,7 @@ def detect(settings: dict[str, Any], asked: Asked, *, folder: Path | None = None
     folder = folder or runs.new_run(project, name, kind="detect", exist_ok=bool(exist_ok))
     try:
         with runs.storage(folder):
-            runs.clear(folder, () if resumed else ("predictions.json", "predictions.csv", NAME, SUMMARY, runs.ASKED))
+            runs.clear(folder, () if resumed else ("predictions.json", "predictions.csv", NAME, FILE, runs.ASKED))
             return _run(plan, asked, asked.kept(settings, plan.source, plan.weights, plan.tiles), folder)
     finally:
         with suppress(OSError):
@@ -101,6 +103,8 @@ def _predictor(plan: Plan, asked: Asked, folder: Path) -> RunPredictor:
     predictor.folding = asked.fold
     predictor.rate = asked.fps
     predictor.show_regions = asked.show_regions
+    if plan.task in OBJECTS and not plan.tiles:
+        predictor.add_callback("on_predict_batch_start", ShrinkWarning())
     return predictor
 
 

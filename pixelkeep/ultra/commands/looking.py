@@ -16,7 +16,8 @@ from pixelkeep.errors import SourceError
 from pixelkeep.ultra.commands.asked import Asked
 from pixelkeep.ultra.commands.journal import NAME, Done
 from pixelkeep.ultra.commands.recording import Record, write_predictions
-from pixelkeep.ultra.commands.summary import Summary
+from pixelkeep.ultra.commands.results import write_document
+from pixelkeep.ultra.commands.summary import OBJECTS, Summary
 from pixelkeep.ultra.data.videos import Passage
 from pixelkeep.ultra.predictors.base import RunPredictor
 from pixelkeep.ultra.running import runs
@@ -26,7 +27,6 @@ from pixelkeep.ultra.tracking import frames as tracking
 from pixelkeep.writing import PARTIAL, write_text
 
 NO_FRAME = "no picture or frame can be read from it; it may be damaged"
-SUMMARY = "detections.json"
 
 
 def look(
@@ -58,7 +58,8 @@ def look(
         runs.write_yaml(folder / runs.ASKED, kept | {"fold": started.folding})
 
     predictor.add_callback("on_predict_start", keep)
-    record = Record(folder, asked.save_json or asked.save_csv, asked.save_masks, done)
+    rows = asked.save_json or asked.save_csv or isinstance(source, list)  # what has no end is not kept unasked
+    record = Record(folder, rows, asked.save_masks, done)
     left = [file for file in source if file not in done.files] if isinstance(source, list) else source
     try:
         if left:
@@ -83,7 +84,7 @@ def look(
         raise SourceError(f"source '{file}': {reason}")
     write_predictions(folder, asked.save_json, asked.save_csv, tracks is not None, summary.task == "obb")
     _complete(summary, predictor, record, done, tracks)
-    runs.write_json(folder / SUMMARY, summary.to_dict())
+    write_document(folder, summary.to_dict(), summary.task in {task.name for task in OBJECTS}, rows)
     if not summary.interrupted:
         (folder / NAME).unlink(missing_ok=True)
     return summary
@@ -155,7 +156,7 @@ class Stop:
 
 def _shown(predictor: RunPredictor, source: str) -> Generator:
     """Detect in ``source`` with a progress bar, which appears with the first result."""
-    bar, start = None, time.time()
+    bar, start, left_out = None, time.time(), 0
     without = predictor.args.verbose or isinstance(predictor, TiledPredictor)  # which has a bar of its own
     with closing(predictor(source, stream=True)) as results:
         try:
@@ -163,10 +164,12 @@ def _shown(predictor: RunPredictor, source: str) -> Generator:
                 if bar is None:
                     bar = Bar(desc="detecting", every=A_MINUTE, total=_pictures(predictor), unit="img", disable=without)
                     bar.start_t = start  # a first batch may be all there is
-                bar.update()
+                bar.update(1 + len(predictor.unreadable) - left_out)  # what is left out is done too
+                left_out = len(predictor.unreadable)
                 yield result
         finally:
             if bar is not None:
+                bar.update(len(predictor.unreadable) - left_out)
                 bar.close()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from ultralytics.utils import LOGGER
 
 from pixelkeep.errors import OptionError, choices, nearest
+from pixelkeep.evaluation.operating import Objective, trusted
 from pixelkeep.ultra.commands import tasks
 from pixelkeep.ultra.commands.asked import WHOLE, Asked
 from pixelkeep.ultra.commands.summary import OBJECTS
@@ -166,7 +167,15 @@ def _stored_confidences(checkpoint: dict, weights: Path, settings: dict) -> list
     stored = stored_in(checkpoint, weights, len(model_of(checkpoint).names))
     if stored.imgsz != settings["imgsz"]:
         LOGGER.warning(f"The confidences were chosen at imgsz {stored.imgsz}, and this is {settings['imgsz']}.")
-    return stored.confidence
+    if stored.objective != Objective().aim:
+        return stored.confidence
+    confidences = trusted(stored.confidence)
+    for name, own, used in zip(model_of(checkpoint).names.values(), stored.confidence, confidences, strict=True):
+        if own != used:
+            LOGGER.info(
+                f"{name}: hardly any was found in validation, so not its own confidence {own:.3f} but {used:.3f}"
+            )
+    return confidences
 
 
 def _class_numbers(classes: str, names: dict[int, str]) -> list[int]:

@@ -17,7 +17,7 @@ from pixelkeep.tiling import Seams
 from pixelkeep.tiling.timed import Looked
 from pixelkeep.ultra.commands.asked import Asked, option
 from pixelkeep.ultra.commands.journal import NAME, Done, entries
-from pixelkeep.ultra.commands.looking import SUMMARY
+from pixelkeep.ultra.commands.results import FILE
 from pixelkeep.ultra.data.videos import Passage, Videos
 from pixelkeep.ultra.predictors.base import Begun, RunPredictor, viewable
 from pixelkeep.ultra.predictors.boxes import folder_of
@@ -50,7 +50,7 @@ def asked_before(
     fixed = [option(key, value) for key, value in given.items() if key not in CHANGEABLE] + others
     if fixed:
         raise OptionError(f"--resume goes on with the run's own settings; leave out {', '.join(fixed)}")
-    folder = runs.detection_to_resume(run, SUMMARY, given.get("project"), given.get("name"))
+    folder = runs.detection_to_resume(run, FILE, given.get("project"), given.get("name"))
     settings, asked = Asked.read(read_mapping(folder / runs.ASKED))
     return folder, settings | {key: given[key] for key in ("device", "verbose") if key in given}, asked
 

@@ -57,9 +57,11 @@ class Summary:
     folding: dict | None = None
 
     def to_dict(self) -> dict:
+        """Return it for the document of :mod:`pixelkeep.ultra.commands.results`."""
         shown = {**asdict(self), "folder": str(self.folder), "weights": str(self.weights)}
         del shown["detections"]  # a Counter does not survive being copied there
         counts = dict(self.detections.most_common())
         if self.task not in {task.name for task in OBJECTS}:
             shown = {key: value for key, value in shown.items() if key not in ("confidence", "tile", "seams", "track")}
-        return {"schema": 1, "task": self.task, **shown, COUNTED[self.task]: counts}
+        first = {name: shown.pop(name) for name in ("folder", "weights", "images")}
+        return {"schema": 1, "task": self.task, **first, COUNTED[self.task]: counts, **shown}

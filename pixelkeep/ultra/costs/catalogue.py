@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import asdict, dataclass
@@ -82,14 +82,24 @@ def select(pattern: str | None) -> list[str]:
     return [n for n in known if n in found | baselines]
 
 
-def entries(selected: list[str]) -> Iterator[Entry]:
-    """Yield an entry for each name; what has been counted once is kept in the cache folder."""
-    cache = _Cache()
-    for name in selected:
+def entries(selected: list[str], progress: Callable[[int, int], None] = lambda done, total: None) -> Iterator[Entry]:
+    """Yield an entry for each name; what has been counted once is kept in the cache folder.
+
+    Args:
+        selected: The names.
+        progress: Is told how many are done, and of how many, from the first on that has to be counted.
+    """
+    cache, counting = _Cache(), False
+    for number, name in enumerate(selected):
         model = names.parse(name)
         definition = model.definition()
         needs = _missing(definition)
-        known = (None,) * 3 if needs else cache.get(definition) or cache.put(definition, _count(definition))
+        known = (None,) * 3 if needs else cache.get(definition)
+        if counting := counting or not known:
+            progress(number, len(selected))
+        known = known or cache.put(definition, _count(definition))
+        if counting:
+            progress(number + 1, len(selected))
         params, gflops, fraction = known
         yield Entry(name, model.family in names.STOCK_FAMILIES, params, gflops, image_size(definition), needs, fraction)
 

@@ -13,7 +13,8 @@ from pixelkeep.datasets.class_folders import ClassFolders, ClassSplit, load_clas
 from pixelkeep.datasets.definitions.spec import DatasetSpec, load_spec
 from pixelkeep.datasets.mask_files import MaskSplit, load_mask_split
 from pixelkeep.errors import DataError, OptionError, choices
-from pixelkeep.ultra.data.resolving import find_data, shrinking, told, write_mapping, write_resolved
+from pixelkeep.ultra.data.resolving import find_data, told, write_mapping, write_resolved
+from pixelkeep.ultra.data.shrinking import warn_of_split
 
 NEEDS = ("train", "val")
 
@@ -48,7 +49,7 @@ def read_classes(spec: ClassFolders, split: str, imgsz: int) -> ClassSplit:
 def read_masks(spec: DatasetSpec, split: str, imgsz: int) -> MaskSplit:
     """Read a split of semantic data, and say in one summary what is wrong with it and how much its images shrink."""
     loaded = told(load_mask_split, spec, split)
-    shrinking(loaded, imgsz)
+    warn_of_split(loaded, imgsz, tiles=False)
     return loaded
 
 

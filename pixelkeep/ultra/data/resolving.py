@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from ultralytics.utils import LOGGER
 
@@ -22,10 +21,10 @@ from pixelkeep.datasets.demo import write_demo
 from pixelkeep.datasets.demo.labels import write_class_demo, write_mask_demo
 from pixelkeep.datasets.loading import Split, load_split
 from pixelkeep.errors import DataError, choices, nearest
+from pixelkeep.ultra.data.shrinking import warn_of_split
 from pixelkeep.ultra.running.console import progress_bar
 from pixelkeep.writing import write_text
 
-FAR_LARGER = 2  # times the network's input: then a warning says what becomes of small objects
 # Name -> the task that it is for, and what writes it into a folder and gives its YAML.
 GENERATED: dict[str, tuple[str, Callable[..., Path]]] = {
     "demo": ("detect", write_demo),
@@ -102,7 +101,7 @@ def read_split(spec: DatasetSpec, split: str, imgsz: int | list[int]) -> Split:
         DataError: Nothing of it, or too little, can be used.
     """
     loaded = told(load_split, spec, split)
-    shrinking(loaded, imgsz)
+    warn_of_split(loaded, imgsz)
     return loaded
 
 
@@ -122,19 +121,6 @@ def list_problems(folder: Path, reports: list[Problems]) -> None:
         listing = folder / "data_problems.csv"
         write_text(listing, to_csv(reports))
         LOGGER.info(f"Every case is listed in {listing}")
-
-
-def shrinking(split: Any, imgsz: int | list[int]) -> None:
-    """Warn where images are far larger than the network's input."""
-    height, width = (imgsz, imgsz) if isinstance(imgsz, int) else (imgsz[0], imgsz[-1])
-    factors = [max(record.height / height, record.width / width) for record in split.records]
-    factor = float(np.median(factors))
-    if factor > FAR_LARGER:
-        middle = split.records[int(np.argsort(factors)[len(factors) // 2])]
-        LOGGER.warning(
-            f"{split.problems.split}: images shrink {factor:.1f}-fold (from {middle.width}x{middle.height} to fit "
-            f"{width}x{height}): an object of 12 pixels becomes {12 / factor:.1f}; a larger --imgsz keeps more of it"
-        )
 
 
 def write_resolved(spec: DatasetSpec) -> Path:

@@ -13,20 +13,19 @@ from ultralytics.data.augment import RandomPerspective
 from ultralytics.utils import LOGGER
 
 from pixelkeep.datasets.definitions.spec import DatasetSpec
-from pixelkeep.datasets.doctor import advice, anchors, augmentation, duplicates, findings, recommendations, report
+from pixelkeep.datasets.doctor import advice, anchors, augmentation, duplicates, findings, report
 from pixelkeep.datasets.doctor.sizes import Objects, Size, collect
 from pixelkeep.datasets.doctor.splits import lopsided_classes, shared_groups
 from pixelkeep.datasets.loading import Split
 from pixelkeep.errors import DataError, OptionError
 from pixelkeep.evaluation import detection_limit
 from pixelkeep.ultra.commands.training import DEFAULT_MODEL
-from pixelkeep.ultra.costs.measure import count_gflops
 from pixelkeep.ultra.costs.memory import Probe
 from pixelkeep.ultra.data.resolving import list_problems, read_split, resolve_data
 from pixelkeep.ultra.data.truth import build_truth
+from pixelkeep.ultra.doctor.advising import advise
 from pixelkeep.ultra.doctor.pictures import draw
 from pixelkeep.ultra.doctor.validation import bear_out
-from pixelkeep.ultra.network import names
 from pixelkeep.ultra.running import runs
 from pixelkeep.ultra.running.console import progress_bar
 from pixelkeep.ultra.weights.checkpoints import check_weights, load, trained_size
@@ -35,7 +34,6 @@ from pixelkeep.ultra.weights.fitting import check_classes
 
 FILES = ("doctor.json", "sizes.png", "duplicates.jpg", "smallest.jpg")
 USUAL_LIMITS = (100, 300)  # detections an image: COCO's evaluator, Ultralytics' max_det
-P2 = 4  # pixels, the stride of a P2 head's finest level
 
 
 @dataclass
@@ -127,7 +125,7 @@ def examine(
         "strides": list(case.strides),
         "batch": batch,
         "findings": [asdict(finding) for finding in findings.in_order(found)],
-        **_advise(case),
+        **advise(case),
         **facts,
         "validation": None,
     }
@@ -242,55 +240,3 @@ def _density(case: Case) -> dict[str, Any]:
         "limit": detection_limit(build_truth(judged.records, case.spec)[0]),
         "images_over": {str(limit): int((counts > limit).sum()) for limit in USUAL_LIMITS},
     }
-
-
-def _advise(case: Case) -> dict[str, Any]:
-    """Return the document's advice, and the choices, tiles and memory that it rests on."""
-    longer = np.concatenate([own.sides.max(1) for own in case.objects.values()])
-    images = [(record.height, record.width) for split in case.splits.values() for record in split.records]
-    here = advice.reached(case.shown, case.goal)
-    choices = [_choice(case, case.strides[0], case.model, case.probe)]
-    if case.strides[0] > P2:
-        choices.append(_finer(case))
-    tiles = advice.tiling(case.original, longer, images, case.size, case.goal)
-    said = [recommendations.on_size(case.size, here, choices, tiles)]
-    if len(choices) > 1:
-        fine = choices[1]
-        said.append(recommendations.on_head(case.size, here, fine, advice.reached(case.shown, fine.goal)))
-    memory, amounts = _memory(case, choices[0].size)
-    said.append(recommendations.on_memory(amounts, case.batch))
-    return {
-        "advice": [asdict(item) for item in said],
-        "choices": [asdict(choice) for choice in choices],
-        "tiles": asdict(tiles),
-        "memory": memory,
-    }
-
-
-def _choice(case: Case, stride: int, model: str | None, probe: Probe | None) -> advice.Choice:
-    """Return the cheapest input for a head whose finest level has this stride."""
-    goal = advice.goal_for(stride)
-    size = advice.cheapest_size(case.size, advice.needed_factor(case.shown, goal), max(case.strides))
-    share = advice.reached(case.shown, goal, advice.enlargement(case.size, size))
-    gflops = None if probe is None else round(count_gflops(probe.network, size, case.spec.channels), 3)
-    return advice.Choice(advice.head_name(stride), model, goal, size, share, gflops)
-
-
-def _finer(case: Case) -> advice.Choice:
-    """Return the choice with a P2 head, of the same family and scale where there is one."""
-    own = names.parse(case.model)
-    sibling = own and names.parse(f"{own.family}-p2-{own.scale}")
-    if not sibling:
-        return _choice(case, P2, None, None)
-    probe = Probe(sibling.definition(), case.spec.channels, len(case.spec.names))
-    return _choice(case, P2, str(sibling), probe)
-
-
-def _memory(case: Case, advised: Size) -> tuple[dict[str, Any], dict[Size, int]]:
-    """Return the memory of a training step at the size asked about, and the totals there and at a larger size."""
-    densest = int(case.trained.counts.max(initial=0))
-    here = case.probe.training_memory(case.batch, case.size, densest)
-    amounts = {case.size: here.total}
-    if advised[0] > case.size[0] and max(advised) <= advice.WHOLE:
-        amounts[advised] = case.probe.training_memory(case.batch, advised, densest).total
-    return {"batch": case.batch, "bytes": here.total, **asdict(here)}, amounts

@@ -23,6 +23,8 @@ YAML_ENDINGS = (".yaml", ".yml")
 STOCK_FAMILIES = ("yolov5", "yolov8", "yolo11", "yolo26")  # the hosts of our variants: their baselines
 _TRAILING_SCALE = re.compile(r"^(?P<family>.+)-(?P<scale>[a-z])$")
 _INNER_SCALE = re.compile(r"^(?P<host>yolov?\d+)(?P<scale>[a-z])(?P<rest>-.+)?$")
+_MIDDLE_SCALE = re.compile(r"^(?P<host>yolov?\d+)-(?P<scale>[a-z])-(?P<rest>.+?)(\.ya?ml)?$")
+_NUMBER = re.compile(r"\d+")
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,13 @@ def _load(path: Path, scale: str, shown: str) -> dict:
 
 def suggest(name: str, otherwise: str = "") -> str:
     """Return a hint to the nearest model name, or to the nearest family where no size is given; see ``nearest``."""
+    if (match := _MIDDLE_SCALE.match(name)) and (meant := parse(f"{match['host']}-{match['rest']}-{match['scale']}")):
+        return f"; did you mean '{meant}'?"
     families = [*our_families(), *(family for family in STOCK_FAMILIES if stock_yaml(family))]
     sized = _TRAILING_SCALE.match(name) or _INNER_SCALE.match(name)
     known = [model for family in families for model in sizes(family)] if sized else families
-    return nearest(name, known, otherwise)
+    numbers = _NUMBER.findall(name)  # another one is another host: yolov9 is no misspelt yolov8
+    return nearest(name, [each for each in known if not numbers or _NUMBER.findall(each) == numbers], otherwise)
 
 
 def extend_yaml_load(load: Callable[[str | Path], dict], tasks: ModuleType) -> Callable[[str | Path], dict]:

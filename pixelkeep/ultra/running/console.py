@@ -169,13 +169,19 @@ def quiet() -> None:
 
 
 @contextlib.contextmanager
-def progress_bar(what: str, unit: str = "img") -> Iterator[Callable[[int, int], None]]:
-    """Give a function of how much is done and of how much, which shows it; there is no bar if it is never called."""
+def progress_bar(what: str, unit: str = "img", every: float | None = None) -> Iterator[Callable[[int, int], None]]:
+    """Give a function of how much is done and of how much, which shows it; there is no bar if it is never called.
+
+    Args:
+        what: What is done.
+        unit: With what.
+        every: As :class:`Bar` takes it.
+    """
     bars: list[Bar] = []
 
     def show(done: int, total: int) -> None:
         if not bars:
-            bars.append(Bar(desc=what, total=total, unit=unit))
+            bars.append(Bar(desc=what, total=total, unit=unit, every=every))
         bars[0].update(done - bars[0].n)
 
     try:

@@ -14,6 +14,7 @@ from pixelkeep.errors import OptionError, choices
 from pixelkeep.ultra.running import photometric
 
 BEST = ("AP", "AP_S", "top1", "top5", "mIoU", "pixel_accuracy")  # of all tasks
+_BEST = "one of AP, AP_S (detection), top1, top5 (classification), mIoU, pixel_accuracy (segmentation)"
 SHRUNK = ("ignore", "background")
 SMALLEST_TILE = 32  # pixels, one cell of the deepest feature map
 OF_TILES = ("empty_tiles", "tile_visibility")
@@ -107,7 +108,7 @@ def _is_tile(value: object) -> bool:
 
 _SHARE = "between 0.0 and 1.0"
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "best": (lambda value: value in BEST, f"one of {choices(BEST)}"),
+    "best": (lambda value: value in BEST, _BEST),
     "nwd": (lambda value: _is_number(value, 0, 1), _SHARE),
     "enlarge": (lambda value: _is_number(value, 0.5, 16), "a number of strides between 0.5 and 16"),
     "initial_box": (lambda value: _is_number(value, 0.5, 16), "a number of strides between 0.5 and 16"),

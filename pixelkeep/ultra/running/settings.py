@@ -30,6 +30,9 @@ DRAWN = {
 }
 OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop")
 CACHES = ("ram", "disk")
+# Other names that people know a setting by, and that resemble another one more.
+KNOWN_AS = {"lr": "lr0", "learning_rate": "lr0", "batch_size": "batch", "img": "imgsz", "img_size": "imgsz"}
+KNOWN_AS |= {"image_size": "imgsz", "conf_thres": "conf", "iou_thres": "iou", "line_thickness": "line_width"}
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
@@ -132,7 +135,8 @@ def _check_scope(settings: dict, command: str) -> None:
 
     for key in settings:
         if key not in DEFAULT_CFG_DICT and key not in OWN:
-            raise OptionError(f"unknown setting '{key}'{nearest(key, [*DEFAULT_CFG_DICT, *OWN])}")
+            hint = nearest(KNOWN_AS.get(key, key), [*DEFAULT_CFG_DICT, *OWN])
+            raise OptionError(f"unknown setting '{key}'{hint}")
         users = scope.commands_using(key)
         if key not in DECIDED and command not in users:
             instead = scope.INSTEAD.get(key) or (f"; it is for {' and '.join(users)}" if users else "")
@@ -254,9 +258,9 @@ def _check_device(device: object) -> None:
         gpus = torch.cuda.device_count()
         there = kind in {"", "cpu"} or all(number.isdecimal() and int(number) < gpus for number in numbers)
     if not there:
-        raise OptionError(
-            f"device: '{device}' is not there; one of {choices(['cpu', *range(torch.cuda.device_count())])}"
-        )
+        gpus = torch.cuda.device_count()
+        here = f"here are {choices(range(gpus))}" if gpus else "PyTorch finds none here"
+        raise OptionError(f"device: '{device}' is not there; give cpu, or GPUs by their numbers, such as 0 ({here})")
 
 
 def for_ultralytics(settings: dict) -> dict:

@@ -60,6 +60,7 @@ class TiledPredictor(Predictor):
         self.budget: Budget | None = None
         self.looked: dict[int, Looked | None] = {}  # by place in the batch
         self._numbers: dict[str, int] = {}  # of the last frame of each video
+        self._unreadable = 0  # images that the bar has counted
         self.maps: MapFiles | None = None
         self.rasters: dict[str, dict[str, Any]] = {}
         self.turned: dict[Any, dict[str, Any]] = {}
@@ -100,6 +101,7 @@ class TiledPredictor(Predictor):
         try:
             yield from super().stream_inference(*args, **keywords)
         finally:
+            self.bar.pass_over(self._left_out())
             self.bar.close()
 
     def _silence(self, output: Any) -> None:
@@ -175,11 +177,16 @@ class TiledPredictor(Predictor):
     def _gone_by(self, i: int) -> float:
         """Return how many images or frames have gone by with one that is done: those skipped before it count too."""
         if self.dataset.mode != "video":
-            return 1
+            return 1 + self._left_out()
         path, number = self.batch[0][i], self.dataset.numbers[i]
         before = self._numbers.get(path, self.begun.videos.get(path, Passage()).passed)
         self._numbers[path] = number
         return (number - before) / self.args.vid_stride
+
+    def _left_out(self) -> int:
+        """Return how many images have been left out since it was asked before."""
+        before, self._unreadable = self._unreadable, len(self.unreadable)
+        return self._unreadable - before
 
     def _missing(self, i: int) -> bool:
         """Return whether a stream has no frame at the moment, beside others that have."""

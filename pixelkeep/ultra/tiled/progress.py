@@ -36,6 +36,12 @@ class TileBar:
         self._found += found
         self._show(f"{self._tiles} tiles", self._gone_by)
 
+    def pass_over(self, count: int) -> None:
+        """Take note that so many images are left out."""
+        self._gone_by += count
+        if self._bar is not None and count:
+            self._show(f"{self._tiles} tiles", self._gone_by)
+
     def close(self) -> None:
         """End the bar."""
         if self._bar is not None:

@@ -79,6 +79,8 @@ class Exported:
         """
         if settings.get("half") or settings.get("quantize") is not None:
             raise OptionError(f"--half: '{path}' computes in {self.precision}; export another with --precision fp16")
+        if settings.get("augment"):
+            raise OptionError(f"augment: has no effect on '{path}', an exported file; give the checkpoint")
         if self.dynamic:
             if self.task in _BOXES and not tiled:
                 settings.setdefault("imgsz", self.size)

@@ -15,6 +15,7 @@ import yaml
 
 from pixelkeep import assets
 from pixelkeep.errors import WeightsError, choices, nearest
+from pixelkeep.ultra.weights.pretrained import where_from
 from pixelkeep.writing import write_text
 
 FILE = "manifest.yaml"
@@ -132,7 +133,8 @@ def hint(name: str | Path, files: list[str], advice: str) -> str:
     """
     known = list(read_manifest())
     if not str(name) or Path(name).suffix[1:].isalpha() or Path(name).name != str(name):  # a file is meant
-        return nearest(Path(name).name, [*files, *known], advice)
+        own = [each for each in known if each == Path(name).stem]  # no other: a file of Ultralytics' is like many
+        return nearest(Path(name).name, [*files, *own], where_from(str(name)) or advice)
     told = f"published are {choices(known)}" if known else _NONE
     meant = nearest(str(name), [*files, *known])
     return f"{meant} {told[0].upper()}{told[1:]}" if meant else f"; {told}: {advice}"

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from pixelkeep.ultra.weights.integrity import Constructed
+from pixelkeep.ultra.weights.pretrained import RELEASES
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # opens files of PyTorch before 1.6
 _MODEL_MODULES = ("torch.", "ultralytics.", "pixelkeep.", "collections.", "numpy.", "pathlib.", "__builtin__.set")
@@ -22,7 +23,7 @@ def why(path: Path, error: Exception | None) -> str:
     if any(name.startswith(_YOLOV5_MODULES) for name in foreign):
         return (
             "made by the original YOLOv5 repository, whose networks differ from Ultralytics' (anchors); train again, "
-            "or start from an Ultralytics checkpoint such as yolov5su.pt"
+            f"or start from an Ultralytics checkpoint such as yolov5su.pt ({RELEASES})"
         )
     if foreign and all(name.startswith("ultralytics.") for name in foreign):
         return f"made with another release of Ultralytics: this one has no {', '.join(sorted(foreign)[:3])}"

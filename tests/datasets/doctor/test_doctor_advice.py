@@ -8,7 +8,7 @@ import pytest
 from pixelkeep.datasets.doctor import advice
 from pixelkeep.datasets.doctor.advice import Choice
 from pixelkeep.datasets.doctor.agreement import ENOUGH, on_agreement
-from pixelkeep.datasets.doctor.recommendations import on_head, on_size, percent
+from pixelkeep.datasets.doctor.recommendations import on_boxes, on_head, on_size, percent
 
 STEP = 32
 
@@ -19,6 +19,7 @@ def sizes(seed: int) -> np.ndarray:
 
 def choice(head: str, model: str | None, goal: float, sides: np.ndarray, size, gflops: float | None) -> Choice:
     new = advice.cheapest_size(size, advice.needed_factor(sides, goal), STEP)
+    new = max(new, size) if head == "P2" else new
     cost = None if gflops is None else gflops * new[0] * new[1]
     return Choice(head, model, goal, new, advice.reached(sides, goal, advice.enlargement(size, new)), cost)
 
@@ -82,9 +83,10 @@ def test_on_size__keeps_enlarges_or_tiles():
     """Large objects keep the size, smaller ones ask for a larger one, tiny ones for tiles."""
     keep, no_head = said(np.full(50, 24.0))
     assert (keep.text, no_head.text) == ("keep --imgsz 640", "no P2 head")
-    assert "320 would do" in keep.why
+    assert "320" not in keep.why  # which would do, but nobody asked for less
     larger, head = said(np.full(50, 8.0))
     assert larger.text == "use --imgsz 960" and head.text.startswith("or, at 640, a model with a P2 head")
+    assert "not measured" not in larger.why
     tiles, head = said(np.full(50, 3.0))
     assert tiles.kind == "tiles" and "160 x 160 px" in tiles.text
     assert head.text.startswith("or, at 1280, ")
@@ -92,12 +94,23 @@ def test_on_size__keeps_enlarges_or_tiles():
     assert rectangle.text == "use --imgsz 768 960"
 
 
-def test_on_size__takes_a_p2_head_where_that_is_cheaper():
-    """Twice the operations at 640 cost less than 960 (2.25 times); three times do not."""
-    cheap, head = said(np.full(50, 8.0), fine=("m-p2-n", 2e-5))
-    assert cheap.text == "use --imgsz 480 --model m-p2-n" and head.text == "or, at 640, --model m-p2-n"
-    dear, _ = said(np.full(50, 8.0), fine=("m-p2-n", 5e-5))
-    assert dear.text == "use --imgsz 960"
+def test_on_size__both_ways_in_one_line():
+    """A larger image, or a P2 head at no less than was asked for, each with its cost; neither is called better."""
+    one, head = said(np.full(50, 8.0), fine=("m-p2-n", 2e-5))
+    assert one.text == "use --imgsz 960, or 640 with --model m-p2-n" and head is None
+    assert "100% measure 12 px or more at 960, for 9.2 GFLOPs an image" in one.why
+    assert "100% measure 6 px or more at 640 with --model m-p2-n, for 8.2 GFLOPs an image" in one.why
+    assert one.why.endswith("Which is better was not measured")
+    smaller, _ = said(np.full(50, 3.0), fine=("m-p2-n", 2e-5))
+    assert smaller.text == "use --imgsz 1280 with --model m-p2-n"  # 2560 without is too much
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.5, False), (0.51, True)])
+def test_on_boxes__where_most_are_small(share, told):
+    """Most means more than half."""
+    item = on_boxes(share, 8, (640, 640))
+    assert (item is not None) == told
+    assert item is None or ("initial_box=2" in item.text and "under 16 px at 640" in item.why and "120 px" in item.why)
 
 
 def row(low, high, above, recall, objects=100, **kinds) -> dict:

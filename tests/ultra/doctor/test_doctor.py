@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -79,13 +80,31 @@ def test_examine__of_known_sizes(sound, tmp_path):
     coarse, fine = document["choices"]
     assert (coarse["head"], coarse["size"], fine["head"], fine["size"]) == ("P3", (160, 160), "P2", (96, 96))
     assert fine["gflops"] < coarse["gflops"]  # of the two, the head of stride 4 on smaller images is the cheaper one
-    assert document["advice"][0]["text"] == "use --imgsz 96 --model yolov5-p2-n"
+    texts = {item["kind"]: item["text"] for item in document["advice"]}
+    assert texts["image size"] == "use --imgsz 160, or 96 with --model yolov5-p2-n"
+    assert "not measured" in document["advice"][0]["why"] and "head" not in texts
+    assert re.fullmatch(r"expect .* GB at 64, .* GB at 160, .* GB at 96 with yolov5-p2-n in training", texts["memory"])
+    assert texts["boxes"] == "train with --set initial_box=2"
     assert document["memory"]["bytes"] == sum(
         document["memory"][key] for key in ("weights", "activations", "loss", "workspace")
     )
     assert {path.name for path in folder.iterdir()} == {"doctor.json", "sizes.png", "smallest.jpg"} < set(FILES)
     assert json.loads((folder / "doctor.json").read_text()) == json.loads(json.dumps(document))
     assert "duplicates" not in kinds(document) and kinds(document)["cells"] == "warning"
+
+
+def test_examine__never_advises_less_than_is_asked(sound, tmp_path):
+    """Objects of 10 px at 128: a P2 head would do at 96, and is advised at 128; its memory is that of 128."""
+    document, _ = run(sound, tmp_path, imgsz=128)
+    texts = {item["kind"]: item["text"] for item in document["advice"]}
+    assert texts["image size"] == "use --imgsz 160, or 128 with --model yolov5-p2-n"
+    assert re.search(r"GB at 128, .* GB at 160, .* GB at 128 with yolov5-p2-n", texts["memory"])
+
+
+def test_examine__boxes_of_a_head_that_has_learnt(sound, tmp_path):
+    """A checkpoint's head knows boxes already: nothing is said of those that a new one begins with."""
+    document, _ = run(sound, tmp_path, model=str(untrained(sound.root, ["car", "bus"])))
+    assert not any(item["kind"] == "boxes" for item in document["advice"])
 
 
 def test_examine__finds_planted_faults(sound, tmp_path):
@@ -142,6 +161,7 @@ def test_examine__rectangles_and_p2_heads(sound, tmp_path):
     assert document["sizes"]["network"]["percentiles"]["50"] == pytest.approx(10)
     assert document["sizes"]["goal"] == 6 and len(document["choices"]) == 1
     assert document["advice"][0]["text"] == "keep --imgsz 96 128"
+    assert not any(item["kind"] == "boxes" for item in document["advice"])  # which begin with half the size
     plain, _ = run(sound, tmp_path, imgsz=[100, 128], model="yolov8-n")
     assert plain["imgsz"] == [128, 128]  # whole cells
     assert plain["choices"][1]["model"] == "yolov8-p2-n" and plain["choices"][1]["gflops"] > 0

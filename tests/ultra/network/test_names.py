@@ -162,6 +162,8 @@ def test_definitions__equal_their_derivation():
         ("yolo-26", "yolo26"),
         ("yolov5-sdp-s", "yolov5-spd-s"),
         ("resnet50-sdp-cls", "resnet50-spd-cls"),
+        ("yolov8-n-seg", "yolov8-seg-n"),
+        ("yolov5-n-spd.yaml", "yolov5-spd-n"),
     ],
 )
 def test_misspelt__family_or_model(name, near):
@@ -172,6 +174,7 @@ def test_misspelt__family_or_model(name, near):
 def test_nothing_near__advice():
     """Where no name is near, what follows is what else to do, and never both one after the other."""
     assert names.suggest("qqq", "give another") == "; give another"
+    assert names.suggest("yolov9-c", "give another") == "; give another"  # which is no misspelt yolov8-x
     assert names.suggest("yolov5-sdp", "give another") == "; did you mean 'yolov5-spd'?"
 
 

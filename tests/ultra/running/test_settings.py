@@ -222,7 +222,7 @@ BAD = {
     "classes=car": "classes: 'car' is not a class number",
     "optimizer=AdanW": "optimizer: 'AdanW' is not one of .*SGD.*did you mean 'AdamW'?",
     "cache=floppy": "cache: 'floppy' is not one of ram, disk",
-    "best=mAP": "best: 'mAP' is not one of AP, AP_S",
+    "best=mAP": r"best: 'mAP' is not one of AP, AP_S \(detection\), top1, top5 \(classification\), mIoU",
     "nwd=1.5": "nwd: '1.5' is not between 0.0 and 1.0",
     "nwd=true": "nwd: 'True' is not between",
     "enlarge=0": "enlarge: '0' is not a number of strides between 0.5 and 16",
@@ -236,8 +236,10 @@ BAD = {
     "albumentations=[{Blur: {q: 1}}]": "albumentations: Blur does not take {'q': 1}",
     "albumentations=[FDA]": "albumentations: FDA fails on an image",
     "albumentations=[{RandomCrop: {height: 64, width: 64}}]": "changes the size of images",
-    "device=gpu": "device: 'gpu' is not there; one of cpu",
-    "device=[98, 99]": "device: .* is not there; one of cpu",
+    "device=gpu": "device: 'gpu' is not there; give cpu, or GPUs by their numbers, such as 0",
+    "device=[98, 99]": "device: .* is not there; give cpu, or GPUs by their numbers, such as 0",
+    "lr=0.1": "unknown setting 'lr'; did you mean 'lr0'",
+    "img_size=640": "unknown setting 'img_size'; did you mean 'imgsz'",
     "task=segment": "task: segment cannot be set; the command decides it",
     "show_labels=false": "show_labels: False cannot be set: no object has a label on it, .*predictions.json",
     "show_conf=false": "show_conf: False cannot be set: a confidence stands beside its box, .*predictions.json",
@@ -265,7 +267,7 @@ def test_device__counted_gpus(monkeypatch, device, gpus, right):
     if right:
         assert merge({"device": device}, command="train")["device"] == device
     else:
-        with pytest.raises(OptionError, match=r"one of cpu, 0, 1$"):
+        with pytest.raises(OptionError, match=r"give cpu, or GPUs by their numbers, such as 0 \(here are 0, 1\)$"):
             merge({"device": device}, command="train")
 
 

@@ -167,6 +167,18 @@ def test_detect__keeps_to_the_confidences(weights, tmp_path, conf, capsys):
         assert any(record["score"] < least[record["category_id"] - 1] for record in records)
 
 
+@pytest.mark.parametrize(("objective", "used"), [("f1", 0.275), ("recall=0.8", 0.0096)])
+def test_detect__no_confidence_of_chance(weights, tmp_path, capsys, objective, used):
+    """A class of which hardly any was found does not flood the pictures, unless its recall was asked for."""
+    store(weights, stored(confidence=[0.2, 0.3, 0.0096, 0.5, 0.25], objective=objective))
+    (tmp_path / "a.png").write_bytes(picture())
+    args = f"detect --source {tmp_path / 'a.png'} --weights {weights} --conf auto --project {tmp_path} --json".split()
+    with pytest.raises(SystemExit):
+        run(args)
+    told = json.loads(capsys.readouterr().out)["confidence"]
+    assert list(told.values()) == pytest.approx([0.2, 0.3, used, 0.5, 0.25])
+
+
 def test_detect__another_size_is_told(weights, tmp_path, caplog):
     """Confidences hold for the size they were chosen at; another one is warned of."""
     store(weights, stored())
