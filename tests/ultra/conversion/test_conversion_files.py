@@ -18,7 +18,8 @@ from varied import image, output, varied, write
 from pixelkeep.errors import ModelError, OptionError
 from pixelkeep.report.conversion import SAME, conversion_table
 from pixelkeep.ultra.conversion.fit import read_images
-from pixelkeep.ultra.conversion.models import adapted, convert_model
+from pixelkeep.ultra.conversion.models import convert_model
+from pixelkeep.ultra.conversion.pretrained import adapted
 from pixelkeep.ultra.network.names import parse
 from pixelkeep.ultra.network.rows import readers, sources
 from pixelkeep.ultra.weights import manifest
