@@ -207,7 +207,11 @@ def test_detect__as_the_checkpoint(exports, spd, data, tmp_path):
 
 @pytest.mark.parametrize(
     ("settings", "told"),
-    [({"imgsz": 96}, "takes 64 alone"), ({"batch": 4}, "takes 1 alone"), ({"quantize": 16}, "computes in fp32")],
+    [
+        ({"imgsz": 96}, "takes 64 alone"),
+        ({"batch": 4}, "takes 1 alone"),
+        ({"quantize": 16}, "is in fp32, as it was exported"),
+    ],
 )
 def test_val__what_the_file_cannot(exports, data, settings, told):
     """Another size, batch or precision than the file's is refused."""
