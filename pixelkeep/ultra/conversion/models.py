@@ -35,6 +35,7 @@ from pixelkeep.ultra.weights.manifest import listed
 
 KEY = "converted"  # where a checkpoint says what it was converted from
 NOT_KEPT = ("model", "ema", "optimizer", "scaler", "provenance")
+OF_ITS_FUNCTION = (OPERATING_POINT, "train_metrics", "train_results", "best_fitness")  # what only the same one has
 SEED = 0
 
 
@@ -251,7 +252,7 @@ def _converted(checkpoint: dict, convert: Callable, report: Conversion, path: Pa
             networks[key] = convert(usable(model, f"weights '{path}'")).to(dtype)
     kept = {key: value for key, value in checkpoint.items() if key not in NOT_KEPT}
     if not report.exact:
-        kept.pop(OPERATING_POINT, None)  # its confidences are the source's
+        kept = {key: value for key, value in kept.items() if key not in OF_ITS_FUNCTION}
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     provenance = {"schema": 1, "from": path.name, "sha256": digest, "to": report.target}
     provenance |= {"exact": report.exact, "noise": report.noise, "version": __version__}

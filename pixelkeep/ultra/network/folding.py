@@ -169,13 +169,19 @@ def _together(before: list[nn.Module], rows: nn.Sequential, image: Tensor, stop:
 
 
 def is_folded(model: nn.Module) -> bool:
-    """Whether a network runs folded once it is fused, as in every validation of a weights file."""
-    return bool(folds(model)) or was_folded(model)
+    """Whether a network runs wholly folded once it is fused, as in every validation of a weights file."""
+    found = folds(model)
+    going = {module for place in found for row in (*place.sliced, place.row) for module in row.modules()}
+    return _left(model) <= going if found else was_folded(model)
 
 
 def was_folded(model: nn.Module) -> bool:
-    """Whether anything is folded in a network that was fused."""
-    return any(place["folded"] for place in getattr(model, "folding", {}).get("places", []))
+    """Whether a network that was fused is folded, and nothing in it rearranges any more."""
+    return any(place["folded"] for place in getattr(model, "folding", {}).get("places", [])) and not _left(model)
+
+
+def _left(model: nn.Module) -> set[nn.Module]:
+    return {module for module in model.modules() if isinstance(module, SpaceToDepth)}
 
 
 def _layout(model: nn.Module) -> torch.memory_format:

@@ -70,6 +70,20 @@ def test_result__is_called_by_its_own_model(source, tmp_path):
     assert load(tmp_path / "to.pt")["train_args"] == before | {"model": "yolov5-spdconv-n"}
 
 
+@pytest.mark.parametrize(("target", "kept"), [("yolov5-spdconv-n", True), ("yolov5-slicesamp-n", False)])
+def test_result__has_scores_of_its_own_function_alone(target, kept, tmp_path):
+    """Metrics of the source are those of the result where both compute the same; a portable file calls them so."""
+    scores = {"train_metrics": {"fitness": 0.5}, "train_results": {"epoch": [1]}, "best_fitness": 0.5}
+    path = write(varied("yolov5n.yaml"), tmp_path / "source.pt", operating_point={"schema": 1}, **scores)
+    for name in ("to.pt", "to.safetensors"):
+        assert convert_model(path, target, tmp_path / name).exact is kept
+    assert (scores.keys() <= load(tmp_path / "to.pt").keys()) is kept
+    held = load(tmp_path / "to.safetensors")
+    assert (
+        bool(held.get("train_metrics")) is bool(held.get("train_results")) is bool(held.get("operating_point")) is kept
+    )
+
+
 @pytest.mark.parametrize("how", ["same", "link", "published"])
 def test_output__not_onto_what_must_stay(source, tmp_path, monkeypatch, how):
     """The source and published files are never written over, by whatever name they are given."""
