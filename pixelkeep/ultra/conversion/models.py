@@ -27,10 +27,12 @@ from pixelkeep.ultra.conversion.heads import carry_head
 from pixelkeep.ultra.conversion.layers import carry
 from pixelkeep.ultra.conversion.parts import channel_map, parts, probe
 from pixelkeep.ultra.data.resolving import resolve_data
+from pixelkeep.ultra.network.fusing import FUSED, was_fused
 from pixelkeep.ultra.weights.checkpoints import check_weights, is_checkpoint, load, save, trained_size
 from pixelkeep.ultra.weights.class_branches import even_widths
 from pixelkeep.ultra.weights.confidence import KEY as OPERATING_POINT
 from pixelkeep.ultra.weights.definitions import check_model, resolve_model
+from pixelkeep.ultra.weights.integrity import not_numbers
 from pixelkeep.ultra.weights.manifest import listed
 
 KEY = "converted"  # where a checkpoint says what it was converted from
@@ -152,12 +154,14 @@ def _source(checkpoint: dict, path: Path) -> nn.Module:
 
 
 def usable(model: nn.Module, what: str) -> nn.Module:
-    """Refuse what is no trainable detection model."""
+    """Refuse what is no trainable detection model, or holds no numbers."""
     if not isinstance(model, DetectionModel) or type(model.model[-1]) is not Detect:
         kind = f"{type(model).__name__} with head {type(model.model[-1]).__name__}"
         raise WeightsError(f"{what}: a {kind}; only detection models with Ultralytics' Detect can be converted")
-    if model.is_fused():
-        raise WeightsError(f"{what}: fused for inference; give the checkpoint that training wrote")
+    if was_fused(model):
+        raise WeightsError(f"{what}: {FUSED}")
+    if problem := not_numbers(model.state_dict()):
+        raise WeightsError(f"{what}: {problem}")
     return model
 
 

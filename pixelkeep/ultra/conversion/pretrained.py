@@ -13,16 +13,16 @@ from typing import Any
 import torch
 from torch import nn
 from ultralytics.nn import tasks
-from ultralytics.nn.modules import Conv
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER
 
-from pixelkeep.blocks.folding import Foldable
 from pixelkeep.errors import ModelError, WeightsError
 from pixelkeep.report.conversion import Conversion
 from pixelkeep.ultra.conversion.channels import with_channels
 from pixelkeep.ultra.conversion.models import carried_over, usable
+from pixelkeep.ultra.network.fusing import FUSED, was_fused
 from pixelkeep.ultra.weights.class_branches import match_widths
+from pixelkeep.ultra.weights.integrity import not_numbers
 
 HEADS = ("Detect", "RegionDetect")  # that weights go into by the role of a layer
 WHAT = "the pretrained weights"
@@ -52,13 +52,15 @@ def adapted(
     definition = definition if isinstance(definition, dict) else tasks.yaml_model_load(definition)
     title = Path(str(definition.get("yaml_file") or "model")).stem
     _require_task(weights, definition, title)
+    if problem := not_numbers(weights.state_dict()):
+        raise WeightsError(f"{WHAT}: {problem}")
     if isinstance(weights, DetectionModel):
         weights = with_channels(weights, channels)
     lacking, total = _misfits(weights, definition)
     if not lacking:
         return _in_order(weights, names), None
-    if weights.is_fused() and any(isinstance(m, (Conv, Foldable)) for m in weights.modules()):
-        raise WeightsError(f"{WHAT}: fused for inference; give the checkpoint that training wrote")
+    if was_fused(weights):
+        raise WeightsError(f"{WHAT}: {FUSED}")
     same_rows, same_size = _rows(weights.yaml) == _rows(definition), _size(weights.yaml) == _size(definition)
     if isinstance(weights, DetectionModel) and definition["head"][-1][2] in HEADS:
         of_a_width = same_rows and same_size

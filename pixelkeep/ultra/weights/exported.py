@@ -20,7 +20,7 @@ from ultralytics.nn.backends.base import BaseBackend
 
 from pixelkeep.errors import OptionError, WeightsError, choices
 from pixelkeep.ultra.weights.formats import FORMATS, format_of, require_packages
-from pixelkeep.ultra.weights.integrity import MOST_CHANNELS, Unusable, is_size
+from pixelkeep.ultra.weights.integrity import MOST_CHANNELS, Unusable, is_size, is_stretch
 
 KEY = "pixelkeep"
 _TASKS = ("detect", "obb", "classify", "semantic")
@@ -204,12 +204,6 @@ def _is_count(value: object) -> bool:
     return type(value) is int and value > 0
 
 
-def _is_stretch(value: object) -> bool:
-    """Whether something is two percentiles, or none are given."""
-    two = isinstance(value, list) and len(value) == 2 and all(type(part) in (int, float) for part in value)
-    return value is None or (two and 0 <= value[0] < value[1] <= 100)
-
-
 def _is_plain(value: object) -> bool:
     """Whether something is a mapping of texts to texts or numbers, or not given."""
     return value is None or (
@@ -231,7 +225,7 @@ _KINDS = {
 _OWN_KINDS = {
     "precision": (lambda value: value in PRECISIONS, f"one of {choices(PRECISIONS)}"),
     "tile": (lambda value: value is None or _is_count(value), "a number of pixels"),
-    "stretch": (_is_stretch, "two percentiles"),
+    "stretch": (is_stretch, "two percentiles"),
     "folded": (lambda value: isinstance(value, bool), "true or false"),
     "folding": (_is_plain, "texts by name"),
     "training": (_is_plain, "settings by name"),

@@ -237,6 +237,7 @@ def test_export__what_does_not_fit(labelled, data, tmp_path):
     for request, told in (
         (dict(weights=str(weights), dynamic=True), "only detection models are exported so"),
         (dict(weights=str(weights), imgsz=[64, 96]), "give one side"),
+        (dict(weights=str(other), imgsz=100_000), "--imgsz 100000: images are exported of 32768 pixels a side at most"),
         (dict(weights=str(other), data=data), "it has 5 classes, and the network knows 3"),
     ):
         with pytest.raises(OptionError, match=told):
