@@ -42,7 +42,7 @@ from pixelkeep.blocks import space_to_depth  # noqa: E402
 from pixelkeep.ultra.costs.latency import name_of, rounds_within, summarise, take_turns  # noqa: E402
 from pixelkeep.ultra.costs.measure import count_gflops  # noqa: E402
 
-SAME = 1e-2, 1e-4  # pixels and scores: what outputs of the same network may differ by in fp32
+SAME = 5e-2, 5e-4  # pixels and scores: several times what rounding in fp32 changes, far below what bf16 does
 COMPARED = ("pytorch fp32", "eager fp32", "onnx fp32", "openvino fp32")
 AIMS = (  # first, second, least ratio; {} is the scale, then the runtime
     ("yolov5-spd-{}, folded, {}", "yolov5-spd-{}, slices, {}", 0.98),
