@@ -70,6 +70,8 @@ def adapted(
         raise ModelError(
             f"model '{title}' has other widths or depths than {WHAT}; theirs is size {_size(weights.yaml)}"
         )
+    if lacking == total:
+        raise ModelError(f"model '{title}': nothing of {WHAT} fits it; give weights of its own family")
     LOGGER.warning(f"{WHAT} have another structure than model '{title}': {lacking} of its {total} tensors start fresh")
     return weights, None
 

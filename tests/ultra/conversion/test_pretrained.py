@@ -43,6 +43,12 @@ def refusals() -> dict[str, tuple]:
         "classes": (classifier("yolov8n-cls"), "yolov5-spdconv-n", WeightsError, "for task 'classify', and model"),
         "masks": (SegmentationModel("yolov8n-seg.yaml", nc=3, verbose=False), "yolov8-n", WeightsError, "'segment'"),
         "boxes": (spd, "resnet18-spd-cls", WeightsError, "for task 'detect', and model 'resnet18-spd-cls' is for"),
+        "nothing fits": (
+            classifier("yolov8n-cls"),
+            "resnet18-spd-cls",
+            ModelError,
+            "nothing of the pretrained weights",
+        ),
         "size of classes": (classifier("yolov8n-cls"), "yolov8s-cls", ModelError, "theirs is size n"),
     }
 

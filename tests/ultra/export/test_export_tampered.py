@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -18,6 +21,7 @@ from pixelkeep.ultra.export.files import write
 from pixelkeep.ultra.export.parity import opened
 from pixelkeep.ultra.weights.exported import KEY, read_exported
 from pixelkeep.ultra.weights.formats import FORMATS
+from pixelkeep.ultra.weights.graphs import told_of_runs
 
 torch.set_num_threads(1)
 ROWS = "nc: 3\nbackbone:\n  - [-1, 1, Conv, [8, 3, 2]]\n  - [-1, 1, Conv, [16, 3, 2]]\nhead:\n"
@@ -167,6 +171,20 @@ def test_run__errors_of_the_runtime(name, files):
     with pytest.raises(WeightsError, match=r"it cannot be run on 1x5x64x64 \(") as caught:
         run(torch.rand(1, 5, 64, 64))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("classes", "right"), [([0.0, 2.0], True), ([0.0, 3.0], False)])
+def test_run__classes_without_a_name(classes, right, files):
+    """Of files that put out what they detect, a class that has no name is told in one line."""
+    found = np.array([[[0, 0, 9, 9, 0.5, number] for number in classes]], np.float32)
+    backend = SimpleNamespace(forward=lambda images: [found])
+    said = dataclasses.replace(read_exported(files["onnx"])["model"], end2end=True)
+    told_of_runs(backend, said, "net.onnx")
+    if right:
+        assert backend.forward(None)[0] is found
+        return
+    with pytest.raises(WeightsError, match=r"net.onnx.: damaged: it detects class 3, and has 3 names"):
+        backend.forward(None)
 
 
 def test_dynamic__claimed_or_not(files, tmp_path):
