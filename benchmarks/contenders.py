@@ -28,18 +28,22 @@ class Slices(nn.Module):
 
 
 def build(name: str) -> nn.Module:
-    """Return a network whose outputs vary: else every output is near-constant, and anything agrees."""
+    """Return a network whose outputs vary with its images: else every output is near-constant, and anything agrees."""
     from ultralytics.nn.tasks import DetectionModel
 
     torch.manual_seed(0)
-    model = DetectionModel(name, verbose=False).eval()
-    for m in model.modules():
-        if isinstance(m, nn.BatchNorm2d):
-            m.running_mean.normal_(0, 0.2)
-            m.running_var.uniform_(0.3, 1.2)
-    head = model.model[-1]
+    model = DetectionModel(name, verbose=False)
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    for m in norms:
+        m.momentum = 1.0  # the statistics of what reaches them: with those of a new network ever less is passed on
+        nn.init.uniform_(m.weight, 0.7, 1.3)
+        nn.init.normal_(m.bias, 0, 0.2)
+    with torch.no_grad():
+        model.train()(torch.rand(2, 3, 128, 128))
+    head = model.eval().model[-1]
     for layers in (*head.cv2, *head.cv3):
-        nn.init.normal_(layers[-1].weight, 0, 0.05)
+        nn.init.normal_(layers[-1].weight, 0, 0.002)  # rounding stays far below `SAME`
+        nn.init.zeros_(layers[-1].bias)  # scores around 0.5: those of a new head are all next to 0
     head.end2end = False  # boxes of all places, as exports put out
     model.task, model.names = "detect", {i: str(i) for i in range(80)}
     return model

@@ -2,11 +2,13 @@
 
 Everything runs in turn, in an order drawn anew for each round, in one process: the same threads, inputs and allocator
 settings. Every ratio is the median over the rounds of one within a round, so a load that comes and goes hits both sides
-alike; above 1.00 the first named is faster. Outputs are compared first: a faster network that computes something else
-is none. On a CPU: PyTorch (channels last), ONNX Runtime and OpenVINO, the latter in fp32, bf16 and int8 (calibrated on
-noise: accuracy is another matter). On a GPU: PyTorch in fp32 and fp16, eagerly and as CUDA graphs. "Straightforward"
-is SpaceToDepth as four slices and a concat. The share is that of the machine's peak in fp32, measured before and after
-by a large product of matrices and a large convolution.
+alike; above 1.00 the first named is faster. Boxes and scores of all that runs in fp32 are compared first, those of
+yolov5-spd with four slices and a concat in PyTorch, those of exports of stock networks with PyTorch: a faster network
+that computes something else is none. Not compared here are bf16, fp16 and int8, whose outputs differ (by how much is
+for `pixelkeep export` and scripts/measure_exports.py), and CUDA graphs. On a CPU: PyTorch (channels last), ONNX Runtime
+and OpenVINO, the latter in fp32, bf16 and int8 (calibrated on noise: accuracy is another matter). On a GPU: PyTorch in
+fp32 and fp16, eagerly and as CUDA graphs. "Straightforward" is SpaceToDepth as four slices and a concat. The share is
+that of the machine's peak in fp32, measured before and after by a large product of matrices and a large convolution.
 
     python benchmarks/inference.py --quick               # scale n, batch 1 and 4: minutes
     python benchmarks/inference.py --json speeds.json    # scales n and s, batches 1 to 8
@@ -34,13 +36,14 @@ prepare()  # before Ultralytics is imported, which would leave one thread
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from contenders import Run, networks, on_cpu, on_cuda  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
+from torch import Tensor  # noqa: E402
 
 from pixelkeep.blocks import space_to_depth  # noqa: E402
 from pixelkeep.ultra.costs.latency import name_of, rounds_within, summarise, take_turns  # noqa: E402
 from pixelkeep.ultra.costs.measure import count_gflops  # noqa: E402
 
-SAME = 1e-2  # pixels: what outputs of the same network may differ by in fp32
+SAME = 5e-2, 5e-4  # pixels and scores: several times what rounding in fp32 changes, far below what bf16 does
+COMPARED = ("pytorch fp32", "eager fp32", "onnx fp32", "openvino fp32")
 AIMS = (  # first, second, least ratio; {} is the scale, then the runtime
     ("yolov5-spd-{}, folded, {}", "yolov5-spd-{}, slices, {}", 0.98),
     ("yolov5-spd-{}, folded, {}", "yolov5-spd-{}, unfolded, {}", 1.0),
@@ -68,16 +71,45 @@ def peak(device: torch.device) -> float:
     return best
 
 
-def differences(built: dict[str, nn.Module], imgsz: int) -> dict[str, float]:
-    """Return how many pixels the boxes of each yolov5-spd are from those of four slices and a concat."""
-    x = torch.rand(1, 3, imgsz, imgsz, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        boxes = {name: net(x)[0][:, :4] for name, net in built.items() if ", " in name}
+def differences(runs: dict[str, Run], x: Tensor) -> dict[str, tuple[float, float]]:
+    """Return how far boxes (in pixels) and scores of what runs in fp32 are from those of the plain network in PyTorch.
+
+    Args:
+        runs: By name; see `contenders`.
+        x: Images, (N, 3, H, W).
+
+    Returns:
+        By name; not of the plain networks, which are four slices and a concat of yolov5-spd, and the stock ones.
+    """
     found = {}
-    for name, output in boxes.items():
-        straight = boxes[f"{name.split(', ')[0]}, slices"]
-        found[name] = float((output - straight).abs().max())
+    for name, run in runs.items():
+        network, *way, runtime = name.split(", ")
+        plain = ", ".join([network, *(["slices"] if way else []), next(iter(runs)).rsplit(", ", 1)[1]])
+        if runtime not in COMPARED or name == plain:
+            continue
+        with torch.inference_mode():
+            own, expected = (_raw(each(x)) for each in (run, runs[plain]))
+        apart = (own - expected).abs()
+        found[name] = float(apart[:, :4].max()), float(apart[:, 4:].max())
     return found
+
+
+def require_same(found: dict[str, tuple[float, float]]) -> None:
+    """Print the largest differences, and end here where they are of other networks.
+
+    Raises:
+        SystemExit: They are, or are no numbers.
+    """
+    for name, apart in found.items():
+        if not all(value <= bound for value, bound in zip(apart, SAME, strict=True)):
+            raise SystemExit(f"{name} differs by {apart[0]:.1e} pixels and {apart[1]:.1e} in score: another network")
+    boxes, scores = (max(column, default=0.0) for column in zip(*found.values(), strict=True)) if found else (0, 0)
+    print(f"{len(found)} in fp32 compared: boxes differ by at most {boxes:.1e} pixels, scores by {scores:.1e}")
+
+
+def _raw(output: object) -> Tensor:
+    """Return boxes and scores of every place, (N, 4 + classes, places), on the CPU."""
+    return (output[0] if isinstance(output, (list, tuple)) else output).float().cpu().clone()
 
 
 def measure(runs: dict[str, Run], x: Tensor, options: argparse.Namespace) -> tuple[list[str], object]:
@@ -160,16 +192,13 @@ def best_batches(rows: list[dict]) -> dict[str, dict]:
 def compare(options: argparse.Namespace, device: torch.device) -> dict:
     """Measure everything, print it and return it."""
     built = networks(options.scales, not options.quick)
-    apart = differences(built, options.imgsz)
-    print(f"boxes differ from those of four slices by at most {max(apart.values()):.1e} pixels")
-    if max(apart.values()) > SAME:
-        raise SystemExit("these are not the same networks")
     gflops = {name: count_gflops(net, options.imgsz, 3) for name, net in built.items()}
     document = {"machine": name_of(device), "threads": torch.get_num_threads(), "torch": torch.__version__}
     rows, ratios, before = [], [], peak(device)
     for batch in options.batch:
         x = torch.rand(batch, 3, options.imgsz, options.imgsz, device=device)
         runs = on_cuda(built, x) if x.is_cuda else on_cpu(built, options.imgsz, batch, options.exports)
+        require_same(differences(runs, x))
         names, times = measure(runs, x, options)
         top = max(before, peak(device))
         rows += table(names, times, batch, gflops, top)

@@ -1,6 +1,7 @@
 """Every block in every format: how far each export is from its network, what it costs in AP, and how fast it is.
 
     python scripts/measure_exports.py --json exports.json --markdown docs/deploy.md
+    python scripts/measure_exports.py yolov5-keep-n yolov5-fine-n --markdown docs/deploy.md
     python scripts/measure_exports.py yolov5-n=a/best.pt yolov5-spd-n=b/best.pt --formats onnx:int8 openvino:bf16
 
 A model's name alone is trained by the demo's recipe first; NAME=FILE takes weights that are there. Each cell is one
@@ -21,10 +22,11 @@ from typing import Any
 
 os.environ.setdefault("YOLO_OFFLINE", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from pixelkeep import assets
 from pixelkeep.errors import PixelkeepError
 from pixelkeep.ultra.running.environment import prepare
 
-BLOCKS = ("n", "spd-n", "spdconv-n", "slicesamp-n", "lip-n", "cad-n", "select-n")  # yolov5-
+HOST = "yolov5-"  # of all of whose variants, and of itself, the smallest size is measured
 FORMATS = ("onnx:fp32", "onnx:fp16", "onnx:int8", "openvino:fp32", "openvino:fp16", "openvino:bf16", "openvino:int8")
 FORMATS += ("torchscript:fp32", "ncnn:fp32", "ncnn:fp16")
 MARKS = ("<!-- exports -->", "<!-- end of exports -->")
@@ -105,7 +107,8 @@ def _speed(time: dict[str, float]) -> str:
 def main() -> None:
     prepare()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="*", metavar="NAME[=FILE]", default=[f"yolov5-{block}" for block in BLOCKS])
+    blocks = [f"{HOST}n", *(f"{family}-n" for family in assets.names("models") if family.startswith(HOST))]
+    parser.add_argument("models", nargs="*", metavar="NAME[=FILE]", default=blocks)
     parser.add_argument("--formats", nargs="+", metavar="FORMAT:PRECISION", default=FORMATS)
     parser.add_argument("--data", default="demo")
     parser.add_argument("--project", type=Path, default=Path("runs/exports"), help="where models are trained")

@@ -112,7 +112,7 @@ def _notes(report: Export) -> list[str]:
     """Return what was chosen, and the verdict."""
     machine, notes = report.machine, []
     if report.folding.get("choose") == "measured":
-        kept = "folded" if report.folded else "unfolded"
+        kept = "unfolded" if report.folding["choice"] == "none" else "folded"
         notes.append(wrap(f"folding: measured, kept {kept}; --fold {report.folding['choice']} repeats it"))
     if report.tile:
         notes.append(

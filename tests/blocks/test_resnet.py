@@ -3,6 +3,8 @@ equal to its definition, and first values that survive a reset."""
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 
 from pixelkeep.blocks import (
     ConvNorm,
+    ConvSPDNorm,
     LIPResidualBlock,
     LIPTrunk,
     ResidualBlock,
@@ -209,3 +212,16 @@ def test_stage__bad_arguments_are_refused(arguments, message):
     """Each wrong argument is named with its value and what would be right."""
     with pytest.raises(ValueError, match=f"ResNetStage: {message}"):
         ResNetStage(*arguments)
+
+
+def test_published_order__pickled_before_it_had_a_module(monkeypatch):
+    """Checkpoints in which the rearrangement was a function load, where no module is constructed, and do the same."""
+    block, x = ConvSPDNorm(3, 4).eval(), torch.rand(2, 3, 7, 8)
+    nn.init.uniform_(block.norm.weight), nn.init.uniform_(block.norm.bias)
+    expected = block(x)
+    assert torch.equal(expected, F.relu(block.norm(space_to_depth(block.conv(x)))))
+    del block._modules["rearrange"]
+    monkeypatch.setattr(nn.Module, "__init__", None)
+    found = pickle.loads(pickle.dumps(block))
+    monkeypatch.undo()
+    assert torch.equal(found(x), expected) and list(found.state_dict()) == list(block.state_dict())

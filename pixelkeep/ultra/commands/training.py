@@ -18,7 +18,7 @@ from pixelkeep.report.conversion import Conversion
 from pixelkeep.ultra.commands import tasks
 from pixelkeep.ultra.commands.tasks import Task
 from pixelkeep.ultra.commands.validation import validate
-from pixelkeep.ultra.conversion.models import adapted
+from pixelkeep.ultra.conversion.pretrained import adapted
 from pixelkeep.ultra.data.resolving import list_problems, told
 from pixelkeep.ultra.data.window_dataset import count_windows
 from pixelkeep.ultra.running import distributed, photometric, runs
@@ -29,7 +29,7 @@ from pixelkeep.ultra.tiled.images import Request
 from pixelkeep.ultra.trainers.base import nominal_batch, strip_whole
 from pixelkeep.ultra.trainers.cpu import check_precision
 from pixelkeep.ultra.trainers.curves import plot_epochs
-from pixelkeep.ultra.weights.checkpoints import check_weights, forget, load, model_of, trained_size
+from pixelkeep.ultra.weights.checkpoints import check_weights, forget, is_checkpoint, load, model_of, trained_size
 from pixelkeep.ultra.weights.definitions import check_model, resolve_model
 
 DEFAULT_MODEL = "yolov5-spd-n"
@@ -91,8 +91,10 @@ def _check(settings: dict) -> tuple[Task, Any, dict, Conversion | None, list[Pro
         settings.setdefault("imgsz", tile or task.imgsz)
     spec = task.resolve(settings.get("data"), settings.pop("path", None))
     definition, report = check_model(model, spec.channels, task.name), None
-    if isinstance(weights, str):
-        _, report = adapted(model_of(load(Path(weights))), definition, spec.channels)  # says now what would not fit
+    start = model if weights in (None, True) and isinstance(model, Path) and is_checkpoint(model) else weights
+    if isinstance(start, (str, Path)):  # says now what would not fit
+        names = {0: "item"} if settings.get("single_cls") else dict(spec.names)  # as Ultralytics calls all of them
+        _, report = adapted(model_of(load(Path(start))), definition, spec.channels, names)
     size = settings.get("imgsz", 640)
     splits = [told(load_split, spec, s) if tile else task.read(spec, s, size) for s in ("train", "val")]
     task.require(*splits, settings, spec)
@@ -138,7 +140,8 @@ def _open_run(settings: dict, spec: Any, definition: dict, report: Conversion | 
         _describe(folder, others | {"save_dir": str(folder)}, spec, definition)
         list_problems(folder, problems)
         if report is not None:
-            report.source = str(settings["pretrained"])
+            given = settings.get("pretrained")
+            report.source = given if isinstance(given, str) else str(settings["model"])
             runs.write_json(folder / CONVERSION, report.to_dict())
             LOGGER.info(f"Pretrained weights carried over by role: {report.summary()} ({CONVERSION})")
     return folder

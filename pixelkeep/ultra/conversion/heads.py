@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import nn
 from ultralytics.nn.modules import Detect
 
-from pixelkeep.errors import choices
+from pixelkeep.errors import DataError, choices
 from pixelkeep.report.conversion import FRESH, PARTLY, TAKEN, Carried
 
 BOX, CLASS = ("cv2", "one2one_cv2"), ("cv3", "one2one_cv3")
@@ -23,12 +24,15 @@ def carry_head(
         source: The source's head.
         target: The target's.
         known: The source's class names.
-        wanted: The target's. A class that both have keeps what its logits are computed with; upper and lower case are
-            the same.
+        wanted: The target's. A class that both have keeps what its logits are computed with; see `same_classes`.
 
     Returns:
         What became of each branch and level, and the levels of the source that the target has not.
+
+    Raises:
+        DataError: A class of the target may be either of two of the source.
     """
+    rows = same_classes(known, wanted)
     levels = {int(stride): index for index, stride in enumerate(source.stride)}
     report = []
     for index, stride in enumerate(target.stride):
@@ -41,7 +45,7 @@ def carry_head(
             if place is None or any(branch is None for branch in given):
                 carried.note = "the source has no such level" if place is None else "the source has no such branch"
             else:
-                done = [carry(g[place], b, index, known, wanted) for g, b in zip(given, branches, strict=True)]
+                done = [carry(g[place], b, index, rows, wanted) for g, b in zip(given, branches, strict=True)]
                 carried.taken = sum(taken for taken, _, _ in done)
                 carried.exact, carried.note = done[0][1] and source.reg_max == target.reg_max, done[0][2]
                 carried.how = TAKEN if carried.exact else PARTLY if carried.taken else FRESH
@@ -52,11 +56,39 @@ def carry_head(
     return report, [f"head P{stride.bit_length() - 1}" for stride in levels]
 
 
+def same_classes(known: dict[int, str], wanted: dict[int, str]) -> list[int]:
+    """Return for each class that is wanted its number among those that are known, or -1 for one that is new.
+
+    The same names in the same order are the same classes. Else a name is looked for as it is written, then, among what
+    is left, without regard to case and to spaces around it.
+
+    Raises:
+        DataError: There are several that it may be.
+    """
+    if list(known.values()) == list(wanted.values()):
+        return list(range(len(known)))
+    rows = dict.fromkeys(wanted, -1)
+    for form in (str, lambda name: name.strip().casefold()):
+        theirs = {number: name for number, name in known.items() if number not in rows.values()}
+        ours = {number: name for number, name in wanted.items() if rows[number] < 0}
+        for number, name in ours.items():
+            alike = [other for other, known_as in theirs.items() if form(known_as) == form(name)]
+            if not alike:
+                continue
+            rivals = [called for called in ours.values() if form(called) == form(name)]
+            if len(alike) > 1 or len(rivals) > 1:
+                there = choices(repr(theirs[other]) for other in alike)
+                told = f"{choices(map(repr, rivals))} of the data may be {there} of the weights"
+                raise DataError(f"names: {told}; write the names of classes as the weights have them")
+            rows[number] = alike[0]
+    return list(rows.values())
+
+
 def _shapes(module: nn.Module) -> dict[str, tuple]:
     return {name: tuple(value.shape) for name, value in module.state_dict().items()}
 
 
-def _carry_box(source: nn.Module, branch: nn.ModuleList, index: int, *_: dict) -> tuple[int, bool, str]:
+def _carry_box(source: nn.Module, branch: nn.ModuleList, index: int, *_: Any) -> tuple[int, bool, str]:
     """Copy a box branch; return how many parameters were taken, whether that is all, and why not."""
     if _shapes(source) != _shapes(branch[index]):
         return 0, False, "other widths"
@@ -66,14 +98,12 @@ def _carry_box(source: nn.Module, branch: nn.ModuleList, index: int, *_: dict) -
 
 
 def _carry_class(
-    source: nn.Module, branch: nn.ModuleList, index: int, known: dict[int, str], wanted: dict[int, str]
+    source: nn.Module, branch: nn.ModuleList, index: int, rows: list[int], wanted: dict[int, str]
 ) -> tuple[int, bool, str]:
-    """Copy a class branch by the names of the classes; its hidden layers keep the source's width."""
+    """Copy a class branch, of each class the source's row; its hidden layers keep the source's width."""
     target = branch[index]
     if _shapes(source).keys() != _shapes(target).keys() or _reads(source) != _reads(target):
         return 0, False, "other layers"
-    numbers = {name.strip().casefold(): number for number, name in known.items()}
-    rows = [numbers.get(name.strip().casefold(), -1) for name in wanted.values()]
     own, fresh = target[-1], deepcopy(source)
     fresh[-1] = nn.Conv2d(source[-1].in_channels, len(wanted), 1).to(own.weight)
     with torch.no_grad():
@@ -85,7 +115,7 @@ def _carry_class(
     branch[index] = fresh.train(target.training).requires_grad_(True)
     new = [name for name, row in zip(wanted.values(), rows, strict=True) if row < 0]
     taken = sum(p.numel() for p in fresh.parameters()) - len(new) * (source[-1].in_channels + 1)
-    if not new and rows == list(range(len(known))):
+    if not new and rows == list(range(source[-1].out_channels)):
         return taken, True, ""
     told = f"{len(wanted) - len(new)} of {len(wanted)} classes by name"
     return taken, False, f"{told}; new: {choices(new, 4)}" if new else told

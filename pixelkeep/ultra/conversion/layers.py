@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from ultralytics.nn.modules import Conv, Focus
+from ultralytics.nn.modules import Conv, DWConv, Focus
 
 from pixelkeep.blocks import SPDConv
 from pixelkeep.deploy import Kernel, dense, to_spd, to_strided, trimmed
@@ -67,7 +67,7 @@ def _halving(part: Part) -> Halving | None:
     """Return a part as a strided convolution, or None if it is none."""
     row = part.rows[0]
     try:
-        if type(row) is Conv and row.conv.stride == (2, 2):
+        if type(row) in (Conv, DWConv) and row.conv.stride == (2, 2):
             return Halving(Kernel.of(row.conv), row.conv.bias, row.bn, row.act)
         if type(row) is Focus:
             return Halving(to_strided(Kernel.of(row.conv.conv)), row.conv.conv.bias, row.conv.bn, row.conv.act)
@@ -84,7 +84,7 @@ def _rewrite(source: Halving, target: Part, carried: Carried, noise: float) -> N
     conv = row.conv.conv if isinstance(row, Focus) else getattr(row, "conv", None)
     norm = row.conv.bn if isinstance(row, Focus) else getattr(row, "norm", getattr(row, "bn", None))
     act = row.conv.act if isinstance(row, Focus) else getattr(row, "act", None)
-    if type(row) not in (Conv, Focus, SPDConv):
+    if type(row) not in (Conv, DWConv, Focus, SPDConv):
         carried.note = f"{target.block} has no such convolution"
         return
     try:
@@ -110,7 +110,7 @@ def _rewrite(source: Halving, target: Part, carried: Carried, noise: float) -> N
 def _in_form(pixels: Kernel, row: nn.Module, conv: nn.Conv2d, published: bool) -> Kernel:
     """Return the kernel that a target's convolution needs; ValueError if it cannot have it."""
     size, padding = conv.kernel_size[0], conv.padding[0]
-    if type(row) is not Conv:
+    if type(row) not in (Conv, DWConv):
         return dense(to_spd(pixels, size, padding))
     for kernel in (pixels, trimmed(pixels)):
         if (kernel.size, kernel.padding) == (size, padding) and kernel.groups == conv.groups:

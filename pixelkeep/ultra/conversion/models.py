@@ -22,21 +22,22 @@ from ultralytics.nn.tasks import DetectionModel
 from pixelkeep import __version__
 from pixelkeep.errors import ModelError, OptionError, WeightsError
 from pixelkeep.report.conversion import FRESH, Conversion
-from pixelkeep.ultra.conversion.channels import with_channels
 from pixelkeep.ultra.conversion.fit import fit_parts, read_images
 from pixelkeep.ultra.conversion.heads import carry_head
 from pixelkeep.ultra.conversion.layers import carry
 from pixelkeep.ultra.conversion.parts import channel_map, parts, probe
 from pixelkeep.ultra.data.resolving import resolve_data
+from pixelkeep.ultra.network.fusing import FUSED, was_fused
 from pixelkeep.ultra.weights.checkpoints import check_weights, is_checkpoint, load, save, trained_size
 from pixelkeep.ultra.weights.class_branches import even_widths
 from pixelkeep.ultra.weights.confidence import KEY as OPERATING_POINT
 from pixelkeep.ultra.weights.definitions import check_model, resolve_model
+from pixelkeep.ultra.weights.integrity import not_numbers
 from pixelkeep.ultra.weights.manifest import listed
 
 KEY = "converted"  # where a checkpoint says what it was converted from
 NOT_KEPT = ("model", "ema", "optimizer", "scaler", "provenance")
-HEADS = ("Detect", "RegionDetect")  # that weights go into by the role of a layer
+OF_ITS_FUNCTION = (OPERATING_POINT, "train_metrics", "train_results", "best_fitness")  # what only the same one has
 SEED = 0
 
 
@@ -100,6 +101,7 @@ def carried_over(
     wanted: dict[int, str] | None = None,
     noise: float = 0.0,
     images: Tensor | None = None,
+    nothing: bool = False,
 ) -> tuple[DetectionModel, Conversion]:
     """Build a network and fill it with the weights of another.
 
@@ -110,6 +112,7 @@ def carried_over(
         wanted: Its class names; those of the source by default.
         noise: See `convert_model`.
         images: What to fit on, (N, C, H, W) from 0 to 1; None for no fit.
+        nothing: Whether it is taken where nothing of the source fits, too.
 
     Returns:
         The network, in evaluation mode and single precision, and the report.
@@ -120,45 +123,13 @@ def carried_over(
     source = deepcopy(source).float().eval()
     network, report = _fill(source, definition, name, wanted, noise)
     _require_size(source, definition, name, report)
-    if not any(part.taken for part in report.parts):
+    if not nothing and not any(part.taken for part in report.parts):
         raise ModelError(f"model '{name}': nothing of the weights fits it; give weights of its own family")
     if report.exact:  # as far as the parts with weights say
         report.checked = _difference(source, network)
     if images is not None:
         fit_parts(source, network, report.parts, images)
     return network, report
-
-
-def adapted(
-    weights: nn.Module | None, definition: Any, channels: int = 3
-) -> tuple[nn.Module | None, Conversion | None]:
-    """Return pretrained weights in the structure of the network that they are to start, for ``train --pretrained``.
-
-    Args:
-        weights: The pretrained network, or None.
-        definition: What is to be trained, or its name.
-        channels: Of the images it is to be trained on.
-
-    Returns:
-        The network, and what became of its weights. ``weights`` itself, for as many channels, and None where the rows
-        are the same, or where one of the two does not detect boxes.
-
-    Raises:
-        PixelkeepError: The weights do not fit; see `carried_over`.
-    """
-    if not isinstance(weights, DetectionModel) or definition is None:
-        return weights, None
-    definition = definition if isinstance(definition, dict) else tasks.yaml_model_load(definition)
-    weights = with_channels(weights, channels)
-    if _rows(weights.yaml) == _rows(definition) or definition["head"][-1][2] not in HEADS:
-        return weights, None
-    title = Path(str(definition.get("yaml_file") or "model")).stem
-    return carried_over(_usable(weights, "the pretrained weights"), definition, title)
-
-
-def _rows(definition: dict) -> list[tuple]:
-    """Return what decides whether two networks have the same rows: sources and modules."""
-    return [(str(row[0]), row[2]) for row in definition["backbone"] + definition["head"]]
 
 
 def _output(output: str | Path | None, source: Path) -> Path | None:
@@ -179,16 +150,18 @@ def _output(output: str | Path | None, source: Path) -> Path | None:
 
 def _source(checkpoint: dict, path: Path) -> nn.Module:
     """Return the network of a checkpoint that can be converted."""
-    return _usable(checkpoint.get("model") if checkpoint.get("ema") is None else checkpoint["ema"], f"weights '{path}'")
+    return usable(checkpoint.get("model") if checkpoint.get("ema") is None else checkpoint["ema"], f"weights '{path}'")
 
 
-def _usable(model: nn.Module, what: str) -> nn.Module:
-    """Refuse what is no trainable detection model."""
+def usable(model: nn.Module, what: str) -> nn.Module:
+    """Refuse what is no trainable detection model, or holds no numbers."""
     if not isinstance(model, DetectionModel) or type(model.model[-1]) is not Detect:
         kind = f"{type(model).__name__} with head {type(model.model[-1]).__name__}"
         raise WeightsError(f"{what}: a {kind}; only detection models with Ultralytics' Detect can be converted")
-    if model.is_fused():
-        raise WeightsError(f"{what}: fused for inference; give the checkpoint that training wrote")
+    if was_fused(model):
+        raise WeightsError(f"{what}: {FUSED}")
+    if problem := not_numbers(model.state_dict()):
+        raise WeightsError(f"{what}: {problem}")
     return model
 
 
@@ -280,10 +253,10 @@ def _converted(checkpoint: dict, convert: Callable, report: Conversion, path: Pa
     for key in ("model", "ema"):  # the moving average last: the report is about what is used
         if (model := checkpoint.get(key)) is not None:
             dtype = next(model.parameters()).dtype
-            networks[key] = convert(_usable(model, f"weights '{path}'")).to(dtype)
+            networks[key] = convert(usable(model, f"weights '{path}'")).to(dtype)
     kept = {key: value for key, value in checkpoint.items() if key not in NOT_KEPT}
     if not report.exact:
-        kept.pop(OPERATING_POINT, None)  # its confidences are the source's
+        kept = {key: value for key, value in kept.items() if key not in OF_ITS_FUNCTION}
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     provenance = {"schema": 1, "from": path.name, "sha256": digest, "to": report.target}
     provenance |= {"exact": report.exact, "noise": report.noise, "version": __version__}

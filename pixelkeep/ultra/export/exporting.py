@@ -35,6 +35,7 @@ from pixelkeep.ultra.running.settings import check
 from pixelkeep.ultra.tiled.auto import own_tile
 from pixelkeep.ultra.weights.checkpoints import check_weights, load, model_of, trained_size
 from pixelkeep.ultra.weights.formats import FORMATS, check_format
+from pixelkeep.ultra.weights.integrity import LARGEST
 from pixelkeep.ultra.weights.manifest import beside
 from pixelkeep.writing import staged_tree
 
@@ -146,6 +147,8 @@ def _source(request: Request) -> _Source:
     stride, asked = int(max(network.stride)), request.imgsz or trained_size(checkpoint)
     height, width = [asked] * 2 if isinstance(asked, int) else asked
     sides = [max(stride, -(-side // stride) * stride) for side in (height, width)]
+    if max(sides) > LARGEST:
+        raise OptionError(f"--imgsz {max(height, width)}: images are exported of {LARGEST} pixels a side at most")
     if sides != [height, width]:
         used = "x".join(map(str, sides))
         LOGGER.warning(f"imgsz {height}x{width} is no multiple of the network's stride {stride}: using {used}")

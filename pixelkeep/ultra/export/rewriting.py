@@ -51,7 +51,7 @@ def rewrite(request: Request) -> Rewritten:
     content = {key: value for key, value in checkpoint.items() if key not in _TRAINING}
     content |= {"model": model_of(checkpoint), "ema": None, "epoch": -1, OWN: provenance(checkpoint, weights)}
     with storage(target.parent), staged(target) as partial:
-        write(content, partial, None if request.precision == KEPT else request.precision, target)
+        write(content, partial, None if request.precision == KEPT else request.precision, weights)
         return _report(request, weights, target, partial, left_out)
 
 

@@ -27,7 +27,7 @@ from pixelkeep.blocks import SpaceToDepth, SPDConv
 from pixelkeep.blocks.folded import JointC3
 from pixelkeep.deploy import fold_concat, fold_sliced, fold_spdconv, joined
 from pixelkeep.ultra.network.choosing import MEASURED, STATIC, as_choice, rows_of
-from pixelkeep.ultra.network.rows import put, readers, run, sources
+from pixelkeep.ultra.network.rows import evaluating, put, readers, run, sources
 from pixelkeep.ultra.network.timing import ratio
 
 PROBE = 64  # pixels a side of the image that shows how many channels each row has
@@ -125,17 +125,19 @@ def fold(
     if not found:
         return model
     rows, stop = model.model, max(place.row.i for place in found)
-    with torch.inference_mode():
+    with torch.inference_mode(), evaluating(model):
         widths = [_width(output) for output in run(rows, _image(model, [PROBE, PROBE], 1), stop)]
     sides = [imgsz, imgsz] if isinstance(imgsz, int) else imgsz
     image = _image(model, sides, batch) if choose == MEASURED else None
     unfolded = list(rows)
     tried = {place: place.build(widths, join) for place in found if place.row.i in asked}
-    ratios = _ratios(tried, rows, image, stop)
+    with evaluating(model):
+        ratios = _ratios(tried, rows, image, stop)
     for place, folded in tried.items():
         if ratios.get(place, 0) < 1:
             place.apply(rows, folded.to(memory_format=_layout(model)))
-    whole = None if image is None else _together(unfolded, rows, image, stop + 1)
+    with evaluating(model):
+        whole = None if image is None else _together(unfolded, rows, image, stop + 1)
     if whole is not None and whole >= 1:
         rows._modules.update({str(number): row for number, row in enumerate(unfolded)})
     for place in found:
@@ -169,13 +171,19 @@ def _together(before: list[nn.Module], rows: nn.Sequential, image: Tensor, stop:
 
 
 def is_folded(model: nn.Module) -> bool:
-    """Whether a network runs folded once it is fused, as in every validation of a weights file."""
-    return bool(folds(model)) or was_folded(model)
+    """Whether a network runs wholly folded once it is fused, as in every validation of a weights file."""
+    found = folds(model)
+    going = {module for place in found for row in (*place.sliced, place.row) for module in row.modules()}
+    return _left(model) <= going if found else was_folded(model)
 
 
 def was_folded(model: nn.Module) -> bool:
-    """Whether anything is folded in a network that was fused."""
-    return any(place["folded"] for place in getattr(model, "folding", {}).get("places", []))
+    """Whether a network that was fused is folded, and nothing in it rearranges any more."""
+    return any(place["folded"] for place in getattr(model, "folding", {}).get("places", [])) and not _left(model)
+
+
+def _left(model: nn.Module) -> set[nn.Module]:
+    return {module for module in model.modules() if isinstance(module, SpaceToDepth)}
 
 
 def _layout(model: nn.Module) -> torch.memory_format:

@@ -15,6 +15,7 @@ from pixelkeep.blocks import folded
 from pixelkeep.blocks.folding import Foldable
 from pixelkeep.ultra.network.choosing import current
 
+FUSED = "fused for inference; give the checkpoint that training wrote"  # why weights cannot be used
 MARK = "by_pixelkeep"  # on what is extended already; functools.wraps hands it on to whoever wraps it again
 
 
@@ -45,6 +46,13 @@ def extend_fusing(model: type[nn.Module]) -> None:
 
     setattr(fuse, MARK, True)
     model.fuse, model.is_fused = fuse, is_fused
+
+
+def was_fused(model: nn.Module) -> bool:
+    """Whether a network had BatchNorms that are folded now: it cannot be trained, nor built from its definition."""
+    from ultralytics.nn.modules import Conv
+
+    return model.is_fused() and any(isinstance(module, (Conv, Foldable)) for module in model.modules())
 
 
 def _unfused(model: nn.Module) -> list[Foldable]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -40,3 +42,16 @@ def put(rows: nn.Sequential, number: int, module: nn.Module) -> None:
     module.type = f"{type(module).__module__}.{type(module).__name__}"
     module.np = sum(p.numel() for p in module.parameters())
     rows[number] = module.train(rows[number].training)
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Let a network evaluate inside: one that is in training would learn from whatever it is shown."""
+    modes = {module: module.training for module in model.modules()}
+    for module in modes:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

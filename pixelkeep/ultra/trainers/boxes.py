@@ -9,7 +9,7 @@ from ultralytics.utils import LOGGER
 from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.torch_utils import unwrap_model
 
-from pixelkeep.ultra.conversion.models import adapted
+from pixelkeep.ultra.conversion.pretrained import adapted
 from pixelkeep.ultra.data.box_dataset import Dataset, build_dataset
 from pixelkeep.ultra.data.window_dataset import WindowDataset, name_windows
 from pixelkeep.ultra.running import distributed
@@ -40,7 +40,7 @@ class Trainer(RunTrainer, DetectionTrainer):
 
     def get_model(self, cfg: str | dict | None = None, weights: Any = None, verbose: bool = True) -> Any:
         """Return the network to train; pretrained weights of another structure are converted to its own."""
-        weights = adapted(weights, cfg, self.data["channels"])[0]
+        weights = adapted(weights, cfg, self.data["channels"], self.data["names"])[0]
         network = super().get_model(cfg, None, verbose)
         begin_with(network, self.recipe.initial_box)  # before weights, which may know better
         if weights:

@@ -24,6 +24,7 @@ from pixelkeep.ultra.running.environment import threads
 from pixelkeep.ultra.running.whole import replaced
 from pixelkeep.ultra.weights.exported import read_exported
 from pixelkeep.ultra.weights.formats import FORMATS
+from pixelkeep.ultra.weights.graphs import graph_problem, in_short, told_of_runs
 from pixelkeep.ultra.weights.opening import portable_too
 
 # Whether ONNX Runtime's threads wait for its next run by spinning: good for runs one after the other, but where others
@@ -54,11 +55,15 @@ def _open(form: str, kind: type[BaseBackend], weight: str | Path, **keywords: An
             warnings.simplefilter("ignore", FutureWarning)  # of torch.jit, which is what TorchScript is
             opened = kind(weight, **keywords)
             _CHECKS.get(form, lambda backend: None)(opened)
+            said = read_exported(Path(weight))["model"]
+            if problem := graph_problem(opened, said):
+                raise WeightsError(f"weights '{weight}': damaged: {problem}")
+            told_of_runs(opened, said, weight)
             return opened
     except PixelkeepError:
         raise
     except Exception as error:  # each runtime has errors of its own
-        told = " ".join(str(error).split())[:120] or type(error).__name__
+        told = in_short(error)
         if isinstance(error, StopIteration):  # Ultralytics looks for the next file of a kind in a folder
             told = "a file in the folder is missing"
         what = f"damaged, or not for this machine: {form} cannot load it ({told})"

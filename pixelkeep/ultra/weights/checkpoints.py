@@ -24,6 +24,7 @@ from pixelkeep.ultra.weights.integrity import (
     is_size,
     model_problem,
     no_construction,
+    yaml_problem,
 )
 from pixelkeep.ultra.weights.refusals import why
 from pixelkeep.writing import staged
@@ -194,6 +195,8 @@ def _content_problem(checkpoint: dict[str, Any]) -> str | None:
         return problem
     if not are_names(getattr(model, "names", {})) or not is_size(trained.get("imgsz", 640)):
         return "its class names or training arguments are damaged"
+    if problem := yaml_problem(definition):
+        return f"damaged: {problem}"
     if checkpoint.get("modelopt") and find_spec("modelopt") is None:
         return "trained for int8; install what it needs first: pip install nvidia-modelopt"
     try:

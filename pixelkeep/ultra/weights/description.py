@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pixelkeep.errors import ModelError
 from pixelkeep.ultra.weights.building import require_rows
-from pixelkeep.ultra.weights.integrity import MOST_CHANNELS, Unusable
+from pixelkeep.ultra.weights.integrity import MOST_CHANNELS, Unusable, yaml_problem
 
 VERSION_KEY, VERSION = "pixelkeep_format", 1
 DIGEST = "digest"
@@ -71,14 +71,16 @@ class Description:
 
     @classmethod
     def of(cls, texts: Mapping[str, str]) -> Description:
-        """Read metadata.
+        """Read metadata; what a file does not say, since it is older than that, is as by default.
 
         Raises:
             Unusable: They are damaged, or not ours.
         """
         _require_format(texts)
         try:
-            held = {item.name: json.loads(texts[item.name], parse_constant=_refuse) for item in fields(cls)}
+            needed = {item.name for item in fields(cls) if item.default is item.default_factory is MISSING}
+            given = needed | ({item.name for item in fields(cls)} & texts.keys())
+            held = {name: json.loads(texts[name], parse_constant=_refuse) for name in given}
             held["names"] = {int(number): name for number, name in held["names"].items()}
         except (KeyError, ValueError, AttributeError, RecursionError) as error:
             raise Unusable(f"damaged: its metadata cannot be read ({_short(error)})") from error
@@ -103,6 +105,8 @@ class Description:
         known = type(self.channels) is int and self.channels == self.model.get("channels", 3)
         if not known or not 1 <= self.channels <= MOST_CHANNELS:
             return f"it is for images of {self.channels!r} channels"
+        if problem := yaml_problem(self.model):
+            return problem
         if not all(isinstance(name, str) for name in (*self.names.values(), *self.shared.values(), *self.buffers)):
             return "a name in it is no text"
         return None

@@ -11,6 +11,7 @@ import ast
 import json
 import re
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,12 @@ from ultralytics.nn.backends.base import BaseBackend
 
 from pixelkeep.errors import OptionError, WeightsError, choices
 from pixelkeep.ultra.weights.formats import FORMATS, format_of, require_packages
+from pixelkeep.ultra.weights.integrity import MOST_CHANNELS, Unusable, is_size, is_stretch
 
 KEY = "pixelkeep"
 _TASKS = ("detect", "obb", "classify", "semantic")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+_COMPUTED = {("openvino", "fp16"): "fp32, weights in fp16"}  # others compute in what they store, or are told to
 _BOXES = ("detect", "obb")  # tasks whose networks take images that are not square
 # TorchScript runs no Python, but it has operators that read and write files.
 _FILES = re.compile(rb"\btorch\.(save|load|from_file)\b|\bops\.(?!prim\b|torchvision\b|aten\b|quantized\b)")
@@ -33,10 +37,11 @@ class Exported:
 
     Attributes:
         format: One of :data:`pixelkeep.ultra.weights.formats.FORMATS`.
-        precision: The number format that it computes in.
+        precision: The number format that its runtime is to compute in, and that of the weights where it is another.
         imgsz: Height and width in pixels of the images that it takes.
         batch: How many of them at once.
         dynamic: Whether it takes images of other sizes too, and any number of them.
+        end2end: Whether it puts out what it detects, and not every place of its maps.
         names: Classes by number.
         yaml: ``channels`` and ``stretch`` of the images, and the ``tile`` that the network was trained in, if any.
         stride: That of the deepest map, in a list, as networks have it.
@@ -50,6 +55,7 @@ class Exported:
     imgsz: tuple[int, int]
     batch: int
     dynamic: bool = False
+    end2end: bool = False
     names: dict[int, str]
     yaml: dict[str, Any]
     stride: list[int]
@@ -78,7 +84,9 @@ class Exported:
             OptionError: Something else is asked for.
         """
         if settings.get("half") or settings.get("quantize") is not None:
-            raise OptionError(f"--half: '{path}' computes in {self.precision}; export another with --precision fp16")
+            raise OptionError(
+                f"--half: '{path}' is in {self.precision}, as it was exported; export another with --precision fp16"
+            )
         if settings.get("augment"):
             raise OptionError(f"augment: has no effect on '{path}', an exported file; give the checkpoint")
         if self.dynamic:
@@ -110,6 +118,8 @@ def read_exported(path: Path) -> dict[str, Any]:
     found = BaseBackend.read_metadata(path)
     try:
         model, own = _describe(found, form)
+    except Unusable as error:
+        raise WeightsError(f"weights '{path}': {error}") from error
     except (KeyError, TypeError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
         raise WeightsError(
             f"weights '{path}': truncated, or not an export of pixelkeep or Ultralytics: it does not say what it is"
@@ -140,32 +150,99 @@ def _refuse(path: Path, form: str) -> None:
 
 
 def _describe(found: dict, form: str) -> tuple[Exported, dict]:
-    """Return what a description says, and our own part of it."""
-    said = {key: _literal(value) if key in ("imgsz", "names", "args") else value for key, value in found.items()}
-    own = json.loads(said.get(KEY, "{}"))
-    height, width = (int(side) for side in said["imgsz"])
-    names = {int(number): str(name) for number, name in said["names"].items()}
-    if not (isinstance(own, dict) and height > 0 and width > 0 and sorted(names) == list(range(len(names)))):
-        raise ValueError("not a description")
-    arguments = said.get("args") or {}
+    """Return what a description says, and our own part of it.
+
+    Raises:
+        Unusable: A value is of another kind than it must be.
+    """
+    said = {key: _literal(value) if key in _LITERALS else value for key, value in found.items()}
+    own, arguments = json.loads(said.get(KEY, "{}")), said.get("args") or {}
+    held = {"end2end": False, "batch": 1, "channels": 3} | {key: said[key] for key in _SAID if key in said}
+    held |= {"args": arguments, "own": own, **{key: said[key] for key in ("task", "imgsz", "names", "stride")}}
+    held |= {key: _number(held[key]) for key in ("batch", "channels", "stride")}
+    _check(held, _KINDS)
+    _check(own, _OWN_KINDS)
     bits = arguments.get("quantize") or (16 if arguments.get("half") else 8 if arguments.get("int8") else 32)
+    precision = own.get("precision", {16: "fp16", 8: "int8"}.get(bits, "fp32"))
+    height, width = held["imgsz"]
     model = Exported(
         format=form,
-        precision=str(own.get("precision", {16: "fp16", 8: "int8"}.get(bits, "fp32"))),
+        precision=_COMPUTED.get((form, precision), precision),
         imgsz=(height, width),
-        batch=int(said.get("batch", 1)),
+        batch=held["batch"],
         dynamic=bool(arguments.get("dynamic", False)),
-        names=names,
-        yaml={"channels": int(said.get("channels", 3)), "stretch": own.get("stretch"), "tile": own.get("tile")},
-        stride=[int(said["stride"])],
+        end2end=bool(held["end2end"] or arguments.get("nms", False)),
+        names={int(number): str(name) for number, name in held["names"].items()},
+        yaml={"channels": held["channels"], "stretch": own.get("stretch"), "tile": own.get("tile")},
+        stride=[held["stride"]],
         folded=own.get("folded"),
         params=own.get("params"),
         gflops=own.get("gflops"),
         folding=own.get("folding"),
-        task=str(said["task"]),
+        task=held["task"],
         training=dict(own.get("training", {})),
     )
     return model, own
+
+
+def _check(held: dict[str, Any], kinds: dict[str, tuple[Callable[[Any], bool], str]]) -> None:
+    """Refuse values that are not of their kind.
+
+    Raises:
+        Unusable: There is one.
+    """
+    for key, (right, wanted) in kinds.items():
+        if key in held and not right(held[key]):
+            raise Unusable(f"damaged: its description has {str(held[key])[:40]!r} as '{key}', and not {wanted}")
+
+
+def _is_names(value: object) -> bool:
+    """Whether something is class names by number, which some formats write as text."""
+    if not isinstance(value, dict) or not all(isinstance(name, (str, int, float)) for name in value.values()):
+        return False
+    numbers = [int(key) if str(key).isdecimal() else -1 for key in value]
+    return sorted(numbers) == list(range(len(value))) and bool(value)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value > 0
+
+
+def _is_plain(value: object) -> bool:
+    """Whether something is a mapping of texts to texts or numbers, or not given."""
+    return value is None or (
+        isinstance(value, dict) and all(isinstance(part, (str, int, float, type(None))) for part in value.values())
+    )
+
+
+_KINDS = {
+    "task": (lambda value: isinstance(value, str), "a task"),
+    "imgsz": (lambda value: is_size(value) and isinstance(value, (list, tuple)) and len(value) == 2, "two sides"),
+    "names": (_is_names, "class names by number"),
+    "stride": (_is_count, "a number of pixels"),
+    "batch": (_is_count, "a number of images"),
+    "channels": (lambda value: _is_count(value) and value <= MOST_CHANNELS, "a number of channels"),
+    "end2end": (lambda value: isinstance(value, bool), "True or False"),
+    "args": (lambda value: isinstance(value, dict), "settings by name"),
+    "own": (lambda value: isinstance(value, dict), "facts by name"),
+}
+_OWN_KINDS = {
+    "precision": (lambda value: value in PRECISIONS, f"one of {choices(PRECISIONS)}"),
+    "tile": (lambda value: value is None or _is_count(value), "a number of pixels"),
+    "stretch": (is_stretch, "two percentiles"),
+    "folded": (lambda value: isinstance(value, bool), "true or false"),
+    "folding": (_is_plain, "texts by name"),
+    "training": (_is_plain, "settings by name"),
+    "params": (_is_count, "a number"),
+    "gflops": (lambda value: type(value) in (int, float), "a number"),
+}
+_SAID = ("batch", "channels", "end2end")  # what files may leave out
+_LITERALS = ("imgsz", "names", "args", "end2end")  # what some formats write as Python does
+
+
+def _number(value: object) -> object:
+    """Return the number that a text is, or the value itself."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 def _literal(value: object) -> Any:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import pickletools
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from pixelkeep.blocks import Swin
 
@@ -139,6 +140,29 @@ def _is_planted(module: nn.Module, name: str, value: Any) -> bool:
     """Whether an attribute is a function or class; old checkpoints name their own ``forward`` that way."""
     own = isinstance(value, MethodType) and value.__self__ is module
     return isinstance(value, _CODE) and not (own and name == "forward")
+
+
+def not_numbers(tensors: Mapping[str, Tensor]) -> str | None:
+    """Say which parameters and buffers are no numbers any more, or None."""
+    broken = [name for name, value in tensors.items() if value.is_floating_point() and bool(torch.isnan(value).any())]
+    more = f" and {len(broken) - 1} more tensors" if broken[1:] else ""
+    return f"tensor {broken[0]}{more} holds NaN: the training diverged, or the file is damaged" if broken else None
+
+
+def yaml_problem(definition: dict) -> str | None:
+    """Say what is wrong with what a network's YAML notes beside its rows, or None."""
+    for key in ("yaml_file", "scale"):
+        if not isinstance(definition.get(key), (str, type(None))):
+            return f"its model has {str(definition[key])[:40]!r} as '{key}', and no text"
+    if (tile := definition.get("tile")) is not None and not (type(tile) is int and 1 <= tile <= LARGEST):
+        return f"its model has {str(tile)[:40]!r} as 'tile', and no number of pixels"
+    return None if is_stretch(definition.get("stretch")) else "the 'stretch' of its images is not two percentiles"
+
+
+def is_stretch(value: object) -> bool:
+    """Whether something is two percentiles, or none are given."""
+    two = isinstance(value, (list, tuple)) and len(value) == 2 and all(type(part) in (int, float) for part in value)
+    return value is None or (two and 0 <= value[0] < value[1] <= 100)
 
 
 def are_names(value: object) -> bool:

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from pixelkeep import __version__
 from pixelkeep.errors import ModelError, choices
+from pixelkeep.ultra.network.fusing import FUSED, was_fused
 from pixelkeep.ultra.weights.description import DIGEST, Description, digest
-from pixelkeep.ultra.weights.integrity import Unusable
+from pixelkeep.ultra.weights.integrity import Unusable, not_numbers
 from pixelkeep.ultra.weights.manifest import sha256_of
 from pixelkeep.ultra.weights.migration import check_versions, migrate, versions_in
 from pixelkeep.ultra.weights.rebuilding import CLASSES, check_fit, difference, rebuild, tensors_of
@@ -66,7 +67,8 @@ def read(path: Path) -> dict[str, Any]:
         raise Unusable("damaged: what it holds is not what was written into it")
     laid = {name: _laid_out(value, about.layouts.get(name)) for name, value in stored.items()}
     tensors = {renamed[name]: laid[sources[name]] for name in renamed}
-    _require_numbers(tensors)
+    if problem := not_numbers(tensors):
+        raise Unusable(problem)
     return _checkpoint(rebuild(definition, tensors, about), about)
 
 
@@ -113,18 +115,6 @@ def _kind(file: Any, name: str) -> tuple[torch.dtype, list[int]]:
     return _TYPES[part.get_dtype()], part.get_shape()
 
 
-def _require_numbers(tensors: dict[str, Tensor]) -> None:
-    """Refuse parameters and buffers that are no numbers any more.
-
-    Raises:
-        Unusable: There are such.
-    """
-    broken = [name for name, value in tensors.items() if value.is_floating_point() and bool(torch.isnan(value).any())]
-    if broken:
-        more = f" and {len(broken) - 1} more tensors" if broken[1:] else ""
-        raise Unusable(f"tensor {broken[0]}{more} holds NaN: the training diverged, or the file is damaged")
-
-
 def _checkpoint(network: nn.Module, about: Description) -> dict[str, Any]:
     """Return what Ultralytics writes when training is over."""
     own = {key: value for key in OWN if (value := getattr(about, key))}
@@ -147,7 +137,8 @@ def write(checkpoint: dict[str, Any], path: Path, precision: str | None = None) 
     network = _network(checkpoint, precision)
     every = tensors_of(network)
     tensors, shared = _unshared(every)
-    _require_numbers(tensors)
+    if problem := not_numbers(tensors):
+        raise Unusable(problem)
     trained = {"training": "train_args", "metrics": "train_metrics", "results": "train_results"}
     about = Description(
         model=network.yaml,
@@ -177,6 +168,8 @@ def _network(checkpoint: dict[str, Any], precision: str | None) -> nn.Module:
         raise Unusable(f"a {type(network).__name__} for task '{network.task}'; kept are models for {choices(CLASSES)}")
     if checkpoint.get("modelopt"):
         raise Unusable("trained for int8, whose ranges have no portable form; give the checkpoint it was trained from")
+    if was_fused(network):
+        raise Unusable(FUSED)
     network = deepcopy(network).cpu()
     if precision is None:
         return network

@@ -15,10 +15,11 @@ from ultralytics.nn.modules import Conv
 from ultralytics.utils import ROOT as ULTRALYTICS
 from varied import image, output, varied, write
 
-from pixelkeep.errors import ModelError, OptionError
+from pixelkeep.errors import ModelError, OptionError, WeightsError
 from pixelkeep.report.conversion import SAME, conversion_table
 from pixelkeep.ultra.conversion.fit import read_images
-from pixelkeep.ultra.conversion.models import adapted, convert_model
+from pixelkeep.ultra.conversion.models import convert_model
+from pixelkeep.ultra.conversion.pretrained import adapted
 from pixelkeep.ultra.network.names import parse
 from pixelkeep.ultra.network.rows import readers, sources
 from pixelkeep.ultra.weights import manifest
@@ -67,6 +68,20 @@ def test_result__is_called_by_its_own_model(source, tmp_path):
     before = load(source)["train_args"]
     convert_model(source, "yolov5-spdconv-n", tmp_path / "to.pt")
     assert load(tmp_path / "to.pt")["train_args"] == before | {"model": "yolov5-spdconv-n"}
+
+
+@pytest.mark.parametrize(("target", "kept"), [("yolov5-spdconv-n", True), ("yolov5-slicesamp-n", False)])
+def test_result__has_scores_of_its_own_function_alone(target, kept, tmp_path):
+    """Metrics of the source are those of the result where both compute the same; a portable file calls them so."""
+    scores = {"train_metrics": {"fitness": 0.5}, "train_results": {"epoch": [1]}, "best_fitness": 0.5}
+    path = write(varied("yolov5n.yaml"), tmp_path / "source.pt", operating_point={"schema": 1}, **scores)
+    for name in ("to.pt", "to.safetensors"):
+        assert convert_model(path, target, tmp_path / name).exact is kept
+    assert (scores.keys() <= load(tmp_path / "to.pt").keys()) is kept
+    held = load(tmp_path / "to.safetensors")
+    assert (
+        bool(held.get("train_metrics")) is bool(held.get("train_results")) is bool(held.get("operating_point")) is kept
+    )
 
 
 @pytest.mark.parametrize("how", ["same", "link", "published"])
@@ -166,3 +181,34 @@ def test_table__notes_fit(source, tmp_path):
     lines = conversion_table(convert_model(source, "yolov5-spd-n", tmp_path / "to.pt")).splitlines()
     assert max(map(len, lines)) <= 80 and not any("…" in line for line in lines)
     assert sum(line.endswith("zeros for 3 of 4 phases") for line in lines) == 6
+
+
+@pytest.mark.parametrize("given", ["DWConv, [16, 3, 2]", "Conv, [16, 3, 2, null, 8]", "DWConv, [24, 3, 2]"])
+def test_depthwise__is_a_convolution_with_groups(given, tmp_path):
+    """Ultralytics' strided DWConv has the exact conversion of a strided Conv with as many groups, and comes back."""
+    rows = "nc: 3\nbackbone:\n  - [-1, 1, Conv, [8, 3, 2]]\n  - [-1, 1, {}]\nhead:\n  - [[-1], 1, Detect, [nc]]\n"
+    width = given.split("[")[1].split(",")[0]
+    for name, row in (("source", given), ("target", f"SPDConv, [{width}, 3]"), ("back", given)):
+        (tmp_path / f"{name}.yaml").write_text(rows.format(row))
+    start = varied(str(tmp_path / "source.yaml"))
+    path = write(start, tmp_path / "source.pt")
+    assert start.model[1].conv.groups == 8
+    report = convert_model(path, str(tmp_path / "target.yaml"), tmp_path / "to.pt")
+    part = {part.role: part for part in report.parts}["backbone P2 down"]
+    assert part.how == "rewritten" and part.exact and report.exact and report.checked < 1e-9
+    assert convert_model(path, str(tmp_path / "back.yaml")).exact
+
+
+@pytest.mark.parametrize("where", ["weight", "running_mean"])
+def test_nan__is_not_converted(where, tmp_path):
+    """Weights of a training that diverged are refused in one line, by training too."""
+    start = varied("yolov5n.yaml")
+    dict(start.model[3].state_dict(keep_vars=True))[f"{'conv' if where == 'weight' else 'bn'}.{where}"].data[0] = np.nan
+    path = write(start, tmp_path / "source.pt")
+    for start in (
+        lambda: convert_model(path, "yolov5-spdconv-n", tmp_path / "to.pt"),
+        lambda: adapted(model_of(load(path)), parse("yolov5-n").definition()),
+    ):
+        with pytest.raises(WeightsError, match=rf"tensor model.3.\w+.{where} holds NaN: the training diverged"):
+            start()
+    assert not (tmp_path / "to.pt").exists()

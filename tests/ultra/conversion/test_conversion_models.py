@@ -18,7 +18,8 @@ from pixelkeep.errors import ModelError, OptionError, PixelkeepError, WeightsErr
 from pixelkeep.report.conversion import conversion_table
 from pixelkeep.ultra.conversion.channels import with_channels
 from pixelkeep.ultra.conversion.fit import read_images
-from pixelkeep.ultra.conversion.models import adapted, carried_over, convert_model
+from pixelkeep.ultra.conversion.models import carried_over, convert_model
+from pixelkeep.ultra.conversion.pretrained import adapted
 from pixelkeep.ultra.data.resolving import resolve_data, write_resolved
 from pixelkeep.ultra.network.names import parse
 from pixelkeep.ultra.weights.checkpoints import forget, load, model_of

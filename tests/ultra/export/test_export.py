@@ -210,7 +210,7 @@ def test_detect__as_the_checkpoint(exports, spd, data, tmp_path):
     [
         ({"imgsz": 96}, "takes 64 alone"),
         ({"batch": 4}, "takes 1 alone"),
-        ({"quantize": 16}, "computes in fp32"),
+        ({"quantize": 16}, "is in fp32, as it was exported"),
         ({"augment": True}, "augment: has no effect"),
     ],
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import exports
 import pytest
 import torch
+from torch import nn
+from ultralytics.nn.tasks import ClassificationModel
 from varied import varied, write
 
 from pixelkeep.blocks import SpaceToDepth, space_to_depth
@@ -31,6 +33,23 @@ def test_network__computes_the_same(name):
         rearranging.as_convolutions(network, [SIDE, 2 * SIDE])
         assert not [m for m in network.modules() if isinstance(m, SpaceToDepth)]
         torch.testing.assert_close(network(x)[0], expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["resnet18-spd-cls", "resnet50-spd-cls"])
+def test_classifier__rearranges_by_convolutions_alone(name):
+    """Inside residual blocks too, so that ncnn has no slice; of the same numbers, to the last bit."""
+    network = ClassificationModel(f"{name}.yaml", nc=5, verbose=False).eval().fuse(verbose=False).requires_grad_(False)
+    for m in network.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.running_mean.normal_(0, 0.1), m.running_var.uniform_(0.5, 1.2)
+    x = torch.rand(2, 3, SIDE, SIDE)
+    with torch.no_grad():
+        expected = network(x)[0]
+        rearranging.as_convolutions(network, [SIDE, SIDE])
+        torch.testing.assert_close(network(x)[0], expected, rtol=1e-5, atol=1e-6)
+        graph = torch.jit.trace(network, x, check_trace=False, strict=False).inlined_graph
+        slices = [node for node in graph.nodes() if node.kind() in ("aten::slice", "aten::cat")]
+    assert not slices and expected.std() > 1e-4
 
 
 def test_ncnn__runs_what_slices(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 from ultralytics.nn.modules import Concat
-from ultralytics.nn.tasks import DetectionModel
+from ultralytics.nn.tasks import ClassificationModel, DetectionModel
 from varied import image, output, varied
 
 from pixelkeep.blocks import SliceSamp, SpaceToDepth
@@ -261,3 +261,27 @@ def test_is_folded__before_and_after():
         model = varied(name)
         assert folding.is_folded(model) is expected
         assert folding.is_folded(model.fuse(verbose=False)) is expected
+
+
+def test_is_folded__not_where_something_rearranges_still():
+    """A residual network of SPD has its stem folded alone; one of which two rows of seven are folded is not folded."""
+    for name in ("resnet18-spd-cls", "resnet50-spd-cls"):
+        model = ClassificationModel(f"{name}.yaml", nc=5, verbose=False).eval()
+        assert len(folding.folds(model)) == 1 and not folding.is_folded(model)
+        model.fuse(verbose=False)
+        assert model.folding["choice"] == "0" and not folding.is_folded(model) and not folding.was_folded(model)
+        assert len(rearrangements(model)) == 3
+    assert not folding.was_folded(folding.fold(varied("yolov5-spd-n"), "3,9"))
+
+
+@pytest.mark.parametrize("choice", ["static", "measured"])
+@pytest.mark.parametrize("name", ["yolov5-select-n", "yolov5-spd-n"])
+def test_fold__of_a_network_in_training(name, choice):
+    """Folding looks at an image of zeros, from which nothing is learnt: what stays is as it was, and in training."""
+    model = varied(name).train()
+    expected = deepcopy(model).eval().fuse(verbose=False).state_dict()
+    with folding_by(choice):
+        model.fuse(verbose=False)
+    found = model.state_dict()
+    same = [torch.equal(value, found[key]) for key, value in expected.items() if key in found]
+    assert all(same) and len(same) > len(expected) / 2 and all(m.training for m in model.modules())

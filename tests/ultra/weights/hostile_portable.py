@@ -129,6 +129,16 @@ CHANGED = {
     "channels of the model alone": (lambda v, t: v["model"].update(channels=900), "images of 3 channels"),
     "image size without end": (lambda v, t: v["training"].update(imgsz=10**9), "training arguments are damaged"),
     "strides of another network": (lambda v, t: v.update(stride=[4.0]), "it says that its strides are [4.0]"),
+    "tile of another kind": (
+        lambda v, t: v["model"].update(tile="abc"),
+        "its model has 'abc' as 'tile', and no number",
+    ),
+    "tile of nothing": (lambda v, t: v["model"].update(tile=0), "its model has '0' as 'tile', and no number"),
+    "file of another kind": (
+        lambda v, t: v["model"].update(yaml_file=7),
+        "its model has '7' as 'yaml_file', and no te",
+    ),
+    "stretch of another kind": (lambda v, t: v["model"].update(stretch=[9, 1]), "'stretch' of its images is not two p"),
     "no rows": (lambda v, t: v["model"].update(backbone="Conv"), "it needs 'backbone' and 'head' with lists of rows"),
     "row of another kind": (lambda v, t: _row(v, 0, [-1, 1, ["Conv"], [8]]), "is not [from, repeats, module"),
     "module os.system": (lambda v, t: _row(v, 0, [-1, 1, "os.system", [v["canary"]]]), "unknown block 'os.system'"),

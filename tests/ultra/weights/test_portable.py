@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from safetensors import safe_open
+from safetensors.torch import save as save_tensors
 from torch import nn
 from ultralytics.nn import tasks
 
@@ -25,6 +26,7 @@ from pixelkeep.ultra.export.rewriting import KEPT, rewrite
 from pixelkeep.ultra.network.registry import REGISTRY
 from pixelkeep.ultra.weights.checkpoints import check_weights, forget, load, save
 from pixelkeep.ultra.weights.confidence import Stored, store, stored_in
+from pixelkeep.ultra.weights.description import DIGEST, digest
 from pixelkeep.ultra.weights.manifest import sha256_of
 from pixelkeep.ultra.weights.rebuilding import CLASSES, tensors_of
 
@@ -258,9 +260,9 @@ def diverged(model):
 
 
 UNFIT = {
-    fused: "its tensors are not those of its model: there is no model.0.bn.bias",
+    fused: "a.pt': fused for inference; give the checkpoint that training wrote",
     other_epsilon: "its network is not what its YAML gives: what it computes differs",
-    diverged: "tensor model.2.conv.weight holds NaN: the training diverged",
+    diverged: "a.pt': tensor model.2.conv.weight holds NaN: the training diverged",
     lambda m: setattr(m, "task", "pose"): "a DetectionModel for task 'pose'; kept are models for detect, classify",
     lambda m: m.yaml.update(nc=5): "it has 2 class names, and its model has 5 classes",
 }
@@ -274,6 +276,22 @@ def test_what_yaml_does_not_give__refused(cwd, change):
         rewritten("a.pt", "a.safetensors")
     assert UNFIT[change] in str(error.value) and len(str(error.value).splitlines()) == 1
     assert [path.name for path in cwd.iterdir()] == ["a.pt"]
+
+
+def test_older__without_what_has_a_default(cwd):
+    """A file that was written before a field was there is read with the field's default; others must be there."""
+    save(hostile.checkpoint(), cwd / "a.safetensors")
+    with safe_open(cwd / "a.safetensors", framework="pt") as file:
+        texts, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
+    for field, told in (("layouts", None), ("metrics", None), ("stride", "its metadata cannot be read")):
+        held = {key: text for key, text in texts.items() if key not in (field, DIGEST)}
+        (cwd / "b.safetensors").write_bytes(save_tensors(tensors, {**held, DIGEST: digest(held, tensors)}))
+        forget()
+        if told is None:
+            assert same(load(cwd / "b.safetensors")["model"], load(cwd / "a.safetensors")["model"])
+            continue
+        with pytest.raises(WeightsError, match=told):
+            load(cwd / "b.safetensors")
 
 
 def test_confidences__stored_in_a_portable_file(cwd):
