@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from functools import partial
 
 import cv2
 import numpy as np
@@ -15,6 +16,8 @@ from ultralytics.nn.tasks import DetectionModel
 from pixelkeep.cli.main import run
 from pixelkeep.datasets.demo import CLASSES, write_demo
 from pixelkeep.evaluation import Detections
+from pixelkeep.evaluation.operating import operating_point
+from pixelkeep.ultra.commands import analysis
 from pixelkeep.ultra.validators.boxes import Validator
 from pixelkeep.ultra.weights.checkpoints import load
 from pixelkeep.ultra.weights.confidence import KEY
@@ -100,8 +103,9 @@ def test_unasked__writes_and_stores_nothing(stub, weights, data, tmp_path):
     assert point["objective"] == "f1" and list(point["per_class"]) == list(CLASSES)
 
 
-def test_store_conf__keeps_what_metrics_say(stub, weights, data, tmp_path):
+def test_store_conf__keeps_what_metrics_say(stub, weights, data, tmp_path, monkeypatch):
     """--store-conf writes the confidences of metrics.json into the weights, by the objective that was asked for."""
+    monkeypatch.setattr(analysis, "operating_point", partial(operating_point, enough=1))
     code, folder = val(weights, data, tmp_path, "--store-conf", "--at", "precision=1", "--set", "plots=false")
     point = json.loads((folder / "metrics.json").read_text())["operating_point"]
     kept = load(weights)[KEY]
