@@ -237,6 +237,7 @@ def _told(options: Namespace, place: Place) -> str:
     if options.device:
         given += ["--device", options.device]
     if options.out:
-        given += ["--out", portable(str(options.out), place)]
+        out = portable(str(options.out), place)
+        given += ["--out", "OUT" if Path(out).is_absolute() else out]
     given += [f"--{key}" for key in FLAGS if getattr(options, key)]
     return " ".join(["python scripts/evidence.py", *given])
