@@ -49,7 +49,8 @@ Written by `python scripts/results.py` from the files in [results/](results/), w
   verdict.
 - AP is pycocotools'; GFLOPs and milliseconds are of the fused network and one image, as in [compare.md](compare.md);
   minutes are those of one training whose epochs, validation included, are all as long as the fastest of any seed, so
-  that other work on the machine counts for little.
+  that other work on the machine counts for little. What contrasts have in common is trained once, with the --jobs of
+  the first of them, so minutes compare within the trainings of one command.
 """
 
 
