@@ -9,6 +9,7 @@ from html import escape
 W, H = 340, 230  # units of the drawing, about pixels on a phone
 LEFT, RIGHT, TOP, BOTTOM = 46, 20, 12, 40
 SHAPES = 4
+NEAR = (18, 12)  # units within which two numbers would lie on each other
 
 
 def swatch(index: int) -> str:
@@ -126,9 +127,23 @@ def against_cost(
         x, y, low, high = frame.x(cost[0]), frame.y(figures["mean"]), frame.x(min(cost)), frame.x(max(cost))
         body += f'<line class="arm{index % 6}" x1="{low:.1f}" x2="{high:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
         body += frame.bar(x, *_ends(figures), index) + mark(index, x, y)
-        if numbered:
-            body += f'<text x="{x + 7:.1f}" y="{y + 4:.1f}">{index + 1}</text>'
+    if numbered:
+        body += _numbers([(index + 1, frame.x(cost[0]), frame.y(figures["mean"])) for index, cost, figures in shown])
     return _svg(f"AP_S against {unit}", body)
+
+
+def _numbers(marks: list[tuple[int, float, float]]) -> str:
+    """Return a number beside each mark (number, x, y); one that would lie on another goes below, with a line."""
+    body, placed = "", []
+    for number, x, y in sorted(marks, key=lambda each: each[2]):
+        right, at = x + 8, y
+        while any(abs(right - other) < NEAR[0] and abs(at - height) < NEAR[1] for other, height in placed):
+            right, at = right + 0.5, at + 1
+        placed.append((right, at))
+        if at > y:
+            body += f'<line class="rule" x1="{x:.1f}" x2="{right - 1:.1f}" y1="{y:.1f}" y2="{at:.1f}"/>'
+        body += f'<text x="{right:.1f}" y="{at + 4:.1f}">{number}</text>'
+    return body
 
 
 def differences(entries: list[dict], order: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 from comparing import arm, at_equal_cost, difference, document
 
-from pixelkeep.report.charts import against_cost, by_size, differences, swatch, ticks
+from pixelkeep.report.charts import NEAR, against_cost, by_size, differences, swatch, ticks
 from pixelkeep.report.html import as_page
 
 VOID = {"meta", "circle", "rect", "polygon", "line"}
@@ -136,3 +136,14 @@ def test_ticks__round_and_around(low, high):
     steps = {f"{b - a:.6e}" for a, b in pairwise(found)}
     assert len(steps) == 1 and steps.pop()[0] in "125"
     assert found[0] <= low and found[-1] >= high and 2 <= len(found) <= 8
+
+
+def test_numbers__never_on_each_other():
+    """Marks in one place have their numbers below each other, with lines to them; one that stands alone has none."""
+    arms = [{"figures": {"AP_S": {"mean": value, "spread": None, "values": [value]}}} for value in (0.2, 0.2, 0.2, 0.5)]
+    drawn = against_cost(arms, [[1.0], [1.0], [1.0], [3.0]], "GFLOPs", numbered=True)
+    places = re.findall(r'<text x="([\d.]+)" y="([\d.]+)">(\d)</text>', drawn)
+    assert sorted(number for *_, number in places) == ["1", "2", "3", "4"]
+    heights = sorted(float(y) for _, y, number in places if number != "4")
+    assert all(lower - upper >= NEAR[1] for upper, lower in pairwise(heights))
+    assert drawn.count('<line class="rule" x1="') - drawn.count('text-anchor="end"') == 2
