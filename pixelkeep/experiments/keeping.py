@@ -11,6 +11,7 @@ import json
 import shutil
 from pathlib import Path
 
+from pixelkeep import assets
 from pixelkeep.experiments.evidence import ON_VAL, Begun, Place
 from pixelkeep.experiments.grid import Cell
 from pixelkeep.ultra.running import runs
@@ -60,6 +61,7 @@ def _copy(source: Path, target: Path, names: tuple[str, ...], place: Place) -> N
 def portable(text: str, place: Place) -> str:
     """Return a text without the machine's paths: those in the evidence's folder start there, others where one works."""
     given = (place.root, "evidence"), (Path.cwd(), "."), (Path(__file__).resolve().parents[2], ".")
+    given += ((assets.home(), "$PIXELKEEP_HOME"),)
     if place.path:
         given += ((Path(place.path).resolve(), Path(place.path).name), (Path(place.path), Path(place.path).name))
     for path, short in sorted(given, key=lambda pair: -len(str(pair[0]))):
