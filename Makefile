@@ -7,8 +7,9 @@ JOBS ?= 2
 demo: .venv/installed
 	$(RUN) -m pixelkeep demo
 
+# A worker that dies ends the run and names the test; replaced, pytest-xdist would wait for it for ever.
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadfile --max-worker-restart 0
 
 test-slow: .venv/installed
 	$(RUN) -m pytest -m slow

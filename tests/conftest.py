@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ _HOME = Path(tempfile.mkdtemp(prefix="pixelkeep-tests-"))
 os.environ.update(PIXELKEEP_HOME=str(_HOME / "home"), COLUMNS="80")
 
 from pixelkeep.ultra.running import environment  # noqa: E402
+from pixelkeep.ultra.running.signal_stack import signal_stack  # noqa: E402
 
 environment.prepare()  # before any test imports Ultralytics
 
@@ -37,3 +40,11 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError(f"network access: {host}")
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture(autouse=True)
+def same_signal_stack() -> Iterator[None]:
+    """Fail any test that leaves another signal stack behind: it may be gone when the next signal comes."""
+    before = signal_stack().sp if sys.platform.startswith("linux") else None
+    yield
+    assert before is None or signal_stack().sp == before

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pixelkeep.errors import ExportError, storage_error
 from pixelkeep.ultra.export.files import quietly, reason
+from pixelkeep.ultra.running.signal_stack import signal_stack_kept
 
 STEPS = ("decode", "last", "head")  # what may stay in float, ever more of it
 LADDER = STEPS[1:]  # what is tried: the last convolutions weigh next to nothing (docs/deploy.md)
@@ -137,13 +138,14 @@ def _openvino(source: Path, target: Path, head: int, images: Tensor, step: str) 
     left_out = {op.get_friendly_name() for op in operations if stays_float(op.get_friendly_name(), head, step)}
     left_out |= {each.get_friendly_name() for op in operations for each in _weighted(op)}
     batches = [batch.numpy() for batch in _batches(images, size)]
-    quantized = nncf.quantize(
-        model,
-        nncf.Dataset(batches),
-        preset=nncf.QuantizationPreset.MIXED,  # activations that are not symmetric get a zero point
-        subset_size=len(batches),
-        ignored_scope=nncf.IgnoredScope(names=sorted(left_out), validate=False),
-    )
+    with signal_stack_kept():
+        quantized = nncf.quantize(
+            model,
+            nncf.Dataset(batches),
+            preset=nncf.QuantizationPreset.MIXED,  # activations that are not symmetric get a zero point
+            subset_size=len(batches),
+            ignored_scope=nncf.IgnoredScope(names=sorted(left_out), validate=False),
+        )
     target.mkdir()
     openvino.save_model(quantized, target / file.name, compress_to_fp16=False)
     for other in source.iterdir():

@@ -21,6 +21,7 @@ from ultralytics.utils import LOGGER
 
 from pixelkeep.errors import PixelkeepError, WeightsError
 from pixelkeep.ultra.running.environment import threads
+from pixelkeep.ultra.running.signal_stack import signal_stack_kept
 from pixelkeep.ultra.running.whole import replaced
 from pixelkeep.ultra.weights.exported import read_exported
 from pixelkeep.ultra.weights.formats import FORMATS
@@ -105,7 +106,7 @@ def _openvino(weight: Path) -> Iterator[None]:
             raise WeightsError(f"weights '{weight}': OpenVINO computes in {used} here, and it is for {element}")
         return compiled
 
-    with replaced(openvino.Core, "compile_model", compile_model):
+    with replaced(openvino.Core, "compile_model", compile_model), signal_stack_kept():
         yield
 
 
