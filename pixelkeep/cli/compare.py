@@ -42,6 +42,14 @@ def compare(
         list[str] | None,
         o.option("--arm", metavar="NAME:MODEL:KEY=VALUE", help="A model with settings of its own; again for more."),
     ] = None,
+    across: Annotated[
+        list[str] | None,
+        o.option(
+            "--across",
+            metavar="FIELD",
+            help="In what the runs were scored differently: imgsz, tile, precision, format; again for more.",
+        ),
+    ] = None,
     match_gflops: Annotated[
         bool, o.option("--match-gflops", help="Also train the baseline wider and larger: as many GFLOPs.")
     ] = False,
@@ -72,7 +80,7 @@ def compare(
         from pixelkeep.experiments.compare import compare_any, one_match
 
         match = one_match(match_gflops, match_latency)
-        rest = dict(seeds=seeds, baseline=baseline, group=group, match=match, arms=arm or ())
+        rest = dict(seeds=seeds, baseline=baseline, group=group, match=match, arms=arm or (), across=across or ())
         outcome = compare_any(what or [], flags, recipe=config, assignments=set_, **rest)
     if json:
         show_json(outcome.document)

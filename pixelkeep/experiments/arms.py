@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,14 +15,18 @@ from pixelkeep.datasets.definitions.spec import read_mapping
 from pixelkeep.datasets.loading import load_split
 from pixelkeep.errors import DataError, OptionError, choices, nearest
 from pixelkeep.evaluation import Result, sha256
+from pixelkeep.report.tiles import tile_words
 from pixelkeep.ultra.commands import training
 from pixelkeep.ultra.data.resolving import resolve_data
 from pixelkeep.ultra.data.truth import build_truth
 
 # What the figures of all runs must have in common; folding, device and the equal evaluators change none of them.
 PROTOCOL = ("imgsz", "conf", "nms_iou", "max_dets", "area", "match", "bins", "tile", "precision")
+# In which of its fields runs may differ where that is the question: each value makes an arm of its own.
+ACROSS = ("imgsz", "tile", "precision", "format")
 APART = ("seed", "plots", "verbose", *training.PLACE, *training.MACHINE)  # no part of what makes an arm
 MODEL = "model definition"
+SCORED = "val "  # begins the names of how a run was scored, beside the settings it was trained with
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,19 +105,23 @@ def trained_in(folder: Path, weights: Path) -> Path | None:
     return next((place for place in (folder, *above, said) if (place / "settings.yaml").is_file()), None)
 
 
-def sort_into_arms(runs: list[Run]) -> Arms:
+def sort_into_arms(runs: list[Run], across: Collection[str] = ()) -> Arms:
     """Sort runs by model and settings; models of several settings are named by what differs, ``a (epochs 50)``.
+
+    Args:
+        runs: Those to compare.
+        across: Of `ACROSS`, how runs were scored that makes an arm too, ``a (tile 256 px)``.
 
     Raises:
         OptionError: Two runs have model, settings and seed in common, or all are of one arm.
     """
     by_kind: dict[tuple[str, str], list[Run]] = defaultdict(list)
     for run in runs:
-        by_kind[run.model, json.dumps(_settings(run), sort_keys=True, default=str)].append(run)
+        by_kind[run.model, json.dumps(_settings(run, across), sort_keys=True, default=str)].append(run)
     same: dict[str, list[dict]] = defaultdict(list)
     for (model, _), members in by_kind.items():
-        same[model].append(_settings(members[0]))
-    arms = {_arm_name(model, _settings(runs[0]), same[model]): runs for (model, _), runs in by_kind.items()}
+        same[model].append(_settings(members[0], across))
+    arms = {_arm_name(model, _settings(runs[0], across), same[model]): runs for (model, _), runs in by_kind.items()}
     for name, members in arms.items():
         members.sort(key=lambda run: (run.seed is None, run.seed or 0))
         for one, other in pairwise(members):
@@ -126,47 +134,73 @@ def sort_into_arms(runs: list[Run]) -> Arms:
     return arms
 
 
-def _settings(run: Run) -> dict:
-    return {key: value for key, value in run.settings.items() if key not in APART}
+def _settings(run: Run, across: Collection[str]) -> dict:
+    trained = {key: value for key, value in run.settings.items() if key not in APART}
+    return trained | {SCORED + field: _scored(run, field) for field in across}
+
+
+def _scored(run: Run, field: str) -> str:
+    """Return in words how a run was scored."""
+    value = getattr(run.result.protocol, field)
+    if field == "tile":
+        return tile_words(value).removeprefix("tiles of ") or "none"
+    if field == "format":
+        return value or "pytorch"  # results of before there were other formats do not say so
+    return "x".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _arm_name(model: str, settings: dict, others: list[dict]) -> str:
     if len(others) == 1:
         return model
+    values = {key: {str(other.get(key, "default")) for other in others} for other in others for key in other}
+    varied = sorted(key for key, found in values.items() if len(found) > 1)
     shown = []
-    for key in sorted({key for other in others for key in other}):
-        values = {str(other.get(key, "default")) for other in others}
-        stems = {Path(value).stem for value in values}  # of paths, where that tells them apart
-        if len(values) > 1:
-            value = str(settings.get(key, "default"))
-            shown.append(f"{key} {Path(value).stem if '/' in value and len(stems) == len(values) else value}")
+    for key in varied:
+        name = key.removeprefix(SCORED)
+        name = key if name in varied else name  # where it was trained with other values of that, too
+        shown.append(f"{name} {_told_apart(str(settings.get(key, 'default')), values[key])}")
     return f"{model} ({', '.join(shown)})"
 
 
-def check_alike(runs: list[Run], sizes: Mapping[Path, list[int]] | None = None) -> None:
+def _told_apart(value: str, values: set[str]) -> str:
+    """Return a value in short, where that tells it from the others: a path's stem, the size of tiles."""
+    short = (lambda text: Path(text).stem) if "/" in value else (lambda text: re.split(" seen at|, overlap", text)[0])
+    return short(value) if len(set(map(short, values))) == len(values) else value
+
+
+def check_alike(runs: list[Run], sizes: Mapping[Path, list[int]] | None = None, across: Collection[str] = ()) -> None:
     """Refuse runs whose figures cannot be compared: scored on other ground truth, or by another protocol.
 
     Args:
         runs: Those to compare.
         sizes: By folder, the image size of those that were meant to have one of their own, and must have that.
+        across: Fields of the protocol in which they are to differ.
 
     Raises:
-        OptionError: Names two runs and the field in which they differ.
+        OptionError: Names two runs and the field in which they differ, or a field in which none do and some should.
     """
     first = runs[0]
+    for field in across:
+        if len({_scored(run, field) for run in runs}) == 1:
+            raise OptionError(
+                f"--across {field}: all runs were scored with {field} {_scored(first, field)}; leave it out"
+            )
     for other in runs[1:]:
         pairs = [("gt_sha256", first.result.gt_sha256, other.result.gt_sha256)]
         protocols = first.result.protocol, other.result.protocol
-        pairs += [(f"protocol.{key}", *(getattr(protocol, key) for protocol in protocols)) for key in PROTOCOL]
+        common = [key for key in PROTOCOL if key not in across]
+        pairs += [(f"protocol.{key}", *(getattr(protocol, key) for protocol in protocols)) for key in common]
         if other.folder in (sizes or {}):
             pairs = [
                 (field, sizes[other.folder] if field == "protocol.imgsz" else one, two) for field, one, two in pairs
             ]
         for field, one, two in pairs:
             if one != two:
+                name = field.removeprefix("protocol.")
+                asked = f", or give --across {name} where that is the question" if name in ACROSS else ""
                 raise OptionError(
                     f"{first.folder} and {other.folder} differ in {field} ({_short(one)} and {_short(two)}): validate "
-                    "both alike with 'pixelkeep val', then compare those runs"
+                    f"both alike with 'pixelkeep val', then compare those runs{asked}"
                 )
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pixelkeep.errors import OptionError
-from pixelkeep.experiments.arms import check_alike, read_run, rebuild_truth, require_baseline, sort_into_arms
+from pixelkeep.errors import OptionError, choices, nearest
+from pixelkeep.experiments.arms import ACROSS, check_alike, read_run, rebuild_truth, require_baseline, sort_into_arms
 from pixelkeep.experiments.cells import train_missing
 from pixelkeep.experiments.document import describe, group_images
 from pixelkeep.experiments.entrants import Entrant
@@ -29,6 +29,7 @@ def compare(
     match: str | None = None,
     config: str | None = None,
     arms: Sequence[str] = (),
+    across: Sequence[str] = (),
     **settings: Any,
 ) -> Outcome:
     """Train models alike, several seeds each, or read finished runs, and say which is better by AP and AP_S.
@@ -49,6 +50,8 @@ def compare(
             as much as each other model within 3 %, and each has a verdict against all of these as well.
         config: A recipe: its name or a YAML file.
         arms: More arms, with settings of their own: ``"distance:yolov5-spd-n:nwd=0.5"``, a name, a model, settings.
+        across: In what runs were scored differently, where that is the question: ``"imgsz"``, ``"tile"``,
+            ``"precision"`` or ``"format"``, one or several. For runs alone.
         settings: Any other setting of training by name, such as ``epochs``, ``imgsz``, ``device``, ``project`` and
             ``name``. For runs ``device``, ``project`` and ``name`` alone.
 
@@ -60,7 +63,7 @@ def compare(
         raise OptionError(f"models_or_runs is '{models_or_runs}'; give a list of two or more")
     given = settings | {"data": None if data is None else str(data)}
     words = [str(word) for word in models_or_runs]
-    rest = dict(seeds=seeds, baseline=baseline, group=group, match=match, arms=arms)
+    rest = dict(seeds=seeds, baseline=baseline, group=group, match=match, arms=arms, across=across)
     return compare_any(words, given, recipe=config, **rest)
 
 
@@ -75,6 +78,7 @@ def compare_any(
     group: str | None = None,
     match: str | None = None,
     arms: Sequence[str] = (),
+    across: Sequence[str] = (),
 ) -> Outcome:
     """Compare models, or runs where all words name folders.
 
@@ -84,7 +88,7 @@ def compare_any(
         recipe, assignments: As in :func:`pixelkeep.ultra.running.settings.merge`.
         seeds: How many trainings of each model; 3 by default.
         baseline, group, match: As in :func:`compare_models`.
-        arms: As in :func:`compare`.
+        arms, across: As in :func:`compare`.
 
     Raises:
         PixelkeepError: Something in this cannot be used.
@@ -97,6 +101,8 @@ def compare_any(
         raise OptionError(f"'{lost[0]}': no such run folder, model YAML or checkpoint")
     folders = [word for word in what if Path(word).is_dir()]
     if not folders:
+        if across:
+            raise OptionError(f"--across {across[0]}: with run folders alone; models are scored as --set says")
         fixed = [part for part in assignments or [] if part.partition("=")[0].strip() == "model"]
         if fixed:
             raise OptionError(f"--set {fixed[0]}: the models to compare are those named without an option")
@@ -115,7 +121,7 @@ def compare_any(
     if useless:
         raise OptionError(f"{', '.join(useless)}: without effect on runs that are there; leave it out")
     used = {key: value for key, value in flags.items() if key in FOR_RUNS}
-    return compare_runs(what, **used, baseline=baseline, group=group)
+    return compare_runs(what, **used, baseline=baseline, group=group, across=across)
 
 
 def one_match(gflops: bool, latency: bool) -> str | None:
@@ -168,6 +174,7 @@ def compare_runs(
     data: str | None = None,
     baseline: str | None = None,
     group: str | None = None,
+    across: Sequence[str] = (),
     device: str | None = None,
     project: str | None = None,
     name: str | None = None,
@@ -178,21 +185,36 @@ def compare_runs(
         folders: Run folders of ``train`` or ``val``, two or more.
         data: The dataset, where it is no longer where it was.
         baseline, group: As in :func:`compare_models`.
+        across: Fields of the protocol in which the runs are to differ, see `ACROSS`.
         device: What latency is measured on.
         project, name: Where the comparison is written.
 
     Raises:
         PixelkeepError: A folder is no finished run, or the runs cannot be compared.
     """
+    across = _known(across)
     read = [read_run(Path(folder).resolve()) for folder in dict.fromkeys(folders)]
-    check_alike(read)
-    arms = sort_into_arms(read)
+    check_alike(read, across=across)
+    arms = sort_into_arms(read, across)
     chosen = require_baseline(baseline, arms)
     truth = rebuild_truth(read[0], data)
     groups = group_images(truth, group) if group else None
     settings = [run.settings for run in read]
     alike = {key for key in TOLD if len({str(entry.get(key)) for entry in settings}) == 1}
     shared = {key: value for key, value in shared_settings(settings[0]).items() if key in alike}
-    document = describe(arms, chosen, truth, group, groups, shared, device) | {"failed": []}
+    document = describe(arms, chosen, truth, group, groups, shared, device, across=across) | {"failed": []}
     folder = runs.new_run(project, name, kind="compare")
     return Outcome(write(folder, document), folder, {})
+
+
+def _known(across: Sequence[str]) -> list[str]:
+    """Return the fields, each once.
+
+    Raises:
+        OptionError: There is no such field.
+    """
+    fields = list(dict.fromkeys([across] if isinstance(across, str) else across))
+    for field in fields:
+        if field not in ACROSS:
+            raise OptionError(f"--across {field}: not among {choices(ACROSS)}{nearest(field, ACROSS)}")
+    return fields

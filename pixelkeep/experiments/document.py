@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import statistics
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from ultralytics.utils import LOGGER
@@ -32,6 +33,7 @@ def describe(
     shared: dict,
     device: str | None,
     equal: Equal | Several | None = None,
+    across: Sequence[str] = (),
 ) -> dict:
     """Compare arms that were scored alike, and return the document.
 
@@ -44,6 +46,7 @@ def describe(
         shared: Settings that all have in common, to be told.
         device: What latency is measured on; as for training by default.
         equal: What of the arms is the baseline at equal cost.
+        across: Fields of the protocol in which the arms differ.
     """
     first = next(iter(arms.values()))[0].result
     protocol = first.protocol
@@ -62,8 +65,7 @@ def describe(
             match=protocol.match or "iou",
             progress=progress,
         )
-    LOGGER.info("measuring latency, all models in turns")
-    latency, measured = _latencies(arms, baseline, device)
+    latency, measured = _latencies(arms, baseline, device, across)
     return {
         "schema": SCHEMA,
         "baseline": baseline,
@@ -74,7 +76,8 @@ def describe(
         "group": group,
         "counts": first.counts,
         "gt_sha256": first.gt_sha256,
-        "protocol": {key: getattr(protocol, key) for key in PROTOCOL},
+        "protocol": {key: None if key in across else getattr(protocol, key) for key in PROTOCOL},
+        "across": list(across),
         "settings": shared,
         "arms": [_arm(name, members, latency.get(name)) for name, members in arms.items()],
         "differences": comparison.to_dict()["differences"],
@@ -108,6 +111,9 @@ def _arm(name: str, members: list[Run], latency: dict | None) -> dict:
         "name": name,
         "model": members[0].model,
         "imgsz": result.protocol.imgsz,
+        "tile": result.protocol.tile,
+        "precision": result.protocol.precision,
+        "format": result.protocol.format or "pytorch",
         "seeds": [run.seed for run in members],
         "runs": [str(run.folder) for run in members],
         "figures": {key: _spread([getattr(run.result, key) for run in members]) for key in FIGURES},
@@ -126,12 +132,24 @@ def _spread(values: list[float | None]) -> dict:
     return {"mean": statistics.fmean(values), "spread": spread, "values": values}
 
 
-def _latencies(arms: Arms, baseline: str, device: str | None) -> tuple[dict[str, dict], dict | None]:
-    """Measure all arms in turns, but for those whose checkpoints are not there; none without the baseline's."""
+def _latencies(
+    arms: Arms, baseline: str, device: str | None, across: Sequence[str]
+) -> tuple[dict[str, dict], dict | None]:
+    """Measure all arms in turns, but for those whose checkpoints are not there; none without the baseline's.
+
+    Where arms differ in tiles, what a network takes for one of them says nothing of an image, and none is measured.
+    """
+    if "tile" in across:
+        return {}, None
+    LOGGER.info("measuring latency, all models in turns")
     networks = {}
     for name, members in arms.items():
         there = [run.checkpoint for run in members if run.checkpoint.is_file()]
-        if there:
+        if members[0].result.protocol.format not in (None, "pytorch"):
+            LOGGER.warning(
+                f"the latency of {name} is not measured: it is an exported file, which 'pixelkeep val' times"
+            )
+        elif there:
             networks[name] = (there[0], members[0].result.protocol.imgsz)
         else:
             LOGGER.warning(f"the latency of {name} is not measured: {members[0].checkpoint} is not there")

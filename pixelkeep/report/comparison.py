@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pixelkeep.report.tables import WIDTH, figure, text_table, wrap
+from pixelkeep.report.tiles import tile_words
 
 NAME = 21  # characters of a model's name on the terminal, or fewer where the figures beside it leave less of a line
 TIMES = "x time"  # the heading of how many times as long as the baseline a model takes
@@ -148,9 +149,17 @@ def notes(document: dict) -> list[str]:
     for arm in document["arms"]:
         if own := arm.get("own"):
             told.append(f"{arm['name']} is {arm['model']} with {', '.join(f'{key} {own[key]}' for key in own)}")
-    told += costs_told(document)
+    told += costs_told(document) + _tiles_told(document)
     told += [f"missing: {f['arm']} seed {f['seed']} failed: {f['reason']}" for f in document["failed"]]
     return told
+
+
+def _tiles_told(document: dict) -> list[str]:
+    """Return how images were cut, where the arms differ in that."""
+    if "tile" not in document.get("across", ()):
+        return []
+    told = [f"{arm['name']}: {tile_words(arm['tile']) or 'whole images'}" for arm in document["arms"]]
+    return [*told, "latency is not measured, as an image may be many tiles; 'pixelkeep val' prints what one takes"]
 
 
 def costs_told(document: dict) -> list[str]:
@@ -194,9 +203,11 @@ def method(document: dict) -> str:
     protocol, statistics, counts = document["protocol"], document["statistics"], document["counts"]
     grouped = f" in {document['groups']} groups by {document['group']}" if document["groups"] else ""
     settings = "".join(f", {key} {value}" for key, value in document["settings"].items())
+    # Comparisons of before there was --across are read too.
+    own = "as in the table of costs" if "imgsz" in document.get("across", ()) else ""
     text = (
         f"{document['images']} images ({document['split']}){grouped} with {counts['S']} small, {counts['M']} medium "
-        f"and {counts['L']} large objects; imgsz {size(protocol['imgsz'])}{settings}. "
+        f"and {counts['L']} large objects; imgsz {own or size(protocol['imgsz'])}{settings}. "
         "Spread: sample standard deviation over seeds. Interval: "
         f"of the difference of means, for other images and other seeds, from {statistics['resamples']} resamples. "
         "Verdicts are corrected for their number (Holm)."

@@ -86,6 +86,56 @@ def test_arms__same_seed_twice_is_refused(make):
         sort_into_arms([make(), make(), make("yolov5-s")])
 
 
+TILED = {"size": 256, "imgsz": 256, "overlap": 0.2, "full_image": True, "merge": "nms"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "names"),
+    [
+        ("imgsz", [96, 128], ["yolov5-n (imgsz 64)", "yolov5-n (imgsz 96x128)"]),
+        ("precision", "int8", ["yolov5-n (precision fp32)", "yolov5-n (precision int8)"]),
+        ("format", "onnx", ["yolov5-n (format pytorch)", "yolov5-n (format onnx)"]),
+        ("tile", TILED, ["yolov5-n (tile none)", "yolov5-n (tile 256 px)"]),
+    ],
+)
+def test_arms__of_one_training_scored_differently(make, field, value, names):
+    """Where that is the question, how runs were scored makes arms of the same seeds; without it they are the same."""
+    given = [make(seed=seed, protocol_precision="fp32") for seed in (1, 0)]
+    given += [make(seed=seed, **{"protocol_precision": "fp32", f"protocol_{field}": value}) for seed in (1, 0)]
+    check_alike(given, across=[field])
+    arms = sort_into_arms(given, [field])
+    assert {name: [run.seed for run in runs] for name, runs in arms.items()} == {name: [0, 1] for name in names}
+    with pytest.raises(OptionError, match="are both yolov5-n with seed 0"):
+        sort_into_arms(given)
+
+
+def test_arms__trained_and_scored_at_other_sizes(make):
+    """Where both differ, names tell one from the other."""
+    given = [make(set_imgsz=64), make(set_imgsz=96), make(set_imgsz=96, protocol_imgsz=96)]
+    assert list(sort_into_arms(given, ["imgsz"])) == [
+        f"yolov5-n (imgsz {trained}, val imgsz {scored})" for trained, scored in ((64, 64), (96, 64), (96, 96))
+    ]
+
+
+def test_arms__tiles_that_differ_in_more_than_size(make):
+    """Sizes that do not tell tiles apart stand with all that does."""
+    other = {**TILED, "overlap": 0.4}
+    arms = sort_into_arms([make(protocol_tile=TILED), make(protocol_tile=other)], ["tile"])
+    assert list(arms) == [
+        f"yolov5-n (tile 256 px, overlap {overlap}, the whole image too, merged by nms)" for overlap in (0.2, 0.4)
+    ]
+
+
+def test_alike__in_all_but_what_is_asked(make):
+    """A field that none differs in is refused, and so is any other that some do; the refusal names the way."""
+    with pytest.raises(OptionError, match=r"--across imgsz: all runs were scored with imgsz 64; leave it out"):
+        check_alike([make(), make("yolov5-s")], across=["imgsz"])
+    with pytest.raises(OptionError, match=r"differ in protocol\.conf \(None and 0\.25\).*compare those runs$"):
+        check_alike([make(), make(protocol_imgsz=96, protocol_conf=0.25)], across=["imgsz"])
+    with pytest.raises(OptionError, match=r"those runs, or give --across imgsz where that is the question$"):
+        check_alike([make(), make(protocol_imgsz=96)])
+
+
 def test_arms__a_single_one_is_refused(make):
     """Seeds of one model are nothing to compare."""
     with pytest.raises(OptionError, match="all runs are of one model and settings, yolov5-n"):

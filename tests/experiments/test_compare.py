@@ -189,6 +189,26 @@ def test_runs__a_real_difference_is_told(detected, tmp_path, monkeypatch):
     assert {d["verdict"] for d in back["differences"]} == {"worse"}
 
 
+def test_runs__of_one_model_with_tiles_and_without(detected, tmp_path, monkeypatch, capsys):
+    """Whether tiles help is asked with --across: arms of one model, no latency, and how images were cut."""
+    tile = {"size": 48, "imgsz": 64, "overlap": 0.2, "full_image": False, "merge": "nms"}
+    for folder in detected[3:]:
+        document = json.loads((Path(folder) / "metrics.json").read_text())
+        document["model"], document["protocol"]["tile"] = "yolov5-n", tile
+        (Path(folder) / "metrics.json").write_text(json.dumps(document))
+    monkeypatch.chdir(tmp_path)
+    command(*detected, "--across", "tile")
+    out = " ".join(capsys.readouterr().out.split())
+    assert "yolov5-n (tile 48 px): tiles of 48 px seen at 64, overlap 0.2, merged by nms" in out
+    assert "yolov5-n (tile none): whole images" in out and "latency is not measured" in out
+    found = json.loads((tmp_path / "runs/compare/exp/comparison.json").read_text())
+    assert found["across"] == ["tile"] and found["protocol"]["tile"] is None
+    assert [arm["tile"] for arm in found["arms"]] == [None, tile]
+    assert {d["verdict"] for d in found["differences"]} == {"better"}
+    command(*detected, status=2)
+    assert "give --across tile where that is the question" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_runs__groups_are_drawn_together(detected, tmp_path, monkeypatch):
     """With all images in one group there is one unit, and so neither interval nor verdict."""
     monkeypatch.chdir(tmp_path)
@@ -207,6 +227,8 @@ def test_runs__groups_are_drawn_together(detected, tmp_path, monkeypatch):
         (["--baseline", "yolov5-s"], "--baseline yolov5-s: not among yolov5-n, yolov5-spd-n"),
         (["--data", "nowhere.yaml"], "data 'nowhere.yaml' not found"),
         (["--group", "("], "--group .*: not a regular expression"),
+        (["--across", "tiles"], "--across tiles: not among imgsz, tile, precision, format; did you mean 'tile'"),
+        (["--across", "imgsz"], "--across imgsz: all runs were scored with imgsz 64; leave it out"),
     ],
 )
 def test_runs__what_has_no_effect_is_refused(compared, capsys, extra, told):
@@ -223,6 +245,7 @@ def test_runs__what_has_no_effect_is_refused(compared, capsys, extra, told):
         ([*MODELS, "--set", "model=yolov5-s"], "--set model=yolov5-s: the models to compare are"),
         ([*MODELS, "--group", "video"], "--group video is not in its name; every image needs a group"),
         ([*MODELS, "--seeds", "0"], "--seeds"),
+        ([*MODELS, "--across", "imgsz"], "--across imgsz: with run folders alone"),
     ],
 )
 def test_models__refused_before_training(data, tmp_path, capsys, monkeypatch, words, told):

@@ -168,5 +168,5 @@ def test_plot__numbers_tell_many_arms_apart():
     )
     space = "{http://www.w3.org/2000/svg}"
     marks = [text.text for text in root.find(f"{space}svg").findall(f"{space}text")][-14:]
-    assert marks == [str(number) for number in range(1, 15)]
+    assert marks == [str(number) for number in range(14, 0, -1)]  # from the top down, where AP_S is highest
     assert root.findall(f"{space}text")[-1].text == "14: yolo13-n, stock"
