@@ -23,6 +23,7 @@ from pixelkeep.evaluation.overlaps import Scene
 from pixelkeep.report.zoom import MOST, Tile, zoom_sheet
 from pixelkeep.ultra.predictors.base import viewable
 from pixelkeep.ultra.running import runs
+from pixelkeep.ultra.validators.drawn import Drawn
 from pixelkeep.ultra.weights.confidence import Stored, store
 from pixelkeep.writing import write_bytes, write_text
 
@@ -76,6 +77,8 @@ class Analysis:
         max_dets: int,
         floor: float,
         bins: Sequence[AreaRange],
+        matrix: bool = False,
+        curves: bool = False,
     ) -> OperatingPoint:
         """Find the operating point, and write what is asked into the run folder.
 
@@ -87,15 +90,22 @@ class Analysis:
             max_dets: Cap on the detections of one class in one image.
             floor: The lowest score that could have been detected.
             bins: Size ranges besides S, M and L.
+            matrix: Draw the confusion matrix at the operating point.
+            curves: Draw precision, recall and F1.
         """
         self.point = operating_point(truth, detections, self.objective, max_dets=max_dets, floor=floor)
-        if not (self.errors or self.audit):
+        if not (self.errors or self.audit or matrix or curves):
             return self.point
         scene = Scene.of(truth, detections, max_dets)
         confidences = self.point.confidences()
         if confidences is None:
-            LOGGER.warning(f"No confidence serves {self.objective}: errors and audit are of confidence {OTHERWISE}")
+            if self.errors or self.audit:
+                LOGGER.warning(f"No confidence serves {self.objective}: errors and audit are of confidence {OTHERWISE}")
             confidences = np.full(len(scene.categories), OTHERWISE)
+        if matrix:
+            Drawn(folder, scene).confusion(confidences)
+        if curves:
+            Drawn(folder, scene).curves()
         pictures = _Pictures(spec, scene)
         if self.errors:
             self._errors(folder, scene, confidences, pictures, (*COCO_SIZES, *bins))

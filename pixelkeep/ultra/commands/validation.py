@@ -110,7 +110,9 @@ def validate(
         result = _describe(validator.judge(scoring), validator, checkpoint, weights, spec)
         found, args = validator.detections(), validator.args
         bins = read_bins(scoring.bins).ranges
-        point = analysis.run(folder, spec, validator.truth, found, max_dets=args.max_det, floor=args.conf, bins=bins)
+        common = dict(max_dets=args.max_det, floor=args.conf, bins=bins)
+        drawn = dict(matrix=args.plots, curves=bool(tiles and args.plots))  # those of whole images are there
+        point = analysis.run(folder, spec, validator.truth, found, **common, **drawn)
         result.operating_point = point.to_dict()
         if tiles:
             result.protocol.tile = tiles.protocol()

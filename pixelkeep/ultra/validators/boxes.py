@@ -98,6 +98,11 @@ class Validator(RunValidator, DetectionValidator):
         super().gather_stats()
         self._collected = distributed.merged(self._collected)
 
+    def finalize_metrics(self) -> None:
+        """Leave the confusion matrix to :class:`pixelkeep.ultra.validators.drawn.Drawn`."""
+        with replaced(self.args, "plots", False):
+            super().finalize_metrics()
+
     def get_stats(self) -> dict[str, Any]:
         """Add COCO's figures to Ultralytics' statistics; ``fitness`` decides which epoch is the best."""
         with self.plotting():

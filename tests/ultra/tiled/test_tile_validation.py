@@ -50,6 +50,17 @@ def test_save_txt__equals_plain_validation(data, weights, tmp_path, more):
         np.testing.assert_allclose(one[order], other[of_other], atol=1e-3)
 
 
+@pytest.mark.parametrize("plots", [True, False])
+def test_plots__as_without_tiles(data, weights, tmp_path, plots):
+    """Curves and confusion matrices are drawn from boxes in whole images, unless plots=false."""
+    given = {"data": str(data), "device": "cpu", "project": str(tmp_path), "plots": plots}
+    merged = settings.merge(given, command="val") | {"weights": str(weights)}
+    _, folder = validate(merged, tiling=Request(tile=128))
+    names = {f"Box{name}_curve.png" for name in ("PR", "F1", "P", "R")}
+    names |= {"confusion_matrix.png", "confusion_matrix_normalized.png"}
+    assert {path.name for path in folder.glob("*.png")} == (names if plots else set())
+
+
 def test_cache__is_refused(data, weights, tmp_path, capfd):
     """Every image is read once: there is nothing to keep."""
     given = ["--weights", weights, "--data", data, "--tile", 128, "--project", tmp_path / "runs", "--set", "cache=ram"]
