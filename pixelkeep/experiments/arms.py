@@ -110,7 +110,7 @@ def sort_into_arms(runs: list[Run], across: Collection[str] = ()) -> Arms:
 
     Args:
         runs: Those to compare.
-        across: Of `ACROSS`, how runs were scored that makes an arm too, ``a (tile 256 px)``.
+        across: Of `ACROSS`, how runs were scored that makes an arm too, ``a (tile 256)``.
 
     Raises:
         OptionError: Two runs have model, settings and seed in common, or all are of one arm.
@@ -143,7 +143,7 @@ def _scored(run: Run, field: str) -> str:
     """Return in words how a run was scored."""
     value = getattr(run.result.protocol, field)
     if field == "tile":
-        return tile_words(value).removeprefix("tiles of ") or "none"
+        return tile_words(value).removeprefix("tiles of ").replace(" px", "", 1) or "none"
     if field == "format":
         return value or "pytorch"  # results of before there were other formats do not say so
     return "x".join(map(str, value)) if isinstance(value, list) else str(value)

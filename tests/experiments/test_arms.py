@@ -95,7 +95,7 @@ TILED = {"size": 256, "imgsz": 256, "overlap": 0.2, "full_image": True, "merge":
         ("imgsz", [96, 128], ["yolov5-n (imgsz 64)", "yolov5-n (imgsz 96x128)"]),
         ("precision", "int8", ["yolov5-n (precision fp32)", "yolov5-n (precision int8)"]),
         ("format", "onnx", ["yolov5-n (format pytorch)", "yolov5-n (format onnx)"]),
-        ("tile", TILED, ["yolov5-n (tile none)", "yolov5-n (tile 256 px)"]),
+        ("tile", TILED, ["yolov5-n (tile none)", "yolov5-n (tile 256)"]),
     ],
 )
 def test_arms__of_one_training_scored_differently(make, field, value, names):
@@ -122,7 +122,7 @@ def test_arms__tiles_that_differ_in_more_than_size(make):
     other = {**TILED, "overlap": 0.4}
     arms = sort_into_arms([make(protocol_tile=TILED), make(protocol_tile=other)], ["tile"])
     assert list(arms) == [
-        f"yolov5-n (tile 256 px, overlap {overlap}, the whole image too, merged by nms)" for overlap in (0.2, 0.4)
+        f"yolov5-n (tile 256, overlap {overlap}, the whole image too, merged by nms)" for overlap in (0.2, 0.4)
     ]
 
 

@@ -199,7 +199,7 @@ def test_runs__of_one_model_with_tiles_and_without(detected, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     command(*detected, "--across", "tile")
     out = " ".join(capsys.readouterr().out.split())
-    assert "yolov5-n (tile 48 px): tiles of 48 px seen at 64, overlap 0.2, merged by nms" in out
+    assert "yolov5-n (tile 48): tiles of 48 px seen at 64, overlap 0.2, merged by nms" in out
     assert "yolov5-n (tile none): whole images" in out and "latency is not measured" in out
     found = json.loads((tmp_path / "runs/compare/exp/comparison.json").read_text())
     assert found["across"] == ["tile"] and found["protocol"]["tile"] is None
