@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -89,6 +89,7 @@ def compare_arms(
     baseline: str,
     *,
     rivals: Mapping[str, Sequence[str]] | None = None,
+    paired: Collection[str] = (),
     metrics: Sequence[str] = ("AP", "AP_S"),
     groups: Mapping[int, str] | None = None,
     resamples: int = 1000,
@@ -106,6 +107,7 @@ def compare_arms(
         baseline: Name of the arm that the others are compared with.
         rivals: By arm, those that it is set against at once, such as the baseline at equal cost. A rival other than the
             baseline has figures and no verdict of its own: what is not asked costs the others no power.
+        paired: Arms that are the baseline's trainings, one for one, scored in another way, as with tiles.
         metrics: Names of figures, see `read_metrics`.
         groups: By image id, the name of the group that the image is drawn with, such as its video or flight; None
             draws each image by itself.
@@ -119,6 +121,7 @@ def compare_arms(
     rivals = rivals or {}
     _check(arms, baseline, resamples, seed)
     _check_rivals(rivals, arms, baseline)
+    _check_paired(paired, arms, baseline)
     evaluator = CocoEvaluator(truth, max_dets=max_dets, bins=bins, match=match)
     chosen = read_metrics(metrics, evaluator)
     group = _group_numbers(evaluator.truth, groups)
@@ -126,7 +129,8 @@ def compare_arms(
     counts = {metric.name: _count(evaluator.truth, metric.area, group) for metric in chosen}
 
     def differ(arm: str, other: str, metric: str) -> Difference:
-        return measure((arm, other, metric), samples[arm, metric], samples[other, metric], *counts[metric])
+        both = samples[arm, metric], samples[other, metric]
+        return measure((arm, other, metric), *both, *counts[metric], paired=arm in paired and other == baseline)
 
     names = [metric.name for metric in chosen]
     serving = {baseline, *(rival for several in rivals.values() for rival in several)}
@@ -182,6 +186,13 @@ def _check_rivals(rivals: Mapping[str, Sequence[str]], arms: Mapping[str, object
             raise OptionError(f"rivals: '{odd[0]}' is not among {choices(arms)}{nearest(odd[0], arms)}")
         if not several or name in several or name == baseline:
             raise OptionError(f"rivals of '{name}' are {choices(several) or 'none'}; expected other arms")
+
+
+def _check_paired(paired: Collection[str], arms: Mapping[str, Sequence[AnyDetections]], baseline: str) -> None:
+    for name in paired:
+        if name not in arms or len(arms[name]) != len(arms[baseline]):
+            runs = f"has {len(arms[name])} runs" if name in arms else "is no arm"
+            raise OptionError(f"paired: '{name}' {runs}; expected the {len(arms[baseline])} of '{baseline}'")
 
 
 def _group_numbers(truth: TruthArrays, groups: Mapping[int, str] | None) -> np.ndarray:

@@ -16,6 +16,10 @@ The interval is the difference +- t * sqrt(V), with Student's t at Welch and Sat
 
 though never fewer than the smallest of n - 1, S_a - 1 and S_b - 1.
 
+Where both arms are the same trainings, one for one, their luck is common to both. Then the differences of each training
+are one sample d, with V = max(I, I + (s_d**2 - g_d) / S) and freedom to match; of a single training nothing is claimed
+beyond itself, and V = I.
+
 Sources: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993 (resampling). Satterthwaite, "An Approximate
 Distribution of Estimates of Variance Components", Biometrics Bulletin 1946, and Welch, "The Generalization of
 'Student's' Problem when Several Different Population Variances are Involved", Biometrika 1947 (degrees of freedom).
@@ -57,7 +61,7 @@ class Estimate:
     Attributes:
         value, low, high: The difference and the ends of its interval at `LEVEL`.
         p: How likely a difference as large or larger is between arms that are alike; None with a single seed in an arm,
-            where the interval is that of the images alone.
+            where the interval is that of the images alone, unless both arms are that one training.
         images: Half-width that images alone would leave.
     """
 
@@ -68,25 +72,37 @@ class Estimate:
     images: float
 
 
-def estimate_difference(arm: Sample, baseline: Sample, units: int) -> Estimate:
-    """Return ``arm`` minus ``baseline``; ``units``, 2 or more, images or groups of them carry the figure."""
+def estimate_difference(arm: Sample, baseline: Sample, units: int, *, paired: bool = False) -> Estimate:
+    """Return ``arm`` minus ``baseline``.
+
+    Args:
+        arm, baseline: What is known of both.
+        units: Images, or groups of them, that carry the figure; 2 or more.
+        paired: Whether the runs of both are of the same trainings, in the same order.
+    """
     value = float(arm.figures.mean() - baseline.figures.mean())
     value = value if abs(value) > ROUNDING else 0.0
     inflation = units / (units - 1)
     apart = arm.resampled.mean(axis=0) - baseline.resampled.mean(axis=0)
     images = _variance(apart) * inflation
     alone = quantile(LEVEL, units - 1) * math.sqrt(images)
-    if min(arm.seeds, baseline.seeds) < 2:
+    if min(arm.seeds, baseline.seeds) < 2 and not paired:
         return Estimate(value, value - alone, value + alone, None, alone)
-    parts = [_seed_parts(sample, inflation) for sample in (arm, baseline)]
+    samples = [_within(arm, baseline)] if paired else [arm, baseline]
+    parts = [_seed_parts(sample, inflation) for sample in samples if sample.seeds > 1]
     variance = max(images, images + sum(spread - counted for spread, counted, _ in parts))
     if variance <= ROUNDING**2:  # every image and every seed say the same
         return Estimate(value, value, value, float(value == 0), alone)
     squares = images**2 / (units - 1) + sum(spread**2 / df for spread, _, df in parts)
-    df = max(variance**2 / squares, min(units - 1, *(df for *_, df in parts)))
+    df = max(variance**2 / squares, min([units - 1, *(df for *_, df in parts)]))
     half = quantile(LEVEL, df) * math.sqrt(variance)
     p = two_sided(value / math.sqrt(variance), df)
     return Estimate(value, value - half, value + half, p, alone)
+
+
+def _within(arm: Sample, baseline: Sample) -> Sample:
+    """Return the differences within each training."""
+    return Sample(arm.figures - baseline.figures, arm.resampled - baseline.resampled)
 
 
 def holm(chances: Sequence[float]) -> list[float]:

@@ -30,11 +30,11 @@ class Ratio:
     high: float | None
 
 
-def relative(arm: Sample, baseline: Sample, units: int) -> Ratio | None:
+def relative(arm: Sample, baseline: Sample, units: int, *, paired: bool = False) -> Ratio | None:
     """Return how much more ``arm`` has than ``baseline``; None where that has nothing, or a figure is undefined.
 
     Args:
-        arm, baseline, units: As in `pixelkeep.evaluation.inference.estimate_difference`.
+        arm, baseline, units, paired: As in `pixelkeep.evaluation.inference.estimate_difference`.
     """
     over, under = float(arm.figures.mean()), float(baseline.figures.mean())
     if not (over > 0 and under > 0):
@@ -42,7 +42,8 @@ def relative(arm: Sample, baseline: Sample, units: int) -> Ratio | None:
     ratio = over / under
 
     def holds(times: float) -> bool:
-        found = estimate_difference(arm, Sample(baseline.figures * times, baseline.resampled * times), units)
+        scaled = Sample(baseline.figures * times, baseline.resampled * times)
+        found = estimate_difference(arm, scaled, units, paired=paired)
         return found.low <= 0 <= found.high
 
     low = 0.0 if holds(0.0) else _edge(ratio, 0.0, holds)

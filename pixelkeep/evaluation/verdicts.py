@@ -3,7 +3,8 @@
 The verdicts of one comparison, over all arms and metrics, are corrected together by Holm's method, at 0.05. No verdict
 is given
 
-- with a single seed in an arm: how much training runs differ is unknown, the interval is that of the images alone;
+- with a single seed in an arm: how much training runs differ is unknown, the interval is that of the images alone; but
+  where both arms are that one training, scored differently, the verdict is of it;
 - with fewer than `FEWEST` images, or groups of images, that hold objects of the size in question, whatever they say;
 - where nothing is found, and the images alone leave the difference uncertain by more than `RESOLUTION`, which more
   seeds do not mend. The half-width falls with the square root of the number of objects, so the number needed is that of
@@ -26,6 +27,8 @@ FEWEST = 10  # that so many agree by chance has probability 2 / 2**10: not even 
 ONE_SEED = (
     "images only: how much training runs differ is not in the interval; a verdict takes two seeds or more of both arms"
 )
+
+ONE_TRAINING = "of this one training: how far others would differ is not in the interval"
 
 
 class Question(Protocol):
@@ -62,6 +65,7 @@ class Difference:
         objects_needed: How many it would take for the images to leave no more than `RESOLUTION`, or to fill `FEWEST`
             images; None where there are enough.
         images: Half-width that the images alone would leave, however many seeds; None where there is no interval.
+        paired: Whether the runs of both are of the same trainings.
         relative: The difference as a share of the baseline's figure, with its interval; None where there is none.
     """
 
@@ -80,33 +84,40 @@ class Difference:
     objects_needed: int | None
     images: float | None = None
     relative: Ratio | None = None
+    paired: bool = False
 
     @property
     def ahead(self) -> bool:
         return self.value is not None and self.value > 0
 
 
-def measure(names: tuple[str, str, str], arm: Sample, baseline: Sample, objects: int, units: int) -> Difference:
+def measure(
+    names: tuple[str, str, str], arm: Sample, baseline: Sample, objects: int, units: int, *, paired: bool = False
+) -> Difference:
     """Return a difference without a verdict: with p where `judge` can give one, else with the reason noted.
 
     Args:
         names: Of the arm, the baseline and the metric.
         arm, baseline: What is known of both.
         objects, units: How many objects count, and how many images or groups of images hold them.
+        paired: Whether the runs of both are of the same trainings, in the same order.
     """
-    blank = Difference(*names, *[None] * 7, seeds=(arm.seeds, baseline.seeds), objects=objects, objects_needed=None)
+    seeds = (arm.seeds, baseline.seeds)
+    blank = Difference(*names, *[None] * 7, seeds=seeds, objects=objects, objects_needed=None, paired=paired)
     if not objects:
         return replace(blank, note="no objects of this size, so the figure is undefined")
     if units < 2:
         return replace(_too_few(blank, units), value=float(arm.figures.mean() - baseline.figures.mean()))
-    found = estimate_difference(arm, baseline, units)
+    found = estimate_difference(arm, baseline, units, paired=paired)
     ends = {"value": found.value, "low": found.low, "high": found.high, "images": found.images}
-    measured = replace(blank, **ends, relative=relative(arm, baseline, units))
+    measured = replace(blank, **ends, relative=relative(arm, baseline, units, paired=paired))
     if units < FEWEST:
         return _too_few(measured, units)
     if found.images > RESOLUTION:
         measured = replace(measured, objects_needed=math.ceil(objects * (found.images / RESOLUTION) ** 2))
-    return replace(measured, note=ONE_SEED) if found.p is None else replace(measured, p=found.p)
+    if found.p is None:
+        return replace(measured, note=ONE_SEED)
+    return replace(measured, p=found.p, note=ONE_TRAINING if paired and arm.seeds == 1 else None)
 
 
 def judge(asked: Sequence[Asked]) -> list[Asked]:
@@ -134,8 +145,13 @@ def _verdict(entry: Asked, p_holm: float, family: int) -> Asked:
             f"too few objects: {entry.objects} leave the difference uncertain by more than {RESOLUTION:g}, however "
             f"many seeds; about {entry.objects_needed} would bring that down to it"
         )
-        return replace(entry, note=note)
+        return replace(entry, note=_noted(note, entry))
     if entry.p <= 1 - LEVEL:
         note = f"the interval leaves out 0, but one of {family} may do so by chance"
-        return replace(entry, verdict=SAME, note=note)
+        return replace(entry, verdict=SAME, note=_noted(note, entry))
     return replace(entry, verdict=SAME)
+
+
+def _noted(note: str, entry: Asked) -> str:
+    """Return a note with what is to be known of a single training, which holds beside it."""
+    return f"{note}; {entry.note}" if entry.note == ONE_TRAINING else note

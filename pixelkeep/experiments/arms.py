@@ -31,11 +31,18 @@ SCORED = "val "  # begins the names of how a run was scored, beside the settings
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A run folder with metrics.json and predictions.json, and the settings it was trained with, if they are there."""
+    """A run folder with metrics.json and predictions.json.
+
+    Attributes:
+        folder, result: The folder and its figures.
+        settings: Those it was trained with, if they are there.
+        training: The folder of that training, if it is there.
+    """
 
     folder: Path
     result: Result
     settings: dict
+    training: Path | None = None
 
     @property
     def model(self) -> str:
@@ -88,7 +95,7 @@ def read_run(folder: Path) -> Run:
         settings = read_mapping(trained / "settings.yaml")
         if (trained / "model.yaml").is_file():
             settings[MODEL] = hashlib.sha256((trained / "model.yaml").read_bytes()).hexdigest()[:8]
-    return Run(folder, result, settings)
+    return Run(folder, result, settings, trained and trained.resolve())
 
 
 def trained_in(folder: Path, weights: Path) -> Path | None:
@@ -132,6 +139,12 @@ def sort_into_arms(runs: list[Run], across: Collection[str] = ()) -> Arms:
     if len(arms) < 2:
         raise OptionError(f"all runs are of one model and settings, {next(iter(arms))}; give runs of another as well")
     return arms
+
+
+def of_same_trainings(runs: list[Run], others: list[Run]) -> bool:
+    """Whether two arms are the same trainings, one for one, scored in different ways."""
+    trainings = [run.training for run in runs]
+    return None not in trainings and trainings == [other.training for other in others]
 
 
 def _settings(run: Run, across: Collection[str]) -> dict:

@@ -14,7 +14,7 @@ from ultralytics.utils import LOGGER
 
 from pixelkeep.errors import DataError, OptionError
 from pixelkeep.evaluation.comparison import Comparison, compare_arms
-from pixelkeep.experiments.arms import PROTOCOL, Arms, Run
+from pixelkeep.experiments.arms import PROTOCOL, Arms, Run, of_same_trainings
 from pixelkeep.experiments.equal import Equal, Several
 from pixelkeep.ultra.costs.latency import measure_latency
 from pixelkeep.ultra.running.console import progress_bar
@@ -58,6 +58,7 @@ def describe(
             {name: [run.predictions for run in members] for name, members in arms.items() if name not in idle},
             baseline,
             rivals=rivals,
+            paired=[name for name in arms if name != baseline and of_same_trainings(arms[name], arms[baseline])],
             metrics=JUDGED,
             groups=groups,
             max_dets=protocol.max_dets,

@@ -208,8 +208,8 @@ def method(document: dict) -> str:
     text = (
         f"{document['images']} images ({document['split']}){grouped} with {counts['S']} small, {counts['M']} medium "
         f"and {counts['L']} large objects; imgsz {own or size(protocol['imgsz'])}{settings}. "
-        "Spread: sample standard deviation over seeds. Interval: "
-        f"of the difference of means, for other images and other seeds, from {statistics['resamples']} resamples. "
+        f"Spread: sample standard deviation over seeds. Interval: of the {_interval_of(document['differences'])}, from "
+        f"{statistics['resamples']} resamples. "
         "Verdicts are corrected for their number (Holm)."
     )
     if document["equal_cost"]:
@@ -226,6 +226,15 @@ def method(document: dict) -> str:
             "baseline takes, above 1 is slower."
         )
     return text
+
+
+def _interval_of(differences: list[dict]) -> str:
+    """Return what intervals are of, and what would be different another time."""
+    if not all(d.get("paired") for d in differences):
+        return "difference of means, for other images and other seeds"
+    if all(d["seeds"] == [1, 1] for d in differences):
+        return "difference within one training, for other images"
+    return "difference within each training, for other images and other seeds"
 
 
 def as_text(document: dict) -> str:

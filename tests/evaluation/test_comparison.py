@@ -7,7 +7,7 @@ import pytest
 from simulated import World
 
 from pixelkeep.errors import DataError, OptionError
-from pixelkeep.evaluation import CocoEvaluator
+from pixelkeep.evaluation import CocoEvaluator, Detections
 from pixelkeep.evaluation.comparison import compare_arms
 
 SKILL = 0.6
@@ -85,6 +85,26 @@ def test_one_run_many_times__is_never_better(world):
         assert verdicts(found) == {"not distinguishable"}
 
 
+def test_same_trainings__differ_by_what_each_gains(world):
+    """What trainings share is in no interval of those that are scored in two ways, and one of them gives a verdict."""
+    runs = [world.detect(skill, seed) for seed, skill in enumerate((0.5, 0.6, 0.7, 0.8))]
+    best = [detections.scores >= np.quantile(detections.scores, 0.3) for detections in runs]
+    fewer = [
+        Detections(*(getattr(found, key)[kept] for key in ("image_ids", "category_ids", "boxes_xywh", "scores")))
+        for found, kept in zip(runs, best, strict=True)
+    ]
+    arms = {"all": runs, "fewer": fewer}
+    (apart,), (within,) = (
+        compare_arms(world.truth, arms, "all", paired=paired, metrics=["AP"], resamples=100).differences
+        for paired in ((), ("fewer",))
+    )
+    assert within.value == apart.value and within.paired and not apart.paired
+    assert within.high - within.low < (apart.high - apart.low) / 2
+    one = {"all": runs[:1], "fewer": fewer[:1]}
+    (alone,) = compare_arms(world.truth, one, "all", paired=["fewer"], metrics=["AP"], resamples=100).differences
+    assert alone.p is not None and alone.note.endswith("not in the interval")
+
+
 def test_figures__are_the_evaluators(world):
     """Means and spreads over seeds are those of the evaluator's figures, bins included."""
     runs = {"a": world.arm(0.5, range(3)), "b": world.arm(0.7, range(3, 4))}
@@ -124,6 +144,7 @@ def test_document__is_json(world, tmp_path):
         "metric": "AP_L",
         "objects": 0,
         "seeds": [2, 2],
+        "paired": False,
     }
     assert document["arms"][0]["mean"]["AP_L"] is document["arms"][0]["spread"]["AP_L"] is None
     assert (document["images"], document["groups"], document["resamples"], document["level"]) == (40, 40, 100, 0.95)
@@ -201,6 +222,11 @@ def test_progress__counts_to_the_end(world):
         ({"resamples": "many"}, "resamples is 'many'; expected an integer, 100 or more"),
         ({"seed": -1}, "seed is -1; expected an integer, 0 or more"),
         ({"max_dets": 0}, "max_dets is 0; expected an integer, 1 or more"),
+        ({"paired": ["spt"]}, "paired: 'spt' is no arm; expected the 1 of 'stock'"),
+        (
+            {"paired": ["spd"], "arms": {"stock": [[]], "spd": [[], []]}},
+            "paired: 'spd' has 2 runs; expected the 1 of 'stock'",
+        ),
         ({"groups": {1: "a", 2: "a"}}, "groups lacks image 3; expected a group for each of the images"),
         (
             {"groups": dict.fromkeys(range(1, 5), "a")},

@@ -74,6 +74,54 @@ def test_coverage__of_two_seeds_is_less(ratio, uneven):
     assert coverage(2, ratio, luck=0.0, uneven=uneven) >= 0.90
 
 
+def paired_coverage(seeds, ratio, *, common=10.0):
+    """The same for two ways of scoring the same trainings: the runs' own variance, and ten times it that both share."""
+    rng = np.random.default_rng((seeds, int(10 * ratio)))
+    hits = 0
+    for _ in range(SIMULATIONS):
+        image = rng.normal(0, 1, (IMAGES, 1, 1)) + rng.normal(0, np.sqrt(1 / 2), (IMAGES, 2, 1))
+        shared = rng.normal(0, np.sqrt(common * ratio / IMAGES), (1, 1, seeds))
+        own = rng.normal(0, np.sqrt(ratio / 2 / IMAGES), (1, 2, seeds))
+        found = estimate_difference(*samples(image + shared + own), IMAGES, paired=True)
+        hits += found.low <= 0 <= found.high
+    print(f"paired, {seeds} seeds, ratio {ratio:g}: coverage {hits / SIMULATIONS:.3f}")
+    return hits / SIMULATIONS
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("ratio", [0.3, 3])
+def test_coverage__of_the_same_trainings(seeds, ratio):
+    """Differences within trainings have intervals as honest, though what trainings share is not in them."""
+    assert 0.93 <= paired_coverage(seeds, ratio) <= 0.97
+
+
+def test_images_alike__is_the_paired_t_test_of_the_same_trainings():
+    """Where images do not matter, p and interval are those of a paired test over trainings."""
+    rng = np.random.default_rng(5)
+    shared = rng.normal(0, 0.2, 4)
+    first, second = rng.normal(0.5, 0.02, 4) + shared, rng.normal(0.48, 0.02, 4) + shared
+    arms = [Sample(values, np.repeat(values[:, None], 50, axis=1)) for values in (first, second)]
+    found = estimate_difference(*arms, IMAGES, paired=True)
+    expected = stats.ttest_rel(first, second)
+    assert found.p == pytest.approx(expected.pvalue, rel=1e-6)
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)), rel=1e-6)
+    apart = estimate_difference(*arms, IMAGES)
+    assert found.high - found.low < (apart.high - apart.low) / 2
+
+
+def test_one_training__is_the_paired_t_test_over_images():
+    """Of one training scored in two ways there is a p, by the images alone; of two trainings there is none."""
+    rng = np.random.default_rng(6)
+    values = rng.normal(0.3, 1, (IMAGES, 2, 1)) * [[[1.0], [0.5]]]
+    found = estimate_difference(*samples(values), IMAGES, paired=True)
+    unpaired = estimate_difference(*samples(values), IMAGES)
+    assert (found.low, found.high) == pytest.approx((unpaired.low, unpaired.high)) and unpaired.p is None
+    expected = stats.ttest_rel(values[:, 0, 0], values[:, 1, 0])
+    width = expected.confidence_interval(0.95).high - expected.confidence_interval(0.95).low
+    assert found.high - found.low == pytest.approx(width, rel=4 / np.sqrt(2 * RESAMPLES))
+    assert stats.t.ppf(1 - found.p / 2, IMAGES - 1) == pytest.approx(abs(expected.statistic), rel=4 / np.sqrt(600))
+
+
 def test_images_alike__is_the_t_test_of_welch():
     """Where images do not matter, p and interval are those of Welch's test between seeds."""
     rng = np.random.default_rng(1)

@@ -43,6 +43,17 @@ def test_one_seed__has_an_interval_and_no_verdict():
         assert found.low < found.value < found.high
 
 
+@pytest.mark.parametrize(("change", "expected"), [(0.05, "better"), (0.0005, "not distinguishable")])
+def test_one_training__has_a_verdict_of_its_own(change, expected):
+    """Scored in two ways, the images alone decide, and the note says of what; wide intervals keep their own note."""
+    arm, baseline = (sample(mean, seeds=1, training=0, rng=rng) for rng, mean in enumerate((0.3 + change, 0.3)))
+    (found,) = judge([measure(NAMES, arm, baseline, 900, 300, paired=True)])
+    assert found.verdict == expected and found.note.startswith("of this one training") and found.paired
+    wide = [sample(0.3, seeds=1, training=0, images=0.1, rng=rng) for rng in (2, 3)]
+    (open_,) = judge([measure(NAMES, *wide, 900, 300, paired=True)])
+    assert open_.verdict is None and open_.note.startswith("too few objects") and "of this one training" in open_.note
+
+
 def test_no_objects__is_undefined():
     """Without an object of the size nothing is stated."""
     nothing = Sample(np.full(3, np.nan), np.full((3, 200), np.nan))

@@ -205,6 +205,7 @@ def test_runs__of_one_model_with_tiles_and_without(detected, tmp_path, monkeypat
     assert found["across"] == ["tile"] and found["protocol"]["tile"] is None
     assert [arm["tile"] for arm in found["arms"]] == [None, tile]
     assert {d["verdict"] for d in found["differences"]} == {"better"}
+    assert not any(d["paired"] for d in found["differences"])  # by no sign the same trainings
     command(*detected, status=2)
     assert "give --across tile where that is the question" in capsys.readouterr().err.splitlines()[-1]
 
@@ -216,6 +217,35 @@ def test_runs__groups_are_drawn_together(detected, tmp_path, monkeypatch):
     assert document["groups"] == 1
     assert {(d["low"], d["verdict"]) for d in document["differences"]} == {(None, None)}
     assert all("too few objects" in d["note"] for d in document["differences"])
+
+
+def test_runs__of_one_training_scored_in_two_sizes(compared, project, data, capsys):
+    """Each training is set against itself, whatever the order of the folders; one training alone has a verdict."""
+    folders = []
+    for size in ("64", "96"):
+        for seed in ("0", "1"):
+            weights = compared / "yolov5-n" / f"seed{seed}" / "weights" / "best.pt"
+            given = ["--weights", weights, "--data", data, "--imgsz", size, "--project", project, "--device", "cpu"]
+            with pytest.raises(SystemExit):
+                run(["val", *map(str, given), "--name", f"size{size}-{seed}", "--set", "plots=false"])
+            folders.append(str(project / f"size{size}-{seed}"))
+    capsys.readouterr()
+    command(
+        *reversed(folders),
+        "--across",
+        "imgsz",
+        "--project",
+        str(project),
+        "--json",
+        "--baseline",
+        "yolov5-n (imgsz 64)",
+    )
+    both = json.loads(capsys.readouterr().out)
+    assert [arm["name"] for arm in both["arms"]] == ["yolov5-n (imgsz 96)", "yolov5-n (imgsz 64)"]
+    assert all(d["paired"] and d["seeds"] == [2, 2] for d in both["differences"])
+    assert both["latency"] is not None and [arm["imgsz"] for arm in both["arms"]] == [96, 64]
+    command(folders[0], folders[2], "--across", "imgsz", "--project", str(project))
+    assert "difference within one training, for other images" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(
