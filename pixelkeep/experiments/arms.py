@@ -8,7 +8,8 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
+from operator import attrgetter
 from pathlib import Path
 
 from pixelkeep.datasets.definitions.spec import read_mapping
@@ -21,7 +22,7 @@ from pixelkeep.ultra.data.resolving import resolve_data
 from pixelkeep.ultra.data.truth import build_truth
 
 # What the figures of all runs must have in common; folding, device and the equal evaluators change none of them.
-PROTOCOL = ("imgsz", "conf", "nms_iou", "max_dets", "area", "match", "bins", "tile", "precision")
+PROTOCOL = ("tile", "imgsz", "conf", "nms_iou", "max_dets", "area", "match", "bins", "precision")
 # In which of its fields runs may differ where that is the question: each value makes an arm of its own.
 ACROSS = ("imgsz", "tile", "precision", "format")
 APART = ("seed", "plots", "verbose", *training.PLACE, *training.MACHINE)  # no part of what makes an arm
@@ -198,23 +199,21 @@ def check_alike(runs: list[Run], sizes: Mapping[Path, list[int]] | None = None, 
             raise OptionError(
                 f"--across {field}: all runs were scored with {field} {_scored(first, field)}; leave it out"
             )
-    for other in runs[1:]:
-        pairs = [("gt_sha256", first.result.gt_sha256, other.result.gt_sha256)]
-        protocols = first.result.protocol, other.result.protocol
-        common = [key for key in PROTOCOL if key not in across]
-        pairs += [(f"protocol.{key}", *(getattr(protocol, key) for protocol in protocols)) for key in common]
-        if other.folder in (sizes or {}):
-            pairs = [
-                (field, sizes[other.folder] if field == "protocol.imgsz" else one, two) for field, one, two in pairs
-            ]
-        for field, one, two in pairs:
-            if one != two:
-                name = field.removeprefix("protocol.")
-                asked = f", or give --across {name} where that is the question" if name in ACROSS else ""
-                raise OptionError(
-                    f"{first.folder} and {other.folder} differ in {field} ({_short(one)} and {_short(two)}): validate "
-                    f"both alike with 'pixelkeep val', then compare those runs{asked}"
-                )
+    fields = ["gt_sha256", *(f"protocol.{key}" for key in PROTOCOL if key not in across)]
+    for other, field in product(runs[1:], fields):
+        # Tiles have an image size of their own, which is none of their difference from whole images.
+        free = field == "protocol.imgsz" and "tile" in across
+        one = next(run for run in runs if not free or run.result.protocol.tile == other.result.protocol.tile)
+        expected, found = (attrgetter(field)(run.result) for run in (one, other))
+        if field == "protocol.imgsz":
+            expected = (sizes or {}).get(other.folder, expected)
+        if expected != found:
+            name = field.removeprefix("protocol.")
+            asked = f", or give --across {name} where that is the question" if name in ACROSS else ""
+            raise OptionError(
+                f"{one.folder} and {other.folder} differ in {field} ({_short(expected)} and {_short(found)}): validate "
+                f"both alike with 'pixelkeep val', then compare those runs{asked}"
+            )
 
 
 def _short(value: object) -> str:

@@ -66,6 +66,7 @@ def describe(
             match=protocol.match or "iou",
             progress=progress,
         )
+    differing = {*across, *(["imgsz"] if "tile" in across else [])}
     latency, measured = _latencies(arms, baseline, device, across)
     return {
         "schema": SCHEMA,
@@ -77,7 +78,7 @@ def describe(
         "group": group,
         "counts": first.counts,
         "gt_sha256": first.gt_sha256,
-        "protocol": {key: None if key in across else getattr(protocol, key) for key in PROTOCOL},
+        "protocol": {key: None if key in differing else getattr(protocol, key) for key in PROTOCOL},
         "across": list(across),
         "settings": shared,
         "arms": [_arm(name, members, latency.get(name)) for name, members in arms.items()],
@@ -148,7 +149,7 @@ def _latencies(
         there = [run.checkpoint for run in members if run.checkpoint.is_file()]
         if members[0].result.protocol.format not in (None, "pytorch"):
             LOGGER.warning(
-                f"the latency of {name} is not measured: it is an exported file, which 'pixelkeep val' times"
+                f"the latency of {name} is not measured: it is an exported file; its metrics.json has speed_ms"
             )
         elif there:
             networks[name] = (there[0], members[0].result.protocol.imgsz)

@@ -159,7 +159,8 @@ def _tiles_told(document: dict) -> list[str]:
     if "tile" not in document.get("across", ()):
         return []
     told = [f"{arm['name']}: {tile_words(arm['tile']) or 'whole images'}" for arm in document["arms"]]
-    return [*told, "latency is not measured, as an image may be many tiles; 'pixelkeep val' prints what one takes"]
+    why = "latency is not measured, as an image may be many tiles"
+    return [*told, f"{why}; each run's metrics.json has what one takes (speed_ms)"]
 
 
 def costs_told(document: dict) -> list[str]:
@@ -203,8 +204,7 @@ def method(document: dict) -> str:
     protocol, statistics, counts = document["protocol"], document["statistics"], document["counts"]
     grouped = f" in {document['groups']} groups by {document['group']}" if document["groups"] else ""
     settings = "".join(f", {key} {value}" for key, value in document["settings"].items())
-    # Comparisons of before there was --across are read too.
-    own = "as in the table of costs" if "imgsz" in document.get("across", ()) else ""
+    own = "as in the table of costs" if protocol["imgsz"] is None else ""
     text = (
         f"{document['images']} images ({document['split']}){grouped} with {counts['S']} small, {counts['M']} medium "
         f"and {counts['L']} large objects; imgsz {own or size(protocol['imgsz'])}{settings}. "

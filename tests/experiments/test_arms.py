@@ -126,6 +126,14 @@ def test_arms__tiles_that_differ_in_more_than_size(make):
     ]
 
 
+def test_alike__tiles_have_an_image_size_of_their_own(make):
+    """It may differ from that of whole images, which must have one of theirs."""
+    whole, tiled = make(), [make(protocol_tile=TILED, protocol_imgsz=256) for _ in range(2)]
+    check_alike([whole, *tiled, make("yolov5-s")], across=["tile"])
+    with pytest.raises(OptionError, match=rf"{whole.folder} and .* differ in protocol\.imgsz \(64 and 96\)"):
+        check_alike([whole, *tiled, make("yolov5-s", protocol_imgsz=96)], across=["tile"])
+
+
 def test_alike__in_all_but_what_is_asked(make):
     """A field that none differs in is refused, and so is any other that some do; the refusal names the way."""
     with pytest.raises(OptionError, match=r"--across imgsz: all runs were scored with imgsz 64; leave it out"):

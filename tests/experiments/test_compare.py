@@ -191,18 +191,20 @@ def test_runs__a_real_difference_is_told(detected, tmp_path, monkeypatch):
 
 def test_runs__of_one_model_with_tiles_and_without(detected, tmp_path, monkeypatch, capsys):
     """Whether tiles help is asked with --across: arms of one model, no latency, and how images were cut."""
-    tile = {"size": 48, "imgsz": 64, "overlap": 0.2, "full_image": False, "merge": "nms"}
+    tile = {"size": 48, "imgsz": 96, "overlap": 0.2, "full_image": False, "merge": "nms"}
     for folder in detected[3:]:
         document = json.loads((Path(folder) / "metrics.json").read_text())
-        document["model"], document["protocol"]["tile"] = "yolov5-n", tile
+        document["model"] = "yolov5-n"
+        document["protocol"] |= {"tile": tile, "imgsz": 96}
         (Path(folder) / "metrics.json").write_text(json.dumps(document))
     monkeypatch.chdir(tmp_path)
     command(*detected, "--across", "tile")
     out = " ".join(capsys.readouterr().out.split())
-    assert "yolov5-n (tile 48): tiles of 48 px seen at 64, overlap 0.2, merged by nms" in out
+    assert "yolov5-n (tile 48): tiles of 48 px seen at 96, overlap 0.2, merged by nms" in out
     assert "yolov5-n (tile none): whole images" in out and "latency is not measured" in out
     found = json.loads((tmp_path / "runs/compare/exp/comparison.json").read_text())
     assert found["across"] == ["tile"] and found["protocol"]["tile"] is None
+    assert found["protocol"]["imgsz"] is None and "imgsz as in the table of costs" in out
     assert [arm["tile"] for arm in found["arms"]] == [None, tile]
     assert {d["verdict"] for d in found["differences"]} == {"better"}
     assert not any(d["paired"] for d in found["differences"])  # by no sign the same trainings
