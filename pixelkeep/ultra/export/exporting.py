@@ -124,7 +124,12 @@ def export(request: Request) -> Export:
         if request.dynamic:
             smaller = _smaller(sides, int(max(network.stride)))
             shown = images_of(request.data, smaller, network, most=4)
-            done.elsewhere = parity.agreement(reference, runs[chosen], shown, 2, device)
+            try:
+                done.elsewhere = parity.agreement(reference, runs[chosen], shown, 2, device)
+            except ExportError as error:  # networks whose work depends on the image are written for one size
+                raise ExportError(
+                    f"--dynamic: at {'x'.join(map(str, smaller))} {error}; leave --dynamic out"
+                ) from error
         path.rename(partial)
         if request.data and not done.failures():
             files = {parity.UNFOLDED: source.weights, parity.EXPORTED: partial}

@@ -84,7 +84,7 @@ def _onnxruntime(_: Path) -> Iterator[None]:
         options.intra_op_num_threads = threads()
         if not SPINNING:
             options.add_session_config_entry("session.force_spinning_stop", "1")
-        options.log_severity_level = 3  # errors; warnings are about how the graph was written
+        options.log_severity_level = 4  # errors are raised too; warnings are about how the graph was written
         return stock(str(file), options, **keywords)
 
     with replaced(onnxruntime, "InferenceSession", session):

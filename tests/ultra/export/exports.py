@@ -18,9 +18,9 @@ def tiny(folder: Path) -> str:
     return str(write_demo(folder / "tiny", splits={"train": 4, "val": 6, "test": 1}))
 
 
-def checkpoint(folder: Path, names: dict[int, str] = NAMES) -> Path:
+def checkpoint(folder: Path, names: dict[int, str] = NAMES, name: str = "yolov5-spd-n") -> Path:
     """Return a checkpoint of a detector."""
-    model = varied("yolov5-spd-n", names)
+    model = varied(name, names)
     model.task = "detect"
     return write(model, folder / "best.pt")
 

@@ -71,6 +71,17 @@ def same(first: list[dict], second: list[dict], within: float = 0.02) -> bool:
     )
 
 
+def test_dynamic__refused_where_one_size_is_written_in(data, tmp_path):
+    """A network whose work depends on the image runs at the size it was written for; another is tried, and told of."""
+    weights = checkpoint(tmp_path, name="yolov5-cad-n")
+    request = Request(weights=str(weights), data=data, dynamic=True, output=str(tmp_path / "any.onnx"))
+    with pytest.raises(
+        ExportError, match=r"--dynamic: at 32x64 what was written cannot be run .*; leave --dynamic out$"
+    ):
+        export(request)
+    assert not (tmp_path / "any.onnx").exists()
+
+
 @pytest.mark.parametrize("form", ["onnx", "torchscript"])
 def test_dynamic__any_size_and_number(spd, data, tmp_path, form):
     """A dynamic file agrees at two sizes, and detects in other sizes and numbers what the checkpoint does."""
