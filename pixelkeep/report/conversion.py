@@ -15,6 +15,7 @@ MEANING = {
     FITTED: "fitted to what the source puts out",
     FRESH: "as in a new network",
 }
+LITTLE = 0.5  # of the parameters: what starts with less is a new network rather than a converted one
 SAME = 1e-6  # of pixels and scores: far above what double precision rounds, far below what another layer changes
 
 
@@ -93,6 +94,8 @@ class Conversion:
         counts = Counter(part.how for part in self.parts)
         told = ", ".join(f"{counts[how]} {how}" for how in MEANING if counts[how])
         end = "the same function" if self.exact else f"{100 * self.share:.0f} % of the parameters"
+        end += f"; noise {self.noise:g} in the zeros, so not the same function" if self.noise else ""
+        end += "; mostly fresh: weights of the model's own family carry over more" if self.share < LITTLE else ""
         return f"{len(self.parts)} parts: {told}; {end}"
 
 

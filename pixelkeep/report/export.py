@@ -123,6 +123,9 @@ def _notes(report: Export) -> list[str]:
         stays = words[report.quantized["float"]]
         shown = f"{report.quantized['images']} training {'tiles' if report.tile else 'images'}"
         notes.append(wrap(f"int8: calibrated on {shown}; in float: {stays}"))
+    if getattr(report.parity, "matched", 1.0) is None:
+        told = "nothing is detected above"
+        notes.append(wrap(f"{told} {report.parity.confidence}, so this says little: give --data with objects to find"))
     threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
     what = "matches at IoU 0.9; " if report.task == "detect" else ""
     verdict = (

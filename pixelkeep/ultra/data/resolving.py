@@ -57,7 +57,8 @@ def find_data(name: str | None, folder: str | None, task: str) -> Path:
     """Return the YAML file or the folder that a name means; what is generated is written first, if need be.
 
     Args:
-        name: A path, or the name of a YAML in data/.
+        name: A path, or the name of a YAML in data/. One of `GENERATED` means just that, whatever the working
+            directory holds: a folder of the name is ``./demo``.
         folder: The dataset's folder, in place of the YAML's own ``path:``.
         task: What the model is for, in Ultralytics' name.
 
@@ -68,9 +69,10 @@ def find_data(name: str | None, folder: str | None, task: str) -> Path:
     if not name:
         raise DataError(f"no data given: pass --data YOUR.yaml, or --data {example} for the generated demo dataset")
     given = Path(os.path.expanduser(name))
-    if len(given.name) < 256 and given.is_dir():
+    is_path = name not in GENERATED and len(given.name) < 256
+    if is_path and given.is_dir():
         return given.resolve()
-    file = given if len(given.name) < 256 and given.is_file() else assets.find("data", name)
+    file = given if is_path and given.is_file() else assets.find("data", name)
     if file is None:
         known = assets.names("data")
         raise DataError(

@@ -207,8 +207,16 @@ def _write(source: _Source, partial: Path, reference: nn.Module) -> dict[str, tu
 
 
 def _agrees(reference: nn.Module, images: Tensor, batch: int, device: torch.device, path: Path) -> float:
-    """Return how far a file agrees with the network."""
-    return parity.share(parity.agreement(reference, parity.opened(path, device), images, batch, device))
+    """Return how far a file agrees with the network on the images that it was calibrated on.
+
+    Raises:
+        ExportError: The network itself finds nothing in them.
+    """
+    found = parity.agreement(reference, parity.opened(path, device), images, batch, device)
+    if getattr(found, "matched", 1.0) is None:
+        told = f"the network finds nothing above {found.confidence} in the {found.images} images to calibrate on"
+        raise ExportError(f"int8: {told}, so what it costs cannot be judged; give --data with objects that it finds")
+    return parity.share(found)
 
 
 def _facts(source: _Source, folded: nn.Module) -> dict[str, Any]:

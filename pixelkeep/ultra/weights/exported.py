@@ -97,7 +97,7 @@ class Exported:
             raise OptionError(f"--tile: tiles are square, and '{path}' takes {self.size} alone; give the checkpoint")
         for key, own in (("imgsz", self.size), ("batch", self.batch)):
             given = settings.get(key)
-            if given not in (None, own) and [given, given] != own:
+            if given not in (None, own, [own, own]) and [given, given] != own:
                 raise OptionError(f"{key} {given}: '{path}' takes {own} alone; leave --{key} out, or export another")
             settings[key] = own
         if self.task in _BOXES:

@@ -220,6 +220,12 @@ def test_val__what_the_file_cannot(exports, data, settings, told):
         validate({"weights": str(exports["onnx"]), "data": data, **settings})
 
 
+def test_val__the_files_own_size_in_two_numbers(exports, data):
+    """Height and width that are the file's are no other size."""
+    result, _ = validate({"weights": str(exports["onnx"]), "data": data, "imgsz": [64, 64], "plots": False})
+    assert result.protocol.imgsz == [64, 64]
+
+
 @pytest.mark.parametrize("name", ["onnx", "torchscript"])
 @pytest.mark.parametrize("damage", ["empty", "truncated", "foreign"])
 def test_damaged_file__one_line(exports, data, tmp_path, name, damage):

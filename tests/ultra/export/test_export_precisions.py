@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ from exports import briefly, checkpoint, tiny
 from onnx.numpy_helper import to_array
 
 from pixelkeep.blocks import LIP
+from pixelkeep.deploy.parity import Parity
 from pixelkeep.errors import ExportError, PixelkeepError
 from pixelkeep.ultra.commands.validation import validate
-from pixelkeep.ultra.export import exporting, files, quantizing
+from pixelkeep.ultra.export import exporting, files, parity, quantizing
 from pixelkeep.ultra.export.exporting import Request, export
 from pixelkeep.ultra.export.images import images_of
 from pixelkeep.ultra.network.folding import fold
@@ -142,6 +144,17 @@ def test_ladder__nothing_agrees(tmp_path, monkeypatch):
     network = model_of(load(checkpoint(tmp_path))).float()
     with pytest.raises(ExportError, match="nothing that the network finds is found in int8"):
         quantizing.quantize("onnx", tmp_path / "net.onnx", network, torch.zeros(1, 3, 64, 64), lambda p: 0.0)
+
+
+def test_ladder__a_network_that_finds_nothing(tmp_path, monkeypatch):
+    """Where the network itself finds nothing, eight bits are not to blame."""
+    silent = Parity(**dict.fromkeys((f.name for f in fields(Parity)), 0) | {"images": 3, "matched": None})
+    monkeypatch.setattr(parity, "opened", lambda *_: None)
+    monkeypatch.setattr(parity, "agreement", lambda *_: silent)
+    with pytest.raises(
+        ExportError, match=r"^int8: the network finds nothing above 0\.25 in the 3 images to calibrate on"
+    ):
+        exporting._agrees(None, torch.zeros(3, 3, 64, 64), 1, torch.device("cpu"), tmp_path)
 
 
 def test_quantizer__fails_in_one_line(tmp_path, monkeypatch):

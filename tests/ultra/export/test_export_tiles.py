@@ -134,6 +134,8 @@ def test_export__compared_and_scored_in_tiles(weights, data, tmp_path, monkeypat
     assert report.accuracy[parity.UNFOLDED]["AP"] == expected.AP
     assert "compared in tiles of 96 pixels" in export_table(report) and "times as fast" in export_table(report)
     int8 = replace(report, quantized={"images": 128, "float": "head", "agreed": {}})
+    report.parity = replace(report.parity, detections=0, matched=None)
+    assert "nothing is detected above 0.25, so this says little" in " ".join(export_table(report).split())
     assert "calibrated on 128 training tiles" in " ".join(export_table(int8).split())
 
 
