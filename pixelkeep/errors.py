@@ -57,7 +57,7 @@ def storage_error(error: BaseException, folder: Path | None = None) -> StorageEr
         error: What was raised. PyTorch raises RuntimeError where it cannot write a checkpoint.
         folder: What was being written to; the system names a file it cannot open, but not one it cannot go on with.
     """
-    if isinstance(error, OSError) and error.errno in (*_FULL, *_DENIED, *_NO_PLACE, errno.EFBIG):
+    if isinstance(error, OSError) and (error.errno in (*_FULL, *_DENIED, *_NO_PLACE, errno.EFBIG) or _no_folder(error)):
         number, file = error.errno, error.filename2 or error.filename or folder
     elif isinstance(error, RuntimeError) and any(sign in str(error) for sign in _TORCH):
         number, file = errno.ENOSPC, folder
@@ -66,7 +66,7 @@ def storage_error(error: BaseException, folder: Path | None = None) -> StorageEr
     where = f"{file or 'a file'}: {os.strerror(number)}"
     if number in _DENIED:
         return StorageError(f"{where}; allow it, or choose other folders with --project and PIXELKEEP_HOME")
-    if number in _NO_PLACE:
+    if number in (*_NO_PLACE, errno.ENOENT):
         name = Path(file or "")
         named = name.parent if name.name.endswith(".partial") else name  # what was asked for, not how it is written
         return StorageError(f"{named}: {os.strerror(number)}; choose another name")
@@ -75,6 +75,11 @@ def storage_error(error: BaseException, folder: Path | None = None) -> StorageEr
     return StorageError(
         f"{where}{_free(Path(file)) if file else ''}; make room there, or use another disk (--project, PIXELKEEP_HOME)"
     )
+
+
+def _no_folder(error: OSError) -> bool:
+    """Whether no folder for what is being written can be made, as in /proc."""
+    return error.errno == errno.ENOENT and str(error.filename).endswith(".partial")
 
 
 def _free(path: Path) -> str:

@@ -76,6 +76,10 @@ def test_convert_model__below_a_file(source, tmp_path, capsys):
     assert call(source, "--to", "yolov5-spdconv-n", "--output", tmp_path / "file" / "to.pt") == 2
     told = capsys.readouterr().err.splitlines()
     assert told == [f"pixelkeep: {tmp_path / 'file'}: Not a directory; choose another name"]
+    if Path("/proc").is_dir():
+        assert call(source, "--to", "yolov5-spdconv-n", "--output", "/proc/to.pt") == 2
+        told = capsys.readouterr().err.splitlines()
+        assert told == ["pixelkeep: /proc: No such file or directory; choose another name"]
 
 
 def test_convert_model__portable(source, tmp_path, capsys):
