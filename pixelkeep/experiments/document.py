@@ -18,6 +18,7 @@ from pixelkeep.experiments.arms import PROTOCOL, Arms, Run, of_same_trainings
 from pixelkeep.experiments.equal import Equal, Several
 from pixelkeep.ultra.costs.latency import measure_latency
 from pixelkeep.ultra.running.console import progress_bar
+from pixelkeep.ultra.tiled.images import Tiles, tiles_of_image
 
 SCHEMA = 2
 FIGURES = ("AP", "AP50", "AP_S", "AP_M", "AP_L", "AR_S")
@@ -81,7 +82,9 @@ def describe(
         "protocol": {key: None if key in differing else getattr(protocol, key) for key in PROTOCOL},
         "across": list(across),
         "settings": shared,
-        "arms": [_arm(name, members, latency.get(name)) for name, members in arms.items()],
+        "arms": [
+            _arm(name, members, latency.get(name)) | _work(members, truth, across) for name, members in arms.items()
+        ],
         "differences": comparison.to_dict()["differences"],
         "equal": equal.to_dict() if equal else None,
         "equal_cost": [_noted(joint, equal) for joint in comparison.to_dict()["joints"]],
@@ -124,6 +127,16 @@ def _arm(name: str, members: list[Run], latency: dict | None) -> dict:
         "active_fraction": result.active_fraction,
         "latency": latency,
     }
+
+
+def _work(members: list[Run], truth: dict, across: Sequence[str]) -> dict:
+    """Return the GFLOPs of an image where arms differ in how many tiles that is."""
+    result = members[0].result
+    tile = result.protocol.tile
+    if "tile" not in across or not tile or result.gflops is None:
+        return {}
+    count = tiles_of_image([(image["height"], image["width"]) for image in truth["images"]], Tiles(**tile))
+    return {"gflops": result.gflops * count, "tiles": count}
 
 
 def _spread(values: list[float | None]) -> dict:

@@ -158,7 +158,10 @@ def _tiles_told(document: dict) -> list[str]:
     """Return how images were cut, where the arms differ in that."""
     if "tile" not in document.get("across", ()):
         return []
-    told = [f"{arm['name']}: {tile_words(arm['tile']) or 'whole images'}" for arm in document["arms"]]
+    told = []
+    for arm in document["arms"]:
+        counted = f"; {arm['tiles']:.1f} of them in an image, whose GFLOPs are told" if "tiles" in arm else ""
+        told.append(f"{arm['name']}: {tile_words(arm['tile']) or 'whole images'}{counted}")
     why = "latency is not measured, as an image may be many tiles"
     return [*told, f"{why}; each run's metrics.json has what one takes (speed_ms)"]
 

@@ -196,6 +196,7 @@ def test_runs__of_one_model_with_tiles_and_without(detected, tmp_path, monkeypat
         document = json.loads((Path(folder) / "metrics.json").read_text())
         document["model"] = "yolov5-n"
         document["protocol"] |= {"tile": tile, "imgsz": 96}
+        document["gflops"] = 2.0
         (Path(folder) / "metrics.json").write_text(json.dumps(document))
     monkeypatch.chdir(tmp_path)
     command(*detected, "--across", "tile")
@@ -206,6 +207,7 @@ def test_runs__of_one_model_with_tiles_and_without(detected, tmp_path, monkeypat
     assert found["across"] == ["tile"] and found["protocol"]["tile"] is None
     assert found["protocol"]["imgsz"] is None and "imgsz as in the table of costs" in out
     assert [arm["tile"] for arm in found["arms"]] == [None, tile]
+    assert found["arms"][1]["gflops"] == 2.0 * found["arms"][1]["tiles"] > 20 and "of them in an image" in out
     assert {d["verdict"] for d in found["differences"]} == {"better"}
     assert not any(d["paired"] for d in found["differences"])  # by no sign the same trainings
     command(*detected, status=2)

@@ -230,6 +230,16 @@ def grid_of(shape: Sequence[int], tiles: Tiles) -> Grid:
     return make_grid(width, height, tiles.imgsz, tiles.overlap, whole=tiles.full_image)
 
 
+def tiles_of_image(sizes: Sequence[tuple[int, int]], tiles: Tiles) -> float:
+    """Return how many whole tiles' pixels the network sees of an image, the mean over images of height and width."""
+    seen = 0.0
+    for size in sizes:
+        grid = grid_of(size, tiles)
+        sides = grid.tiles[:, 2:] - grid.tiles[:, :2]
+        seen += float(sides.prod(axis=1).sum()) / tiles.imgsz**2 + grid.whole
+    return seen / len(sizes)
+
+
 def at_scale(image: np.ndarray, grid: Grid) -> np.ndarray:
     """Return an image (H, W, C) at the network's scale: (h, w, C)."""
     if image.shape[:2] != (grid.height, grid.width):

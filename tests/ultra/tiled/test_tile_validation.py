@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -15,7 +16,7 @@ from pixelkeep.datasets.demo import CLASSES, write_demo
 from pixelkeep.ultra.commands.validation import validate
 from pixelkeep.ultra.running import settings
 from pixelkeep.ultra.tiled import validator
-from pixelkeep.ultra.tiled.images import Request
+from pixelkeep.ultra.tiled.images import Request, Tiles, tiles_of_image
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,15 @@ def test_plots__as_without_tiles(data, weights, tmp_path, plots):
     names = {f"Box{name}_curve.png" for name in ("PR", "F1", "P", "R")}
     names |= {"confusion_matrix.png", "confusion_matrix_normalized.png"}
     assert {path.name for path in folder.glob("*.png")} == (names if plots else set())
+
+
+def test_tiles_of_image__in_whole_tiles_pixels():
+    """Six tiles of 320 cover 640 x 512; a smaller image is part of one; the whole image counts where it is seen too."""
+    tiles = Tiles(size=320, imgsz=320, overlap=0.2)
+    assert tiles_of_image([(512, 640)], tiles) == 6
+    assert tiles_of_image([(512, 640), (160, 320)], tiles) == (6 + 0.5) / 2
+    assert tiles_of_image([(512, 640), (160, 320)], replace(tiles, full_image=True)) == (7 + 0.5) / 2
+    assert tiles_of_image([(256, 320)], replace(tiles, size=160)) == 6
 
 
 def test_cache__is_refused(data, weights, tmp_path, capfd):
