@@ -72,6 +72,8 @@ def find_data(name: str | None, folder: str | None, task: str) -> Path:
     is_path = name not in GENERATED and len(given.name) < 256
     if is_path and given.is_dir():
         return given.resolve()
+    if name in GENERATED and task != "detect" and given.is_dir():  # which may be meant; no detection data is a folder
+        LOGGER.warning(f"data '{name}' is the generated dataset; for the folder of that name here give ./{name}")
     file = given if is_path and given.is_file() else assets.find("data", name)
     if file is None:
         known = assets.names("data")
