@@ -15,15 +15,15 @@ EPILOG = "Example: pixelkeep compare yolov5-n yolov5-spd-n --data my.yaml --seed
 def compare(
     what: Annotated[
         list[str] | None,
-        typer.Argument(metavar="MODEL|RUN ...", help="Models to train, or run folders that are there."),
+        typer.Argument(metavar="MODEL|RUN ...", help="Models to train, or existing run folders to compare."),
     ] = None,
     data: o.Data = None,
     seeds: Annotated[
-        int | None, o.option("--seeds", metavar="N", help="Trainings of each model.", min=1, default="3")
+        int | None, o.option("--seeds", metavar="N", help="Trainings of each model, one per seed.", min=1, default="3")
     ] = None,
     baseline: Annotated[
         str | None,
-        o.option("--baseline", metavar="NAME", help="What the others are compared with.", default="the first"),
+        o.option("--baseline", metavar="NAME", help="Model that the others are compared with.", default="the first"),
     ] = None,
     epochs: Annotated[
         int | None, o.option("--epochs", metavar="N", help="Epochs to train.", min=1, default="100")
@@ -31,30 +31,37 @@ def compare(
     imgsz: Annotated[Any, o.image_size("640")] = None,
     batch: Annotated[
         int | None,
-        o.option("--batch", "--batch-size", metavar="N", help="Images a batch; -1: what fits a GPU.", default="16"),
+        o.option(
+            "--batch", "--batch-size", metavar="N", help="Images per batch; -1 finds what fits the GPU.", default="16"
+        ),
     ] = None,
     device: o.Device = None,
     group: Annotated[
         str | None,
-        o.option("--group", metavar="REGEX", help="Finds in a file name what is drawn together, such as the video."),
+        o.option(
+            "--group",
+            metavar="REGEX",
+            help="Images whose names agree in this match, such as the video, are resampled together.",
+        ),
     ] = None,
     arm: Annotated[
         list[str] | None,
-        o.option("--arm", metavar="NAME:MODEL:KEY=VALUE", help="A model with settings of its own; again for more."),
+        o.option("--arm", metavar="NAME:MODEL:KEY=VALUE", help="A model with its own settings; repeatable."),
     ] = None,
     across: Annotated[
         list[str] | None,
         o.option(
             "--across",
             metavar="FIELD",
-            help="In what the runs were scored differently: imgsz, tile, precision, format; again for more.",
+            help="What the runs may have been scored with differently: imgsz, tile, precision or format; repeatable.",
         ),
     ] = None,
     match_gflops: Annotated[
-        bool, o.option("--match-gflops", help="Also train the baseline wider and larger: as many GFLOPs.")
+        bool,
+        o.option("--match-gflops", help="Also train the baseline, wider and on larger images, at each model's GFLOPs."),
     ] = False,
     match_latency: Annotated[
-        bool, o.option("--match-latency", help="The same, but as slow: measured on the device.")
+        bool, o.option("--match-latency", help="The same at each model's latency, measured on the device.")
     ] = False,
     config: Annotated[
         str | None, o.option("--config", metavar="TEXT", help="Recipe: a name in configs/ or a YAML.", panel=o.MORE)
@@ -74,7 +81,7 @@ def compare(
     json: o.Json = False,
     verbose: o.Verbose = False,
 ) -> None:
-    """Train models alike, several seeds each, and say which is better by AP and AP_S."""
+    """Train models with the same settings and several seeds, and say which is better by AP and AP_S."""
     flags = dict(data=data, epochs=epochs, imgsz=imgsz, batch=batch, device=device, project=project, name=name)
     with session(verbose):
         from pixelkeep.experiments.compare import compare_any, one_match

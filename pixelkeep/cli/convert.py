@@ -22,15 +22,25 @@ def convert(
     link: Annotated[bool, o.option("--link", help="Link images instead of copying them.")] = False,
     split: Annotated[
         float | None,
-        o.option("--split", metavar="X", help="Divide the images of train and val: this share to train.", panel=DIVIDE),
+        o.option(
+            "--split",
+            metavar="X",
+            help="Divide the images of train and val anew: this share goes to train.",
+            panel=DIVIDE,
+        ),
     ] = None,
     seed: Annotated[
         int | None,
-        o.option("--seed", metavar="N", help="Decides which images go where.", panel=DIVIDE, default="0"),
+        o.option("--seed", metavar="N", help="Random seed of the division.", panel=DIVIDE, default="0"),
     ] = None,
     group: Annotated[
         str | None,
-        o.option("--group", metavar="REGEX", help="Keep images together by this regex's first group.", panel=DIVIDE),
+        o.option(
+            "--group",
+            metavar="REGEX",
+            help="Images whose names agree in this regex's first group stay together.",
+            panel=DIVIDE,
+        ),
     ] = None,
     set_: o.DatasetFolder = None,
     json: o.Json = False,

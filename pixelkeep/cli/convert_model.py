@@ -15,21 +15,25 @@ EPILOG = "Example: pixelkeep convert-model yolov5su.pt --to yolov5-spdconv-s --o
 
 def convert_model(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="Checkpoint, or a published name.")],
-    to: Annotated[str, o.option("--to", metavar="MODEL", help="Name, as 'pixelkeep models' lists, or model YAML.")],
+    to: Annotated[
+        str, o.option("--to", metavar="MODEL", help="Model name, as 'pixelkeep models' lists it, or model YAML.")
+    ],
     output: Annotated[str, o.option("--output", "-o", metavar="FILE", help="What to write: .pt or .safetensors.")],
     data: o.Data = None,
     fit: Annotated[
         str | None,
-        o.option("--fit", metavar="IMAGES", help="Fit layers without an exact conversion on some images of these."),
+        o.option("--fit", metavar="IMAGES", help="Fit layers that have no exact conversion, on some of these images."),
     ] = None,
     noise: Annotated[
         float,
-        o.option("--noise", metavar="X", help="Noise in weights that start as zero; 0 keeps the function.", min=0),
+        o.option(
+            "--noise", metavar="X", help="Noise in weights that would start at zero; 0 keeps the function.", min=0
+        ),
     ] = 0.0,
     json: o.Json = False,
     verbose: o.Verbose = False,
 ) -> None:
-    """Write weights as those of another model: the same function where that is possible, layers by role elsewhere.
+    """Convert weights to another model: exactly where that is possible, elsewhere by copying layers of the same role.
 
     With --data the classes become those of a dataset; what the source knows by name is kept.
     """

@@ -20,7 +20,7 @@ def detect(
             "--source",
             "-s",
             metavar="TEXT",
-            help="File, folder, 'glob', list (.txt), video, webcam index or URL; repeat for several.",
+            help="File, folder, 'glob', list (.txt), video, webcam index or URL; repeatable.",
         ),
     ] = None,
     weights: o.Weights = None,
@@ -41,7 +41,7 @@ def detect(
         str | None, o.option("--classes", metavar="TEXT", help="Keep only these: car,truck or 0 2.", default="all")
     ] = None,
     max_det: Annotated[
-        int | None, o.option("--max-det", metavar="N", help="Detections kept an image.", min=1, default="300")
+        int | None, o.option("--max-det", metavar="N", help="Detections kept per image.", min=1, default="300")
     ] = None,
     device: o.Device = None,
     save: Annotated[
@@ -55,19 +55,20 @@ def detect(
         bool, o.option("--save-json", help="Save predictions.json in COCO results form.", panel=o.SAVE)
     ] = False,
     save_csv: Annotated[
-        bool, o.option("--save-csv", help="Save predictions.csv, one line a detection.", panel=o.SAVE)
+        bool, o.option("--save-csv", help="Save predictions.csv, one line per detection.", panel=o.SAVE)
     ] = False,
     save_geojson: Annotated[
-        bool, o.option("--save-geojson", help="Save map coordinates, of georeferenced images (--tile).", panel=o.SAVE)
+        bool, o.option("--save-geojson", help="Save map coordinates of georeferenced images (--tile).", panel=o.SAVE)
     ] = False,
     raster_crs: Annotated[
-        bool, o.option("--raster-crs", help="GeoJSON in the image's own reference system, not WGS 84.", panel=o.SAVE)
+        bool,
+        o.option("--raster-crs", help="Write GeoJSON in the image's own reference system, not WGS 84.", panel=o.SAVE),
     ] = False,
     save_masks: Annotated[
-        bool, o.option("--save-masks", help="Save class numbers as PNG, of segmentation (-sem).", panel=o.SAVE)
+        bool, o.option("--save-masks", help="Save segmentation (-sem) as PNGs of class numbers.", panel=o.SAVE)
     ] = False,
     show_regions: Annotated[
-        bool, o.option("--show-regions", help="Draw dark what a model's mask leaves out (-cad, -select).", panel=o.SAVE)
+        bool, o.option("--show-regions", help="Darken what a model's mask leaves out (-cad, -select).", panel=o.SAVE)
     ] = False,
     save_video: Annotated[
         bool | None,
@@ -87,7 +88,7 @@ def detect(
         o.option(
             "--track",
             metavar="[NAME|FILE]",
-            help="Follow objects through videos: small-objects (where nothing is given), bytetrack, botsort ... or a "
+            help="Track objects through videos with small-objects (if nothing is given), bytetrack, botsort ... or a "
             "tracker's YAML.",
             panel=o.TRACKS,
         ),
@@ -97,11 +98,11 @@ def detect(
         o.option(
             "--fps",
             metavar="X",
-            help="Keep up with X frames a second by skipping frames, or tiles where there are any.",
+            help="Keep up with X frames per second by skipping frames, or tiles of them.",
             panel=o.TRACKS,
         ),
     ] = None,
-    resume: Annotated[bool, o.option("--resume", help="Go on with RUN, or the newest unfinished run.")] = False,
+    resume: Annotated[bool, o.option("--resume", help="Continue RUN, or the newest unfinished run.")] = False,
     run: Annotated[str | None, typer.Argument(metavar="RUN", help="With --resume: a run folder.")] = None,
     show_: Annotated[bool | None, o.option("--show", "--view-img", help="Show the results in a window.")] = None,
     vid_stride: Annotated[

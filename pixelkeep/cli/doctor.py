@@ -17,18 +17,18 @@ def doctor(
     imgsz: Annotated[Any, o.image_size("640, or as the weights were trained")] = None,
     model: Annotated[
         str | None,
-        o.option("--model", metavar="NAME|FILE", help="Model whose head is asked.", default="yolov5-spd-n"),
+        o.option("--model", metavar="NAME|FILE", help="Model whose head the advice is for.", default="yolov5-spd-n"),
     ] = None,
     batch: Annotated[
-        int, o.option("--batch", "--batch-size", metavar="N", help="Images a batch.", min=1, default="16")
+        int, o.option("--batch", "--batch-size", metavar="N", help="Images per batch.", min=1, default="16")
     ] = 16,
     group: Annotated[
         str | None,
-        o.option("--group", metavar="REGEX", help="Finds in a file name what must not stand in two splits."),
+        o.option("--group", metavar="REGEX", help="Images whose names agree in this match must be in one split."),
     ] = None,
     weights: Annotated[
         str | None,
-        o.option("--weights", metavar="FILE", help="Checkpoint to validate: is the advice borne out?"),
+        o.option("--weights", metavar="FILE", help="Checkpoint to validate, to test the advice."),
     ] = None,
     device: o.Device = None,
     set_: o.DatasetFolder = None,
@@ -38,7 +38,7 @@ def doctor(
     json: o.Json = False,
     verbose: o.Verbose = False,
 ) -> None:
-    """Say what is wrong with a dataset, and which image size, tiles and head it asks for."""
+    """Say what is wrong with a dataset, and which image size, tiles and head suit it."""
     with session(verbose):
         from pixelkeep.report.doctor import doctor_text
         from pixelkeep.ultra.doctor.document import examine

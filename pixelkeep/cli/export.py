@@ -17,7 +17,7 @@ def export(
     weights: o.Checkpoint = None,
     format: Annotated[str, o.option("--format", metavar="NAME", help=FORMATS, default="onnx")] = "onnx",
     imgsz: o.ImgSz = None,
-    batch: Annotated[int, o.option("--batch", metavar="N", help="Images at once.", min=1, default="1")] = 1,
+    batch: Annotated[int, o.option("--batch", metavar="N", help="Images per call.", min=1, default="1")] = 1,
     dynamic: Annotated[bool, o.option("--dynamic", help="Take any image size, and any number of images.")] = False,
     precision: Annotated[
         str | None,
@@ -33,14 +33,16 @@ def export(
         o.option(
             "--data",
             metavar="FILE|NAME",
-            help="Compare on its val images, and AP too; calibrate int8 on its train images.",
+            help="Dataset whose val images check parity and AP, and whose train images calibrate int8.",
             default="generated images",
         ),
     ] = None,
     fold: o.Fold = "static",
     bound: Annotated[
         list[str] | None,
-        o.option("--bound", metavar="NAME=VALUE", help="Another bound of parity, e.g. matched=0.95; repeat it."),
+        o.option(
+            "--bound", metavar="NAME=VALUE", help="Change a bound of the parity check, e.g. matched=0.95; repeatable."
+        ),
     ] = None,
     device: o.Device = None,
     output: Annotated[
@@ -49,7 +51,7 @@ def export(
     json: o.Json = False,
     verbose: o.Verbose = False,
 ) -> None:
-    """Write a network for another runtime, folded; run it there, and keep it if it computes the same."""
+    """Export a folded network for another runtime, and keep the file only if it computes the same there."""
     with session(verbose):
         from pixelkeep.report.checkpoint import checkpoint_table
         from pixelkeep.report.export import export_table

@@ -17,7 +17,7 @@ def models(
     pattern: Annotated[str | None, typer.Argument(help="Part of a name, or a glob such as 'yolov5*-n'.")] = None,
     json: o.Json = False,
 ) -> None:
-    """List the models with parameters and GFLOPs at 640, the stock baselines beside them."""
+    """List the models with parameters and GFLOPs at 640, with Ultralytics' own as baselines."""
     with session():
         from pixelkeep.report.tables import models_table
         from pixelkeep.ultra.costs import catalogue

@@ -67,7 +67,7 @@ Iou = Annotated[
 Half = Annotated[bool, option("--half", help="Half precision (fp16), on a GPU.", panel=MORE)]
 Set = Annotated[
     list[str] | None,
-    option("--set", help="Any other Ultralytics setting; repeat it.", metavar="KEY=VALUE", panel=MORE),
+    option("--set", help="Any other Ultralytics setting; repeatable.", metavar="KEY=VALUE", panel=MORE),
 ]
 DatasetFolder = Annotated[
     list[str] | None,
@@ -85,7 +85,7 @@ Fold = Annotated[
     option(
         "--fold",
         metavar="NAME|ROWS",
-        help="SpaceToDepth in convolutions: static (all), none, measured (what is faster), or rows such as 0,3.",
+        help="Fold SpaceToDepth into convolutions: static (all), none, measured (where faster), or rows such as 0,3.",
         panel=MORE,
         default="static",
     ),
@@ -97,16 +97,16 @@ Tile = Annotated[
     option(
         "--tile",
         metavar="N|auto",
-        help="Look at images in tiles of N pixels; auto: at the scale of the training.",
+        help="Process images in tiles of N pixels; auto: at the scale of training.",
         panel=TILES,
         parser=arguments.tile,
     ),
 ]
 Overlap = Annotated[
     float | None,
-    option("--overlap", metavar="X", help="Share of a tile that neighbours share.", panel=TILES, default="0.2"),
+    option("--overlap", metavar="X", help="Share of a tile that overlaps its neighbour.", panel=TILES, default="0.2"),
 ]
-FullImage = Annotated[bool, option("--full-image", help="Look at the whole image too.", panel=TILES)]
+FullImage = Annotated[bool, option("--full-image", help="Process the whole image as well.", panel=TILES)]
 Merge = Annotated[
     str | None,
     option("--merge", metavar="NAME", help="Merge boxes by border, nms or ios.", panel=TILES, default="border"),

@@ -25,7 +25,9 @@ def train(
     imgsz: Annotated[Any, o.image_size("640")] = None,
     batch: Annotated[
         int | None,
-        o.option("--batch", "--batch-size", metavar="N", help="Images a batch; -1: what fits a GPU.", default="16"),
+        o.option(
+            "--batch", "--batch-size", metavar="N", help="Images per batch; -1 finds what fits the GPU.", default="16"
+        ),
     ] = None,
     device: o.Device = None,
     weights: Annotated[
@@ -33,7 +35,7 @@ def train(
         o.option(
             "--weights",
             "--pretrained",
-            help="Start from this checkpoint; without --model, with its network. False: start from nothing.",
+            help="Start from this checkpoint; its network is trained unless --model is given. False: random weights.",
             metavar="FILE",
             parser=arguments.checkpoint,
         ),
@@ -59,11 +61,9 @@ def train(
     ] = None,
     patience: Annotated[
         int | None,
-        o.option(
-            "--patience", metavar="N", help="Stop after so many epochs without a better one.", min=0, default="100"
-        ),
+        o.option("--patience", metavar="N", help="Stop after N epochs without improvement.", min=0, default="100"),
     ] = None,
-    resume: Annotated[bool, o.option("--resume", help="Go on with RUN, or the newest unfinished run.")] = False,
+    resume: Annotated[bool, o.option("--resume", help="Continue RUN, or the newest unfinished run.")] = False,
     run: Annotated[str | None, typer.Argument(metavar="RUN", help="With --resume: a run folder or last.pt.")] = None,
     optimizer: Annotated[
         str | None,
@@ -78,14 +78,16 @@ def train(
     seed: Annotated[int | None, o.option("--seed", metavar="N", help="Random seed.", panel=o.MORE, default="0")] = None,
     workers: Annotated[
         int | None,
-        o.option("--workers", metavar="N", help="Data loading processes, on a GPU.", min=0, panel=o.MORE, default="8"),
+        o.option(
+            "--workers", metavar="N", help="Data loading processes, used with a GPU.", min=0, panel=o.MORE, default="8"
+        ),
     ] = None,
     freeze: Annotated[
         Any,
         o.option(
             "--freeze",
             metavar="N ...",
-            help="Freeze the first N layers, or those of several numbers.",
+            help="Freeze the first N layers, or the layers with these numbers.",
             panel=o.MORE,
             default="none",
             parser=arguments.layers,
@@ -96,7 +98,7 @@ def train(
         o.option(
             "--cache",
             metavar="[ram|disk]",
-            help="Cache images; ram if no place is given.",
+            help="Cache images, in ram unless disk is given.",
             panel=o.MORE,
             default="off",
         ),
@@ -111,7 +113,7 @@ def train(
     json: o.Json = False,
     verbose: o.Verbose = False,
 ) -> None:
-    """Train a model for detection, classification (-cls) or segmentation (-sem) and end with its figures."""
+    """Train a model for detection, classification (-cls) or segmentation (-sem), and validate it."""
     flags = dict(model=model, data=data, epochs=epochs, imgsz=imgsz, batch=batch, device=device, pretrained=weights)
     flags |= dict(best=best, patience=patience, optimizer=optimizer, lr0=lr0, seed=seed, workers=workers)
     flags |= dict(tile=tile, freeze=freeze, cache=cache, project=project, name=name, exist_ok=exist_ok)

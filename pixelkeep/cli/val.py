@@ -18,7 +18,7 @@ def val(
     data: o.Data = None,
     imgsz: o.ImgSz = None,
     batch: Annotated[
-        int | None, o.option("--batch", "--batch-size", metavar="N", help="Images a batch.", min=1, default="16")
+        int | None, o.option("--batch", "--batch-size", metavar="N", help="Images per batch.", min=1, default="16")
     ] = None,
     device: o.Device = None,
     split: Annotated[str | None, o.option("--split", metavar="TEXT", help="train, val or test.", default="val")] = None,
@@ -34,7 +34,7 @@ def val(
         o.option(
             "--max-det",
             metavar="N",
-            help="Detections kept an image.",
+            help="Detections kept per image.",
             min=1,
             default="3x the densest image, at least 300",
         ),
@@ -58,7 +58,7 @@ def val(
     ] = "iou",
     by: Annotated[
         str | None,
-        o.option("--by", metavar="REGEX", help="Figures by what this finds in the file names.", panel=FIGURES),
+        o.option("--by", metavar="REGEX", help="Break figures down by what this matches in file names.", panel=FIGURES),
     ] = None,
     voc: Annotated[bool, o.option("--voc", help="Pascal VOC's AP50 too.", panel=FIGURES)] = False,
     alarm_conf: Annotated[
@@ -94,7 +94,7 @@ def val(
         ),
     ] = "f1",
     store_conf: Annotated[
-        bool, o.option("--store-conf", help="Keep its confidences in the weights, for detect.", panel=WHY)
+        bool, o.option("--store-conf", help="Store its confidences in the weights, where detect finds them.", panel=WHY)
     ] = False,
     errors: Annotated[
         bool, o.option("--errors", help="Missed, misplaced, confused objects by size; misses.jpg.", panel=WHY)
@@ -105,7 +105,9 @@ def val(
     half: o.Half = False,
     workers: Annotated[
         int | None,
-        o.option("--workers", metavar="N", help="Data loading processes, on a GPU.", min=0, panel=o.MORE, default="8"),
+        o.option(
+            "--workers", metavar="N", help="Data loading processes, used with a GPU.", min=0, panel=o.MORE, default="8"
+        ),
     ] = None,
     set_: o.Set = None,
     project: o.Project = None,
