@@ -6,15 +6,26 @@ import contextlib
 import errno
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 PARTIAL = ".partial"  # ending of files, and name of folders, that are being written
+DAY = 24 * 60 * 60.0  # seconds; no single file takes as long to write
 
 
-def sweep(folder: Path) -> None:
-    """Remove what was left half-written in a folder and below it."""
+def sweep(folder: Path, older_than: float = 0) -> None:
+    """Remove what was left half-written in a folder and below it.
+
+    Args:
+        folder: The folder; it need not exist.
+        older_than: Keep what was written in the last so many seconds: other processes may be writing there.
+    """
+    now = time.time()
     for path in list(folder.rglob(f".*{PARTIAL}")) + list(folder.rglob(PARTIAL)):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            if older_than and now - path.stat().st_mtime < older_than:
+                continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

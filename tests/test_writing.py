@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
-from pixelkeep.writing import staged, write_text
+from pixelkeep.writing import DAY, staged, sweep, write_text
 
 
 def test_write_text__interrupted_keeps_the_old_file(tmp_path, monkeypatch):
@@ -44,3 +45,15 @@ def test_staged__moved_only_when_whole(tmp_path):
         pass
     assert path.read_text() == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_sweep__what_others_may_be_writing_stays(tmp_path):
+    """In a folder that processes share, a partial file goes when it is a day old, and nothing else does."""
+    young, old, own = tmp_path / ".a.json.1.partial", tmp_path / ".a.npy.2.partial", tmp_path / "a.json"
+    for path in (young, old, own):
+        path.touch()
+    for path in (old, own):
+        os.utime(path, (time.time() - 2 * DAY,) * 2)
+    sweep(tmp_path, older_than=DAY)
+    assert set(tmp_path.iterdir()) == {young, own}
+    sweep(tmp_path / "nowhere", older_than=DAY)

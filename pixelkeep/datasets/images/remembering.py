@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelkeep import assets
-from pixelkeep.writing import write_text
+from pixelkeep.writing import DAY, sweep, write_text
 
 Stamp = tuple[int, int]  # what changes when a file does: its size and the time of its last change
 MISSING: Stamp = (-1, -1)
@@ -59,4 +59,5 @@ class Memory:
         """Keep values of files under their stamps, and forget all others."""
         entries = {str(path): [*stamp, *values] for path, (stamp, values) in found.items() if stamp != MISSING}
         with contextlib.suppress(OSError):  # a cache that cannot be written costs time only
+            sweep(self.path.parent, older_than=DAY)
             write_text(self.path, json.dumps(entries))

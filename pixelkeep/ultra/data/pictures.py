@@ -20,6 +20,7 @@ from pixelkeep import assets
 from pixelkeep.datasets.definitions.spec import DatasetSpec
 from pixelkeep.datasets.images.levels import VERSION
 from pixelkeep.datasets.images.pixels import read_pixels
+from pixelkeep.writing import DAY, PARTIAL, sweep
 
 
 class Pictured(Protocol):
@@ -83,6 +84,7 @@ class Pictures:
         """Keep decoded images in the cache folder rather than beside the user's."""
         folder = assets.home() / "cache" / "pixels"
         folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder, older_than=DAY)
         self.npy_files = [folder / f"{self._fingerprint(file)}.npy" for file in self.im_files]
         return True
 
@@ -91,9 +93,10 @@ class Pictures:
         file = self.npy_files[i]
         if file.exists():
             return
-        partial = file.with_name(f".{file.stem}.{os.getpid()}.partial.npy")
+        partial = file.with_name(f".{file.name}.{os.getpid()}{PARTIAL}")
         try:
-            np.save(partial, self._decode(i), allow_pickle=False)
+            with partial.open("wb") as stream:
+                np.save(stream, self._decode(i), allow_pickle=False)
             os.replace(partial, file)
         except OSError as error:  # training reads the image itself then
             LOGGER.warning(f"cache: {error.strerror}: {file}")
