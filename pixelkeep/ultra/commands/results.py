@@ -35,7 +35,7 @@ def write_document(folder: Path, summary: dict[str, Any], objects: bool, rows: b
 
 
 def results(journal: Path, objects: bool) -> Iterator[dict[str, Any]]:
-    """Return what was found in each image or frame, as docs/errors.md describes it."""
+    """Return what was found in each image or frame, as docs/detect.md describes it."""
     for _, entry in entries(journal):
         if "ended" in entry:
             continue
