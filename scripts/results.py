@@ -18,39 +18,40 @@ sys.path.insert(0, str(ROOT))
 
 from pixelkeep.cli.session import session  # noqa: E402
 from pixelkeep.errors import DataError, PixelkeepError  # noqa: E402
-from pixelkeep.report.results import FORMS, alike, contrast_section, machines, plot, table, what  # noqa: E402
+from pixelkeep.report.results import FORMS, alike, contrast_section, in_short, machines, plot, table, what  # noqa: E402
 
 HEAD = """# Results
 
-Written by `python scripts/results.py` from the files in [results/](results/), which `scripts/evidence.py` puts there.
-"{missing}" stands where nothing has been trained.
+This page shows what the variants bring on HIT-UAV, and at which cost. `python scripts/results.py` writes it from the
+files in [results/](results/), which `scripts/evidence.py` puts there. "{missing}" stands where nothing has been
+trained.
+"""
+PROTOCOL = """## Protocol
 
-## How it is done
-
-- **Contrasts** are written down in [configs/contrasts/](../configs/contrasts) before they are run: what is asked, the
+- **Contrasts** are written down in [configs/contrasts/](../configs/contrasts) before they are run: the question, the
   arms, the baseline, data, settings and seeds. They are run in the order of their names.
-- **Data**: HIT-UAV, infrared images from a drone ([data/hituav.yaml](../data/hituav.yaml); CC BY 4.0), divided by day
-  or night and altitude, so that no flight is on both sides. Two thirds of its objects are small.
-- **dev** is cut out of train by the same groups (`DevSplit`, seed 0: a fifth of the images, about). Epochs, models and
-  settings are chosen on dev; networks train on what is left. **val** is scored once for a contrast, and
-  `results/ledger.json` says when. Before, dev decides how many seeds it takes: where more would bring its intervals to
-  one point, val stays closed until these are trained or their number is given. `scripts/evidence.py` refuses to train
-  for a second look.
-- A training that fails twice is named, and the others are judged without it.
-- **Intervals** are over groups by day or night, altitude and camera angle, {groups} on val and on dev, drawn anew as
-  whole groups, and over seeds ([statistics.md](statistics.md)). By day or night and altitude alone val has three
-  groups, of which no number of seeds makes a verdict; images of one altitude at two angles are therefore taken for
-  independent, which they are not quite.
-- **A contrast is done** when every interval of AP_S is at most one point to each side, whatever it says. Where the
-  images alone leave more than that, no number of seeds mends it, and this is said.
-- **Relative** is the difference in percent of what it is taken from, with its 95 % interval.
-- **Full** means images as they are, 512x640, 100 epochs, three seeds. **Early** means 320 pixels, 8 epochs, two seeds
-  on dev, in bf16 on CPUs that have it: it shows that everything runs, and what early training looks like. It gives no
-  verdict.
-- AP is pycocotools'; GFLOPs and milliseconds are of the fused network and one image, as in [compare.md](compare.md);
-  minutes are those of one training whose epochs, validation included, are all as long as the fastest of any seed, so
-  that other work on the machine counts for little. What contrasts have in common is trained once, with the --jobs of
-  the first of them, so minutes compare within the trainings of one command.
+- **Data**: HIT-UAV, infrared images from a drone ([data/hituav.yaml](../data/hituav.yaml); CC BY 4.0). The splits are
+  divided by day or night and by altitude, so that no flight is in two of them. Two thirds of the objects are small.
+- **dev** is cut out of train by the same groups (`DevSplit`, seed 0) and holds about a fifth of its images. Networks
+  train on the rest; epochs, models and settings are chosen on dev.
+- **val** is scored once per contrast, and `results/ledger.json` records when. Before that, dev decides how many seeds
+  the contrast needs: if more seeds would bring its intervals to one point, val stays closed until they are trained or
+  their number is given explicitly. `scripts/evidence.py` refuses to train for a second look.
+- **Intervals** are 95 % intervals over images and seeds ([statistics.md](statistics.md)). Images are resampled in
+  groups of the same day or night, altitude and camera angle, {groups} on val and on dev. Grouping by day or night and
+  altitude alone would leave three groups on val, from which no number of seeds makes a verdict. Images of one altitude
+  at two angles therefore count as independent, which they are not quite.
+- **A contrast is done** when every interval of AP_S reaches at most one point to each side, whatever it says. Where
+  the images alone leave more than that, no number of seeds helps, and the page says so.
+- **Relative** is a difference in percent of the figure it is compared with, with its 95 % interval.
+- **Full** contrasts train on images as they are, 512x640, for 100 epochs with three seeds. **Early** contrasts train
+  at 320 pixels for 8 epochs with two seeds and are scored on dev, in bf16 on CPUs that have it. They show that
+  everything runs and what early training looks like; they give no verdict.
+- **Columns**: AP is computed by pycocotools. GFLOPs and milliseconds are those of the fused network and one image, as
+  in [compare.md](compare.md). Minutes are those of one training at the speed of its fastest epoch over all seeds,
+  validation included, so that other work on the machine counts for little. A training that several contrasts share is
+  run once, with the --jobs of the first of them, so minutes are comparable only within the trainings of one command.
+- A training that fails twice is named, and the other trainings are judged without it.
 """
 
 
@@ -71,9 +72,10 @@ def generate(results: Path, contrasts: Path) -> dict[Path, str]:
             raise DataError(f"{path}: of another version; run scripts/evidence.py with --out once more")
     groups = sorted({str(summary["groups"]) for summary in found.values() if summary["groups"]})
     files: dict[Path, str] = {}
-    parts = [HEAD.format(missing="not run", groups=" or ".join(groups) or "21").strip()]
-    for form, title in FORMS.items():
-        parts.append(f"## {title}")
+    parts = [HEAD.format(missing="not run").strip(), "## In short", in_short(list(found.values()))]
+    parts.append(PROTOCOL.format(groups=" or ".join(groups) or "21").strip())
+    for form, title in sorted(FORMS.items(), key=lambda item: not any(of == item[0] for of, _ in found)):
+        parts.append(f"## {title}")  # what has been run comes before what has not
         whole, drawn = _whole(form, [summary for (of, _), summary in found.items() if of == form])
         parts, files = parts + whole, files | drawn
         for contrast in read_contrasts(contrasts):
@@ -125,15 +127,17 @@ def _gallery(folder: Path, docs: Path) -> list[str]:
     if not (folder / "gallery.json").is_file():
         return []
     told = _read(folder / "gallery.json", dict)
+    sides = f"{told['baseline']} (left) and {told['other']} (right)"
+    counted = "errors on objects under 32x32 pixels" if told["small"] else "errors"
     first = (
-        f"Where {told['baseline']} (left) and {told['other']} (right) differ most, each at the confidences of its own"
+        f"The images on which {sides} differ most in {counted}, each drawn at the confidences of its own best F1. "
+        "Those where the right one makes fewer errors come first."
     )
     pictures = [
         f"![{entry['picture']}: {entry['errors_less']:+d}]({(folder / entry['picture']).relative_to(docs).as_posix()})"
         for entry in told["images"]
     ]
-    counted = "objects and false alarms under 32x32 pixels" if told["small"] else "objects and false alarms"
-    return [f"{first} best F1, best first ({counted}):", f"    {told['command']}", *pictures]
+    return [first, f"    {told['command']}", *pictures]
 
 
 def _ledger(file: Path) -> str:

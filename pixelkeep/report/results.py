@@ -58,6 +58,16 @@ def contrast_section(name: str, question: str, arms: Mapping[str, str], form: st
     return "\n\n".join([*parts, f"    {summary['command']}"])
 
 
+def in_short(summaries: Sequence[dict]) -> str:
+    """Return the answers of all contrasts that have been run as one table, or a sentence where there are none."""
+    rows = [
+        [f"[{summary['contrast']}](#{summary['contrast']}), {summary['form']}, {summary['split']}", *row]
+        for summary in summaries
+        for row in (_answer_row(answer, summary) for answer in summary["answers"])
+    ]
+    return table(["contrast", *_AGAINST], rows, 3) if rows else "Nothing has been compared yet."
+
+
 def uneven(summary: dict) -> list[str]:
     """Return which arms at equal cost see more pixels of the images than their GFLOPs say, for want of padding."""
     arms = {arm["name"]: arm for arm in summary["arms"] if arm.get("gflops")}
