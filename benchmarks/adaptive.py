@@ -1,11 +1,11 @@
-"""What a content-adaptive stage costs against the share of its regions that are active, in time and multiply-adds.
+"""Measure what a content-adaptive stage costs by its share of active regions, in time and multiply-adds.
 
-Each competitor is a stage of the same residual blocks on the same map. Masks are filled ellipses of random place, size
-and proportion, drawn until the share is reached (in regions of the stage, as it executes them), another mask in each
-round. All get the map in ordinary (contiguous) memory, as Ultralytics runs its networks; dense stages run once more in
-channels_last, which often is the faster of the two. With --channels-last everything runs so, "dense fine" too. In every
-round each competitor runs once, in turn, and ratios are medians over rounds of its time to that of "dense fine" in the
-same round; beside them are the quartiles.
+Each competitor is a stage of the same residual blocks on the same feature map. The masks are filled ellipses of random
+place, size and proportion, drawn until the share of active regions is reached; each round uses another mask. All stages
+get the map in contiguous memory, as Ultralytics runs its networks. The dense stages run a second time in channels_last,
+which is often faster. With --channels-last every stage runs that way, "dense fine" included. In every round each
+competitor runs once, in turn. A ratio is the median over the rounds of a competitor's time divided by that of "dense
+fine" in the same round; the quartiles are printed beside it.
 
     python benchmarks/adaptive.py
     python benchmarks/adaptive.py --channels-last
@@ -37,13 +37,13 @@ FRACTIONS = (0.0, 0.05, 0.10, 0.25, 0.50, 1.0)
 # (in channels, out channels, blocks, kind of block, side of the map)
 STAGES = {"basic": (64, 64, 2, "basic", 160), "layer3": (512, 1024, 6, "bottleneck", 80)}
 SIDE = 8
-MASKS = 8  # different ones of each share
+MASKS = 8  # different masks of each share
 Run = Callable[[], Tensor]
 Row = tuple[str, float, list[float], float]  # name, milliseconds, quartiles of the time ratio, multiply-adds ratio
 
 
 def objects(cells: int, fraction: float, seed: int) -> Tensor:
-    """Return a mask (1, 1, cells, cells) of filled ellipses, with exactly the share of active cells, rounded."""
+    """Return a mask (1, 1, cells, cells) of filled ellipses whose active cells are exactly the share, rounded."""
     generator = torch.Generator().manual_seed(seed)
     wanted = round(fraction * cells**2)
     axis = torch.arange(cells) + 0.5
@@ -54,7 +54,7 @@ def objects(cells: int, fraction: float, seed: int) -> Tensor:
         distance = ((axis[:, None] - row) / tall) ** 2 + ((axis[None] - column) / wide) ** 2
         new = (distance <= 1) & ~mask
         missing = wanted - int(mask.sum())
-        if new.sum() > missing:  # the cells nearest to the middle of the last one
+        if new.sum() > missing:  # keep the cells nearest to the last ellipse's centre
             nearest = distance.masked_fill(~new, torch.inf).flatten().argsort()[:missing]
             new = torch.zeros_like(mask).flatten().index_fill(0, nearest, True).view_as(mask)
         mask |= new
@@ -62,7 +62,7 @@ def objects(cells: int, fraction: float, seed: int) -> Tensor:
 
 
 def folded(network: nn.Module) -> nn.Module:
-    """Fold the BatchNorms, as for inference."""
+    """Fold the BatchNorms of a network, as for inference, and return the network."""
     for layer in list(network.eval().modules()):
         if isinstance(layer, Foldable):
             layer.fuse()
@@ -70,7 +70,7 @@ def folded(network: nn.Module) -> nn.Module:
 
 
 def competitors(name: str, device: str, dtype: torch.dtype, memory: torch.memory_format) -> dict[str, Run]:
-    """Return what is measured, by name; the dense fine stage, the measure of all, is there as "dense fine"."""
+    """Return the competitors' runs by name; "dense fine" is the stage that all are compared with."""
     inputs, outputs, blocks, kind, side = STAGES[name]
     torch.manual_seed(0)
     stage = ContentAdaptiveStage(inputs, outputs, blocks, None, kind, side=SIDE)
@@ -93,7 +93,7 @@ def competitors(name: str, device: str, dtype: torch.dtype, memory: torch.memory
 
 
 def seconds(run: Run) -> float:
-    """Return the seconds of one run."""
+    """Return the wall time of one run in seconds."""
     start = time.perf_counter()
     run()
     if torch.cuda.is_available():
@@ -102,7 +102,7 @@ def seconds(run: Run) -> float:
 
 
 def measured(runs: dict[str, Run], rounds: int) -> list[Row]:
-    """Return a row for each: its median time, and time and multiply-adds to the dense fine stage's."""
+    """Return a row per competitor: its median time, and its time and multiply-adds relative to "dense fine"."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for name, run in runs.items():
         for _ in range(MASKS if name.startswith("adaptive") else 1):
@@ -123,7 +123,7 @@ def measured(runs: dict[str, Run], rounds: int) -> list[Row]:
 
 
 def draw(path: Path, results: dict[str, list[Row]]) -> None:
-    """Plot time and multiply-adds against the active share, one panel a stage."""
+    """Plot time and multiply-adds against the active share, with one panel per stage."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -138,7 +138,7 @@ def draw(path: Path, results: dict[str, list[Row]]) -> None:
         styles = {"dense fine": "-", "dense fine, channels_last": "-.", "dense strided, channels_last": ":"}
         for label, style in styles.items():
             value = next((row[2][1] for row in rows if row[0] == label), None)
-            if value is None:  # with --channels-last
+            if value is None:  # --channels-last measures no competitor of this name
                 continue
             axis.axhline(value, color="grey", linestyle=style, label=f"{label}, time")
         axis.set(title=name, xlabel="active regions (%)", ylim=(0, None))

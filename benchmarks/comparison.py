@@ -1,11 +1,11 @@
-"""How long it takes to compare two models of three seeds each with 1,000 resamples, on synthetic data.
+"""Measure how long a comparison of two models takes, with three seeds each and 1,000 resamples, on synthetic data.
 
 Usage: python benchmarks/comparison.py [--images 5000] [--classes 80] [--detections 100000 500000] [--seeds 3]
            [--resamples 1000] [--repeats 3]
 
-Times `compare_arms` from columns in memory to the verdicts for AP and AP_S, and beside it what the same resamples would
-take by evaluating anew, from one evaluation. Prints the median of the repeats, the processor time, and how busy the
-machine was: on one that others use too, time on the clock says little.
+Times `compare_arms` from columns in memory to the verdicts for AP and AP_S. Beside it stands the time that evaluating
+every resample anew would take, extrapolated from one evaluation. Prints the median of the repeats, the processor time,
+and how busy the machine was: on a machine that does other work, wall time says little.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pixelkeep.evaluation.comparison import compare_arms
 
 
 def another_run(detections: Detections, seed: int) -> Detections:
-    """Return the detections as another seed might give them: moved a little, scored a little otherwise."""
+    """Return the detections as another seed might give them, with slightly different boxes and scores."""
     rng = np.random.default_rng(seed)
     sides = detections.boxes_xywh[:, [2, 3, 2, 3]]
     boxes = detections.boxes_xywh + rng.normal(0, 0.02, sides.shape) * sides
@@ -33,7 +33,7 @@ def another_run(detections: Detections, seed: int) -> Detections:
 
 
 def measure(options: argparse.Namespace, count: int) -> None:
-    """Print how long a comparison with so many detections a run takes."""
+    """Print how long a comparison takes with ``count`` detections in each run."""
     ground_truth, detections = synthetic(options.images, options.classes, count)
     runs = [another_run(detections, seed) for seed in range(2 * options.seeds)]
     evaluator = CocoEvaluator(ground_truth)

@@ -1,4 +1,4 @@
-"""The networks that benchmarks/inference.py runs, each in every runtime that it is compared in."""
+"""The networks that benchmarks/inference.py runs, each in every runtime in which it is compared."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pixelkeep.blocks import SpaceToDepth
 
 STOCK = ("yolov5n", "yolov5s", "yolo11n", "yolo26n", "yolo26n-p2")  # Ultralytics' own definitions
-WAYS = ("slices", "unfolded", "folded")  # of yolov5-spd
+WAYS = ("slices", "unfolded", "folded")  # ways to run yolov5-spd
 EXPORTED = (("onnx", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8"))
 Run = Callable[[Tensor], Any]
 
@@ -28,14 +28,14 @@ class Slices(nn.Module):
 
 
 def build(name: str) -> nn.Module:
-    """Return a network whose outputs vary with its images: else every output is near-constant, and anything agrees."""
+    """Return a network whose outputs vary with its images; near-constant outputs would make any two networks agree."""
     from ultralytics.nn.tasks import DetectionModel
 
     torch.manual_seed(0)
     model = DetectionModel(name, verbose=False)
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     for m in norms:
-        m.momentum = 1.0  # the statistics of what reaches them: with those of a new network ever less is passed on
+        m.momentum = 1.0  # one batch sets the statistics; with initial ones the signal fades by layers
         nn.init.uniform_(m.weight, 0.7, 1.3)
         nn.init.normal_(m.bias, 0, 0.2)
     with torch.no_grad():
@@ -43,14 +43,14 @@ def build(name: str) -> nn.Module:
     head = model.eval().model[-1]
     for layers in (*head.cv2, *head.cv3):
         nn.init.normal_(layers[-1].weight, 0, 0.002)  # rounding stays far below `SAME`
-        nn.init.zeros_(layers[-1].bias)  # scores around 0.5: those of a new head are all next to 0
-    head.end2end = False  # boxes of all places, as exports put out
+        nn.init.zeros_(layers[-1].bias)  # scores around 0.5: those of a new head are all close to 0
+    head.end2end = False  # boxes of all places, as exported files output them
     model.task, model.names = "detect", {i: str(i) for i in range(80)}
     return model
 
 
 def networks(scales: str, others: bool) -> dict[str, nn.Module]:
-    """Return the networks by name, BatchNorms folded in all; those of yolov5-spd of one scale have the same weights."""
+    """Return the networks by name, BatchNorms folded; all ways of yolov5-spd at one scale have the same weights."""
     five = [f"yolov5{scale}" for scale in scales]
     stock = [name for name in STOCK if name in five or (others and not name.startswith("yolov5"))]
     built = {name: build(f"{name}.yaml").fuse(verbose=False) for name in stock}
@@ -67,7 +67,7 @@ def networks(scales: str, others: bool) -> dict[str, nn.Module]:
 
 
 def on_cpu(built: dict[str, nn.Module], imgsz: int, batch: int, exports: bool) -> dict[str, Run]:
-    """Return what runs on a CPU for one batch size, channels last in PyTorch, as val and detect run it."""
+    """Return the runs on a CPU for one batch size; PyTorch uses channels_last, as val and detect do."""
     runs: dict[str, Run] = {f"{name}, pytorch fp32": net for name, net in built.items()}
     for net in built.values():
         net.to(memory_format=torch.channels_last)
@@ -82,16 +82,16 @@ def on_cpu(built: dict[str, nn.Module], imgsz: int, batch: int, exports: bool) -
 
 
 def exported(net: nn.Module, form: str, precision: str, imgsz: int, batch: int) -> Run:
-    """Return a network in another runtime, written and opened as ``pixelkeep export`` and ``detect`` do."""
+    """Return a network in another runtime, exported as by ``pixelkeep export`` and opened as by ``detect``."""
     from pixelkeep.ultra.export import files, parity
     from pixelkeep.ultra.export.quantizing import QUANTIZERS
     from pixelkeep.ultra.network.folding import fold
     from pixelkeep.ultra.weights.formats import FORMATS
 
-    folder = Path(tempfile.mkdtemp())  # OpenVINO reads its weights as it runs
+    folder = Path(tempfile.mkdtemp())  # not removed: OpenVINO reads its weights as it runs
     path = folder / f"net{FORMATS[form].suffix}"
     source = deepcopy(net).to(memory_format=torch.contiguous_format)
-    if was := getattr(net, "folding", None):  # exports leave C3's two convolutions apart, so it is folded anew
+    if was := getattr(net, "folding", None):  # fold anew: exports keep the two convolutions that C3 begins with apart
         assert was["places"]
         scale = net.yaml["scale"]
         source = fold(build(f"yolov5-spd-{scale}"), join=False)
@@ -107,7 +107,7 @@ def exported(net: nn.Module, form: str, precision: str, imgsz: int, batch: int) 
 
 
 def on_cuda(built: dict[str, nn.Module], image: Tensor) -> dict[str, Run]:
-    """Return what runs on a GPU for images of this shape: fp32 and fp16, each eagerly and as one CUDA graph."""
+    """Return the runs on a GPU for images of this shape: fp32 and fp16, each eagerly and as one CUDA graph."""
     runs: dict[str, Run] = {}
     for name, net in built.items():
         for precision, dtype in (("fp32", torch.float32), ("fp16", torch.float16)):
@@ -119,11 +119,11 @@ def on_cuda(built: dict[str, nn.Module], image: Tensor) -> dict[str, Run]:
 
 
 def captured(net: nn.Module, image: Tensor) -> Run:
-    """Return a CUDA graph of a network's run on images of this shape."""
+    """Return a run that replays a CUDA graph of a network on images of this shape."""
     beside = torch.cuda.Stream()
     beside.wait_stream(torch.cuda.current_stream())
     with torch.inference_mode(), torch.cuda.stream(beside):
-        for _ in range(3):  # what is chosen or allocated in the first runs must not be captured
+        for _ in range(3):  # the first runs choose algorithms and allocate memory, which must not be captured
             net(image)
     torch.cuda.current_stream().wait_stream(beside)
     graph = torch.cuda.CUDAGraph()

@@ -1,11 +1,11 @@
-"""How long our COCO evaluator, faster-coco-eval (where installed) and pycocotools take for equal figures.
+"""Measure how long our COCO evaluator, faster-coco-eval (if installed) and pycocotools take for equal figures.
 
 Usage: python benchmarks/evaluation.py [--images 1000] [--classes 80] [--detections 20000] [--pairs 3]
        python benchmarks/evaluation.py --images 5000 --detections 100000
 
-Each round times the evaluators one after the other, from columns in memory to the figures, the ground truth already
-prepared; what is printed at the end are medians of the rounds' ratios to ours. The others take lists of dictionaries:
-making them from the columns is part of their time, as it is in a validation.
+Each round times the evaluators one after the other, from columns in memory to the figures, with the ground truth
+already prepared. The last lines are the medians over the rounds of each evaluator's time divided by ours. The others
+read lists of dictionaries; making these from the columns is part of their time, as it is in a validation.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SIDE = 640
 
 
 def synthetic(images: int, classes: int, count: int, seed: int = 0) -> tuple[dict[str, Any], Detections]:
-    """Return a ground truth with 7 boxes per image, as in COCO, and ``count`` detections, half of them near one."""
+    """Return a ground truth with 7 boxes per image, as in COCO, and ``count`` detections, half of them near a box."""
     rng = np.random.default_rng(seed)
     builder = GroundTruthBuilder([f"class {index}" for index in range(classes)])
     boxes, labels = [], []
@@ -48,7 +48,7 @@ def synthetic(images: int, classes: int, count: int, seed: int = 0) -> tuple[dic
 
 
 def seconds(evaluator: CocoEvaluator, detections: Detections) -> tuple[float, dict[str, Any]]:
-    """Return the time of one evaluation and its figures."""
+    """Return the wall time of one evaluation in seconds, and its figures."""
     start = time.perf_counter()
     figures = evaluator.evaluate(detections).to_dict()
     return time.perf_counter() - start, figures
@@ -86,13 +86,13 @@ def peers(ground_truth: dict[str, Any]) -> list[CocoEvaluator]:
 
 
 def difference(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
-    """Say how far the figures are apart."""
+    """Return a phrase that says how far the figures of two evaluators are apart."""
     apart = max(abs(a - b) for a, b in zip(numbers(ours), numbers(theirs), strict=True))
     return "figures equal" if apart == 0 else f"figures within {apart:.0e}"
 
 
 def numbers(document: Any) -> list[float]:
-    """Return every number in a result."""
+    """Return every number in a nested result, in order."""
     if isinstance(document, dict | list):
         values = document.values() if isinstance(document, dict) else document
         return [number for value in values for number in numbers(value)]

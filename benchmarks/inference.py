@@ -1,14 +1,14 @@
-"""How fast networks run: stock ones, yolov5-spd as one would write it down, and ours unfolded, folded and exported.
+"""Measure how fast networks run: stock ones, yolov5-spd as straightforward slices, and ours unfolded, folded, exported.
 
-Everything runs in turn, in an order drawn anew for each round, in one process: the same threads, inputs and allocator
-settings. Every ratio is the median over the rounds of one within a round, so a load that comes and goes hits both sides
-alike; above 1.00 the first named is faster. Boxes and scores of all that runs in fp32 are compared first, those of
-yolov5-spd with four slices and a concat in PyTorch, those of exports of stock networks with PyTorch: a faster network
-that computes something else is none. Not compared here are bf16, fp16 and int8, whose outputs differ (by how much is
-for `pixelkeep export` and scripts/measure_exports.py), and CUDA graphs. On a CPU: PyTorch (channels last), ONNX Runtime
-and OpenVINO, the latter in fp32, bf16 and int8 (calibrated on noise: accuracy is another matter). On a GPU: PyTorch in
-fp32 and fp16, eagerly and as CUDA graphs. "Straightforward" is SpaceToDepth as four slices and a concat. The share is
-that of the machine's peak in fp32, measured before and after by a large product of matrices and a large convolution.
+All runs take turns in one process, with the same threads, inputs and allocator settings, in an order drawn anew for
+each round. A ratio is computed within each round and its median over the rounds is printed, so that a varying load
+affects both sides alike; above 1.00 the network named first is faster. Before that, boxes and scores of everything in
+fp32 are compared, since a faster network must compute the same: yolov5-spd with its straightforward form in PyTorch
+(SpaceToDepth as four slices and a concat), exports of stock networks with PyTorch. CUDA graphs are not compared, nor
+are bf16, fp16 and int8, whose outputs differ; `pixelkeep export` and scripts/measure_exports.py say by how much. On a
+CPU: PyTorch (channels_last), ONNX Runtime and OpenVINO, the latter in fp32, bf16 and int8 (calibrated on noise, which
+says nothing of its accuracy). On a GPU: PyTorch in fp32 and fp16, eagerly and as CUDA graphs. "of the peak" is the
+share of the machine's fp32 peak, measured before and after by a large matrix product and a large convolution.
 
     python benchmarks/inference.py --quick               # scale n, batch 1 and 4: minutes
     python benchmarks/inference.py --json speeds.json    # scales n and s, batches 1 to 8
@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a bare checkout 
 
 from pixelkeep.ultra.running.environment import keep_large_buffers, prepare, threads
 
-prepare()  # before Ultralytics is imported, which would leave one thread
+prepare()  # before Ultralytics is imported, which would leave only one thread
 
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
@@ -42,19 +42,19 @@ from pixelkeep.blocks import space_to_depth  # noqa: E402
 from pixelkeep.ultra.costs.latency import name_of, rounds_within, summarise, take_turns  # noqa: E402
 from pixelkeep.ultra.costs.measure import count_gflops  # noqa: E402
 
-SAME = 5e-2, 5e-4  # pixels and scores: several times what rounding in fp32 changes, far below what bf16 does
+SAME = 5e-2, 5e-4  # pixels and scores: several times the effect of rounding in fp32, far below that of bf16
 COMPARED = ("pytorch fp32", "eager fp32", "onnx fp32", "openvino fp32")
-AIMS = (  # first, second, least ratio; {} is the scale, then the runtime
+AIMS = (  # first, second, least ratio of their speeds; {} stands for the scale, then for the runtime
     ("yolov5-spd-{}, folded, {}", "yolov5-spd-{}, slices, {}", 0.98),
     ("yolov5-spd-{}, folded, {}", "yolov5-spd-{}, unfolded, {}", 1.0),
     ("yolov5-spd-{}, folded, {}", "yolov5{}, {}", None),
 )
-MORE = {"onnx fp32": 1.25, "eager fp32": 1.3}  # than four slices; the latter for single images
-EXPORTED = 1.2  # than stock yolov5 in PyTorch: exports in fp32
+MORE = {"onnx fp32": 1.25, "eager fp32": 1.3}  # least ratio to four slices by runtime; the latter for single images
+EXPORTED = 1.2  # least ratio of exports in fp32 to stock yolov5 in PyTorch
 
 
 def peak(device: torch.device) -> float:
-    """Return the machine's GFLOP/s in fp32: the best of a product of matrices and a convolution, several times."""
+    """Return the machine's peak GFLOP/s in fp32: the best of several matrix products and convolutions."""
     a = torch.rand(2048, 2048, device=device)
     x = torch.rand(1, 128, 160, 160, device=device).to(memory_format=torch.channels_last)
     w = torch.rand(128, 128, 3, 3, device=device).to(memory_format=torch.channels_last)
@@ -72,14 +72,15 @@ def peak(device: torch.device) -> float:
 
 
 def differences(runs: dict[str, Run], x: Tensor) -> dict[str, tuple[float, float]]:
-    """Return how far boxes (in pixels) and scores of what runs in fp32 are from those of the plain network in PyTorch.
+    """Return how far boxes and scores of the runs in fp32 are from those of the plain network in PyTorch.
 
     Args:
-        runs: By name; see `contenders`.
-        x: Images, (N, 3, H, W).
+        runs: The runs by name; see `contenders`.
+        x: The images, (N, 3, H, W).
 
     Returns:
-        By name; not of the plain networks, which are four slices and a concat of yolov5-spd, and the stock ones.
+        The largest differences of boxes (in pixels) and scores, by the run's name. The plain networks themselves are
+        left out: yolov5-spd as four slices and a concat, and the stock ones.
     """
     found = {}
     for name, run in runs.items():
@@ -95,10 +96,10 @@ def differences(runs: dict[str, Run], x: Tensor) -> dict[str, tuple[float, float
 
 
 def require_same(found: dict[str, tuple[float, float]]) -> None:
-    """Print the largest differences, and end here where they are of other networks.
+    """Print the largest differences, and end the program if they show that another network was computed.
 
     Raises:
-        SystemExit: They are, or are no numbers.
+        SystemExit: A difference exceeds its bound in `SAME`, or is not a number.
     """
     for name, apart in found.items():
         if not all(value <= bound for value, bound in zip(apart, SAME, strict=True)):
@@ -108,12 +109,12 @@ def require_same(found: dict[str, tuple[float, float]]) -> None:
 
 
 def _raw(output: object) -> Tensor:
-    """Return boxes and scores of every place, (N, 4 + classes, places), on the CPU."""
+    """Return the boxes and scores of every place, (N, 4 + classes, places), on the CPU."""
     return (output[0] if isinstance(output, (list, tuple)) else output).float().cpu().clone()
 
 
 def measure(runs: dict[str, Run], x: Tensor, options: argparse.Namespace) -> tuple[list[str], object]:
-    """Return the names, and (rounds, names) seconds."""
+    """Return the names of the runs and their times in seconds, (rounds, names)."""
 
     def step(run: Run) -> Callable[[], None]:
         def call() -> None:
@@ -125,7 +126,7 @@ def measure(runs: dict[str, Run], x: Tensor, options: argparse.Namespace) -> tup
         return call
 
     steps = {name: step(run) for name, run in runs.items()}
-    torch.set_num_threads(options.threads)  # exporting has left one out
+    torch.set_num_threads(options.threads)  # exporting has reduced them by one
     if options.rounds:
         take_turns(steps, 2)
         return list(steps), take_turns(steps, options.rounds)
@@ -133,7 +134,7 @@ def measure(runs: dict[str, Run], x: Tensor, options: argparse.Namespace) -> tup
 
 
 def table(names: list[str], times: object, batch: int, gflops: dict[str, float], top: float) -> list[dict]:
-    """Print what was measured for one batch size, and return it."""
+    """Print the measured speeds of one batch size as a table, and return its rows."""
     baseline = names[0]
     rows = []
     print(f"\nbatch {batch}, {len(times)} rounds, ratios to {baseline}\n")
@@ -150,14 +151,14 @@ def table(names: list[str], times: object, batch: int, gflops: dict[str, float],
 
 
 def ratio(names: list[str], times: object, first: str, second: str) -> float | None:
-    """Return how many times as fast the first is as the second: the median of the rounds' ratios."""
+    """Return how many times as fast the first run is as the second: the median of the rounds' ratios."""
     if first not in names or second not in names:
         return None
     return float(statistics.median(times[:, names.index(second)] / times[:, names.index(first)]))
 
 
 def aims(names: list[str], times: object, scales: str, batch: int) -> list[dict]:
-    """Print the ratios that are promised or asked for, runtime by runtime, and return them."""
+    """Print the speed ratios of `AIMS`, `MORE` and `EXPORTED` for each runtime, and return them."""
     found = []
     runtimes = sorted({name.rsplit(", ", 1)[1] for name in names})
     for scale in scales:
@@ -178,7 +179,7 @@ def aims(names: list[str], times: object, scales: str, batch: int) -> list[dict]
 
 
 def best_batches(rows: list[dict]) -> dict[str, dict]:
-    """Print each one's best batch, and return it by name."""
+    """Print the best batch size of each run, and return its row by name."""
     best: dict[str, dict] = {}
     for row in rows:
         if row["name"] not in best or row["ms"] < best[row["name"]]["ms"]:
@@ -190,7 +191,7 @@ def best_batches(rows: list[dict]) -> dict[str, dict]:
 
 
 def compare(options: argparse.Namespace, device: torch.device) -> dict:
-    """Measure everything, print it and return it."""
+    """Measure and print all networks and batch sizes, and return the document for --json."""
     built = networks(options.scales, not options.quick)
     gflops = {name: count_gflops(net, options.imgsz, 3) for name, net in built.items()}
     document = {"machine": name_of(device), "threads": torch.get_num_threads(), "torch": torch.__version__}
@@ -209,7 +210,7 @@ def compare(options: argparse.Namespace, device: torch.device) -> dict:
 
 
 def slicesamp(options: argparse.Namespace, device: torch.device) -> dict:
-    """Print what a strided depthwise convolution in place of SliceSamp's first two steps would bring."""
+    """Print the speed of a strided depthwise convolution relative to SliceSamp's first two steps, and return it."""
     found = {}
     for channels, side in ((3, 640), (16, 320), (32, 160), (64, 80), (128, 40)):
         x = torch.rand(1, channels, side, side, device=device)

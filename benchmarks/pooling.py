@@ -1,9 +1,10 @@
-"""How long LIP's pooling and normalisation take against other exact ways to compute them.
+"""Compare the time of LIP's pooling and normalisation with that of other exact ways to compute them.
 
-Pooling: two average poolings (what the modules do), one over both maps laid together, and `lip`, which needs no bound
-on its logits. Normalisation: InstanceNorm as group normalisation, and torch.nn.InstanceNorm2d. The shapes are maps that
-yolov5-lip-n and resnet50-lip-cls pool. Each ratio is the median over interleaved pairs of runs, the other way over
-ours, so that a load that comes and goes hits both alike; above 1.00 ours is faster. Takes about half a minute.
+Pooling: two average poolings (what the modules do), one average pooling of both maps concatenated, and `lip`, which
+needs no bound on its logits. Normalisation: InstanceNorm as group normalisation, and torch.nn.InstanceNorm2d. The
+shapes are those of maps that yolov5-lip-n and resnet50-lip-cls pool. Each ratio is the other way's time divided by
+ours, the median over interleaved pairs of runs, so that a varying load on the machine affects both alike. Above 1.00
+ours is faster. Takes about half a minute.
 
     python benchmarks/pooling.py
     python benchmarks/pooling.py --threads 4 --seconds 2
@@ -31,14 +32,14 @@ SHAPES = [(1, 32, 160, 160), (8, 64, 80, 80), (1, 256, 56, 56)]
 
 
 def together(x: Tensor, logit: Tensor) -> Tensor:
-    """One pooling of weights times values and weights, laid together along the channels."""
+    """Compute LIP by one pooling of the weighted values and the weights, concatenated along the channels."""
     weight = logit.exp()
     total, norm = F.avg_pool2d(torch.cat((x * weight, weight), 1), 3, 2, 1).chunk(2, 1)
     return total / norm
 
 
 def seconds(function: Callable[..., Tensor], inputs: list[Tensor], train: bool) -> float:
-    """Return the seconds of one forward run, with the backward run where ``train``."""
+    """Return the seconds of one forward pass, and of the backward pass too if ``train``."""
     for x in inputs:
         x.grad = None
     start = time.perf_counter()
@@ -50,7 +51,7 @@ def seconds(function: Callable[..., Tensor], inputs: list[Tensor], train: bool) 
 
 
 def ratio(other: Callable, ours: Callable, inputs: list[Tensor], train: bool, budget: float) -> float:
-    """Return the median of other/ours over interleaved pairs, after a check that both give the same."""
+    """Return the median of other/ours over interleaved pairs, after checking that both give the same output."""
     with torch.no_grad():
         torch.testing.assert_close(other(*inputs), ours(*inputs), rtol=1e-3, atol=1e-3)
     pairs = []

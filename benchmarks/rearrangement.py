@@ -1,8 +1,9 @@
-"""How long SpaceToDepth takes against four strided slices and torch.cat, forward and backward.
+"""Compare the time of SpaceToDepth with that of four strided slices and torch.cat, forward and backward.
 
-The shapes are the inputs of the seven SpaceToDepth places of yolov5-spd-n and -s, at 640 and 320 pixels. Each ratio
-is the median over pairs of runs, ours and then the slices, so that a load that comes and goes hits both alike; below
-1.00 ours is faster. The gradient reaches the input everywhere, also at the stem. Takes about 90 seconds on two cores.
+The shapes are the inputs of the seven SpaceToDepth places of yolov5-spd-n and -s, at 640 and 320 pixels. Each ratio is
+the median over pairs of runs, ours and then the slices, so that a varying load on the machine affects both alike. Below
+1.00 ours is faster. The gradient reaches the input at every place, the stem included. Takes about 90 seconds on two
+cores.
 
     python benchmarks/rearrangement.py
     python benchmarks/rearrangement.py --threads 4 --batch 1 16 --seconds 1
@@ -29,7 +30,7 @@ STRIDED = [(32, 2), (64, 4), (128, 8), (256, 16), (64, 8), (128, 16)]  # channel
 
 
 def slices(x: Tensor) -> Tensor:
-    """The straightforward way: (N, C, H, W) -> (N, 4C, H/2, W/2) for even H and W."""
+    """Rearrange in the straightforward way: (N, C, H, W) -> (N, 4C, H/2, W/2) for even H and W."""
     return torch.cat([x[..., 0::2, 0::2], x[..., 1::2, 0::2], x[..., 0::2, 1::2], x[..., 1::2, 1::2]], 1)
 
 
@@ -42,7 +43,7 @@ def shapes(scales: list[str], sizes: list[int]) -> list[tuple[int, int]]:
 
 
 def seconds(function: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> float:
-    """Return the seconds of one forward and backward run."""
+    """Return the seconds of one forward and backward pass."""
     x.grad = None
     start = time.perf_counter()
     function(x).backward(grad)
@@ -52,7 +53,7 @@ def seconds(function: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> fl
 
 
 def measure(x: Tensor, budget: float) -> tuple[float, float]:
-    """Return the median of ours/slices over interleaved pairs, and the median of ours in milliseconds."""
+    """Return the median of ours/slices over interleaved pairs, and the median time of ours in milliseconds."""
     x.requires_grad_()
     ours = space_to_depth(x)
     if not torch.equal(ours, slices(x)):
@@ -80,7 +81,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Print one row per shape, and the worst and the median ratio below."""
+    """Print one row per shape, then the worst and the median ratio."""
     args = arguments()
     torch.set_num_threads(args.threads)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {args.device}, float32")

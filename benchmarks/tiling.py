@@ -1,14 +1,14 @@
-"""How fast and how exact large images are looked at in tiles, beside SAHI: same weights, tiles, overlap, thresholds.
+"""Compare speed and AP on large images in tiles with SAHI's, with the same weights, tiles, overlap and thresholds.
 
 Usage: python benchmarks/tiling.py --weights best.pt [--ours FILE] [--data demo] [--path FOLDER]
            [--sizes 3840x2160 7680x4320] [--tile 640] [--imgsz N] [--overlap 0.2] [--iou 0.7] [--candidates 20000]
            [--images 2] [--pairs 3] [--batches 1 4 16] [--device cpu] [--sahi-merge GREEDYNMM]
 
-Needs `pip install sahi`, which is no dependency of this project. Images of a dataset are set side by side until the
-size is reached, so every box is known. Two settings each: sparse, confidence 0.25, and dense, the confidence at which
-the tiles of an image give about --candidates boxes before merging. Each of the two first tries the batch sizes and
-keeps the faster; then both take turns. Prints images per second, the median of the pairs' ratios, and the AP of both.
---ours gives this project an export of the weights (``pixelkeep export``, one image at once); SAHI keeps the weights.
+Needs `pip install sahi`, which is no dependency of this project. Each large image is stitched from images of a dataset,
+so every box is known. There are two settings per size: sparse, with confidence 0.25, and dense, with the confidence at
+which the tiles of an image give about --candidates boxes before merging. Both sides first try the batch sizes and keep
+their fastest, then they take turns. Prints images per second, the median of the pairs' ratios, and the AP of both. With
+--ours this project runs an export of the weights (``pixelkeep export``, one image at once) and SAHI the weights.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from pixelkeep.ultra.running.environment import threads
 
 SPARSE = 0.25  # confidence
 FAINT = 0.001  # confidence at which scores are collected to choose that of the dense setting
-MOST = 1000  # detections in a tile, in both
+MOST = 1000  # detections per tile at most, on both sides
 PREPARED = 1  # warm-up runs
 GREY = 114
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]  # boxes (n, 4) xyxy, scores (n,), classes (n,)
@@ -47,14 +47,19 @@ Look = Callable[[np.ndarray], Found]
 
 @dataclass
 class Scene:
-    """Large images and their boxes."""
+    """Large images and their ground truth.
+
+    Attributes:
+        images: The images, uint8 (H, W, 3), BGR.
+        truth: COCO document with the boxes of all images.
+    """
 
     images: list[np.ndarray]
     truth: dict[str, Any]
 
 
 def stitch(data: str, path: str | None, size: tuple[int, int], count: int) -> Scene:
-    """Return images of ``size`` (width, height), whole images of the data side by side on grey."""
+    """Return ``count`` images of ``size`` (width, height), stitched from whole images of the data on grey."""
     from pixelkeep.ultra.data.resolving import resolve_data
 
     spec = resolve_data(data, path)
@@ -81,7 +86,7 @@ def stitch(data: str, path: str | None, size: tuple[int, int], count: int) -> Sc
 
 
 def ours(options: argparse.Namespace, conf: float, batch: int) -> Look:
-    """Return this project's function that looks at an image."""
+    """Return a function that detects objects in an image with this project's tiling."""
     chosen = dict(imgsz=options.imgsz, batch=batch, conf=conf, iou=options.iou, max_det=MOST, device=options.device)
     detector = TiledDetector(options.ours or options.weights, options.tile, options.overlap, **chosen)
 
@@ -93,7 +98,7 @@ def ours(options: argparse.Namespace, conf: float, batch: int) -> Look:
 
 
 def sahi(options: argparse.Namespace, conf: float, batch: int) -> Look:
-    """Return SAHI's function, its own defaults but for what is the same for both."""
+    """Return a function that detects objects in an image with SAHI, with its defaults where both need not agree."""
     from sahi import AutoDetectionModel
     from sahi.predict import get_sliced_prediction
 
@@ -119,14 +124,14 @@ def sahi(options: argparse.Namespace, conf: float, batch: int) -> Look:
 
 
 def seconds(look: Look, image: np.ndarray) -> float:
-    torch.set_num_threads(threads())  # for both: Ultralytics leaves out one
+    torch.set_num_threads(threads())  # the same for both sides: Ultralytics leaves out one
     start = time.perf_counter()
     look(image)
     return time.perf_counter() - start
 
 
 def fastest(makes: dict[int, Look], image: np.ndarray) -> tuple[int, Look]:
-    """Return the batch size, and its function, that is the faster at one image."""
+    """Return the batch size that is fastest on one image, and its function."""
     times = {}
     for batch, look in makes.items():
         for _ in range(PREPARED):
@@ -137,7 +142,7 @@ def fastest(makes: dict[int, Look], image: np.ndarray) -> tuple[int, Look]:
 
 
 def dense_confidence(options: argparse.Namespace, image: np.ndarray) -> float:
-    """Return the confidence at which the tiles of an image give the asked number of boxes, FAINT if they never do."""
+    """Return the confidence at which the tiles of an image give --candidates boxes, or `FAINT` if they never do."""
     from pixelkeep.tiling import run
 
     look = ours(options, FAINT, 1)
@@ -152,7 +157,7 @@ def dense_confidence(options: argparse.Namespace, image: np.ndarray) -> float:
 
 
 def figures(scene: Scene, look: Look) -> tuple[float, int]:
-    """Return AP and how many boxes come out of all images."""
+    """Return the AP over all images and the number of detections in them."""
     parts = [look(image) for image in scene.images]
     number = np.concatenate([np.full(len(part[1]), index) for index, part in enumerate(parts, 1)])
     boxes, scores, classes = (np.concatenate(columns) for columns in zip(*parts, strict=True))
@@ -162,7 +167,7 @@ def figures(scene: Scene, look: Look) -> tuple[float, int]:
 
 
 def compare(options: argparse.Namespace, scene: Scene, conf: float) -> list[str]:
-    """Return one row of the table."""
+    """Return the cells of one table row, with our value first and SAHI's second."""
     first = scene.images[0]
     own_batches = [1] if options.ours else options.batches
     own_batch, own = fastest({batch: ours(options, conf, batch) for batch in own_batches}, first)

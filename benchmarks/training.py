@@ -1,9 +1,9 @@
-"""Epoch time (training plus validation) of stock yolov5n: ``yolo train`` against ``pixelkeep train``.
+"""Compare the epoch time (training plus validation) of ``yolo train`` and ``pixelkeep train`` on stock yolov5n.
 
 Both train the same network on the demo data with the same settings, in turn, each in a process of its own, so that
-each has its own threads and allocator. The first epoch of each run warms up and is left out; the ratio is the median
-over pairs of runs, and so is that of the peak memory. ``--allocator`` instead compares pixelkeep with and without its
-allocator setting.
+each has its own threads and allocator. The first epoch of each run is a warm-up and is left out. The ratios of time and
+of peak memory are medians over pairs of runs. ``--allocator`` instead compares pixelkeep with and without its allocator
+setting.
 
     python benchmarks/training.py --pairs 3
     python benchmarks/training.py --allocator --model yolov5-spd-n
@@ -27,7 +27,7 @@ NO_ALLOCATOR = "from pixelkeep.ultra.running import environment as e; e.keep_lar
 
 
 def demo_yaml() -> Path:
-    """Write the demo data if it is not there, and return its YAML with absolute paths."""
+    """Write the demo data if it does not exist yet, and return its YAML with absolute paths."""
     from pixelkeep import assets
     from pixelkeep.datasets.demo import write_demo
 
@@ -57,7 +57,7 @@ def command(code: str, model: str, data: Path, epochs: int, folder: Path) -> lis
 
 
 def run(code: str, model: str, data: Path, epochs: int) -> tuple[float, float]:
-    """Train once; return seconds an epoch after the first, and the peak memory in MiB."""
+    """Train once, and return the seconds per epoch after the first and the peak memory in MiB."""
     environment = {**os.environ, "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
     with tempfile.TemporaryDirectory() as folder:
         line = command(code, model, data, epochs, Path(folder))

@@ -1,8 +1,8 @@
-"""How long a training step on a CPU takes with channels innermost, as `pixelkeep train` lays maps out, and in bf16.
+"""Measure a training step on a CPU with channels innermost, as `pixelkeep train` lays maps out, and in bf16.
 
-A step is forward, loss, backward and AdamW. The four forms of a network begin with the same weights and take turns,
-round after round; a ratio is the median over the rounds of the wall time by that of fp32 as Ultralytics lays maps out,
-in the same round. Below 1.00 is faster. The middle half of the rounds is in brackets.
+A step is forward, loss, backward and AdamW. The four forms of a network begin with the same weights and take turns in
+every round. A ratio is the wall time divided by that of fp32 in Ultralytics' memory layout in the same round, the
+median over the rounds; below 1.00 is faster. The middle half of the rounds is in brackets.
 
     python benchmarks/training_cpu.py [--quick]
     python benchmarks/training_cpu.py --models yolov5-spd-n --imgsz 640 --batch 8
@@ -38,7 +38,7 @@ LOGGER.setLevel("WARNING")
 
 
 class Training:
-    """A network in training, in one of the forms."""
+    """A network in training, in one of the `FORMS`."""
 
     def __init__(self, name: str, form: str) -> None:
         innermost, self.halved = FORMS[form]
@@ -49,7 +49,7 @@ class Training:
         self.optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
 
     def step(self, batch: dict[str, torch.Tensor]) -> float:
-        """Take a step, and return its seconds."""
+        """Take a step, and return its wall time in seconds."""
         predict = cpu.in_bf16(BaseModel.predict) if self.halved else BaseModel.predict
         start = time.perf_counter()
         with replaced(BaseModel, "predict", predict):
@@ -60,7 +60,7 @@ class Training:
 
 
 def rows(name: str, batch: dict[str, torch.Tensor], rounds: int) -> list[list]:
-    """Return the cells of one network, a row a form."""
+    """Return the table rows of one network, one per form."""
     trainings = {form: Training(name, form) for form in FORMS if cpu.has_bf16() or not FORMS[form][1]}
     seconds: dict[str, list[float]] = {form: [] for form in trainings}
     for number in range(rounds + 2):  # two to warm up

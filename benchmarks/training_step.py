@@ -1,21 +1,21 @@
-"""What a training step costs: stock yolov5, yolov5-spd written down straightforwardly, and ours, on the same batch.
+"""Measure what a training step costs: stock yolov5, yolov5-spd with straightforward slices, and ours, on one batch.
 
-A step is forward, loss and backward. The networks take it in turn, round after round; a ratio is the median over the
-rounds of the time by that of the slices in the same round, so a load that comes and goes hits all alike; below 1.00 is
-faster. On a CPU the processor's time is taken, on which a busy machine has less influence.
+A step is forward, loss and backward. The networks take turns in every round. A ratio is a network's time divided by
+that of the slices in the same round, the median over the rounds, so a varying load affects all alike; below 1.00 is
+faster. On a CPU, processor time is measured, on which a busy machine has less influence.
 
-Memory is counted three ways. "kept" is what the forward pass saves for the backward pass, every storage once and
-without weights and images; "alive" is the most of all tensors at any time of a step, without the loss. Both follow
-from shapes alone and are the same on every machine. "process" is what a real step adds to the peak of a process of its
-own on a CPU, or to what PyTorch's allocator holds at most on a GPU.
+Memory is counted in three ways. "kept" is what the forward pass saves for the backward pass, each storage once, without
+weights and images. "alive" is the most that all tensors take at any time of a step, without the loss. Both follow from
+shapes alone and are the same on every machine. "process" is what a real step adds to the peak memory of a process of
+its own on a CPU, or to the most that PyTorch's allocator holds on a GPU.
 
     python benchmarks/training_step.py [--quick]
-    python benchmarks/training_step.py --memory --batch 16 --imgsz 640      # what is counted, in seconds
+    python benchmarks/training_step.py --memory --batch 16 --imgsz 640      # "kept" and "alive", in seconds
     python benchmarks/training_step.py --others     # other ways to compute the same
     python benchmarks/training_step.py --device cuda --batch 16
 
---others adds ours with the stem as one strided convolution of the image (stem), with that and the two convolutions
-with which C3 begins as one strided one too (joined), and with what SpaceToDepth gets computed again in the backward
+--others adds three forms of ours: the stem as one strided convolution of the image (stem), that and the first two
+convolutions of C3 as one strided convolution (joined), and the input of SpaceToDepth computed again in the backward
 pass from what BatchNorm keeps (again). All have the same outputs and gradients, which is checked first.
 """
 
@@ -53,18 +53,18 @@ from pixelkeep.deploy import Kernel, to_strided  # noqa: E402
 from pixelkeep.report.tables import text_table  # noqa: E402
 from pixelkeep.ultra.costs.memory import Tally  # noqa: E402
 
-CLASSES, OBJECTS = 4, 8  # objects an image
+CLASSES, OBJECTS = 4, 8  # OBJECTS per image
 KINDS, OTHERS = ("stock", "slices", "ours"), ("stem", "joined", "again")
 LOGGER.setLevel("WARNING")
 
 
 def slices(_: nn.Module, x: Tensor) -> Tensor:
-    """SpaceToDepth as four strided slices and a concat."""
+    """Compute SpaceToDepth as four strided slices and a concat."""
     return torch.cat([x[..., 0::2, 0::2], x[..., 1::2, 0::2], x[..., 0::2, 1::2], x[..., 1::2, 1::2]], 1)
 
 
 def strided(x: Tensor, weight: Tensor) -> Tensor:
-    """Return the convolution of SpaceToDepth(x), padded by half its kernel, as one of x."""
+    """Return the convolution of SpaceToDepth(x), padded by half its kernel, computed as a strided convolution of x."""
     kernel = to_strided(Kernel(weight, 1, weight.shape[-1] // 2))
     return F.conv2d(x, kernel.weight, stride=kernel.stride, padding=kernel.padding)
 
@@ -74,13 +74,13 @@ def strided_stem(self: Focus, x: Tensor) -> Tensor:
 
 
 def joined_c3(self: C3, x: Tensor) -> Tensor:
-    """C3 of SpaceToDepth(x), which is not computed."""
+    """Compute C3 of SpaceToDepth(x) without computing SpaceToDepth(x)."""
     deep, direct = strided(x, torch.cat((self.cv1.conv.weight, self.cv2.conv.weight))).chunk(2, 1)
     return self.cv3(torch.cat((self.m(self.cv1.act(self.cv1.bn(deep))), self.cv2.act(self.cv2.bn(direct))), 1))
 
 
 class Again(torch.autograd.Function):
-    """SpaceToDepth(SiLU(BatchNorm(x))) that keeps x alone, which BatchNorm keeps anyhow, and not what SiLU gets."""
+    """SpaceToDepth(SiLU(BatchNorm(x))) that keeps only x, as BatchNorm does anyway, and not the input of SiLU."""
 
     @staticmethod
     def forward(ctx, x, weight, bias, mean, var, momentum, eps):
@@ -102,7 +102,7 @@ class Again(torch.autograd.Function):
 
 
 def network(kind: str, scale: str) -> DetectionModel:
-    """Return a network in training, all but stock with the same weights."""
+    """Return a network in training mode; all kinds but stock have the same weights."""
     torch.manual_seed(0)
     name = f"yolov5{scale}.yaml" if kind == "stock" else f"yolov5-spd-{scale}"
     model = DetectionModel(name, nc=CLASSES, verbose=False).train()
@@ -132,7 +132,7 @@ def _again(norm: nn.BatchNorm2d) -> Callable[[nn.Module, Tensor], Tensor]:
 
 
 def batch_of(count: int, size: int, device: torch.device) -> dict[str, Tensor]:
-    """Return images of noise with boxes."""
+    """Return a batch of ``count`` images of noise, ``size`` pixels high and wide, with random boxes."""
     generator, total = torch.Generator().manual_seed(0), count * OBJECTS
     found = {
         "img": torch.rand(count, 3, size, size, generator=generator),
@@ -144,7 +144,7 @@ def batch_of(count: int, size: int, device: torch.device) -> dict[str, Tensor]:
 
 
 def step(model: DetectionModel, batch: dict[str, Tensor]) -> float:
-    """Take a step and return the loss."""
+    """Take a training step and return its loss."""
     model.zero_grad()
     loss = model(batch)[0].sum()
     loss.backward()
@@ -152,18 +152,18 @@ def step(model: DetectionModel, batch: dict[str, Tensor]) -> float:
 
 
 def seconds(model: DetectionModel, batch: dict[str, Tensor]) -> float:
-    """Return how long a step takes; on a CPU the processor's time."""
+    """Return how long a step takes in seconds; on a CPU this is processor time."""
     clock = time.perf_counter if batch["img"].is_cuda else time.process_time
     start = clock()
-    step(model, batch)  # its loss has been read, so that a GPU is done
+    step(model, batch)  # it reads the loss, so a GPU has finished
     return clock() - start
 
 
 def counted(kind: str, scale: str, count: int, size: int) -> tuple[int, int]:
-    """Return "kept" and "alive" in bytes, found on the meta device, where tensors have shapes and no data."""
+    """Return "kept" and "alive" in bytes, counted on the meta device, where tensors have shapes but no data."""
     model, image = network(kind, scale).to("meta"), torch.empty(count, 3, size, size, device="meta")
     own = {t.untyped_storage()._cdata for t in (image, *model.parameters(), *model.buffers())}
-    found: dict[int, torch.UntypedStorage] = {}  # held: the place of one that is freed is taken by another
+    found: dict[int, torch.UntypedStorage] = {}  # held, since a freed storage's address is used again
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -177,22 +177,22 @@ def counted(kind: str, scale: str, count: int, size: int) -> tuple[int, int]:
     found.clear()
     del outputs
     with Tally() as tally:
-        view = image[:]  # counts the images, which slices are views of, in every kind
+        view = image[:]  # counts the images in every kind: slices are views of them
         outputs = model.predict(image)
         sum(leaf.sum() for leaf in tree_leaves(outputs) if leaf.requires_grad).backward()
     return kept, tally.peak - view.nbytes
 
 
 def process(kind: str, options: argparse.Namespace) -> int:
-    """Return the bytes that two steps add to the peak of a process of its own, its weights and images among them."""
+    """Return the bytes that two steps add to the peak of a process of their own, weights and images included."""
     line = [sys.executable, __file__, "--process", kind, "--scale", options.scale, "--threads", str(options.threads)]
     line += ["--batch", str(options.batch[0]), "--imgsz", str(options.imgsz[0])]
     return int(subprocess.run(line, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
 def measure_process(options: argparse.Namespace) -> None:
-    """Print what `process` returns, in that process."""
-    step(network("stock", "n"), batch_of(1, 64, torch.device("cpu")))  # what libraries set up once is not the step's
+    """Measure and print what `process` returns; this runs in the process of its own."""
+    step(network("stock", "n"), batch_of(1, 64, torch.device("cpu")))  # libraries' setup is not the step's
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     before = _status("VmRSS")
@@ -211,7 +211,7 @@ def _status(key: str) -> int:
 
 
 def check(models: dict[str, DetectionModel], device: torch.device) -> None:
-    """Raise RuntimeError where a network has other outputs or gradients than the slices, in double precision."""
+    """Raise RuntimeError if a network's outputs or gradients differ from those of the slices, in double precision."""
     image, found = batch_of(2, 96, device)["img"].double(), {}
     for kind, model in models.items():
         outputs = [leaf for leaf in tree_leaves(model.double().predict(image)) if leaf.requires_grad]
@@ -227,7 +227,7 @@ def check(models: dict[str, DetectionModel], device: torch.device) -> None:
 
 
 def rounds(models: dict[str, DetectionModel], batch: dict[str, Tensor], count: int) -> dict[str, list[float]]:
-    """Return the seconds of each network in every round, after one to warm up."""
+    """Return the seconds of each network in every round, after one round of warm-up."""
     times: dict[str, list[float]] = {kind: [] for kind in models}
     for number in range(count + 1):
         for kind, model in models.items():
@@ -238,7 +238,7 @@ def rounds(models: dict[str, DetectionModel], batch: dict[str, Tensor], count: i
 
 
 def row(kind: str, count: int, size: int, times: dict[str, list[float]] | None, options: argparse.Namespace) -> list:
-    """Return the cells of one network."""
+    """Return the table cells of one network at one image size and batch size."""
     cells = [kind, size, count]
     if times is not None:
         ratios = [one / other for one, other in zip(times[kind], times["slices"], strict=True)]
@@ -251,7 +251,7 @@ def row(kind: str, count: int, size: int, times: dict[str, list[float]] | None, 
 
 
 def allocated(kind: str, options: argparse.Namespace) -> int:
-    """Return the bytes that two steps add to the most that PyTorch's allocator held, on a GPU."""
+    """Return the bytes that two steps add to the peak of PyTorch's allocator on a GPU."""
     device = torch.device(options.device)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)

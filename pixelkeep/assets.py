@@ -1,4 +1,4 @@
-"""The only code that finds models/, configs/, data/ and weights/.
+"""The only code that locates models/, configs/, data/ and weights/.
 
 An installed wheel carries these folders inside ``pixelkeep/_assets``; a checkout (and an editable install) has them
 beside the package.
@@ -15,7 +15,7 @@ FOLDERS = ("models", "configs", "data", "weights")
 
 
 def folder(kind: str) -> Path:
-    """Return the folder of ``kind``, one of :data:`FOLDERS`.
+    """Return the path of the asset folder ``kind``, one of :data:`FOLDERS`.
 
     Raises:
         FileNotFoundError: The installation is incomplete.
@@ -29,13 +29,13 @@ def folder(kind: str) -> Path:
 
 
 def find(kind: str, name: str) -> Path | None:
-    """Return the YAML file called ``name`` (with or without its ending) in the folder of ``kind``, or None."""
+    """Return the YAML file called ``name`` (with or without extension) in the folder ``kind``, or None."""
     path = folder(kind) / (name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
     return path if len(path.name) < 256 and path.is_file() else None
 
 
 def names(kind: str) -> list[str]:
-    """Return the sorted names, without their ending, of the YAML files in the folder of ``kind``."""
+    """Return the sorted names, without extension, of the YAML files in the folder ``kind``."""
     return sorted(path.stem for path in folder(kind).glob("*.yaml"))
 
 

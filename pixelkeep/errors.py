@@ -1,4 +1,4 @@
-"""The exceptions users see. Each is one line that says what is wrong, where, and what would be right.
+"""The exceptions that users see: one line each that says what is wrong, where, and what would be right.
 
 The command line turns them into exit status 2; anything else is a bug and keeps its traceback.
 """
@@ -13,13 +13,13 @@ from difflib import get_close_matches
 from pathlib import Path
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_TORCH = ("PytorchStreamWriter", "unexpected pos", "iostream error")  # what PyTorch says where a file cannot grow
+_TORCH = ("PytorchStreamWriter", "unexpected pos", "iostream error")  # in PyTorch's messages when a file cannot grow
 _DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
 _NO_PLACE = (errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 class PixelkeepError(ValueError):
-    """Something the user can mend: the base of every error below."""
+    """An error that the user can mend: the base class of every error below."""
 
 
 class ModelError(PixelkeepError):
@@ -31,7 +31,7 @@ class WeightsError(PixelkeepError):
 
 
 class ExportError(PixelkeepError):
-    """A network that cannot be exported, or whose export does not compute the same."""
+    """A network that cannot be exported, or an export that does not compute the same as its network."""
 
 
 class DataError(PixelkeepError):
@@ -39,7 +39,7 @@ class DataError(PixelkeepError):
 
 
 class SourceError(PixelkeepError):
-    """Something to detect in that cannot be found or opened."""
+    """A source of images or video for detection that cannot be found or opened."""
 
 
 class OptionError(PixelkeepError):
@@ -47,15 +47,16 @@ class OptionError(PixelkeepError):
 
 
 class StorageError(PixelkeepError):
-    """A disk that is full, or a file or folder that may not be used."""
+    """A full disk, or a file or folder that cannot be used."""
 
 
 def storage_error(error: BaseException, folder: Path | None = None) -> StorageError | None:
-    """Return what a failure of the disk means to the user, or None if ``error`` is something else.
+    """Return an exception that explains a storage failure to the user, or None if ``error`` is something else.
 
     Args:
-        error: What was raised. PyTorch raises RuntimeError where it cannot write a checkpoint.
-        folder: What was being written to; the system names a file it cannot open, but not one it cannot go on with.
+        error: The exception that was raised. PyTorch raises RuntimeError when it cannot write a checkpoint.
+        folder: Folder that was being written to, used if ``error`` names no file: the system names a file that it
+            cannot open, but not one that it cannot continue to write.
     """
     if isinstance(error, OSError) and (error.errno in (*_FULL, *_DENIED, *_NO_PLACE, errno.EFBIG) or _no_folder(error)):
         number, file = error.errno, error.filename2 or error.filename or folder
@@ -68,7 +69,7 @@ def storage_error(error: BaseException, folder: Path | None = None) -> StorageEr
         return StorageError(f"{where}; allow it, or choose other folders with --project and PIXELKEEP_HOME")
     if number in (*_NO_PLACE, errno.ENOENT):
         name = Path(file or "")
-        named = name.parent if name.name.endswith(".partial") else name  # what was asked for, not how it is written
+        named = name.parent if name.name.endswith(".partial") else name  # the place asked for, not the temporary one
         return StorageError(f"{named}: {os.strerror(number)}; choose another name")
     if number == errno.EFBIG:
         return StorageError(f"{where}; raise the limit (ulimit -f), or use a file system that takes larger files")
@@ -78,12 +79,12 @@ def storage_error(error: BaseException, folder: Path | None = None) -> StorageEr
 
 
 def _no_folder(error: OSError) -> bool:
-    """Whether no folder for what is being written can be made, as in /proc."""
+    """Return whether the temporary folder or file for writing cannot be created, as in /proc."""
     return error.errno == errno.ENOENT and str(error.filename).endswith(".partial")
 
 
 def _free(path: Path) -> str:
-    """Say how much is free on the disk that a path is on."""
+    """Return, as text, how much space is free on the disk that holds a path."""
     there = next((p for p in (path, *path.parents) if p.exists()), Path())
     return f" ({shutil.disk_usage(there).free / 1e6:.1f} MB free)"
 
@@ -91,7 +92,7 @@ def _free(path: Path) -> str:
 def nearest(value: str, allowed: Iterable[str], otherwise: str = "") -> str:
     """Return ``; did you mean 'x'?`` for the closest allowed name.
 
-    Where none is close, return ``; `` and the advice in ``otherwise``, if there is any.
+    If no name is close, return ``; `` and the advice in ``otherwise``, or an empty string without advice.
     """
     folded = {name.casefold(): name for name in map(str, allowed)}
     match = get_close_matches(str(value).casefold(), folded, n=1, cutoff=0.6)
@@ -101,7 +102,7 @@ def nearest(value: str, allowed: Iterable[str], otherwise: str = "") -> str:
 
 
 def choices(allowed: Iterable[object], limit: int = 12) -> str:
-    """Return the allowed values as ``a, b, c`` and, past ``limit``, how many more there are."""
+    """Return the first ``limit`` allowed values as ``a, b, c``, and how many more there are, if any."""
     values = [str(value) for value in allowed]
     more = f" and {len(values) - limit} more" if len(values) > limit else ""
     return ", ".join(values[:limit]) + more

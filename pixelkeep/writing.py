@@ -1,4 +1,4 @@
-"""Files that are whole under their names or not there, however a process ends: written elsewhere, then moved."""
+"""Writing files so that each is complete or absent, however the process ends: written elsewhere, then moved."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-PARTIAL = ".partial"  # ending of files, and name of folders, that are being written
-DAY = 24 * 60 * 60.0  # seconds; no single file takes as long to write
+PARTIAL = ".partial"  # suffix of files, and suffix or whole name of folders, that are being written
+DAY = 24 * 60 * 60.0  # seconds; writing a single file never takes this long
 
 
 def sweep(folder: Path, older_than: float = 0) -> None:
-    """Remove what was left half-written in a folder and below it.
+    """Remove half-written files and folders from a folder and everything below it.
 
     Args:
-        folder: The folder; it need not exist.
-        older_than: Keep what was written in the last so many seconds: other processes may be writing there.
+        folder: Folder to clean; it need not exist.
+        older_than: Age in seconds below which a file or folder is kept, as another process may still be writing it; 0
+            removes all.
     """
     now = time.time()
     for path in list(folder.rglob(f".*{PARTIAL}")) + list(folder.rglob(PARTIAL)):
-        with contextlib.suppress(OSError):  # gone meanwhile
+        with contextlib.suppress(OSError):  # another process has removed it meanwhile
             if older_than and now - path.stat().st_mtime < older_than:
                 continue
         if path.is_dir():
@@ -34,8 +35,8 @@ def sweep(folder: Path, older_than: float = 0) -> None:
 
 @contextlib.contextmanager
 def staged(path: Path) -> Iterator[Path]:
-    """Give a path to write to, and move what is there to ``path`` at the end; an error moves nothing."""
-    folder = path.parent / f".{os.getpid()}{PARTIAL}"  # of this process alone: several may write side by side
+    """Yield a temporary path to write to, and move the file there to ``path`` at the end; an error moves nothing."""
+    folder = path.parent / f".{os.getpid()}{PARTIAL}"  # one per process, as several may write side by side
     partial = folder / path.name
     folder.mkdir(parents=True, exist_ok=True)
     partial.unlink(missing_ok=True)
@@ -45,16 +46,17 @@ def staged(path: Path) -> Iterator[Path]:
             os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # other files are being written
+        with contextlib.suppress(OSError):  # not empty: other files are being written
             folder.rmdir()
 
 
 @contextlib.contextmanager
 def staged_tree(path: Path) -> Iterator[Path]:
-    """Give a path of the same name, in a folder of its own, for a file or a folder; at the end it replaces ``path``.
+    """Yield a temporary path for a file or a folder, which replaces ``path`` at the end.
 
-    An error moves nothing. Other files may be written beside it meanwhile; they go. Where a folder is replaced by a
-    folder, a kill between two renames leaves neither under the name, and the new one whole in the hidden folder.
+    The temporary path has the same name and lies in a hidden folder of its own. Other files may be written beside it;
+    they are deleted at the end. An error moves nothing. When a folder replaces a folder, a kill between the two renames
+    leaves neither under the name, and the new one complete in the hidden folder.
     """
     folder = path.parent / f".{path.name}.{os.getpid()}{PARTIAL}"
     shutil.rmtree(folder, ignore_errors=True)
@@ -70,8 +72,8 @@ def staged_tree(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that it is either whole under its name or not there."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")  # caches are shared between processes
+    """Write bytes to a file that is either complete under its name or absent."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")  # a name per process, as caches are shared
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         partial.write_bytes(content)
@@ -81,16 +83,16 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text so that it is either whole under its name or not there."""
+    """Write text to a UTF-8 file that is either complete under its name or absent."""
     write_bytes(path, text.encode("utf-8"))
 
 
 class Growing:
-    """A file that grows by whole pieces: what a full disk cuts off is taken away again.
+    """A file that grows by whole records: a record that a full disk cuts off is removed again.
 
     Args:
-        path: The file; its folder is made.
-        size: How much of what is there is kept, in bytes; None for all.
+        path: Path of the file; its parent folder is created.
+        size: Number of bytes of an existing file to keep; None for all.
     """
 
     def __init__(self, path: Path, size: int | None = 0):
@@ -102,10 +104,10 @@ class Growing:
         self.size = self._file.seek(0, os.SEEK_END)
 
     def append(self, content: bytes) -> None:
-        """Add a piece.
+        """Append a record.
 
         Raises:
-            OSError: The disk is full; the pieces before are there.
+            OSError: The record could not be written, for example to a full disk; the earlier records are intact.
         """
         try:
             if self._file.write(content) == len(content):
@@ -118,7 +120,7 @@ class Growing:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 
     def replace(self, at: int, content: bytes) -> None:
-        """Write over what is there, without changing the size."""
+        """Overwrite the bytes from offset ``at`` without changing the size of the file."""
         self._file.seek(at)
         self._file.write(content)
         self._file.seek(self.size)

@@ -1,11 +1,11 @@
-"""Pack what scripts/evidence.py has made, for another machine to go on with, in parts of a limited size.
+"""Pack the work of scripts/evidence.py in parts of a limited size, so that another machine can continue it.
 
     python scripts/carry_evidence.py pack runs/evidence FOLDER [--limit 60] [--part 15]   # MiB
     python scripts/carry_evidence.py unpack FOLDER runs/evidence
 
-What matters most goes first, and what no longer fits stays behind and is named: what is kept for docs/results, finished
-trainings without their weights, checkpoints of trainings to go on with, weights. Trainings without weights count as
-done; scoring them on val, and ``--weights``, need the weights.
+The most important files are packed first: those kept for docs/results, then finished trainings without their weights,
+checkpoints of unfinished trainings, and weights. What does not fit any more is left behind and named. A finished
+training without weights counts as done, but scoring it on val, and ``--weights``, need its weights.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HEAVY = (".pt", ".npy", ".jpg", ".png")
 
 
 def groups(project: Path) -> Iterator[tuple[str, list[Path]]]:
-    """Yield names and files of what goes together, the most important first."""
+    """Yield the name and the files of each group that is packed together, the most important group first."""
     files = [p for p in sorted(project.rglob("*")) if p.is_file() and not p.is_symlink()]
     files = [p for p in files if not any(part.is_symlink() for part in p.parents if project in part.parents)]
     files = [p for p in files if p.relative_to(project).parts[0] not in ("data", "logs") and p.suffix != ".lock"]
@@ -43,7 +43,14 @@ def groups(project: Path) -> Iterator[tuple[str, list[Path]]]:
 
 
 def pack(project: Path, folder: Path, limit: int, part: int) -> list[str]:
-    """Write the parts, at most ``limit`` bytes together, and return what was left behind."""
+    """Pack a project's files into parts, and return the names of the groups that were left behind.
+
+    Args:
+        project: The folder of ``scripts/evidence.py``.
+        folder: Where the parts are written; older parts in it are removed.
+        limit: Bytes of all parts together at most.
+        part: Bytes of one part at most.
+    """
     whole, left = io.BytesIO(), []
     with tarfile.open(fileobj=whole, mode="w") as outer:
         for name, files in groups(project):
@@ -68,10 +75,10 @@ def pack(project: Path, folder: Path, limit: int, part: int) -> list[str]:
 
 
 def unpack(folder: Path, project: Path) -> None:
-    """Bring back what was packed; links between contrasts are made again when they are begun.
+    """Unpack the parts in a folder; links between contrasts are made again when a contrast begins.
 
     Raises:
-        ValueError: There are no parts, or they are not whole.
+        ValueError: There are no parts in the folder, or they are damaged or incomplete.
     """
     parts = sorted(folder.glob(PART.format(0)[:-2] + "*"))
     if not parts:

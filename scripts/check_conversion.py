@@ -1,9 +1,9 @@
-"""Show how exact a conversion and its folding are, on weights and images of one's own.
+"""Show how exact a conversion and its folding are, on your own weights and images.
 
-Converts a checkpoint and prints the largest differences of boxes (pixels) and scores to the source, over all boxes
-before NMS: in double precision, in single, and in single after folding, as val and detect run it. Beside them stand
-what fusing the source's own BatchNorms changes, which is rounding alone, and the spread of what the source puts out,
-since any two networks agree where nothing varies.
+Converts a checkpoint and prints the largest differences of boxes (pixels) and scores from the source, over all boxes
+before NMS: in double precision, in single precision, and in single precision after folding, as val and detect run it.
+"source fused" is the change from fusing the source's own BatchNorms, which is rounding alone. "spread" is the standard
+deviation of the source's outputs, since any two networks agree where nothing varies.
 
     python scripts/check_conversion.py weights.pt --images FOLDER --to yolov5-spdconv-n yolov5-spd-n
 """
@@ -39,7 +39,7 @@ def main() -> None:
         from pixelkeep.ultra.weights.checkpoints import load, model_of
 
         def output(model, x):
-            model.model[-1].end2end = False  # of all boxes, not of the best
+            model.model[-1].end2end = False  # the output holds all boxes, not just the best
             with torch.inference_mode():
                 return model.eval()(x)[0]
 

@@ -1,4 +1,4 @@
-"""Train the demo's recipe, the same at half the image size, and stock yolov5-n; compare with what is promised.
+"""Train the demo's recipe, the same at half the image size, and stock yolov5-n, and check the demo's promises.
 
 Prints the table of docs/demo.md and exits with status 1 if a promise of configs/demo.yaml is broken:
 
@@ -12,7 +12,7 @@ import sys
 from pixelkeep.cli.session import session
 from pixelkeep.report.tables import figure, text_table
 
-LEAST_LOSS = 0.30  # share of AP_S that half the image size must cost
+LEAST_LOSS = 0.30  # least share of AP_S that half the image size must cost
 
 
 def main() -> int:

@@ -1,10 +1,10 @@
-"""Runs the tests against several releases of Ultralytics; the range in setup.cfg is what has passed.
+"""Run the tests against several releases of Ultralytics; the range in setup.cfg is the one that has passed.
 
 python scripts/check_releases.py                       the oldest supported, a middle one and the newest
-python scripts/check_releases.py 8.4.150 8.4.160       others
+python scripts/check_releases.py 8.4.150 8.4.160       these releases
 python scripts/check_releases.py 8.4.150 -- -m slow    with arguments for pytest
 
-Each release is unpacked into the cache folder, without its dependencies, and put before the installed one.
+Each release is installed into the cache folder, without its dependencies, and imported instead of the installed one.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ def oldest() -> str:
 
 
 def default_releases() -> list[str]:
-    """Return the oldest supported release, one from the middle of those since, and the newest."""
+    """Return the oldest supported release, the newest, and one from the middle of the releases between them."""
     since = [release for release in published() if _order(release) >= _order(oldest())]
     return list(dict.fromkeys([since[0], since[len(since) // 2], since[-1]]))
 
 
 def published() -> list[str]:
-    """Return the published releases, oldest first."""
+    """Return the releases that pip finds in its index, oldest first."""
     command = [sys.executable, "-m", "pip", "index", "versions", "ultralytics"]
     answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     listed = re.search(r"Available versions: (.*)", answer)[1].split(", ")
@@ -50,7 +50,7 @@ def _order(release: str) -> tuple[int, ...]:
 
 
 def unpack(release: str) -> Path:
-    """Install a release into a folder of its own and return that."""
+    """Install a release into a folder of its own, and return the folder."""
     folder = assets.home() / "releases" / release
     if not (folder / "ultralytics").is_dir():
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]

@@ -1,20 +1,20 @@
-"""Counts what a ResNet-18 trunk costs with dense, content-adaptive and selective stages, at measured active fractions.
+"""Count what a ResNet-18 trunk costs with dense, content-adaptive and selective stages, at measured active fractions.
 
     python scripts/count_selective.py [--switches] [--images FOLDER] [--size HEIGHT WIDTH]
 
-The trunk is that of a segmentation network with strides 8 and 16: the last two stages keep stride 8 everywhere (dense),
+The trunk is that of a segmentation network with strides 8 and 16. Its last two stages keep stride 8 everywhere (dense),
 nowhere (strided), in regions that are computed at both resolutions (content-adaptive), or at cells that are computed
-beside a strided stage (selective). Masks are edges of real pictures, with the threshold at which the wanted share of
-16x16 pixel cells is active, on average over the pictures; with a halo they grow by one cell. Multiply-adds are counted
-while the pictures run through the networks. The other two means of the selective stage change none: the teacher is of
-training alone, and fusion adds where its absence replaces. Times are ratios to the dense trunk's, measured in turns,
-the median of the pairs.
+beside a strided stage (selective). Masks are edges of real pictures. Their threshold is the one at which the wanted
+share of 16x16 pixel cells is active, on average over the pictures; with a halo they grow by one cell. Multiply-adds are
+counted while the pictures run through the networks. The selective stage's other two means change none: the teacher
+exists in training only, and fusion adds where otherwise values are replaced. Times are ratios to the dense trunk's,
+measured in turns, as the median of the pairs.
 
-With --switches the table has a row for each way of setting the three means, at the stage's default fraction, which the
-halo is part of, as gates are trained: thin edges are grown, so fewer of them are taken. Its columns: what the sparse
-part costs of the dense trunk's two stages; both stages of the content-adaptive trunk's at the same masks; the whole
-trunk of the content-adaptive trunk; the time of inference, and of a training step (forward and backward, the losses of
-the stage included), of the dense trunk's.
+With --switches the table has a row for each way of setting the three means, at the stage's default fraction. As when
+gates are trained, this fraction includes the halo: edges are grown by it, so fewer of them are taken. The cost columns
+relate the sparse part to the dense trunk's two stages, both stages to the content-adaptive trunk's with the same masks,
+and the whole trunk to the content-adaptive trunk. The times of inference and of a training step (forward and backward,
+with the losses of the stage) are relative to the dense trunk's.
 """
 
 from __future__ import annotations
@@ -51,7 +51,11 @@ Clock = Callable[[Network, Tensor, Tensor], float]
 
 
 class Trunk(nn.Module):
-    """The stem and the first two stages, which all variants share, then two stages made by ``stage``."""
+    """The stem and the first two stages, which all variants share, then two stages of one kind.
+
+    Args:
+        stage: Function that makes a stage from its input and output channels.
+    """
 
     def __init__(self, stage: Callable[[int, int], nn.Module]) -> None:
         super().__init__()
@@ -64,7 +68,7 @@ class Trunk(nn.Module):
         self.stages = nn.ModuleList(stage(*channels) for channels in PLAN)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Map images (N, 3, H, W) and the mask of 16x16 pixels -> (N, 512, H/8, W/8) or half of it."""
+        """Map images (N, 3, H, W) and a mask of 16x16 pixel cells to (N, 512, H/8, W/8), or (N, 512, H/16, W/16)."""
         x = self.before(x)
         for stage in self.stages:
             x = stage(x, mask) if isinstance(stage, (SelectiveStage, ContentAdaptiveStage)) else stage(x)
@@ -72,12 +76,12 @@ class Trunk(nn.Module):
 
 
 def strided() -> Callable[[int, int], nn.Module]:
-    """Return stages of which the first has the stride; the second's dilation in the paper costs nothing."""
+    """Return a maker of stages of which the first has stride 2; the second's dilation in the paper costs nothing."""
     return lambda c1, c2: ResNetStage(c1, c2, 2, "conv" if c1 == PLAN[0][0] else "none", "basic")
 
 
 def adaptive(in_channels: int, out_channels: int) -> nn.Module:
-    """Return a content-adaptive stage on regions of 2x2 cells, of which the first of the trunk has the stride."""
+    """Return a content-adaptive stage with regions of 2x2 cells; the first of the trunk has stride 2."""
     stride = 2 if in_channels == PLAN[0][0] else 1
     return ContentAdaptiveStage(in_channels, out_channels, 2, None, "basic", stride, side=2)
 
@@ -100,7 +104,7 @@ def selective(fusion: bool, halo: int, teacher: bool) -> Trunk:
 
 
 def pictures(folder: Path | None, size: tuple[int, int]) -> list[Tensor]:
-    """Return up to two pictures of a folder, or of the demo data, as (1, 3, H, W) from 0 to 1."""
+    """Return up to two pictures of a folder, or of the demo data, as (1, 3, H, W) with values from 0 to 1."""
     if folder is None:
         folder = assets.home() / "datasets" / "count-selective"
         write_demo(folder, splits={"train": 1, "val": 1, "test": 1})
@@ -112,12 +116,18 @@ def pictures(folder: Path | None, size: tuple[int, int]) -> list[Tensor]:
 
 
 def grown(mask: Tensor, halo: int) -> Tensor:
-    """Return a mask that is grown by so many cells."""
+    """Return a mask grown by ``halo`` cells to each side."""
     return F.max_pool2d(mask, 2 * halo + 1, 1, halo)
 
 
 def masks_at(images: list[Tensor], fraction: float, halo: int = 0) -> list[Tensor]:
-    """Return masks by edges of 16x16 cells, with the threshold that makes the wanted share of all cells active."""
+    """Return edge masks of 16x16 pixel cells, with the threshold that makes the wanted share of all cells active.
+
+    Args:
+        images: Pictures, (1, 3, H, W) each.
+        fraction: Wanted share of active cells on average over the pictures, after the masks have grown.
+        halo: Cells by which the masks grow.
+    """
     low, high = 0.001, 1.0
     for _ in range(12):
         threshold = (low * high) ** 0.5
@@ -128,7 +138,7 @@ def masks_at(images: list[Tensor], fraction: float, halo: int = 0) -> list[Tenso
 
 
 def count(network: Network, images: list[Tensor], masks: list[Tensor]) -> float:
-    """Return the multiply-adds of one image, in G."""
+    """Return the multiply-adds per image in G, averaged over the images."""
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         for image, mask in zip(images, masks, strict=True):
             network(image, mask)
@@ -136,7 +146,7 @@ def count(network: Network, images: list[Tensor], masks: list[Tensor]) -> float:
 
 
 def seconds(network: Network, image: Tensor, mask: Tensor) -> float:
-    """Return how long one image takes."""
+    """Return the inference time of one image in seconds."""
     begin = time.perf_counter()
     with torch.inference_mode():
         network(image, mask)
@@ -144,7 +154,7 @@ def seconds(network: Network, image: Tensor, mask: Tensor) -> float:
 
 
 def step_seconds(network: nn.Module, image: Tensor, mask: Tensor) -> float:
-    """Return how long a training step takes: forward with the stages' losses, and backward."""
+    """Return the time in seconds of a training step: forward with the stages' losses, and backward."""
     network.train()
     begin = time.perf_counter()
     loss = network(image, mask).square().mean()
@@ -159,7 +169,7 @@ def step_seconds(network: nn.Module, image: Tensor, mask: Tensor) -> float:
 
 
 def ratio(network: Network, dense: Network, image: Tensor, mask: Tensor, pairs: int, clock: Clock = seconds) -> float:
-    """Return how much longer a network takes than the dense one, the median of pairs."""
+    """Return a network's time relative to the dense one's, as the median of the pairs; nan without pairs."""
     found = []
     for _ in range(pairs):
         base = clock(dense, image, mask)
@@ -168,7 +178,12 @@ def ratio(network: Network, dense: Network, image: Tensor, mask: Tensor, pairs: 
 
 
 def rows(images: list[Tensor], pairs: int) -> Iterator[tuple[str, float, float, float, float]]:
-    """Yield name, active share, multiply-adds in G, the same over the content-adaptive trunk's, time over the dense."""
+    """Yield the rows of the table.
+
+    Yields:
+        Name, active share, multiply-adds in G, these relative to the content-adaptive trunk's (nan for the first two
+        rows), time relative to the dense trunk's.
+    """
     networks = trunks()
     dense = networks["dense"]
 
@@ -190,7 +205,7 @@ def rows(images: list[Tensor], pairs: int) -> Iterator[tuple[str, float, float, 
 
 
 def switch_rows(images: list[Tensor], pairs: int) -> Iterator[list[str]]:
-    """Yield the cells of a row for each way of setting the three means, at the default fraction."""
+    """Yield the table cells for each way of setting the three means, at the stage's default fraction."""
     networks = trunks()
     dense, adaptive_trunk = networks["dense"], networks["content-adaptive"]
     whole = masks_at(images, 0.5)

@@ -5,11 +5,11 @@
     slicesamp    every strided Conv becomes a SliceSamp with a 3x3 kernel
     lip          the stem stays; every other strided Conv becomes a LIP with a 3x3 window
     slicesamp-up as slicesamp, and every nn.Upsample becomes a SliceUpsamp of the same width
-    keep*, fine*, shallow  candidates at the host's cost, each a `Candidate` below; docs/search.md says why
-    p2, *-p2     a fourth level of detection with stride 4 is added in the manner of the others, then the rule applies
+    keep*, fine*, shallow  candidates at the host's cost, each a `Candidate` below; docs/search.md gives the reasons
+    p2, *-p2     a fourth level of detection with stride 4 is added like the others, then the rule applies
 
-Row numbers in "from" are shifted where rows are inserted; the comments give each row's number and, where it changes,
-its stride. Run it after a change of a rule or of Ultralytics' definitions:
+Row numbers in "from" are shifted where rows are inserted. The comments in the files give each row's number and, where
+it changes, its stride. Run this script after a change of a rule or of Ultralytics' definitions:
 
     python scripts/derive_models.py            # writes the files
     python scripts/derive_models.py --check    # exit status 1 if a file differs
@@ -57,16 +57,17 @@ SUMMARY = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network of our own at the host's cost: what becomes of the host's rows.
+    """A network of our own at the host's cost, described by how it changes the host's rows.
 
     Attributes:
-        summary: What it is.
-        kernels: By level of the output, P1 to P5, the kernel behind the slices that stand for a strided Conv; levels
-            that are not named keep theirs.
-        widths: Channels at scale 1 that become others, in backbone and head.
-        early: The same in the backbone alone.
-        path: Channels of a way from stride 4 into the block of P3 on the way up, through slices and a 1x1; 0 for none.
-        finer: Whether detection is at strides 4, 8 and 16 for 8, 16 and 32, see `one_level_finer`.
+        summary: Description of the network in one phrase, for the first line of its YAML.
+        kernels: Kernel size of the convolution after the slices that replace a strided Conv, by level of its output
+            (1 to 5 for P1 to P5). Levels that are not named keep their strided Conv.
+        widths: New channels at scale 1 by the host's channels, in backbone and head.
+        early: New channels at scale 1 by the host's channels, in the backbone alone; they take precedence.
+        path: Channels of a path from stride 4 into the block of P3 in the top-down part of the head, through slices and
+            a 1x1 convolution; 0 for no such path.
+        finer: Whether detection is at strides 4, 8 and 16 instead of 8, 16 and 32; see `one_level_finer`.
     """
 
     summary: str
@@ -94,7 +95,7 @@ class Candidate:
         return [source, repeats, module, [widths.get(args[0], args[0]), *args[1:]]]
 
     def _with_path(self, stock: dict) -> dict:
-        """Join the last output of stride 4 to what is joined for P3 on the way up."""
+        """Lead the first C3's output, which has stride 4, through an SPDConv into the Concat before the block of P3."""
         backbone, head = stock["backbone"], stock["head"]
         split, p3 = len(backbone), head[-1][0][0]
         join = p3 - 1  # the Concat before the block of P3
@@ -142,13 +143,20 @@ CANDIDATES = {
 
 
 def family(host: str, rule: str) -> str:
-    """Return the name of a variant: the task stands after the block."""
+    """Return the name of a variant, with the block before the host's task: yolo26-sem gives yolo26-slicesamp-up-sem."""
     base, dash, task = host.partition("-")
     return f"{base}-{rule}{dash}{task}"
 
 
 def replace(row: Row, rule: str, number: int, width: int) -> list[Row]:
-    """Return the rows that stand for ``row`` (the ``number``-th; its input has ``width`` channels at scale 1)."""
+    """Return the rows that replace one row of the host.
+
+    Args:
+        row: The host's row.
+        rule: Name of the rule, or `AS_IT_IS`.
+        number: Row number in the host.
+        width: Channels of the row's input at scale 1.
+    """
     source, repeats, module, args = row
     if module == "nn.Upsample" and rule == "slicesamp-up":
         return [[source, repeats, "SliceUpsamp", [width]]]
@@ -165,7 +173,7 @@ def replace(row: Row, rule: str, number: int, width: int) -> list[Row]:
 
 
 def prepare(stock: dict, rule: str) -> tuple[dict, str]:
-    """Return the definition in which a rule replaces strided convolutions, and what it replaces them by."""
+    """Return the definition whose strided convolutions are to be replaced, and the rule that replaces them."""
     if rule in CANDIDATES:
         return CANDIDATES[rule].rows(stock), AS_IT_IS
     if rule.endswith("p2"):
@@ -177,9 +185,9 @@ def derive(stock: dict, rule: str) -> tuple[list[Row], list[Row]]:
     """Return the backbone and the head of the variant."""
     stock, rule = prepare(stock, rule)
     rows: list[Row] = []
-    last_of: list[int] = []  # stock row number -> number of the last row that stands for it
+    last_of: list[int] = []  # stock row number -> number of the last row that replaces it
     split = len(stock["backbone"])
-    widths: list[int] = []  # output channels at scale 1; right wherever an nn.Upsample follows
+    widths: list[int] = []  # output channels at scale 1; correct for every row that an nn.Upsample follows
     new_split = 0
     for number, (source, *rest) in enumerate(stock["backbone"] + stock["head"]):
         if number == split:
@@ -194,7 +202,7 @@ def derive(stock: dict, rule: str) -> tuple[list[Row], list[Row]]:
 
 
 def _shift(source: int, last_of: list[int]) -> int:
-    """Renumber an absolute "from"; a relative one other than -1 would need more, and no host has one."""
+    """Return a row's "from" renumbered; no host has a relative one other than -1, which would need more work."""
     if source < -1:
         raise ValueError(f"from={source}: only -1 and absolute row numbers are handled")
     return source if source < 0 else last_of[source]
@@ -227,7 +235,7 @@ def render(stock: dict, host: str, rule: str) -> str:
 
 
 def _flow(value: object) -> str:
-    """Return a value in YAML's one-line form, strings that need no quotes without them."""
+    """Return a value in YAML's one-line form, with quotes only for strings that need them."""
     if isinstance(value, list):
         return "[" + ", ".join(_flow(v) for v in value) + "]"
     if isinstance(value, float):

@@ -1,8 +1,8 @@
-"""Draw the picture of docs/demo.md: the first validation images of the demo data side by side, with their labels.
+"""Draw the picture in docs/demo.md: the first validation images of the demo data side by side, with their labels.
 
     python scripts/draw_demo.py
 
-Boxes have their class's colour, difficult ones are dashed, regions to ignore are hatched.
+Boxes have the colour of their class. Boxes of difficult objects are dashed, and regions to ignore are hatched.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ GREY = (235, 235, 235)
 PAPER = (250, 250, 250)
 INK = (60, 60, 60)
 MARGIN = 8  # pixels between images
-LEGEND = 40  # height of the line of class names
+LEGEND = 40  # pixels, height of the line with the class names
 DASH, HATCH = 4, 14  # pixels
 
 
 def contact_sheet(records: Sequence[ImageRecord], names: dict[int, str]) -> np.ndarray:
-    """Return a picture of records in a grid, all at the size of the first, with a legend; uint8 (H, W, 3), BGR."""
+    """Return a grid of the records' images, all at the size of the first, with a legend; uint8 (H, W, 3), BGR."""
     width, height = records[0].width * ENLARGE, records[0].height * ENLARGE
     rows = -(-len(records) // COLUMNS)
     shape = (rows * (height + MARGIN) + MARGIN + LEGEND, COLUMNS * (width + MARGIN) + MARGIN, 3)
@@ -61,7 +61,7 @@ def _annotated(record: ImageRecord, width: int, height: int) -> np.ndarray:
 
 
 def _frame(image: np.ndarray, box: np.ndarray, colour: tuple[int, int, int], dashed: bool) -> None:
-    """Draw a box just around its pixels."""
+    """Draw a box as a line one pixel wide around the pixels that it covers."""
     frame = np.zeros(image.shape[:2], np.uint8)
     x1, y1, x2, y2 = map(int, box)
     cv2.rectangle(frame, (x1 - 1, y1 - 1), (x2, y2), 1, 1)

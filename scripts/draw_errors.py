@@ -1,10 +1,10 @@
-"""Draw the three pictures of docs/errors.md with weights trained on the demo data.
+"""Draw the three pictures in docs/errors.md with weights trained on the demo data.
 
     python -m pixelkeep train --config demo --name errors
     python scripts/draw_errors.py runs/train/errors/weights/best.pt
 
-For the label audit, faults are planted in a copy of the demo's validation labels: six labels are taken away, six get
-another class, four are put where nothing is. The copy lies in the folder of the runs, runs/draw-errors.
+For the label audit, faults are planted in a copy of the demo's validation labels: six labels are removed, six get
+another class, and four are added where there is no object. The copy is in the folder of the runs, runs/draw-errors.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from matplotlib import pyplot
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 RUNS = Path("runs/draw-errors")
-ROWS, SCALE = 2, 0.7  # of the contact sheets, rows that are shown and how large
+ROWS, SCALE = 2, 0.7  # rows of a contact sheet that are shown, and their scale
 
 
 def main() -> int:
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def _plant(demo: Path, folder: Path) -> Path:
-    """Copy the demo data and plant faults in the labels of images where no row is marked difficult."""
+    """Copy the demo data, plant faults in labels of images without difficult objects, and return the copy's YAML."""
     shutil.copytree(demo.parent, folder)
     marked = json.loads((folder / "extras" / "val.json").read_text(encoding="utf-8"))["images"]
     files = [f for f in sorted((folder / "labels" / "val").glob("*.txt")) if f.read_text(encoding="utf-8").strip()]
@@ -71,7 +71,7 @@ def _plant(demo: Path, folder: Path) -> Path:
 
 
 def _curves(truth: Path, run: Path, path: Path) -> None:
-    """Plot precision, recall and F1 over the confidence, all classes at the same one, with the operating points."""
+    """Plot precision, recall and F1 against one confidence for all classes, with the operating points."""
     found = Detections.from_json(run / "predictions.json")
     levels = np.linspace(0.01, 0.9, 90)
     points = [operating_point(truth, found, Objective("conf", float(level))).single for level in levels]
@@ -91,9 +91,9 @@ def _curves(truth: Path, run: Path, path: Path) -> None:
 
 
 def _top(source: Path, path: Path) -> None:
-    """Cut the first rows of tiles out of a contact sheet, and make them smaller."""
+    """Write the first rows of a contact sheet's pictures to ``path``, scaled down."""
     sheet = cv2.imread(str(source))
-    height = round(sheet.shape[0] * ROWS / 5.15)  # five rows of tiles and a note
+    height = round(sheet.shape[0] * ROWS / 5.15)  # a sheet has five rows and a note below them
     small = cv2.resize(sheet[:height], None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_AREA)
     cv2.imwrite(str(path), small, [cv2.IMWRITE_JPEG_QUALITY, 82])
 

@@ -1,11 +1,11 @@
-"""Draw the picture of docs/tiling.md: one large image, looked at whole and in tiles, by the same network.
+"""Draw the picture in docs/tiling.md: what one network detects in a large image as a whole and in tiles.
 
     python -m pixelkeep train --config demo --name tiles
     python scripts/draw_tiles.py runs/train/tiles/weights/best.pt
 
-The large image is 5 x 4 held-out pictures of the demo data side by side. Both looks have the image size of the
-training, 256 pixels, so a look at the whole image shrinks it five times. Another image, such as one of the mosaics of
-scripts/measure_tiling.py, and other sizes:
+The large image consists of 5 x 4 held-out images of the demo data side by side. The network runs at the image size of
+its training, 256 pixels, so the whole image is shrunk five times. Another image, such as one of the mosaics of
+scripts/measure_tiling.py, and other sizes can be given:
 
     python scripts/draw_tiles.py best.pt --image mosaic000.png --imgsz 320 --tile 640 --width 1600 --output tiles.jpg
 """
@@ -30,8 +30,8 @@ from pixelkeep.datasets.loading import load_split  # noqa: E402
 from pixelkeep.report.drawing import draw, lettering  # noqa: E402
 
 ACROSS, DOWN = 5, 4
-SIDE = 256  # pixels, of the demo's pictures and of what the network sees
-GAP = 16  # pixels between the two
+SIDE = 256  # pixels, of the demo's images and of the network's input
+GAP = 16  # pixels between the two halves of the picture
 OUT = ROOT / "docs" / "images" / "tiles.jpg"
 
 
@@ -47,7 +47,7 @@ def arguments() -> argparse.Namespace:
 
 
 def large_image() -> np.ndarray:
-    """Return pictures of the demo data side by side, uint8 (H, W, 3), BGR."""
+    """Return images of the demo data stitched into one, uint8 (H, W, 3), BGR."""
     from pixelkeep.ultra.data.resolving import resolve_data
 
     records = load_split(resolve_data("demo"), "val").records[: ACROSS * DOWN]
@@ -57,7 +57,7 @@ def large_image() -> np.ndarray:
 
 
 def look(options: argparse.Namespace, image: np.ndarray, tile: int) -> tuple[np.ndarray, int]:
-    """Return the image with what the network finds in tiles of this side, and how much that is."""
+    """Return the image with the network's detections in tiles of side ``tile`` drawn, and their number."""
     found = TiledDetector(options.weights, tile=tile, imgsz=options.imgsz)(image)
     return draw(image, found.boxes, found.classes, found.scores, found.names), len(found)
 
@@ -70,7 +70,7 @@ def main() -> int:
         drawn = {name: look(options, image, tile) for name, tile in looks.items()}
     height = max(picture.shape[0] for picture, _ in drawn.values())
     width = max(picture.shape[1] for picture, _ in drawn.values())
-    line = (2 * width + GAP) // 64  # pixels above the two, for what is written
+    line = (2 * width + GAP) // 64  # height in pixels of the text above both halves
     sheet = Image.new("RGB", (2 * width + GAP, height + line), "white")
     pen = ImageDraw.Draw(sheet)
     for number, (name, (picture, found)) in enumerate(drawn.items()):

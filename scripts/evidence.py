@@ -1,17 +1,18 @@
-"""Run the contrasts of configs/contrasts/ in their order, as far as the given time goes, and write down what they say.
+"""Run the contrasts of configs/contrasts/ in order, as far as the given time allows, and record what they say.
 
     python scripts/evidence.py --path FOLDER --form early --minutes 60 --out docs/results
     python scripts/evidence.py --path FOLDER --form full --minutes 25 --jobs 6 --out docs/results
 
-Stop it whenever you like, or let it stop by itself: the same command goes on where it was, on another machine too if
---project went along. ``early`` is early training on small images, without verdicts; ``full`` is what the contrasts were
-written for, and wants a GPU. Trainings choose their best epoch on dev, which is cut out of train.
+Stop it whenever you like, or let it stop by itself: the same command continues where it stopped, on another machine too
+if --project was copied there. ``early`` is early training on small images, without verdicts; ``full`` is what the
+contrasts were written for, and is meant for a GPU. Trainings choose their best epoch on dev, which is cut out of train.
 
-Val is scored once for a contrast, and docs/results/ledger.json keeps when. Before, dev says how many seeds it takes:
-where more of them would bring its intervals to one point, val stays closed until --seeds gives their number, which may
-be that of the trainings that are there. A training that fails twice is named, and the rest is judged without it.
+Val is scored once per contrast, and docs/results/ledger.json records when. Before that, dev says how many seeds are
+needed: if more seeds would bring its intervals to one point, val stays closed until --seeds gives a number, which may
+be the number already trained. A training that fails twice is named, and the rest is judged without it.
 
-``--out`` gets what is worth keeping, all of it small; `scripts/results.py` makes docs/results.md of it.
+``--out`` receives the results that are kept, all of them small files; `scripts/results.py` writes docs/results.md from
+them.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--contrasts", type=Path, default=ROOT / "configs" / "contrasts", help="folder of the contrasts"
     )
-    parser.add_argument("--job", type=int, help=argparse.SUPPRESS)  # which of the processes this is
+    parser.add_argument("--job", type=int, help=argparse.SUPPRESS)  # number of a process that this script starts
     return parser.parse_args()
 
 

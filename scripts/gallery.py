@@ -1,8 +1,8 @@
-"""Draw two finished runs side by side on the images where they differ most, good and bad.
+"""Draw two finished runs side by side on the images where they differ most, for better and for worse.
 
     python scripts/gallery.py RUN_OF_BASELINE RUN_OF_BEST --output docs/images/gallery
 
-Runs are folders of ``pixelkeep train`` or ``val``, such as those of ``scripts/evidence.py``.
+Runs are given as run folders of ``pixelkeep train`` or ``val``, such as those that ``scripts/evidence.py`` writes.
 """
 
 from __future__ import annotations

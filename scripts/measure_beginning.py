@@ -1,9 +1,10 @@
-"""Measure what objects of a size count before anything is learnt, with the boxes that a new head begins with.
+"""Measure how much objects of each size weigh in the losses before anything is learnt, for given `initial_box` values.
 
     python scripts/measure_beginning.py yolov5-n yolov5-p2-n --nwd 0.5
 
-The figure is the sum of the assigner's target scores for 32 squares at random places in two images of 320 pixels: what
-the losses of classes and boxes are weighed by. docs/recipe.md has the setting, ``initial_box``.
+The figure is the sum of the assigner's target scores, which weight the class and box losses, for 32 squares at random
+places in two images of 320 pixels. The boxes that a new head begins with are the setting ``initial_box``, described in
+docs/recipe.md.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pixelkeep.cli.session import session, show  # noqa: E402
 from pixelkeep.report.tables import text_table  # noqa: E402
 
 SIDES = (4, 8, 12, 16, 24, 32, 64, 128, 256)  # pixels
-IMAGE, OBJECTS = 320, 16
+IMAGE, OBJECTS = 320, 16  # side of an image in pixels, objects per image
 
 
 def arguments() -> argparse.Namespace:
@@ -31,7 +32,14 @@ def arguments() -> argparse.Namespace:
 
 
 def counted(name: str, begin: float | None, side: int, nwd: float) -> float:
-    """Return the sum of target scores for squares of a side in pixels."""
+    """Return the sum of the assigner's target scores for squares of one size.
+
+    Args:
+        name: Name of the model.
+        begin: Value of ``initial_box``; None for Ultralytics' own beginning.
+        side: Side of the squares in pixels.
+        nwd: Share of the Wasserstein distance.
+    """
     import torch
     from ultralytics.cfg import get_cfg
     from ultralytics.nn.tasks import DetectionModel

@@ -1,13 +1,13 @@
-"""Measure what conversion brings: one checkpoint continued as it is and converted, and the target from scratch.
+"""Measure what conversion brings: a checkpoint trained on as it is and converted, and the target trained from scratch.
 
-A strided network is trained first, unless a checkpoint is given. It is then trained on, with the same data, epochs,
-settings and seeds: as it is, and converted; :X behind a target's name adds an arm with noise in the weights that start
-as zero. The targets of --scratch are trained from nothing for as many epochs as the checkpoint and its continuation
-together. `pixelkeep compare` judges both. The last table says how far the zeros have moved: the root mean square of the
-weights that the conversion leaves zero, by that of the layer's other weights, the median over the layers.
+A strided network is trained first, unless a checkpoint is given. It is then trained further with the same data, epochs,
+settings and seeds, both as it is and converted. :X behind a target's name adds an arm with noise in the weights that
+start at zero. The targets of --scratch are trained from scratch for as many epochs as the checkpoint and its
+continuation together. `pixelkeep compare` judges both. The last table says how far the zeros have moved: the root mean
+square of the weights that the conversion sets to zero, divided by that of the layer's other weights, as the median over
+the layers.
 
-Trainings that are done are not repeated, and one that was cut off goes on, so the same command finishes what was
-interrupted:
+Finished trainings are not repeated and interrupted ones continue, so the same command completes what was interrupted:
 
     python scripts/measure_conversion.py --data hituav --path FOLDER --group '^(\\d_\\d+_\\d+)_'
 
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
     from pixelkeep.experiments.compare import Outcome
 
-SOURCE_SEED = 1000  # none of those of the comparison
+SOURCE_SEED = 1000  # not a seed of the comparison
 AGAINST_SCRATCH = "against-scratch"
-SPARSE = 0.3  # share of zeros from which a layer has been filled up; the least is half, beside a part without
+SPARSE = 0.3  # share of zeros above which a layer counts as filled up; the least is half, if a part has no zeros
 
 
 def arguments() -> argparse.Namespace:
@@ -70,17 +70,17 @@ def arguments() -> argparse.Namespace:
 
 
 def target(word: str) -> str:
-    """Check a target of --targets."""
+    """Return a word of --targets after checking its noise."""
     _, _, noise = word.partition(":")
-    if noise and not float(noise) > 0:  # what is no number raises as well, and argparse tells
+    if noise and not float(noise) > 0:  # float raises ValueError as well; argparse reports it
         raise ValueError
     return word
 
 
 def shared(options: argparse.Namespace) -> dict:
-    """Return the settings of all trainings; those of --set win.
+    """Return the settings that all trainings share; those of --set take precedence.
 
-    Biases do not start at a learning rate of their own, which would forget what a checkpoint knows of them.
+    Biases do not start at a learning rate of their own, which would forget what the checkpoint's biases have learnt.
     """
     own = {"data": options.data, "path": options.path, "imgsz": options.imgsz, "batch": options.batch}
     return {**own, "optimizer": "AdamW", "lr0": 0.001, "warmup_epochs": 1, "warmup_bias_lr": 0.0}
@@ -93,10 +93,10 @@ def assigned(options: argparse.Namespace, flags: dict) -> dict:
 
 
 def source(options: argparse.Namespace) -> Path:
-    """Return the checkpoint to start from; train it, or go on with it, where there is none.
+    """Return the checkpoint that all arms start from, after training it or resuming its training if necessary.
 
     Raises:
-        OptionError: There is one, of other settings.
+        OptionError: The folder holds a training with other settings.
     """
     from pixelkeep.ultra.commands import training
     from pixelkeep.ultra.running import runs
@@ -120,7 +120,7 @@ def source(options: argparse.Namespace) -> Path:
 
 
 def converted(start: Path, options: argparse.Namespace) -> dict[Path, float]:
-    """Write what all arms start from, the strided one too, and return the files with the noise in each.
+    """Write the checkpoint that each arm starts from, the strided one's too, and return the noise in each by its file.
 
     Raises:
         OptionError: A conversion without noise is not exact.
@@ -143,7 +143,7 @@ def converted(start: Path, options: argparse.Namespace) -> dict[Path, float]:
 
 
 def _arm(options: argparse.Namespace, word: str) -> str:
-    """Return the name of an arm, short enough for a table: spdconv-n-noise0.1 of yolov5-spdconv-n:0.1."""
+    """Return an arm's name, short enough for a table, such as spdconv-n-noise0.1 for yolov5-spdconv-n:0.1."""
     model, _, noise = word.partition(":")
     if model == options.stock:
         return f"{model}-continued"
@@ -151,7 +151,7 @@ def _arm(options: argparse.Namespace, word: str) -> str:
 
 
 def _comes_from(path: Path, start: Path) -> bool:
-    """Whether a conversion is there already, and is of this checkpoint."""
+    """Return whether a file exists and is a conversion of this checkpoint."""
     from pixelkeep.ultra.weights.checkpoints import load
 
     digest = hashlib.sha256(start.read_bytes()).hexdigest()
@@ -159,7 +159,7 @@ def _comes_from(path: Path, start: Path) -> bool:
 
 
 def from_scratch(options: argparse.Namespace) -> list[Path]:
-    """Train the targets from nothing, and return the folders of the runs."""
+    """Train the targets of --scratch, and return their run folders."""
     from pixelkeep.experiments.cells import train_missing
     from pixelkeep.experiments.grid import plan
 
@@ -173,7 +173,7 @@ def from_scratch(options: argparse.Namespace) -> list[Path]:
 
 
 def judged(options: argparse.Namespace, starts: dict[Path, float]) -> dict[str, Outcome]:
-    """Train what is not trained yet, and return the comparison with the strided network and that with the scratch."""
+    """Train what is missing, and return the comparisons with the strided network and with training from scratch."""
     from pixelkeep.experiments.compare import compare_any, compare_runs
 
     flags = shared(options) | {"epochs": options.epochs, "project": str(options.project), "name": "continued"}
@@ -184,7 +184,7 @@ def judged(options: argparse.Namespace, starts: dict[Path, float]) -> dict[str, 
     found = {"continued from one checkpoint": continued}
     if scratch := from_scratch(options):
         folder = options.project / AGAINST_SCRATCH
-        shutil.rmtree(folder, ignore_errors=True)  # of an earlier call, perhaps with fewer seeds
+        shutil.rmtree(folder, ignore_errors=True)  # left by an earlier call, perhaps with fewer seeds
         runs = [*scratch, *(folder for path in starts for folder in cells(options, path))]
         place = {"project": str(folder.parent), "name": folder.name, "baseline": options.scratch[0]}
         found["against training from scratch"] = compare_runs(list(map(str, runs)), group=options.group, **place)
@@ -197,13 +197,13 @@ def cells(options: argparse.Namespace, start: Path) -> list[Path]:
 
 
 def zeros(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return by name where the convolutions have zeros that the conversion has filled up with them."""
+    """Return the places of zeros, by name, in the convolution weights that the conversion has filled up with zeros."""
     found = {name: weight == 0 for name, weight in state.items() if weight.ndim == 4}
     return {name: places for name, places in found.items() if places.float().mean() > SPARSE}
 
 
 def moved(options: argparse.Namespace, starts: dict[Path, float]) -> list[list[str]]:
-    """Return for each converted arm how large the weights are that began as zero: at the start and at the end."""
+    """Return a row per converted arm: how large the weights that began as zero are, at the start and at the end."""
     from pixelkeep.ultra.weights.checkpoints import load, model_of
 
     def state(path: Path) -> dict[str, Tensor]:

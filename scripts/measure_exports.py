@@ -1,13 +1,13 @@
-"""Every block in every format: how far each export is from its network, what it costs in AP, and how fast it is.
+"""Export every block in every format, and measure each export's distance from its network, loss of AP and speed.
 
     python scripts/measure_exports.py --json exports.json --markdown docs/deploy.md
     python scripts/measure_exports.py yolov5-keep-n yolov5-fine-n --markdown docs/deploy.md
     python scripts/measure_exports.py yolov5-n=a/best.pt yolov5-spd-n=b/best.pt --formats onnx:int8 openvino:bf16
 
-A model's name alone is trained by the demo's recipe first; NAME=FILE takes weights that are there. Each cell is one
-``pixelkeep export`` onto the data's val images, in the order of the table, written down as soon as it is there: a
-second call goes on where the first was stopped, and ``--again`` measures everything anew. Speeds are beside the
-unfolded network in PyTorch, in turn with it; on a machine that does other work they say little.
+A model given by its name alone is trained by the demo's recipe first; NAME=FILE takes existing weights. Each cell is
+one ``pixelkeep export``, compared on the data's val images. Cells are measured in the order of the table and saved one
+by one, so a second call continues where the first was stopped; ``--again`` measures everything anew. Speeds are ratios
+to the unfolded network in PyTorch, measured in turns; on a machine that does other work they say little.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from pixelkeep import assets
 from pixelkeep.errors import PixelkeepError
 from pixelkeep.ultra.running.environment import prepare
 
-HOST = "yolov5-"  # of all of whose variants, and of itself, the smallest size is measured
+HOST = "yolov5-"  # by default the smallest size of this family and of all its variants is measured
 FORMATS = ("onnx:fp32", "onnx:fp16", "onnx:int8", "openvino:fp32", "openvino:fp16", "openvino:bf16", "openvino:int8")
 FORMATS += ("torchscript:fp32", "ncnn:fp32", "ncnn:fp16")
 MARKS = ("<!-- exports -->", "<!-- end of exports -->")
-LOOSE = ("matched=0", "ap=1", "ap_s=1", "boxes=1e9", "scores=1")  # what is measured is reported, whatever it is
+LOOSE = ("matched=0", "ap=1", "ap_s=1", "boxes=1e9", "scores=1")  # bounds so loose that every result is reported
 
 
 def weights_of(model: str, folder: Path) -> tuple[str, Path]:
-    """Return a model's name and weights, trained by the demo's recipe where none are named."""
+    """Return a model's name and weights, which are trained by the demo's recipe if no file is given."""
     name, given, file = model.partition("=")
     if given:
         return name, Path(file)
@@ -48,7 +48,7 @@ def weights_of(model: str, folder: Path) -> tuple[str, Path]:
 
 
 def cell(weights: Path, kind: str, data: str) -> dict[str, Any]:
-    """Export, and return what was measured, or why it could not be."""
+    """Export weights in one format and precision, and return the measurements, or the reason why there are none."""
     from pixelkeep.deploy.bounds import bounds_for
     from pixelkeep.ultra.export.exporting import Request, export
 
@@ -68,7 +68,7 @@ def cell(weights: Path, kind: str, data: str) -> dict[str, Any]:
 
 
 def markdown(cells: dict[str, dict[str, Any]]) -> str:
-    """Return the table."""
+    """Return the table of all cells, by model and format, in Markdown."""
     lines = [
         "| network | format | boxes: 99.9 %, all (px) | matched | AP lost | AP_S lost | MB | times PyTorch |",
         "|---|---|---|--:|--:|--:|--:|--:|",
@@ -83,7 +83,7 @@ def markdown(cells: dict[str, dict[str, Any]]) -> str:
 
 
 def placed(table: str, file: Path) -> str:
-    """Return a file's text with the table between its marks, or the table alone where there are none."""
+    """Return a file's text with the table put between its marks, or the table alone if it has no marks."""
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     before, mark, rest = text.partition(MARKS[0])
     _, end, after = rest.partition(MARKS[1])

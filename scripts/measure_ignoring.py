@@ -1,9 +1,9 @@
-"""Measure what ignoring is worth: hide a part of the small training objects as background, then as ignored objects.
+"""Measure what ignoring is worth, by hiding some small training objects as background or as objects to ignore.
 
-For each seed a random fifth of the training objects under 32x32 pixels loses its labels. One network is trained on data
-in which these objects are simply missing, one in which they are marked as objects to ignore; both are validated on the
-same whole labels. Prints AP_S of both and their difference for each seed, and writes them into summary.json. Trainings
-that are done are not repeated, and one that was cut off goes on, so the same command finishes what was interrupted:
+For each seed a random fifth of the training objects under 32x32 pixels is hidden. One network is trained on data in
+which these objects have no labels, another on data in which they are marked as objects to ignore. Both are validated on
+the same complete labels. Prints the AP_S of both and their difference for each seed, and writes them to summary.json.
+Finished trainings are not repeated and interrupted ones continue, so the same command completes what was interrupted:
 
     python scripts/measure_ignoring.py --path FOLDER
 """
@@ -32,7 +32,7 @@ from pixelkeep.datasets.saving import save_split, save_yaml  # noqa: E402
 from pixelkeep.report.tables import text_table  # noqa: E402
 from pixelkeep.writing import write_text  # noqa: E402
 
-SMALL = 32**2  # square pixels, the upper end of COCO's small
+SMALL = 32**2  # square pixels, the upper limit of COCO's small objects
 ARMS = ("background", "ignored")  # what becomes of the hidden objects
 RECIPE = "ignoring"
 
@@ -52,13 +52,13 @@ def arguments() -> argparse.Namespace:
 
 
 def chosen(records: list[ImageRecord], fraction: float) -> list[ImageRecord]:
-    """Return a random part of the images, the same one for all seeds."""
+    """Return a random share of the images, the same images for all seeds."""
     order = np.random.default_rng(0).permutation(len(records))
     return [records[index] for index in sorted(order[: max(1, round(len(records) * fraction))])]
 
 
 def hidden(record: ImageRecord, share: float, arm: str, rng: np.random.Generator) -> ImageRecord:
-    """Hide a part of an image's small objects; the same ones in both arms if the generators agree."""
+    """Return a record with some small objects hidden, the same ones in both arms if the generators agree."""
     away = (record.areas < SMALL) & (rng.random(len(record.boxes)) < share)
     kept = np.ones(len(away), bool) if arm == "ignored" else ~away
     return replace(
@@ -73,7 +73,7 @@ def hidden(record: ImageRecord, share: float, arm: str, rng: np.random.Generator
 
 
 def write_data(spec: DatasetSpec, options: argparse.Namespace, seed: int, arm: str) -> Path:
-    """Write the data of one training with links to the images, unless it is there, and return its YAML."""
+    """Write the data of one training with links to the images, unless it exists, and return its YAML."""
     name = f"{spec.file.stem}-{options.fraction:g}-{options.share:g}-seed{seed}-{arm}"
     root = assets.home() / "datasets" / "measure-ignoring" / name
     if not (root / "data.yaml").is_file():
@@ -86,7 +86,7 @@ def write_data(spec: DatasetSpec, options: argparse.Namespace, seed: int, arm: s
 
 
 def measure(data: Path, base: dict, folder: Path) -> float:
-    """Return AP_S of one training: read where it is done, else after the training, or the rest of one cut off."""
+    """Return the AP_S of one training, which is trained or continued first unless it is finished."""
     from pixelkeep.ultra.commands import training
     from pixelkeep.ultra.running import settings
 
@@ -101,7 +101,7 @@ def measure(data: Path, base: dict, folder: Path) -> float:
 
 
 def table(found: dict[int, dict[str, float]]) -> str:
-    """Return the figures by seed, and the mean of the differences with its standard error."""
+    """Return a table of AP_S by seed, with the mean of the differences and its standard error."""
     rows = [
         [f"seed {seed}", *(f"{pair[arm]:.4f}" for arm in ARMS), f"{pair[ARMS[1]] - pair[ARMS[0]]:+.4f}"]
         for seed, pair in found.items()

@@ -1,12 +1,13 @@
-"""What each step of int8 costs: how much of the head stays in float, and how far from the network that leaves it.
+"""Measure what each step of int8 costs: how much of the head stays in float, how far the export is from the network.
 
     python scripts/measure_int8.py yolov5-n=a/best.pt yolov5-spd-n=b/best.pt --json int8.json
     python scripts/measure_int8.py --formats onnx        # models by name are trained by the demo's recipe first
 
-One export for each network, format and step of `pixelkeep.ultra.export.quantizing`: the share of detections matched on
-the images of the calibration, which is what decides between the steps, and beside it what shows on the val images:
-detections matched, what AP and AP_S lose, megabytes, and the speed beside the unfolded network in PyTorch, in turn with
-it, which says little on a machine that does other work. It goes on where it was stopped.
+Makes one export for each network, format and step of `pixelkeep.ultra.export.quantizing`. Prints the share of
+detections matched on the calibration images, which decides between the steps, then what the val images show: the share
+of detections matched and the loss of AP and AP_S. Also prints megabytes, and the speed as a ratio to the unfolded
+network in PyTorch, measured in turns, which says little on a machine that does other work. A second call continues
+where the first was stopped.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ FORMATS = ("onnx", "openvino")
 
 
 def measured(weights: Path, form: str, step: str, data: str) -> dict[str, Any]:
-    """Export with one step alone, and return what was measured."""
+    """Export with a single step of int8, and return the measurements."""
     from pixelkeep.ultra.export import quantizing
 
     every, quantizing.LADDER = quantizing.LADDER, (step,)
@@ -36,7 +37,7 @@ def measured(weights: Path, form: str, step: str, data: str) -> dict[str, Any]:
 
 
 def row(found: dict[str, Any], step: str) -> list[str]:
-    """Return what the table says of a step."""
+    """Return the table cells of one step."""
     if "told" in found:
         return [found["told"], *[""] * 6]
     lost = [f"{found[key][0] - found[key][1]:+.4f}" for key in ("AP", "AP_S")]

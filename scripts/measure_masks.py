@@ -1,11 +1,11 @@
-"""Trains a network with learned masks for a few steps, and measures what its masks hold in evaluation.
+"""Train a network with learned masks for a few steps, and measure what its masks hold in evaluation.
 
     python scripts/measure_masks.py MODEL [--steps 64] [--imgsz 128] [--without-boxes]
 
-For each mask: the share of active cells in the last steps of training and on the images for validation, and of the
-cells that a small box touches there, how many are active (recall). Masks that know nothing have a recall as large as
-their share. Demo data, 32 images, batches of four, AdamW; BatchNorm's momentum is 0.2, since so few steps would
-otherwise leave its statistics where they began.
+Prints for each mask the share of active cells, in the last steps of training and on the validation images, and the
+recall: the share of active cells among those that a small box touches in the validation images. Masks that know nothing
+have a recall as large as their share. Training uses 32 images of the demo data, batches of four and AdamW. BatchNorm's
+momentum is 0.2, since so few steps would otherwise leave its statistics where they began.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ BATCH, IMAGES = 4, 32
 
 
 def masks(model: nn.Module) -> list[ObjectMask]:
-    """Return a network's masks in order."""
+    """Return a network's masks in the order of its layers."""
     return [layer for layer in model.modules() if isinstance(layer, ObjectMask)]
 
 
 def trained(model: str, steps: int, imgsz: int, data: Path, folder: Path) -> tuple[Trainer, list[list[float]]]:
-    """Train, and return the trainer and the share of active cells of each mask, step by step."""
+    """Train a model, and return the trainer and the share of active cells of each mask in every step."""
     torch.manual_seed(0)
     yolo, shares = YOLO(f"{model}.yaml", verbose=False), []
 
@@ -61,14 +61,18 @@ def trained(model: str, steps: int, imgsz: int, data: Path, folder: Path) -> tup
 
 
 def held(mask: ObjectMask, batch: dict[str, Tensor], shape: torch.Size) -> Tensor:
-    """Return which cells a small box touches, bool (N, rows, columns)."""
+    """Return the cells of a mask that a small box touches, bool (N, rows, columns)."""
     small = (batch["bboxes"][:, 2:] * torch.tensor(batch["img"].shape[2:][::-1])).amax(1) <= mask.largest
     cells = covered(batch["bboxes"][small], *shape[2:]).float()
     return torch.zeros(shape[0], *shape[2:]).index_add_(0, batch["batch_idx"][small].long(), cells) > 0
 
 
 def measured(trainer: Trainer) -> list[Tensor]:
-    """Return for each mask the number of active cells, of cells, of active ones that hold objects, and of these."""
+    """Count the cells of each mask on the validation images.
+
+    Returns:
+        For each mask (4,): active cells, all cells, active cells with small objects, cells with small objects.
+    """
     model = trainer.ema.ema.eval()
     sums = [torch.zeros(4) for _ in masks(model)]
     for batch in trainer.get_dataloader(trainer.data["val"], BATCH, -1, "val"):
@@ -87,7 +91,7 @@ def measured(trainer: Trainer) -> list[Tensor]:
 
 
 def main() -> None:
-    """Print a row for each mask."""
+    """Print a table with a row for each mask."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--steps", type=int, default=64)
@@ -99,7 +103,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         demo = write_demo(Path(folder) / "demo", splits={"train": IMAGES, "val": 8, "test": 1})
         data = write_resolved(load_spec(demo))
-        with contextlib.redirect_stdout(sys.stderr):  # what Ultralytics says
+        with contextlib.redirect_stdout(sys.stderr):  # keeps Ultralytics' output out of the table
             trainer, shares = trained(args.model, args.steps, args.imgsz, data, Path(folder))
             sums = measured(trainer)
     last = torch.tensor(shares[-8:]).mean(0)

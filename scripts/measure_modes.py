@@ -1,12 +1,12 @@
-"""Measures how far networks with masks differ between training mode and evaluation, on the same images.
+"""Measure how far networks with masks differ between training mode and evaluation, on the same images.
 
     python scripts/measure_modes.py [MODEL ...] [--steps 16] [--imgsz 256]
 
-Each network learns for a few steps on the generated demo data, then sees its validation images in evaluation and in
-training mode, BatchNorm always as in evaluation, since its statistics are another matter. What is compared are class
-logits of the anchors that exist in both (detection) and the features that the last layer reads (segmentation): the
-root of the sum of squared differences, relative to that in evaluation. Masks are drawn with Gumbel noise, as in
-training, or decided by the threshold, as in evaluation: the latter leaves what the stages themselves do otherwise.
+Each network is trained for a few steps on the generated demo data, then runs on its validation images in evaluation and
+in training mode. BatchNorm always runs as in evaluation, since its statistics are not in question. The class logits of
+the anchor points that exist in both modes (detection) or the features that the last layer reads (segmentation) are
+compared: the root of the sum of squared differences, relative to that of the values in evaluation. Masks are drawn with
+Gumbel noise, as in training, or by the threshold, as in evaluation; the latter leaves only the stages' own difference.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ environment.prepare()  # before Ultralytics is imported
 import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-with contextlib.redirect_stdout(sys.stderr):  # what Ultralytics says
+with contextlib.redirect_stdout(sys.stderr):  # keeps Ultralytics' output out of the table
     from ultralytics import YOLO
 
 from pixelkeep.blocks import LearnedMask  # noqa: E402
@@ -45,14 +45,14 @@ BATCH, SPLITS = 4, {"train": 32, "val": 8, "test": 1}
 
 
 def trained(name: str, steps: int, imgsz: int, folder: Path) -> tuple[nn.Module, list[Tensor]]:
-    """Train a network, and return it with batches of images for validation."""
+    """Train a network, and return it with the batches of validation images."""
     torch.manual_seed(0)
     task = tasks.SEMANTIC if name.endswith("-sem") else tasks.DETECT
     write = write_mask_demo if task is tasks.SEMANTIC else write_demo
     data = task.write(task.resolve(str(write(folder / "data", splits=SPLITS))))
     yolo = YOLO(f"{name}.yaml", verbose=False)
 
-    def settle(trainer: Any) -> None:  # so few steps would leave the statistics where they began
+    def settle(trainer: Any) -> None:  # else so few steps leave the statistics as they began
         for layer in trainer.model.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.momentum = 0.2
@@ -68,7 +68,7 @@ def trained(name: str, steps: int, imgsz: int, folder: Path) -> tuple[nn.Module,
 
 
 def learning(model: nn.Module, *, noise: bool) -> nn.Module:
-    """Return a copy in training mode, BatchNorm as in evaluation; without noise its masks are those of evaluation."""
+    """Return a copy in training mode, with BatchNorm, and without noise the masks too, as in evaluation."""
     twin = deepcopy(model).train()
     for layer in twin.modules():
         if isinstance(layer, nn.BatchNorm2d) or (isinstance(layer, LearnedMask) and not noise):
@@ -77,7 +77,11 @@ def learning(model: nn.Module, *, noise: bool) -> nn.Module:
 
 
 def run(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Return what is compared, (N, C, M), which of its M places exist, bool (N, M), and the masks."""
+    """Run a network on images and return what is compared.
+
+    Returns:
+        The logits or features, (N, C, M); which of their M places exist, bool (N, M); and the masks.
+    """
     masks, read = [], []
     hooks = [m.register_forward_hook(lambda *seen: masks.append(seen[2])) for m in model.modules() if is_mask(m)]
     hooks.append(model.model[-1].register_forward_pre_hook(lambda _, inputs: read.append(inputs[0])))
@@ -95,12 +99,12 @@ def run(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]
 
 
 def is_mask(layer: nn.Module) -> bool:
-    """Whether a layer decides what is active."""
+    """Return whether a layer decides which cells are active."""
     return isinstance(layer, LearnedMask)
 
 
 def rows(name: str, steps: int, imgsz: int, folder: Path) -> Iterator[tuple[str, str, float, float, float]]:
-    """Yield model, noise, active share in evaluation, share of mask cells that differ, and relative difference."""
+    """Yield model, noise, share of active cells in evaluation, share of mask cells that differ, relative difference."""
     model, batches = trained(name, steps, imgsz, folder)
     for noise in (False, True):
         twin = learning(model, noise=noise)

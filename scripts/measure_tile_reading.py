@@ -1,6 +1,6 @@
-"""Measure what a window of a large compressed image costs: decoded each time, from the disk cache, from memory.
+"""Measure what a window of a large compressed image costs: decoded each time, from the disk cache or from memory.
 
-The three are cut in turns, in processor time, and their ratios are the medians of pairs:
+The three ways take turns. Times are processor time, and ratios are medians over pairs of measurements:
 
     python scripts/measure_tile_reading.py [--size 3840 2160] [--tile 640] [--turns 15]
 """
@@ -19,7 +19,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-IMAGES, OBJECTS = 3, 40
+IMAGES, OBJECTS = 3, 40  # OBJECTS per image
 
 
 def arguments() -> argparse.Namespace:
@@ -31,7 +31,7 @@ def arguments() -> argparse.Namespace:
 
 
 def build(folder: Path, options: argparse.Namespace) -> list:
-    """Return a dataset of the same JPEGs for each way to read them."""
+    """Return three datasets of the same JPEGs, one for each way to read them."""
     from ultralytics.cfg import get_cfg
 
     from pixelkeep.datasets.annotations.record import ImageRecord

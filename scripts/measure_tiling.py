@@ -1,9 +1,9 @@
-"""Measure what tiles are worth: images stitched into large ones, detected whole and in tiles, in one table.
+"""Measure what tiles are worth on images stitched into large ones, detected as a whole and in tiles, in one table.
 
-Each mosaic holds 4 x 4 images of a split (train, val) side by side, their boxes known. All arms score against the same
-annotations of the validation's mosaics: the network on mosaics shrunk to its image size, on tiles, and on tiles merged
-in the other ways. The mosaics lie in $PIXELKEEP_HOME, the runs in --project; what is there is not made again, so the
-same command finishes what was interrupted:
+Each mosaic consists of 4 x 4 images of a split (train, val) side by side, so its boxes are known. All rows are scored
+on the same annotations of the val mosaics: the network on mosaics shrunk to its image size, on tiles, and on tiles
+merged by the other methods. Mosaics are kept in $PIXELKEEP_HOME and runs in --project. What exists is not made again,
+so the same command completes what was interrupted:
 
     python scripts/measure_tiling.py --path FOLDER                        # the mosaics' data.yaml, to train on
     python scripts/measure_tiling.py --path FOLDER --weights best.pt [--tiled-weights other.pt]
@@ -33,7 +33,7 @@ from pixelkeep.report.tables import text_table  # noqa: E402
 from pixelkeep.tiling import METHODS  # noqa: E402
 from pixelkeep.writing import write_bytes  # noqa: E402
 
-SPLITS = ("train", "val")  # mosaics of the first are for training in tiles, of the second for the table
+SPLITS = ("train", "val")  # train mosaics serve training in tiles, val mosaics the table
 FIGURES = ("AP", "AP50", "AP_S", "AP_M", "AR_S")
 
 
@@ -54,7 +54,14 @@ def arguments() -> argparse.Namespace:
 
 
 def stitched(records: list[ImageRecord], across: int, spec: DatasetSpec, path: Path) -> ImageRecord:
-    """Write a mosaic, unless it is there, and return its record: images row by row, each at its own size."""
+    """Write a mosaic unless it exists, and return its record.
+
+    Args:
+        records: The images, placed row by row, each at its own size.
+        across: Number of images in a row.
+        spec: The dataset that the images are from.
+        path: File of the mosaic.
+    """
     cells = [records[start : start + across] for start in range(0, len(records), across)]
     width = max(sum(record.width for record in row) for row in cells)
     height = sum(max(record.height for record in row) for row in cells)
@@ -83,7 +90,7 @@ def stitched(records: list[ImageRecord], across: int, spec: DatasetSpec, path: P
 
 
 def write_mosaics(spec: DatasetSpec, options: argparse.Namespace) -> Path:
-    """Write the mosaics of each split as a dataset, unless it is there, and return its YAML."""
+    """Write the mosaics of each split as a dataset, unless it exists, and return its YAML."""
     own = f"{spec.file.stem}-{options.across}x{options.across}"
     root = assets.home() / "datasets" / "mosaics" / (f"{own}-{options.most}" if options.most else own)
     if not (root / "data.yaml").is_file():
@@ -102,7 +109,7 @@ def write_mosaics(spec: DatasetSpec, options: argparse.Namespace) -> Path:
 
 
 def measure(data: Path, weights: str, name: str, options: argparse.Namespace, imgsz: int, **tiles) -> dict:
-    """Return the figures of one validation, read where it is done."""
+    """Return the figures of one validation, which is run first unless it is finished."""
     from pixelkeep.ultra.commands import validation
     from pixelkeep.ultra.running import settings
     from pixelkeep.ultra.tiled.images import Request
@@ -126,7 +133,7 @@ def main() -> int:
         print(f"mosaics: {data}")
         if not options.weights:
             return 0
-        sizes = dict.fromkeys((options.imgsz, options.tile))  # shrunk to what a tile is seen at, and to a tile
+        sizes = dict.fromkeys((options.imgsz, options.tile))  # sizes that mosaics are shrunk to
         found = {f"whole, at {n}": measure(data, options.weights, f"whole{n}", options, n) for n in sizes}
         for method in METHODS:
             name = f"tile{options.tile}-{options.imgsz}-{options.overlap:g}-{method}"

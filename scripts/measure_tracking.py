@@ -1,11 +1,11 @@
-"""Identity switches and IDF1 of trackers on generated videos of small objects, preset against stock.
+"""Measure identity switches and IDF1 of trackers on generated videos of small objects, preset against stock.
 
     pip install -e '.[dev]'
     python scripts/measure_tracking.py --seeds 100-104
 
-Every tracker is given the same boxes of a synthetic detector, and gives out the boxes it was given, so that only the
-identities differ. TrackEval (https://github.com/kovalp/TrackEval; MIT) compares them with the truth, at an IoU of 0.5.
-Differences are paired by video: mean, and a 95% interval of Student's t over the videos.
+Every tracker gets the same boxes from a synthetic detector and returns them unchanged, so that only the identities
+differ. TrackEval (https://github.com/kovalp/TrackEval; MIT) compares them with the ground truth at an IoU of 0.5.
+Differences are paired by video; their mean is given with a 95% interval of Student's t over the videos.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ FIGURES = ("IDF1", "IDSW", "MOTA")
 
 
 def similarities(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Return (n, m) IoU of boxes."""
+    """Return the IoU of n true and m found boxes, (n, m)."""
     a, b = truth[:, None, :4], found[None, :, :4]
     both = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None).prod(-1)
     area = [(x[..., 2:] - x[..., :2]).prod(-1) for x in (a, b)]
@@ -49,17 +49,17 @@ def similarities(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
 
 
 def numbered(identities: list[np.ndarray]) -> tuple[list[np.ndarray], int]:
-    """Return identities as numbers from 0 without gaps, and how many there are."""
+    """Return the identities of each frame renumbered from 0 without gaps, and the number of identities."""
     known = np.unique(np.concatenate(identities))
     return [np.searchsorted(known, some) for some in identities], len(known)
 
 
 def evaluate(truth: list[np.ndarray], found: list[np.ndarray]) -> dict[str, float]:
-    """Return TrackEval's figures.
+    """Return TrackEval's IDF1, IDSW and MOTA.
 
     Args:
-        truth: For each frame (n, 5) xyxy and identity.
-        found: The same of what a tracker gives out.
+        truth: True boxes and identities of each frame, (n, 5): xyxy in pixels and identity.
+        found: Boxes and identities that a tracker returns, in the same form.
     """
     from trackeval.metrics import CLEAR, Identity
 
@@ -81,7 +81,7 @@ def evaluate(truth: list[np.ndarray], found: list[np.ndarray]) -> dict[str, floa
 
 
 def follow(name: str, video: Moving, images: list[np.ndarray], detector: Detector) -> dict[str, float]:
-    """Return the figures of a tracker on a video, given with its frames, and the CPU seconds it takes."""
+    """Return the figures of a tracker on a video with its frames ``images``, and its processor time in seconds."""
     config = load_tracker(name.partition(",")[0])
     vars(config).update(VARIANTS.get(name, {}))
     tracker, found, began = Tracker(config), [], time.process_time()
@@ -93,13 +93,13 @@ def follow(name: str, video: Moving, images: list[np.ndarray], detector: Detecto
 
 
 def difference(values: np.ndarray) -> str:
-    """Return the mean of paired differences and its 95% interval."""
+    """Return the mean of paired differences and its 95% interval as text."""
     reach = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0
     return f"{values.mean():+.3f} [{values.mean() - reach:+.3f}, {values.mean() + reach:+.3f}]"
 
 
 def cost(seeds: range) -> None:
-    """Print how much CPU time the preset takes by what it takes without the camera's motion, measured in turns."""
+    """Print the ratio of the preset's processor time with camera motion to that without, measured in turns."""
     motion, detector = SCENES["noisy"]
     ratios = []
     for seed in seeds:

@@ -1,4 +1,4 @@
-"""Operations on the rows of Ultralytics' model definitions, of which derive_models.py makes our variants."""
+"""Operations on the rows of Ultralytics' model definitions, from which derive_models.py derives our variants."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Row = list  # [from, repeats, module, arguments]
 
 
 def is_strided(row: Row) -> bool:
-    """Whether a row is a convolution of stride 2."""
+    """Return whether a row is a convolution with stride 2."""
     return row[2] == "Conv" and len(row[3]) > 2 and row[3][2] == 2
 
 
@@ -26,16 +26,17 @@ def strides(rows: list[Row]) -> Iterator[int]:
 
 
 def renumber(source: int | list[int], last: int, new: int) -> int | list[int]:
-    """Return a "from" after ``new`` rows have been put behind the row numbered ``last``."""
+    """Return a row's "from" as it is after ``new`` rows have been inserted behind row number ``last``."""
     if isinstance(source, list):
         return [renumber(each, last, new) for each in source]
     return source + new if source > last else source
 
 
 def with_p2(stock: dict) -> dict:
-    """Return the definition with a level of stride 4: up from P3 as up from P4, and down from it as down from P3.
+    """Return the definition with a further level of detection at stride 4, built like the existing levels.
 
-    The new rows stand between the way up, which ends with the block of P3, and the way down from there.
+    The rows from P3 up to stride 4 are made like those from P4 up to P3, and the rows back down like those from P3 down
+    to P4. They are inserted between the top-down part, which ends with the block of P3, and the bottom-up part.
     """
     backbone, head = stock["backbone"], stock["head"]
     split, width = len(backbone), 128  # channels of stride 4 at scale 1
@@ -53,11 +54,11 @@ def with_p2(stock: dict) -> dict:
 
 
 def one_level_finer(stock: dict) -> dict:
-    """Return the definition with detection at stride 4 and none at stride 32, whose features stay as context.
+    """Return the definition with detection at stride 4 and none at stride 32, whose features remain as context.
 
-    Stock's head costs at stride 4 about what all of yolov5-n does. In this one a box is four distances and no
-    distributions of them (``reg_max: 1``), and the class branches are depthwise: Ultralytics builds them so for every
-    network that has a C3k2, which the block of stride 4 becomes.
+    At stride 4, stock's head costs about as much as all of yolov5-n. In this head a box is four distances instead of
+    four distributions (``reg_max: 1``), and the class branches are depthwise. Ultralytics builds depthwise branches for
+    every network with a C3k2, so the block of stride 4 becomes one.
     """
     made = with_p2(stock)
     *rows, (levels, *detect) = made["head"]

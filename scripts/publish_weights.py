@@ -1,11 +1,11 @@
-"""Publish the best epoch of a finished run: weights/NAME.safetensors in fp16, its figures, its card, its entry.
+"""Publish the best epoch of a finished run as weights/NAME.safetensors in fp16, with its figures, card and entry.
 
     python scripts/publish_weights.py runs/train/exp --name yolov5-spd-n-hituav --data HIT-UAV --licence "CC BY 4.0" \\
         --attribution "Suo et al., HIT-UAV, Scientific Data 2023" --recipe "pixelkeep train --config small-objects ..."
 
-The card (weights/NAME.md) says by class and size where the figures are lowest; read it, and add what pictures show.
-Where the run's own figures are those of the images that chose its best epoch, --scored RUN gives others: a run of
-`pixelkeep val` of its best.pt on held-out images.
+The card (weights/NAME.md) says for which classes and sizes the figures are lowest. Read it, and add what pictures show.
+If the run's own figures come from the images on which its best epoch was chosen, --scored RUN takes the figures from a
+run of `pixelkeep val` of its best.pt on held-out images instead.
 """
 
 from __future__ import annotations

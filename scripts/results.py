@@ -1,9 +1,9 @@
-"""Write docs/results.md, and its plots, from what scripts/evidence.py has put into docs/results/.
+"""Write docs/results.md and its plots from the files that scripts/evidence.py has put into docs/results/.
 
     python scripts/results.py            # writes the files
     python scripts/results.py --check    # exit status 1 if one differs from what it would write
 
-No number in them is typed by hand: what has not been run says so.
+No number on the page is typed by hand, and contrasts that have not been run are marked as such.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ PROTOCOL = """## Protocol
 
 
 def generate(results: Path, contrasts: Path) -> dict[Path, str]:
-    """Return the files by their paths below docs/.
+    """Return the contents of the page and its plots, by their paths below docs/.
 
     Args:
-        results: The folder of kept results.
-        contrasts: The folder of contrasts.
+        results: Folder of the kept results, docs/results.
+        contrasts: Folder of the contrasts' YAML files.
     """
     from pixelkeep.experiments.contrasts import read_contrasts
     from pixelkeep.experiments.summary import SCHEMA
@@ -92,10 +92,10 @@ def generate(results: Path, contrasts: Path) -> dict[Path, str]:
 
 
 def _read(path: Path, kind: type) -> dict | list:
-    """Return what a kept file holds.
+    """Return the content of a kept JSON file.
 
     Raises:
-        DataError: It is damaged.
+        DataError: The file is no JSON, or its top level is not of ``kind``.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -107,7 +107,7 @@ def _read(path: Path, kind: type) -> dict | list:
 
 
 def _whole(form: str, summaries: list[dict]) -> tuple[list[str], dict[Path, str]]:
-    """Return what shows all contrasts of a form in one figure, for each split and settings, and the files."""
+    """Return the Markdown that shows a form's contrasts in one figure per split and settings, and the figures."""
     parts, files = [], {}
     for split, members, arms in alike(summaries):
         if drawing := plot(arms, split, members[0]["notice"], numbered=True):
@@ -123,7 +123,7 @@ def _whole(form: str, summaries: list[dict]) -> tuple[list[str], dict[Path, str]
 
 
 def _gallery(folder: Path, docs: Path) -> list[str]:
-    """Return what ``scripts/gallery.py`` has drawn into a folder, if it has: a sentence, and the pictures."""
+    """Return the Markdown of what ``scripts/gallery.py`` has drawn into a folder; empty if it has drawn nothing."""
     if not (folder / "gallery.json").is_file():
         return []
     told = _read(folder / "gallery.json", dict)

@@ -4,17 +4,17 @@
 - `SPDConv`: SpaceToDepth and a stride-1 convolution (spdconv.py)
 - `SliceSamp`, `SliceUpsamp`: slicing and a depthwise-separable convolution (slicesamp.py)
 - `LIP`, `lip`, `SimplifiedLIP`, `BottleneckLIP`: averages with learned weights (lip.py)
-- `ResNetStage`, `DenseBlock`, `DenseTransition`, `Classifier`: the hosts for classification (resnet.py, densenet.py,
-  classifier.py), and `Swin` on timm's (swin.py); the layers that they are made of are listed here too, since
-  checkpoints name them
-- `SelectiveStage`: strided everywhere, at full resolution where a mask says so (selective.py, submanifold.py,
-  halo_mask.py)
-- `ContentAdaptiveStage`: a stage that keeps the resolution of regions that matter (adaptive.py, mixed.py, regions.py);
-  `PlainStage`: the same without a mask; `ASPP` (aspp.py), for segmentation; `EdgeMask`, `LearnedMask`, `ObjectMask`:
-  what says which regions (masks.py, object_mask.py)
+- `ResNetStage`, `DenseBlock`, `DenseTransition`, `Classifier`: the parts of the classification networks that host these
+  blocks (resnet.py, densenet.py, classifier.py), and `Swin`, built on timm's (swin.py). The layers that they are made
+  of are listed here too, since checkpoints name them
+- `SelectiveStage`: a stage that is strided everywhere and also runs at full resolution where a mask says so
+  (selective.py, submanifold.py, halo_mask.py)
+- `ContentAdaptiveStage`: a stage that keeps the resolution of the regions that matter (adaptive.py, mixed.py,
+  regions.py); `PlainStage`: the same stage without a mask; `ASPP` (aspp.py), for segmentation
+- `EdgeMask`, `LearnedMask`, `ObjectMask`: the masks that choose these regions (masks.py, object_mask.py)
 
-A checkpoint that holds a pickled model names every class by its module path. Each public class therefore says
-that it lives here, in `pixelkeep.blocks`: files may be renamed and split, these names and this path stay.
+A checkpoint that holds a pickled model names every class by its module path. Each public class therefore gives
+`pixelkeep.blocks` as its module: files may be renamed and split, while these names and this path stay.
 """
 
 from .adaptive import ContentAdaptiveStage, PlainStage

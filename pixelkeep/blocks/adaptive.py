@@ -3,19 +3,19 @@
 Paper: R. Hesse, S. Schaub-Meyer, S. Roth, "Content-Adaptive Downsampling in Convolutional Neural Networks",
 CVPR Workshops 2023, arXiv:2305.09504.
 
-Formula: y = painted(stage(x; mask)), a stage of residual blocks with stride 2 in which the nodes of active regions skip
-the stride; see regions.py for nodes and what they read. With all regions active that is the unstrided stage with its
-convolutions dilated by two; with none it is the strided stage, each value on 2x2 pixels.
+Formula: y = painted(stage(x; mask)), where the stage consists of residual blocks with stride 2 and the nodes of active
+regions skip the stride; regions.py explains nodes and what they read. With all regions active, this is the unstrided
+stage with its convolutions dilated by two; with none, it is the strided stage, each of whose values covers 2x2 pixels.
 
-In training two dense stages run, fine and coarse, and the mask blends them, so that it has a gradient; in evaluation
-the nodes run. The two functions differ near the borders of regions, as in the paper: in training a convolution reads
-neighbours of its own resolution, in evaluation those that exist. `docs/blocks/content-adaptive.md` gives the measured
-difference.
+In training, a fine and a coarse dense stage run and the mask blends their outputs, so that the mask has a gradient; in
+evaluation, the nodes are computed. The two functions differ near the borders of regions, as in the paper: in training,
+a convolution reads neighbours of its own resolution; in evaluation, it reads the neighbouring nodes that exist.
+`docs/blocks/content-adaptive.md` gives the measured difference.
 
-Deviations: BatchNorm. The paper normalises all nodes by the statistics of its coarse network; here each resolution has
-its own, which makes both limits exact. Regions are squares of 8 pixels by default (the paper has 2 or 4), since tiles
-of that size are fast. In an image of which more than `BREAK_EVEN` is active the whole image becomes active, in
-training too: from there on the dense stage is the faster one.
+Deviations: the paper normalises all nodes by the BatchNorm statistics of its coarse network; here each resolution has
+its own statistics, which makes both limits exact. Regions are squares of 8 pixels by default (2 or 4 in the paper),
+since tiles of that size are fast. An image of which more than `BREAK_EVEN` is active becomes active as a whole, in
+training too, because the dense stage is the faster one from there on.
 """
 
 from __future__ import annotations
@@ -29,32 +29,37 @@ from .masks import LearnedMask, RegionMask, is_exporting
 from .mixed import EntryBlock, Layout, MixedBlock, MixedConv, Single
 from .regions import Branches, Dense, Nodes, channels_last, regions_of
 
-BREAK_EVEN = 0.45  # share of active regions; benchmarks/adaptive.py measures it
+BREAK_EVEN = 0.45  # share of active regions above which the dense stage is faster; benchmarks/adaptive.py measures it
 KINDS = ("bottleneck", "basic")
 
 
 class ContentAdaptiveStage(nn.Module):
-    """A stage of residual blocks in two resolutions, chosen region by region.
+    """A stage of residual blocks in two resolutions, of which one is chosen for each region.
 
     Shapes: (N, in_channels, H, W) -> (N, out_channels, H, W).
-    Sizes that regions or cells do not divide: the last ones are smaller; what lies outside the map is zero.
+    Map sizes that are not a multiple of the region or cell size: the last regions and cells are smaller, and
+    everything outside the map is zero.
     Parameters: those of the residual stage (the resolutions share them) and of the mask.
-    Errors: ValueError for a target fraction outside (0, 1), no blocks, an unknown kind, output channels that do not
-    suit it, a dilation below 1, a side that is no power of two from 2, or a mask of the wrong size.
+    Errors: ValueError for a target fraction outside (0, 1), no blocks, an unknown kind, a number of output channels
+    that the kind does not allow, a stride other than 1 and 2, a dilation below 1, a side that is not a power of two
+    from 2, or a mask of the wrong size.
 
     Attributes:
-        active_fraction: Share of active regions in the last forward pass, whole images included; None before.
-        region_mask: What it was, bool (N, rows, columns), for drawing; None before, and where a trace ran it.
+        active_fraction: Share of active regions in the last forward pass, including those of images that became active
+            as a whole; None before the first pass.
+        region_mask: Mask of the last forward pass, bool (N, rows, columns), for drawing; None before the first pass
+            and after a traced one.
 
     Args:
-        in_channels: Of the map.
-        out_channels: Of the result.
-        blocks: How many residual blocks.
-        target_fraction: Share of active regions that the stage's own mask is trained for; None for no mask of its own.
-        kind: bottleneck (a quarter of the output channels inside) or basic.
+        in_channels: Channels of the input map.
+        out_channels: Channels of the output map.
+        blocks: Number of residual blocks.
+        target_fraction: Share of active regions that the stage's own mask is trained for; None for a stage without a
+            mask of its own.
+        kind: Kind of the residual blocks: bottleneck (a quarter of the output channels inside) or basic.
         stride: 2 for a stage that begins with the stride; 1 for one that follows such a stage, with the same mask.
-        dilation: Of the strided stage's convolutions after the stride.
-        side: Of a region, in pixels of the map.
+        dilation: Dilation of the strided stage's convolutions after the stride.
+        side: Side of a region in pixels of the map.
     """
 
     def __init__(
@@ -76,7 +81,7 @@ class ContentAdaptiveStage(nn.Module):
             self.mask = LearnedMask(in_channels, target_fraction, side)
         self.blocks = residual_blocks(in_channels, out_channels, blocks, kind, stride, dilation)
         self.region_mask: Tensor | None = None
-        self.size = (0, 0)  # of the last map
+        self.size = (0, 0)  # height and width of the last map
 
     @property
     def active_fraction(self) -> float | None:
@@ -88,7 +93,8 @@ class ContentAdaptiveStage(nn.Module):
 
         Args:
             x: The map, or a list of the map and the mask.
-            mask: (N, 1, h, w) of 0 and 1 in place of the stage's own, in cells of a power of two of pixels.
+            mask: Mask to use in place of the stage's own, (N, 1, h, w) of 0 and 1. The side of its cells, in pixels of
+                the map, is a power of two.
         """
         if isinstance(x, (list, tuple)):
             x, mask = x
@@ -107,10 +113,11 @@ class ContentAdaptiveStage(nn.Module):
         return self._sparse(x, self.region_mask)
 
     def saved_multiply_adds(self, fraction: float) -> float:
-        """Return the multiply-adds an image that a dense count of the training network has too many.
+        """Return by how many multiply-adds per image a dense count of the training network overstates evaluation.
 
-        That network computes fine values everywhere; here they are in a fraction of the regions. Coarse values are
-        everywhere in both, unless the whole image is fine. It is linear in the fraction.
+        The training network computes fine values everywhere; evaluation computes them only in a fraction of the
+        regions. Both compute coarse values everywhere, except that evaluation computes none for an image that is fine
+        as a whole. The result is linear in the fraction.
 
         Args:
             fraction: Share of active regions, from 0 to 1.
@@ -121,7 +128,7 @@ class ContentAdaptiveStage(nn.Module):
         return cost * (coarse if fraction == 1 else (1 - fraction) * height * width)
 
     def _sparse(self, x: Tensor, active: Tensor) -> Tensor:
-        """Run images that are fine or coarse as a whole as such, and the others on nodes."""
+        """Run images that are entirely fine or entirely coarse as dense stages, and the others on nodes."""
         size = x.shape[2:]
         full, empty = active.all(2).all(1).tolist(), (~active).all(2).all(1).tolist()
         kinds = [(f, e) for f, e in zip(full, empty, strict=True)]  # (whole image fine, whole image coarse)
@@ -135,12 +142,13 @@ class ContentAdaptiveStage(nn.Module):
         return outputs[0] if len(x) == 1 else torch.cat([outputs[index] for index in range(len(x))])
 
     def _run(self, x: Tensor, layout: Layout, rows: bool = False) -> Tensor:
-        """Run the blocks; with ``rows`` on channels_last, where pixels are rows and convolutions are faster."""
+        """Run the blocks; with ``rows`` in channels_last, where pixels are rows and convolutions are faster."""
         parts: Tensor | tuple = channels_last(x) if rows else x
         if not isinstance(self.blocks[0], EntryBlock):
             fine, coarse = layout.enter(parts, 0)
-            fine = fine.clone() if rows and fine is not None else fine  # the first block needs it to its end
-            # The map has been painted before: each cell has its coarse value at the upper left, too.
+            # The first block needs its input until its end, but the tiles are valid only until the layout's next call.
+            fine = fine.clone() if rows and fine is not None else fine
+            # The stage before has painted this map, so the upper left pixel of each cell also holds its coarse value.
             parts = fine, None if coarse is None else coarse[..., ::2, ::2]
         for block in self.blocks:
             parts = block(parts, layout)
@@ -152,19 +160,19 @@ class ContentAdaptiveStage(nn.Module):
 
 
 class PlainStage(nn.Module):
-    """The same stage in one resolution everywhere: what a `ContentAdaptiveStage` is compared with.
+    """The same stage in one resolution everywhere, for comparison with a `ContentAdaptiveStage`.
 
-    Shapes: (N, in_channels, H, W) -> (N, out_channels, H, W) where fine, the convolutions dilated by two; else
-    (N, out_channels, ceil(H/2), ceil(W/2)), or the size of the input with stride 1.
-    Parameters: those of the `ContentAdaptiveStage` but its mask.
-    Errors: as there.
+    Shapes: with ``fine``, (N, in_channels, H, W) -> (N, out_channels, H, W), the convolutions being dilated by two;
+    otherwise (N, out_channels, ceil(H/2), ceil(W/2)), or with stride 1 the height and width of the input.
+    Parameters: those of the `ContentAdaptiveStage` without its mask.
+    Errors: as for `ContentAdaptiveStage`.
 
     Args:
-        in_channels: Of the map.
-        out_channels: Of the result.
-        blocks: How many residual blocks.
-        fine: Whether to keep the resolution, as with every region active, or not, as with none.
-        kind, stride, dilation: As of the `ContentAdaptiveStage`.
+        in_channels: Channels of the input map.
+        out_channels: Channels of the output map.
+        blocks: Number of residual blocks.
+        fine: True keeps the resolution, as if every region were active; False does not, as if none were.
+        kind, stride, dilation: As for `ContentAdaptiveStage`.
     """
 
     def __init__(
@@ -183,7 +191,7 @@ class PlainStage(nn.Module):
         self.blocks = residual_blocks(in_channels, out_channels, blocks, kind, stride, dilation)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_channels, H, W) to the shape that the class names."""
+        """Map (N, in_channels, H, W) to the shape given in the class docstring."""
         layout = Single(self.fine, *x.shape[2:])
         parts = x if isinstance(self.blocks[0], EntryBlock) else layout.enter(x, 0)
         for block in self.blocks:
@@ -194,7 +202,7 @@ class PlainStage(nn.Module):
 def residual_blocks(
     in_channels: int, out_channels: int, blocks: int, kind: str, stride: int, dilation: int
 ) -> nn.ModuleList:
-    """Build a stage's blocks; the first has the stride, if there is one."""
+    """Build the blocks of a stage; with stride 2, the first block has the stride."""
     built: list[nn.Module] = []
     for index in range(blocks):
         if index == 0 and stride == 2:
@@ -205,7 +213,10 @@ def residual_blocks(
 
 
 def rounded_up(mask: Tensor) -> Tensor:
-    """Make images of which more than `BREAK_EVEN` is active active as a whole: (N, 1, h, w), the gradient kept."""
+    """Activate the whole mask of every image of which more than `BREAK_EVEN` is active: (N, 1, h, w) -> the same shape.
+
+    The gradient of the mask is kept.
+    """
     full = mask.detach().mean((1, 2, 3), keepdim=True) > BREAK_EVEN
     return torch.where(full, mask + (1 - mask).detach(), mask)
 

@@ -1,4 +1,4 @@
-"""Checks on constructor arguments that several blocks share."""
+"""Checks of constructor arguments that several blocks share."""
 
 from __future__ import annotations
 

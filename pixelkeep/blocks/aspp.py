@@ -1,10 +1,10 @@
-"""Atrous spatial pyramid pooling: the same map seen at several dilations and as a whole.
+"""Atrous spatial pyramid pooling: convolutions of one map at several dilations, and its mean over the whole map.
 
 Paper: L.-C. Chen et al., "Rethinking Atrous Convolution for Semantic Image Segmentation", 2017, arXiv:1706.05587.
 
 Formula: y = conv_1(concat(conv_1(x), conv_3 at each rate, up(conv_1(mean(x))))), with BatchNorm and ReLU after each.
 
-Deviations: no BatchNorm on the mean, whose statistics over a small batch are none; no dropout.
+Deviations: no BatchNorm on the mean, since one value per image gives no statistics in a small batch; no dropout.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .initial import FanOutConv2d
 
 
 class DilatedConvNorm(Foldable):
-    """Convolution with a dilation, BatchNorm, ReLU; height and width stay.
+    """Dilated convolution, BatchNorm and ReLU that keep height and width.
 
     Parameters: k**2 * in_channels * out_channels + 2 * out_channels.
     """
@@ -44,7 +44,7 @@ class ASPP(nn.Module):
     Shapes: (N, in_channels, H, W) -> (N, out_channels, H, W).
     Parameters: with r rates, (2 + 9 * r) * in_channels * out_channels + (r + 2) * out_channels**2
     + (2 * r + 5) * out_channels.
-    Errors: ValueError for rates that are no positive integers.
+    Errors: ValueError for rates that are not positive integers.
     Source: Chen et al. 2017; rates 12, 24, 36 for maps of stride 8 and 6, 12, 18 for stride 16.
     """
 

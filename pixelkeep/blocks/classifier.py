@@ -1,11 +1,11 @@
-"""Classifier: the head of a classification network as the residual networks have it, pooling and one linear layer.
+"""Classifier: the head of a classification network in the form used by residual networks, pooling and a linear layer.
 
 Papers: K. He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, arXiv:1512.03385, among others.
 
 Formula: logits = W * mean(x) + b, the mean over height and width; probabilities = softmax(logits).
 
-What it returns is what Ultralytics expects of a classification head. Its own `Classify` puts a convolution to 1280
-channels before the pooling, which would add 2.6 million weights to a ResNet-50.
+The classifier returns what Ultralytics expects of a classification head. Ultralytics' own `Classify` has a convolution
+to 1280 channels before the pooling, which would add 2.6 million weights to a ResNet-50.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class Classifier(nn.Sequential):
     export = False
 
     def __init__(self, in_channels: int, classes: int) -> None:
-        # A Sequential that holds a plain Linear: the form in which Ultralytics finds the layer, to set other classes.
+        # Ultralytics replaces the last layer for another number of classes. It finds the layer because this is a
+        # Sequential that holds a plain Linear.
         layers = [
             ("pool", nn.AdaptiveAvgPool2d(1)),
             ("flatten", nn.Flatten()),
@@ -37,7 +38,7 @@ class Classifier(nn.Sequential):
         super().__init__(OrderedDict(layers))
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Map (N, in_channels, H, W) to what the mode asks for; see the class."""
+        """Map (N, in_channels, H, W) to logits, probabilities or both, depending on the mode; see the class."""
         logits = super().forward(x)  # (N, classes)
         if self.training:
             return logits

@@ -2,11 +2,11 @@
 
 Papers: G. Huang et al., "Densely Connected Convolutional Networks", CVPR 2017, arXiv:1608.06993; for LIP see lip.py.
 
-Formula: a layer maps the concatenation of everything before it, conv_3(ReLU(BN(conv_1(ReLU(BN(x)))))), and its
-output joins the concatenation. A transition is pool(conv_1(ReLU(BN(x)))).
+Formula: a layer computes conv_3(ReLU(BN(conv_1(ReLU(BN(x)))))) of the concatenation x of everything before it, and
+its output is appended to the concatenation. A transition is pool(conv_1(ReLU(BN(x)))).
 
-Deviations: an odd size is rounded up, where the published transition drops the last row or column. The convolution
-that decides LIP's logits starts at zero, as the paper says and its ResNets do; its DenseNet code does not.
+Deviations: an odd size is rounded up, whereas the published transition drops the last row or column. The convolution
+that decides LIP's logits starts at zero, as in the LIP paper and its ResNet code; its DenseNet code does not do so.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ BOTTLENECK = 4  # channels between a layer's convolutions, in units of its growt
 
 
 class DenseLayer(Foldable):
-    """One layer: its input with ``growth`` new channels behind it.
+    """A dense layer, which appends ``growth`` new channels to its input.
 
     Shapes: (N, in_channels, H, W) -> (N, in_channels + growth, H, W).
     Parameters: with i input channels and growth g: 2*i + 4*i*g + 8*g + 36*g**2.
     Source: Huang et al. 2017 (DenseNet-B).
     """
 
-    folds = (("reduce", "spatial_norm"),)  # the other BatchNorm stands before its convolution, with ReLU between
+    folds = (("reduce", "spatial_norm"),)  # not the other BatchNorm: it precedes its convolution, with a ReLU between
 
     def __init__(self, in_channels: int, growth: int) -> None:
         super().__init__()
@@ -48,10 +48,10 @@ class DenseLayer(Foldable):
 
 
 class DenseBlock(nn.Sequential):
-    """Dense layers that together bring ``in_channels`` to ``out_channels``, each adding the same number.
+    """Dense layers that each add the same number of channels and together turn ``in_channels`` into ``out_channels``.
 
     Shapes: (N, in_channels, H, W) -> (N, out_channels, H, W).
-    Errors: ValueError where the channels to add are not a positive multiple of the layers.
+    Errors: ValueError where the number of channels to add is not a positive multiple of the number of layers.
     Source: Huang et al. 2017.
     """
 
@@ -64,7 +64,7 @@ class DenseBlock(nn.Sequential):
 
 
 class DenseTransition(nn.Module):
-    """BatchNorm, ReLU, 1x1 convolution and a pooling by two: the average, or LIP over windows of 2x2.
+    """BatchNorm, ReLU, 1x1 convolution and pooling by two: average pooling, or LIP over windows of 2x2.
 
     Shapes: (N, in_channels, H, W) -> (N, out_channels, ceil(H/2), ceil(W/2)).
     Parameters: 2 * in_channels + in_channels * out_channels, and those of the pooling.

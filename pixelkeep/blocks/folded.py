@@ -1,13 +1,13 @@
-"""What SpaceToDepth and the convolution after it become for inference: strided convolutions, without rearranging.
+"""Folded forms of SpaceToDepth and the convolution after it, for inference: strided convolutions, no rearrangement.
 
 Paper: R. Sunkara, T. Luo, "No More Strided Convolutions or Pooling: A New CNN Building Block for
 Low-Resolution Images and Small Objects", ECML PKDD 2022, arXiv:2208.03641, for the blocks that are folded.
 
-Formulas: conv_k(SpaceToDepth(x)) is one convolution with kernel 2k and stride 2 (`EvenConv2d`); conv_1 of a
-concatenation is the sum of one convolution for each of its parts (`ConcatConv2d`); two convolutions of the same
-input are one with the outputs of both (`JointC3`). `pixelkeep.deploy` computes the weights.
+Formulas: conv_k(SpaceToDepth(x)) equals one convolution with kernel 2k and stride 2 (`EvenConv2d`); conv_1 of a
+concatenation equals the sum of one convolution for each of its parts (`ConcatConv2d`); two convolutions of the same
+input equal one convolution with the outputs of both (`JointC3`). `pixelkeep.deploy` computes the weights.
 
-Deviations: the papers have none of this; it changes no output. These modules are for inference alone.
+Deviations: the papers do not fold; folding changes no output. These modules are for inference alone.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class EvenConv2d(nn.Conv2d):
 
 
 class ConcatConv2d(nn.Module):
-    """A convolution of a concatenation, computed without it: the sum of one convolution for each part.
+    """A convolution of a concatenation, computed as the sum of one convolution for each part, without concatenating.
 
     Shapes: parts of (N, C_i, H_i, W_i) -> (N, O, H, W), where every convolution gives the same shape.
     Parameters: those of its convolutions.
-    Source: convolution is linear; a part that went through SpaceToDepth has a strided one instead.
+    Source: convolution is linear. A part that would go through SpaceToDepth has a strided convolution instead.
     """
 
     def __init__(self, convolutions: Iterable[nn.Conv2d]) -> None:
@@ -49,7 +49,7 @@ class ConcatConv2d(nn.Module):
         self.convolutions = nn.ModuleList(convolutions)
 
     def forward(self, parts: list[Tensor]) -> Tensor:
-        """Map the parts -> (N, O, H, W)."""
+        """Map the list of parts, (N, C_i, H_i, W_i) each, -> (N, O, H, W)."""
         first, *others = (conv(part) for conv, part in zip(self.convolutions, parts, strict=True))
         for other in others:
             first = first + other  # (N, O, H, W)
@@ -57,9 +57,9 @@ class ConcatConv2d(nn.Module):
 
 
 class JointC3(nn.Module):
-    """Ultralytics' C3 with its two first convolutions computed as one, which reads their input once.
+    """Ultralytics' C3 with its first two convolutions computed as one, which reads their input only once.
 
-    Shapes: what ``first`` takes -> (N, out_channels, H, W) of ``last``.
+    Shapes: the input of ``first`` -> the output of ``last``, (N, out_channels, H, W).
     Parameters: those of its parts.
     Source: y = last(concat(inner(act1(a)), act2(b))), where (a, b) are the halves of first(x).
     """

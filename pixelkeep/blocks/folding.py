@@ -1,7 +1,7 @@
-"""Folding BatchNorm into the convolution before it, which makes inference faster and changes no output.
+"""Fold BatchNorm into the convolution before it, which makes inference faster and changes no output.
 
 Formula: gamma * (w * x + b - mean) / sqrt(var + eps) + beta = w' * x + b' with w' = w * gamma / sqrt(var + eps) and
-b' = (b - mean) * gamma / sqrt(var + eps) + beta. Zero padding stays right, since it is added to x, before w'.
+b' = (b - mean) * gamma / sqrt(var + eps) + beta. Zero padding stays correct, since it is added to x, before w' applies.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class Foldable(nn.Module):
 
     @property
     def is_fused(self) -> bool:
-        """Whether every BatchNorm is folded, or was replaced by Identity otherwise."""
+        """Whether every BatchNorm has been folded, or replaced by Identity in another way."""
         return all(isinstance(getattr(self, norm), nn.Identity) for _, norm in self.folds)
 
     def fuse(self) -> Foldable:
-        """Fold in place, for inference; doing it again changes nothing. Returns the block itself.
+        """Fold the BatchNorms in place, for inference, and return the block itself; folding again changes nothing.
 
-        The output is that of evaluation mode, also after `train()`. Each convolution gains a bias, Identity takes
-        its BatchNorm's place, and the folded weights take no gradient. State-dict keys change accordingly.
+        From then on the output is that of evaluation mode, even after `train()`. Each convolution gains a bias, its
+        BatchNorm is replaced by Identity, and the folded weights take no gradient. State-dict keys change accordingly.
         """
         for conv_name, norm_name in self.folds:
             conv, norm = getattr(self, conv_name), getattr(self, norm_name)

@@ -1,8 +1,8 @@
-"""Layers whose first values are other than PyTorch's, and stay so when a trainer resets its layers.
+"""Layers whose initial values differ from PyTorch's, and keep these values when a trainer resets the layers.
 
-A network that sets initial values after it has built its layers loses them where a trainer calls every
-``reset_parameters`` (Ultralytics' classification trainer does so for a network that is trained from scratch).
-So the value belongs to the layer.
+A network that sets initial values after building its layers loses them when a trainer calls ``reset_parameters`` on
+every layer (Ultralytics' classification trainer does so for a network that is trained from scratch). The layers here
+therefore set their initial values themselves.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import nn
 
 
 class ZeroConv2d(nn.Conv2d):
-    """A convolution that starts at zero.
+    """A convolution whose weights and bias start at zero.
 
     Shapes, arguments, parameters and errors: those of `torch.nn.Conv2d`.
     """
@@ -23,21 +23,21 @@ class ZeroConv2d(nn.Conv2d):
 
 
 class FanOutConv2d(nn.Conv2d):
-    """A convolution that starts normally distributed with variance 2 / (output channels * kernel area).
+    """A convolution whose weights start normally distributed with variance 2 / (output channels * kernel area).
 
     Shapes, arguments, parameters and errors: those of `torch.nn.Conv2d`.
     Source: He et al., ICCV 2015, arXiv:1502.01852, its backward case ("fan out"), for a ReLU.
     """
 
     def reset_parameters(self) -> None:
-        """Draw the weights anew and set the bias, if there is one, to zero."""
+        """Redraw the weights and set the bias, if there is one, to zero."""
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
 
 class ZeroBatchNorm2d(nn.BatchNorm2d):
-    """A BatchNorm whose scale starts at zero, so that a residual branch which ends in it starts as nothing.
+    """A BatchNorm whose scale starts at zero, so that a residual branch that ends in it starts by adding nothing.
 
     Shapes, arguments, parameters and errors: those of `torch.nn.BatchNorm2d`.
     """

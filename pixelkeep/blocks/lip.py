@@ -3,20 +3,20 @@
 Paper: Z. Gao, L. Wang, G. Wu, "LIP: Local Importance-based Pooling", ICCV 2019, arXiv:1908.04156.
 
 Formula: y = sum(x * exp(l)) / sum(exp(l)) over each window, with a logit l for every value of x. Cells outside the
-map take no part. Constant logits give average pooling; as logits that grow with x are scaled up, max pooling.
-The modules bound their logits, l = 12 * sigmoid(z), and the convolution before z starts at zero: a new module is
-average pooling.
+map take no part. Constant logits give average pooling; logits that grow with x approach max pooling as they are
+scaled up. The modules bound their logits, l = 12 * sigmoid(z), and the convolution before z starts at zero, so a new
+module is average pooling.
 
 Deviations: the weights are computed in float32 at least, since exp(12) is beyond float16; a map of one cell, whose
 variance is zero, is normalised to zero instead of being refused; odd sizes are rounded up for even kernels as well.
-`LIP`, the block for detectors, narrows the logit module for few channels (the paper's 128 channels serve a ResNet,
-and would cost more than the whole of a small detector), and adds the 1x1 convolution which follows a LIP in the
-paper's networks.
+`LIP`, the block for detectors, narrows the logit module where there are few channels (the paper's 128 channels suit a
+ResNet, and would cost more than the whole of a small detector), and adds the 1x1 convolution that follows a LIP in
+the paper's networks.
 
-How it is computed: the modules pool twice, weights times values and weights. One pooling of both maps laid together
-takes longer, for the copy. `lip`, whose logits have no bound, measures them from the highest in each window, which
-takes several times as long. Instance normalisation runs as group normalisation with one channel a group: the same
-function, faster, and it keeps channels_last. `benchmarks/pooling.py` measures the speed.
+How it is computed: the modules pool two maps, weights times values and weights. Concatenating the two maps and pooling
+once takes longer, because of the copy. `lip`, whose logits are not bounded, subtracts the highest logit of each window
+first, which takes several times as long. Instance normalisation runs as group normalisation with one channel per
+group: this is the same function, faster, and it keeps channels_last. `benchmarks/pooling.py` measures the speed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .folding import Foldable
 from .initial import FanOutConv2d, ZeroConv2d
 
 GATE = 12.0  # the highest logit of the modules: one weight is at most exp(12) times another
-WIDTH = 128  # channels of the paper's bottleneck
+WIDTH = 128  # channels inside the paper's bottleneck logit module
 
 
 def _window(kernel_size: int) -> int:
@@ -44,8 +44,8 @@ def _window(kernel_size: int) -> int:
 def lip(x: Tensor, logit: Tensor, kernel_size: int = 3) -> Tensor:
     """Pool by importance, stride 2: (N, C, H, W) and logits of that shape -> (N, C, ceil(H/2), ceil(W/2)).
 
-    Any finite logits go: only their differences within a window count. The windows are those of padding
-    (kernel_size - 1) // 2, and of one more row and column at the bottom and right where an even kernel needs it.
+    The logits may have any finite values: only their differences within a window count. The windows are those of
+    padding (kernel_size - 1) // 2, with one more row and column at the bottom and right where an even kernel needs it.
     Raises ValueError for a kernel size below 2.
     """
     before = (_window(kernel_size) - 1) // 2
@@ -62,7 +62,7 @@ def lip(x: Tensor, logit: Tensor, kernel_size: int = 3) -> Tensor:
     def cells(padded: Tensor, i: int, j: int) -> Tensor:
         return padded[:, :, i : i + 2 * rows - 1 : 2, j : j + 2 * columns - 1 : 2]  # (N, C, rows, columns)
 
-    highest = F.max_pool2d(logits.detach(), kernel_size, 2)  # (N, C, rows, columns); it cancels, so no gradient
+    highest = F.max_pool2d(logits.detach(), kernel_size, 2)  # (N, C, rows, columns); cancels out, so needs no gradient
     total, norm = torch.zeros_like(highest), torch.zeros_like(highest)
     for i, j in offsets:
         weight = torch.exp(cells(logits, i, j) - highest)
@@ -71,28 +71,28 @@ def lip(x: Tensor, logit: Tensor, kernel_size: int = 3) -> Tensor:
 
 
 def bounded_lip(x: Tensor, logit: Tensor, kernel_size: int) -> Tensor:
-    """Return `lip` for logits from 0 to `GATE`, faster."""
+    """Compute what `lip` returns, faster, for logits from 0 to `GATE`."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     weight = torch.exp(logit.to(dtype))  # (N, C, H, W)
     maps = x.to(dtype) * weight, weight
     height, width = x.shape[2:]
     if kernel_size % 2 == 0 and (height % 2 or width % 2):
         maps = [F.pad(m, (0, width % 2, 0, height % 2)) for m in maps]  # weight 0: takes no part
-    # Both sums are divided by the window's area, zeros outside the map included, which cancels.
+    # Both averages divide by the full window area, zeros outside the map included, so the area cancels.
     total, norm = (F.avg_pool2d(m, kernel_size, 2, (kernel_size - 1) // 2) for m in maps)
     return (total / norm).to(x.dtype)  # (N, C, ceil(H/2), ceil(W/2))
 
 
 def gate(z: Tensor) -> Tensor:
-    """Return logits from 0 to `GATE` for any ``z``, in float32 at least, of the same shape."""
+    """Bound any ``z`` to logits from 0 to `GATE` of the same shape, in float32 at least."""
     return GATE * torch.sigmoid(z.to(torch.promote_types(z.dtype, torch.float32)))
 
 
 class InstanceNorm(nn.GroupNorm):
     """Normalise each channel of each image to mean 0 and variance 1, then scale and shift it.
 
-    Shapes: (N, C, H, W) -> (N, C, H, W), of any size; a map of one cell becomes its shift, up to rounding.
-    Parameters: 2 * channels; none with ``affine=False``, without scale and shift.
+    Shapes: (N, C, H, W) -> (N, C, H, W), for any H and W; a map of one cell becomes the shift, up to rounding.
+    Parameters: 2 * channels; none with ``affine=False``, which leaves out scale and shift.
     Source: D. Ulyanov et al., 2016, arXiv:1607.08022.
     """
 
@@ -101,7 +101,7 @@ class InstanceNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (N, C, H, W)."""
-        # Not torch.nn.functional's, which refuses a single value to normalise.
+        # torch.nn.functional.group_norm refuses to normalise a single value.
         return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
@@ -129,9 +129,9 @@ class LIPTrunk(nn.Module):
 
 
 class LIPHead(nn.Module):
-    """The last layers of a bottleneck logit module: from a trunk's features to logits.
+    """The last layers of a bottleneck logit module, which map the features of a trunk to logits.
 
-    Formula: 12 * sigmoid(IN(conv_1(features))), the convolution zero at first.
+    Formula: 12 * sigmoid(IN(conv_1(features))), where the convolution starts at zero.
     Shapes: (N, width, H, W) -> (N, channels, H, W), in float32 at least.
     Parameters: width * channels + 2 * channels.
     Source: Gao et al. 2019, the published code.
@@ -153,7 +153,7 @@ class SimplifiedLIP(nn.Module):
     Shapes: (N, channels, H, W) -> (N, channels, ceil(H/2), ceil(W/2)).
     Parameters: 9 * channels**2 + 2 * channels.
     Errors: ValueError for a kernel size below 2.
-    Source: Gao et al. 2019 ("simplified", in its code once "projection").
+    Source: Gao et al. 2019 (called "simplified", and once "projection" in its code).
     """
 
     def __init__(self, channels: int, kernel_size: int = 3) -> None:
@@ -194,7 +194,7 @@ class LIP(Foldable):
     Parameters: with i input, o output channels and width w: 2*i*w + 9*w**2 + 4*w + 2*i + i*o + 2*o, besides those
     of the activation.
     Errors: ValueError for a kernel size below 2.
-    Source: Gao et al. 2019: what takes a strided 3x3 convolution's place in its ResNets. The width is ours.
+    Source: Gao et al. 2019: the replacement for a strided 3x3 convolution in its ResNets. The width is ours.
     """
 
     folds = (("conv", "norm"),)
@@ -210,8 +210,8 @@ class LIP(Foldable):
     ) -> None:
         """Build the layers.
 
-        ``width`` is that of the logit module, half of the input channels and at most 128 by default. ``activation``
-        is copied, so that blocks share no state; None means none.
+        ``width`` is that of the logit module; by default, half of the input channels and at most 128. ``activation``
+        is copied, so that blocks share no state; None leaves it out.
         """
         super().__init__()
         width = min(WIDTH, max(1, in_channels // 2)) if width is None else width

@@ -1,29 +1,31 @@
-"""Masks that say which regions of an image deserve high resolution: by edges, or learned.
+"""Masks that choose which regions of an image deserve high resolution, from its edges or by learning.
 
 Paper: R. Hesse, S. Schaub-Meyer, S. Roth, "Content-Adaptive Downsampling in Convolutional Neural Networks",
 CVPR Workshops 2023, arXiv:2305.09504.
 
-The contract that every mask keeps, so that whatever uses one can use another:
+Every mask keeps this contract, so that one mask can replace another:
 
-- ``mask(x)`` returns (N, 1, ceil(H / stride), ceil(W / stride)) of x's type, exactly 0 or 1. A cell of the mask stands
-  for ``stride`` x ``stride`` pixels of x, fewer at the bottom and the right where the size does not divide. 1 is
-  active.
-- ``mask.fraction`` is the share of active cells in the last forward pass, a float; None before the first, and where a
-  trace or an export ran it.
-- ``mask.auxiliary_loss()`` is a scalar that belongs into the training loss, of the mask that the last forward pass
-  returned. It is None where nothing is learned: in evaluation, and of edges always.
-- In evaluation the same x gives the same mask, unless sampling is asked for. Neither record is saved or copied.
+- ``mask(x)`` returns (N, 1, ceil(H / stride), ceil(W / stride)) of x's type, exactly 0 or 1, 1 being active. A cell of
+  the mask stands for ``stride`` x ``stride`` pixels of x, or fewer at the bottom and the right where the size of x is
+  not a multiple of the stride.
+- ``mask.fraction`` is the share of active cells in the last forward pass, a float. It is None before the first pass,
+  and after a pass run by a trace or an export.
+- ``mask.auxiliary_loss()`` returns a scalar to add to the training loss, for the mask that the last forward pass
+  returned. It is None where nothing is learned: in evaluation, and always for edges.
+- In evaluation, the same x gives the same mask, unless sampling is asked for. Neither the fraction nor the loss is
+  saved or copied.
 
 Deviations from the published code:
 
-- Edges: it compares signed differences, so steps from bright to dark are missed (here ``signed=True``); it pads with
-  zeros, so bright borders of an image count as edges (here they never do: borders are repeated); it looks at every
-  eighth pixel after dilation (here at all of them). Its thresholds 0.15, 0.35 and 0.95 are for images divided by a
-  standard deviation of about 0.226: 0.034, 0.079 and 0.215 for images from 0 to 1.
-- Learned: its target loss is of a second, independent draw (here of the mask in use); in evaluation it draws too (here
-  only with ``sample_at_inference=True``; otherwise a threshold decides). Its estimator has four 3x3 convolutions and
-  701,826 parameters; here a strided 3x3, a max-pool down to cells, a 3x3 and a 1x1 do, with few channels, since its
-  time counts as well.
+- Edges: the published code compares signed differences, so it misses steps from bright to dark (here only with
+  ``signed=True``); it pads with zeros, so bright borders of an image count as edges (here they never do, since border
+  pixels are repeated); after dilation it looks at every eighth pixel (here at all of them). Its thresholds 0.15, 0.35
+  and 0.95 apply to images divided by a standard deviation of about 0.226; for images with values from 0 to 1 they are
+  0.034, 0.079 and 0.215.
+- Learned: the published code computes the target loss from a second, independent draw (here from the mask in use) and
+  draws in evaluation too (here only with ``sample_at_inference=True``; otherwise a threshold decides). Its estimator
+  has four 3x3 convolutions and 701,826 parameters. Here a strided 3x3 convolution, max pooling down to cells, a 3x3 and
+  a 1x1 convolution with few channels are enough, since the estimator's time counts as well.
 """
 
 from __future__ import annotations
@@ -37,9 +39,9 @@ from torch import Tensor, nn
 
 from .lip import InstanceNorm
 
-THRESHOLD_MOMENTUM = 0.1  # share of the last batch in the running threshold
-QUANTILE_LIMIT = 2**24  # the most values that torch.quantile takes
-_GREY = (0.299, 0.587, 0.114)  # of red, green and blue
+THRESHOLD_MOMENTUM = 0.1  # weight of the last batch in the running threshold
+QUANTILE_LIMIT = 2**24  # the most values that torch.quantile accepts
+_GREY = (0.299, 0.587, 0.114)  # weights of red, green and blue
 
 
 def checked_fraction(block: str, name: str, value: float) -> float:
@@ -50,15 +52,15 @@ def checked_fraction(block: str, name: str, value: float) -> float:
 
 
 def is_exporting() -> bool:
-    """Whether a trace, an export or a compilation runs the network, which must not leave its tensors behind."""
+    """Return whether a trace, an export or a compilation runs the network; modules must not keep its tensors."""
     return torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
 class RegionMask(nn.Module):
-    """What every mask has in common; see the contract above.
+    """The base class of all masks; the module docstring gives their contract.
 
     Attributes:
-        stride: Side of the square of x's pixels that a cell of the mask stands for.
+        stride: Side, in pixels of x, of the square that a cell of the mask stands for.
     """
 
     stride: int
@@ -83,20 +85,21 @@ class RegionMask(nn.Module):
         return None if self._fraction is None or self._fraction.is_meta else self._fraction.item()
 
     def auxiliary_loss(self) -> Tensor | None:
-        """Return what the last forward pass adds to the training loss, a scalar, or None."""
+        """Return the scalar that the last forward pass adds to the training loss, or None."""
         return self._loss
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the records out: they hang on a graph, which can neither be copied nor saved."""
+        """Leave out the fraction and the loss, whose autograd graph can neither be copied nor saved."""
         return {**self.__dict__, "_fraction": None, "_loss": None}
 
 
 class EdgeMask(RegionMask):
-    """Active where the image has an edge nearby. Nothing is learned.
+    """A mask that is active where the image has an edge nearby; nothing is learned.
 
     A pixel is an edge if the central difference of grey values, right minus left or lower minus upper, is at least
-    ``threshold`` in absolute value; with ``signed``, without taking the absolute value. Edges grow to squares of
-    ``dilation`` pixels, and a cell that holds any part of one is active. At a border the pixel beyond counts as equal.
+    ``threshold`` in absolute value; with ``signed``, the absolute value is not taken. Each edge pixel grows to a square
+    with a side of ``dilation`` pixels, and a cell that holds any part of such a square is active. The pixels beyond the
+    border of the image count as equal to those at the border.
 
     Shapes: (N, C, H, W) -> (N, 1, ceil(H/stride), ceil(W/stride)). Three channels are weighted as red, green and
     blue; any other number is averaged.
@@ -135,20 +138,21 @@ class EdgeMask(RegionMask):
 
 
 class LearnedMask(RegionMask):
-    """Active where a small convolutional estimator says so.
+    """A mask that is active where a small convolutional estimator decides.
 
-    In training the estimator's logit and logistic noise (the difference of two Gumbel variables: a hard Gumbel softmax
-    over active and inactive, temperature 1) decide by their sign, and the gradient is that of the sigmoid (straight
-    through). In evaluation a cell is active if its logit is above ``threshold``, a running mean of what makes as many
-    cells active as in training: while the estimator is not sure of itself, the sign alone would make all or none so.
-    The estimator sees the map with each channel normalised over the image: BatchNorm scales maps otherwise
-    in training than in evaluation, by several times in the first epochs, and one threshold could not serve both.
+    In training, a cell is active if the sum of the estimator's logit and logistic noise is positive, and the gradient
+    is that of the sigmoid (straight through). The noise is the difference of two Gumbel variables, so this is a hard
+    Gumbel softmax over active and inactive with temperature 1. In evaluation, a cell is active if its logit is above
+    ``threshold``, a running mean of the threshold that would make as many cells active as in training. While the
+    estimator is still unsure, the sign of the logit alone would make all cells active, or none.
+    The estimator sees the map with each channel normalised over the image. BatchNorm scales maps differently in
+    training and in evaluation, by several times in the first epochs, and one threshold could not serve both.
     The loss is (fraction - target_fraction)^2, the fraction being that of the mask in use, over the whole batch.
 
-    Shapes: (N, in_channels, H, W) -> (N, 1, ceil(H/stride), ceil(W/stride)). Odd sizes: as a convolution with stride
-    pads, with zeros.
+    Shapes: (N, in_channels, H, W) -> (N, 1, ceil(H/stride), ceil(W/stride)). Odd sizes: padded with zeros, as a
+    strided convolution does.
     Parameters: 9 * in_channels * h + 9 * h**2 + 3 * h + 1, with h = hidden_channels.
-    Errors: ValueError for a target fraction outside (0, 1), a stride that is no power of two, or no hidden channels.
+    Errors: ValueError for a target fraction outside (0, 1), a stride that is not a power of two, or no hidden channels.
     Source: Hesse et al. 2023, the learned mask.
     """
 
@@ -176,7 +180,7 @@ class LearnedMask(RegionMask):
             nn.ReLU(),
             nn.Conv2d(hidden_channels, 1, 1),
         )
-        # Training begins near the target instead of at a half.
+        # With this bias, training begins near the target fraction instead of at one half.
         nn.init.constant_(self.estimator[-1].bias, math.log(self.target_fraction / (1 - self.target_fraction)))
         self.register_buffer("threshold", self.estimator[-1].bias.detach().clone())
         self.logits: Tensor | None = None
@@ -188,7 +192,7 @@ class LearnedMask(RegionMask):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) -> (N, 1, ceil(H/stride), ceil(W/stride)) of 0 and 1.
 
-        Afterwards ``logits`` holds the estimator's output of the same shape, for a further loss, in training.
+        After a forward pass in training, ``logits`` holds the estimator's output of the same shape, for a further loss.
         """
         logits = self.estimator(x)  # (N, 1, h, w)
         if not self.training and not self.sample_at_inference:
@@ -202,28 +206,28 @@ class LearnedMask(RegionMask):
         return mask
 
     def grown(self, cells: Tensor) -> Tensor:
-        """Let what is active reach further, in logits and in masks alike; here it does not."""
+        """Return logits or a mask with the active cells grown; this class returns ``cells`` unchanged."""
         return cells
 
     def target_loss(self, fraction: Tensor) -> Tensor:
-        """Return the loss of a fraction that misses the target."""
+        """Return the loss for a fraction of active cells that misses the target."""
         return (fraction - self.target_fraction) ** 2
 
     def _calibrate(self, logits: Tensor, mask: Tensor) -> None:
-        """Move the threshold towards that of which as many logits are above as the mask has active cells."""
+        """Move the threshold towards the value above which there are as many logits as the mask has active cells."""
         if not logits.is_meta:
             active = mask.float().mean().clamp(0, 1)
             wanted = torch.quantile(logits.flatten()[:QUANTILE_LIMIT], 1 - active)
             self.threshold.lerp_(wanted.to(self.threshold.dtype), THRESHOLD_MOMENTUM)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the logits too."""
+        """Leave out the logits as well."""
         return {**super().__getstate__(), "logits": None}
 
 
 def straight_through(logits: Tensor) -> Tensor:
-    """Draw a hard mask: exactly 0 or 1, 1 with probability sigmoid(logit), with the gradient of a sigmoid."""
+    """Draw a hard mask whose cells are exactly 0 or 1, 1 with probability sigmoid(logit), with a sigmoid's gradient."""
     uniform = torch.rand_like(logits, dtype=torch.float32).clamp(1e-6, 1 - 1e-6)
     soft = torch.sigmoid(logits.float() + torch.logit(uniform))
-    # The difference is exactly 0, unlike in hard - soft.detach() + soft, which rounds.
+    # soft - soft.detach() is exactly 0, whereas hard - soft.detach() + soft would round.
     return ((soft > 0.5).float() + (soft - soft.detach())).to(logits.dtype)

@@ -1,10 +1,11 @@
-"""Residual blocks that run in two resolutions at once, with the same weights; see regions.py for what that means.
+"""Residual blocks that run in two resolutions at once, with the same weights; regions.py explains the resolutions.
 
 Source: R. Hesse, S. Schaub-Meyer, S. Roth, "Content-Adaptive Downsampling in Convolutional Neural Networks", CVPR
 Workshops 2023, arXiv:2305.09504; K. He et al., "Deep Residual Learning for Image Recognition", CVPR 2016,
 arXiv:1512.03385, with the stride in the first 3x3 convolution.
 
-A layout has two resolutions, or one of them: `Single` is a dense network of either, and the other part is None.
+A layout has both resolutions or only one of them: `Single` is a dense network in either resolution, and the part for
+the other resolution is None. `Parts` is the pair (fine, coarse).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Parts = tuple[Tensor | None, Tensor | None]
 
 
 class Single:
-    """One resolution everywhere: the dense fine stage, or the strided one, painted at the fine one's size."""
+    """A layout with one resolution everywhere: the dense fine stage, or the strided stage painted at the fine size."""
 
     pads = True
 
@@ -31,15 +32,15 @@ class Single:
         self.fine, self.height, self.width = fine, height, width
 
     def enter(self, x: Tensor, reach: int) -> Parts:
-        """Return the map for one of the two."""
+        """Return the map as the part of this layout's resolution, and None as the other part."""
         return (x, None) if self.fine else (None, x)
 
     def surround(self, fine: Tensor | None, coarse: Tensor | None, reach: int) -> Parts:
-        """Return both as they are."""
+        """Return both parts as they are."""
         return fine, coarse
 
     def paint(self, fine: Tensor | None, coarse: Tensor | None) -> Tensor:
-        """Return the map: (N, C, H, W)."""
+        """Return the map at the fine size: (N, C, H, W)."""
         if fine is not None:
             return fine
         return F.interpolate(coarse, scale_factor=2, mode="nearest")[..., : self.height, : self.width]
@@ -49,10 +50,10 @@ Layout = Single | Branches | Dense | Nodes
 
 
 class MixedNorm(nn.BatchNorm2d):
-    """A BatchNorm of two resolutions: scale and shift are shared, the statistics are not.
+    """A BatchNorm for two resolutions, which share scale and shift but not the statistics.
 
-    In evaluation each resolution is normalised by its own statistics, so that either limit is the network that was
-    trained. ``running_mean`` and ``running_var`` are the fine one's.
+    In evaluation each resolution is normalised by its own statistics, so that with all regions fine, or all coarse, the
+    stage is the network that was trained. ``running_mean`` and ``running_var`` belong to the fine resolution.
     Shapes: (N, C, H, W) and (N', C, H', W'), either of which may be None -> the same.
     Parameters: 2 * channels.
     """
@@ -65,7 +66,7 @@ class MixedNorm(nn.BatchNorm2d):
         self.register_buffer("coarse_var", torch.ones(channels))
 
     def reset_parameters(self) -> None:
-        """Reset both statistics, scale and shift."""
+        """Reset the statistics of both resolutions, the scale and the shift."""
         super().reset_parameters()
         if self.zero:
             nn.init.zeros_(self.weight)
@@ -74,7 +75,7 @@ class MixedNorm(nn.BatchNorm2d):
             self.coarse_var.fill_(1)
 
     def forward(self, parts: Parts) -> Parts:
-        """Normalise both."""
+        """Normalise each part by its own statistics."""
         fine, coarse = parts
         return (
             self._normalised(fine, self.running_mean, self.running_var),
@@ -88,7 +89,7 @@ class MixedNorm(nn.BatchNorm2d):
 
 
 class MixedConv(Foldable):
-    """A convolution of two resolutions with the same weights, and BatchNorm.
+    """A convolution that has the same weights for two resolutions, and BatchNorm.
 
     Shapes: (N, in_channels, H, W) and (N', in_channels, H', W'), either of which may be None -> out_channels.
     Parameters: k**2 * in_channels * out_channels + 2 * out_channels.
@@ -100,18 +101,19 @@ class MixedConv(Foldable):
         """Build the layers; with ``zero`` the scale of the BatchNorm starts at zero."""
         super().__init__()
         self.conv = FanOutConv2d(in_channels, out_channels, kernel_size, bias=False)
-        self.coarse_conv: nn.Module = nn.Identity()  # the coarse one's own, once the BatchNorm is folded
+        self.coarse_conv: nn.Module = nn.Identity()  # the coarse part's own convolution, once the BatchNorm is folded
         self.norm = MixedNorm(out_channels, zero)
 
     def forward(self, parts: Parts, *, pads: bool = False, strided: bool = False, dilation: int = 1) -> Parts:
-        """Convolve both.
+        """Convolve both parts.
 
         Args:
-            parts: The fine one with what lies around it, unless ``pads``.
-            pads: Whether to pad the fine one with zeros.
-            strided: Whether a map enters: the same pixels, at stride 1 and 2. Else the fine one's points are twice as
-                many nodes apart as the coarse one's, which is as many pixels.
-            dilation: Nodes between the coarse one's points.
+            parts: The fine and the coarse part. Unless ``pads``, the fine part includes the nodes around it.
+            pads: Whether to pad the fine part with zeros.
+            strided: Whether a map enters, so that both parts are convolved from the same pixels, at stride 1 and 2.
+                Otherwise the points that the convolution reads are twice as many nodes apart in the fine part as in
+                the coarse one, which is the same distance in pixels.
+            dilation: Distance, in nodes, between the points that the convolution reads in the coarse part.
         """
         fine, coarse = parts
         padding = dilation * (self.conv.kernel_size[0] // 2)
@@ -124,7 +126,7 @@ class MixedConv(Foldable):
         return self.norm((fine, coarse))
 
     def fuse(self) -> MixedConv:
-        """Fold in place, into one convolution for each resolution."""
+        """Fold the BatchNorm in place, into one convolution for each resolution, and return the block itself."""
         if self.is_fused:
             return self
         norm, affine = self.norm, (self.norm.eps, self.norm.weight, self.norm.bias)
@@ -139,13 +141,13 @@ class MixedConv(Foldable):
 
 
 def relu(parts: Parts) -> Parts:
-    """Apply ReLU to both in place: for a large map, fresh memory takes longer than the arithmetic."""
+    """Apply ReLU to both parts, in place because fresh memory for a large map takes longer than the arithmetic."""
     fine, coarse = (None if part is None else F.relu_(part) for part in parts)
     return fine, coarse
 
 
 def add(parts: Parts, others: Parts) -> Parts:
-    """Add the others to both, in place."""
+    """Add ``others`` to ``parts``, resolution by resolution, in place."""
     fine, coarse = (None if a is None else a.add_(b) for a, b in zip(parts, others, strict=True))
     return fine, coarse
 
@@ -153,7 +155,7 @@ def add(parts: Parts, others: Parts) -> Parts:
 class MixedBlock(nn.Module):
     """A basic or bottleneck residual block in two resolutions.
 
-    Shapes: a pair with in_channels -> a pair with out_channels, of the same sizes.
+    Shapes: a pair with in_channels -> a pair with out_channels and the same sizes.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kind: str, dilation: int) -> None:
@@ -167,7 +169,7 @@ class MixedBlock(nn.Module):
         self.shortcut = MixedConv(in_channels, out_channels) if in_channels != out_channels else None
 
     def forward(self, x: Parts, layout: Layout) -> Parts:
-        """Map parts to parts."""
+        """Map parts with in_channels to parts with out_channels."""
         y = relu(self.reduce(x)) if self.reduce else x
         y = relu(spread(self.spatial, y, layout, self.dilation))
         y = spread(self.last, y, layout, self.dilation)
@@ -175,7 +177,7 @@ class MixedBlock(nn.Module):
 
 
 class EntryBlock(nn.Module):
-    """The residual block with the stride, where a map enters the two resolutions.
+    """The residual block with the stride, which turns a map into its two resolutions.
 
     Before the stride everything is fine, so a bottleneck's first convolution runs once, everywhere.
     Shapes: (N, in_channels, H, W) -> a pair with out_channels.
@@ -192,7 +194,7 @@ class EntryBlock(nn.Module):
         self.shortcut = MixedConv(in_channels, out_channels)
 
     def forward(self, x: Tensor, layout: Layout) -> Parts:
-        """Map a map to parts."""
+        """Map (N, in_channels, H, W) to parts with out_channels."""
         shortcut = self.shortcut(layout.enter(x, 0), strided=True)
         y = layout.enter(self.reduce(x), 1)
         y = relu(self.spatial(y, pads=layout.pads, strided=True))
@@ -200,7 +202,7 @@ class EntryBlock(nn.Module):
 
 
 def spread(layer: MixedConv, parts: Parts, layout: Layout, dilation: int) -> Parts:
-    """Convolve parts together with what lies around them."""
+    """Apply a layer to parts; a kernel larger than 1x1 also reads the nodes that lie around them."""
     if layer.conv.kernel_size[0] == 1:
         return layer(parts)
     return layer(layout.surround(*parts, dilation), pads=layout.pads, dilation=dilation)

@@ -1,22 +1,22 @@
-"""Residual stages whose downsampling is one word: strided convolution, SPD, SliceSamp or LIP.
+"""Residual stages whose downsampling is chosen by one word: strided convolution, SPD, SliceSamp or LIP.
 
 Papers: K. He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, arXiv:1512.03385, with the stride in
 the 3x3 convolution as torchvision has it; for the kinds of downsampling see spdconv.py, slicesamp.py and lip.py.
 
-Formula: y = ReLU(main(x) + shortcut(x)). Main is conv_1, conv_3, conv_1 (bottleneck) or conv_3, conv_3 (basic), each
-with BatchNorm, all but the last with ReLU. The first block of a stage downsamples, in its (first) 3x3 convolution
-and in its shortcut:
+Formula: y = ReLU(main(x) + shortcut(x)). The main branch is conv_1, conv_3, conv_1 (bottleneck) or conv_3, conv_3
+(basic), each with BatchNorm, all but the last with ReLU. The first block of a stage downsamples in its (first) 3x3
+convolution and in its shortcut:
 
     conv          3x3 with stride 2; shortcut 1x1 with stride 2
     spd           3x3, SpaceToDepth, BatchNorm, ReLU, the last convolution on four times the channels; shortcut 1x1
-                  with stride 2, which reads one pixel in four: so it is in the published code, against its paper
+                  with stride 2, which reads one pixel in four, as in the published code but against its paper
     spd-shortcut  as spd; shortcut SpaceToDepth and 1x1
     slicesamp     SliceSamp; shortcut SliceSamp
     lip           LIP and 1x1; shortcut LIP and 1x1; the two logit modules share their first layers
 
-Deviations: one set of initial values for all of them (convolutions normal, fan out; the last BatchNorm of a block
-zero), so that networks differ in their downsampling alone. The SliceSamp paper does not say which layers of a ResNet
-it replaces; what is above is our reading. No basic block with LIP is published.
+Deviations: all kinds have the same initial values (convolutions normal, fan out; the last BatchNorm of a block zero),
+so that networks differ in their downsampling alone. The SliceSamp paper does not say which layers of a ResNet it
+replaces; the table gives our reading. No basic block with LIP is published.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .spdconv import SPDConv
 
 KINDS = ("bottleneck", "basic")
 DOWNS = ("none", "conv", "spd", "spd-shortcut", "slicesamp", "lip")
-_REARRANGE = SpaceToDepth()  # checkpoints load where no module may be constructed
+_REARRANGE = SpaceToDepth()  # built here, since some checkpoints load where no module may be constructed
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
@@ -79,9 +79,10 @@ class ConvSPDNorm(nn.Module):
 
     Shapes: (N, in_channels, H, W) -> (N, 4 * out_channels, ceil(H/2), ceil(W/2)).
     Parameters: 9 * in_channels * out_channels + 8 * out_channels.
-    The BatchNorm scales each phase by itself, so it cannot be folded into the convolution before it. All three are
-    exactly one 4x4 convolution with stride 2 and 4 * out_channels outputs, the 3x3 kernel at four places, but that
-    takes 16/9 of the multiply-adds for saving one copy of the map: it stays as it is.
+    The BatchNorm scales each phase separately, so it cannot be folded into the convolution before it. Convolution,
+    SpaceToDepth and BatchNorm together equal one 4x4 convolution with stride 2 and 4 * out_channels outputs, which
+    holds the 3x3 kernel at four places. It would take 16/9 of the multiply-adds and save only one copy of the map, so
+    the layers stay separate.
     Source: the code published with Sunkara & Luo 2022, arXiv:2208.03641.
     """
 
@@ -92,7 +93,7 @@ class ConvSPDNorm(nn.Module):
         self.norm = nn.BatchNorm2d(4 * out_channels)
 
     def __setstate__(self, state: dict) -> None:
-        """Take up what was pickled, also before the rearrangement was a module."""
+        """Restore a pickled state, including one pickled before the rearrangement was a module."""
         super().__setstate__(state)
         self._modules.setdefault("rearrange", deepcopy(_REARRANGE))
 
@@ -102,14 +103,14 @@ class ConvSPDNorm(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """A basic or bottleneck block with a downsampling of its own layers, or none.
+    """A basic or bottleneck block that downsamples within its own layers, or does not downsample.
 
-    Shapes: (N, in_channels, H, W) -> (N, out_channels, H, W), or half the size, rounded up, with a downsampling.
+    Shapes: (N, in_channels, H, W) -> (N, out_channels, H, W); with downsampling, half the height and width, rounded up.
     Source: He et al. 2016; see the module's table.
     """
 
     def __init__(self, in_channels: int, out_channels: int, down: str = "none", kind: str = "bottleneck") -> None:
-        """Build the layers; ``down`` is one of `DOWNS` but lip, ``kind`` one of `KINDS`."""
+        """Build the layers; ``down`` is one of `DOWNS` except "lip", ``kind`` one of `KINDS`."""
         super().__init__()
         width, last = (out_channels // 4, 1) if kind == "bottleneck" else (out_channels, 3)
         reduce = [ConvNorm(in_channels, width)] if kind == "bottleneck" else []
@@ -137,14 +138,14 @@ class ResidualBlock(nn.Module):
         return ConvNorm(in_channels, out_channels, 1, 1 if down == "none" else 2, relu=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_channels, H, W) to the shape that the class names."""
+        """Map (N, in_channels, H, W) to the shape given in the class docstring."""
         return F.relu(self.main(x) + self.shortcut(x))
 
 
 class LIPResidualBlock(nn.Module):
     """A basic or bottleneck block that pools by importance, in the main branch and in the shortcut.
 
-    The trunk of the logits is computed once, from the block's input; each branch has its own head.
+    The trunk of the logit modules is computed once, from the block's input; each branch has its own head.
     Shapes: (N, in_channels, H, W) -> (N, out_channels, ceil(H/2), ceil(W/2)).
     Source: Gao et al. 2019 and its published code; the basic block is ours.
     """
@@ -171,9 +172,9 @@ class LIPResidualBlock(nn.Module):
 class ResNetStage(nn.Sequential):
     """Residual blocks, the first of which downsamples unless ``down`` is "none".
 
-    Shapes: (N, in_channels, H, W) -> (N, out_channels, H, W), or half the size, rounded up, with a downsampling.
-    Errors: ValueError for no blocks, an unknown ``down`` or ``kind``, or, of a bottleneck, output channels that are
-    no multiple of 4.
+    Shapes: (N, in_channels, H, W) -> (N, out_channels, H, W); with downsampling, half the height and width, rounded up.
+    Errors: ValueError for no blocks, an unknown ``down`` or ``kind``, or a bottleneck whose output channels are not a
+    multiple of 4.
     Source: He et al. 2016; see the module's table.
     """
 

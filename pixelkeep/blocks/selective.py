@@ -1,26 +1,29 @@
 """Selective downsampling: a strided stage on the whole map, and the same stage unstrided at the cells that matter.
 
-Published, in a letter of the Journal of the Korean Institute of Communications and Information Sciences on selective
-downsampling by masks for light networks: a mask chooses where a stage keeps its resolution; the network beside it is
-an ordinary strided one; submanifold sparse convolution (see submanifold.py) does the work at the chosen cells; several
-methods mitigate the loss of accuracy. On Cityscapes it prints the mIoU of content-adaptive downsampling, 0.77, at 140M
-against 690M, without saying of what. The letter's text is not public in full.
+The source is a letter in the Journal of the Korean Institute of Communications and Information Sciences, on selective
+downsampling by masks for light networks. Published are these points: a mask chooses where a stage keeps its
+resolution; the network beside it is an ordinary strided one; submanifold sparse convolution (see submanifold.py) does
+the work at the chosen cells; several methods mitigate the loss of accuracy. On Cityscapes the letter reports the mIoU
+of content-adaptive downsampling, 0.77, at 140M against 690M, without saying what these numbers count. Its text is not
+public in full.
 
-Our reading, where it says no more:
+Our reading, where the letter says no more:
 
     m    = halo(gate(x))            the mask, learned, constant on 2x2 cells
     low  = stage with stride 2, everywhere
     high = stage with stride 1 and weights of its own, submanifold sparse, where m = 1
     y    = up(low) + m * high       (fusion)   or   (1 - m) * up(low) + m * high
 
-with `up` repeating each cell. A submanifold convolution reads zeros beyond the border of the active set, and regions
-apart from each other know nothing of each other. Three means against what this costs, each of which can be left out:
+where `up` repeats each cell. A submanifold convolution reads zeros beyond the border of the active set, and separate
+active regions exchange no information. Three means reduce what this costs, and each can be left out:
 
-- fusion: what the strided stage knows, of the surroundings too, is added to the active cells instead of replaced there;
-- halo: the mask grows by this many cells of the strided map, so that the neighbourhoods of what matters are complete;
+- fusion: at active cells, the output of the strided stage, which also covers the surroundings, is added instead of
+  being replaced;
+- halo: the mask grows by this many cells of the strided map, so that the neighbourhoods of the cells that matter are
+  complete;
 - teacher: in training, the unstrided stage also runs densely, without gradient. A loss draws the values at the active
-  cells to what they would be with all their neighbours (the squared difference, relative to the teacher's square), and
-  the gate learns from the teacher's values what the inactive cells would have contributed.
+  cells towards what they would be with all their neighbours (the squared difference, relative to the teacher's
+  square), and the gate learns from the teacher's values what the inactive cells would have contributed.
 """
 
 from __future__ import annotations
@@ -38,12 +41,12 @@ from .halo_mask import HaloMask
 from .masks import is_exporting
 from .submanifold import ActiveCells, SubmanifoldConv
 
-DENSE_ABOVE = 0.3  # fraction from which dense arithmetic with zeros is faster in evaluation than the sparse one
-Layer = Callable[[SubmanifoldConv, Tensor], Tensor]  # how one convolution runs: densely, sparsely, masked
+DENSE_ABOVE = 0.3  # active fraction above which dense arithmetic with zeros is faster in evaluation than sparse
+Layer = Callable[[SubmanifoldConv, Tensor], Tensor]  # runs one convolution: densely, sparsely or masked
 
 
 class SelectiveUnit(nn.Module):
-    """Two 3x3 convolutions with a shortcut, as in ResNet-18, of which each can run densely or sparsely.
+    """Two 3x3 convolutions with a shortcut, as in ResNet-18, each of which can run densely or sparsely.
 
     Shapes: (N, in_channels, H, W) -> (N, out_channels, ceil(H/stride), ceil(W/stride)).
     """
@@ -57,13 +60,13 @@ class SelectiveUnit(nn.Module):
         self.act = deepcopy(activation)
 
     def forward(self, x: Tensor, layer: Layer) -> Tensor:
-        """Run the unit, each convolution by ``layer``; x is a map, or rows if ``layer`` takes rows."""
+        """Run the unit, applying each convolution through ``layer``; x is a map, or rows if ``layer`` takes rows."""
         y = layer(self.second, self.act(layer(self.first, x)))
         return self.act(y + (x if self.shortcut is None else layer(self.shortcut, x)))
 
 
 class SelectivePath(nn.Module):
-    """Residual units of which the first one has the stride.
+    """A sequence of residual units, the first of which has the stride.
 
     Shapes: (N, in_channels, H, W) -> (N, out_channels, ceil(H/stride), ceil(W/stride)).
     """
@@ -75,7 +78,7 @@ class SelectivePath(nn.Module):
         self.units = nn.ModuleList([first, *rest])
 
     def forward(self, x: Tensor, layer: Layer = SubmanifoldConv.__call__) -> Tensor:
-        """Run the units, each convolution by ``layer``: everywhere, unless it says otherwise."""
+        """Run the units, applying each convolution through ``layer``; by default, on the whole map."""
         for unit in self.units:
             x = unit(x, layer)
         return x
@@ -85,27 +88,29 @@ class SelectiveStage(nn.Module):
     """A stage that keeps the resolution of its input at the cells that matter, and is strided elsewhere.
 
     Shapes: (N, in_channels, H, W) -> (N, out_channels, H, W). A cell of the mask stands for 2x2 cells of the map.
-    Odd sizes: the strided stage rounds up; what is repeated from it is cropped at the bottom and the right.
+    Odd sizes: the strided stage rounds up; its repeated output is cropped at the bottom and the right.
     Parameters: those of two residual stages (stride 2 and 1) and of the gate.
-    Errors: ValueError for a target fraction outside (0, 1), no block, or a halo that is no integer from 0.
+    Errors: ValueError for a target fraction outside (0, 1), no block, or a halo that is not an integer of at least 0.
 
     In evaluation the output is the same whether it is computed sparsely (up to ``DENSE_ABOVE`` of the cells), with
-    dense arithmetic and zeros (above, and in traces, exports and compilation), or on batches of other images. The two
-    differ in training: there BatchNorm's statistics are those of the active cells.
+    dense arithmetic and zeros (above that, and in traces, exports and compilation), or in a batch with other images.
+    Sparse and dense arithmetic differ in training, where BatchNorm's statistics are those of the active cells.
 
     Attributes:
-        active_fraction: Share of active cells in the last forward pass; None before, and where a trace ran it.
-        region_mask: What the mask was, bool (N, ceil(H/2), ceil(W/2)), for drawing; None likewise.
+        active_fraction: Share of active cells in the last forward pass; None before the first and after a traced one.
+        region_mask: Mask of the last forward pass, bool (N, ceil(H/2), ceil(W/2)), for drawing; None before the first
+            pass and after a traced one.
 
     Args:
-        in_channels: Of the map.
-        out_channels: Of the result.
-        blocks: Residual units in each of the two paths.
+        in_channels: Channels of the input map.
+        out_channels: Channels of the output map.
+        blocks: Number of residual units in each of the two paths.
         target_fraction: Share of active cells to train for, the halo included.
-        fusion: Add the strided stage's result at active cells; False replaces it there.
-        halo: By how many cells of the strided map the mask grows.
-        teacher: Run the unstrided stage densely in training too, for the auxiliary loss and the gate's gradient.
-        activation: Copied.
+        fusion: True adds the strided stage's output at active cells; False replaces it there.
+        halo: Number of cells of the strided map by which the mask grows.
+        teacher: Whether to also run the unstrided stage densely in training, for the auxiliary loss and the gate's
+            gradient.
+        activation: Activation module; each unit gets a copy.
     """
 
     def __init__(
@@ -128,7 +133,7 @@ class SelectiveStage(nn.Module):
         self.high = SelectivePath(in_channels, out_channels, blocks, 1, activation)
         self.fusion, self.teacher = bool(fusion), bool(teacher)
         self.region_mask: Tensor | None = None
-        self.size = (0, 0)  # of the last map
+        self.size = (0, 0)  # height and width of the last map
         self._loss: Tensor | None = None
 
     @property
@@ -140,8 +145,8 @@ class SelectiveStage(nn.Module):
         """Map (N, in_channels, H, W) -> (N, out_channels, H, W).
 
         Args:
-            x: The map.
-            mask: (N, 1, ceil(H/2), ceil(W/2)) of 0 and 1, in place of the gate's own.
+            x: The input map.
+            mask: Mask to use in place of the gate's own, (N, 1, ceil(H/2), ceil(W/2)) of 0 and 1.
         """
         mask = self.gate(x) if mask is None else mask.to(x.dtype)
         self.size = tuple(x.shape[2:])
@@ -159,10 +164,10 @@ class SelectiveStage(nn.Module):
         return cells.put_(low, self._rows(x, cells), add=self.fusion)
 
     def saved_multiply_adds(self, fraction: float) -> float:
-        """Return how many multiply-adds fewer an image takes than where the unstrided stage runs everywhere.
+        """Return how many multiply-adds per image are saved against running the unstrided stage everywhere.
 
-        Each active cell is counted with all its neighbours, as if active cells were never apart: the sparse part is
-        stated too high by what is missing at their borders. It is linear in the fraction up to `DENSE_ABOVE`.
+        Each active cell is counted as if all its neighbours were active, so the sparse part is overstated by the
+        neighbours missing at the borders of the active set. The result is linear in the fraction up to `DENSE_ABOVE`.
 
         Args:
             fraction: Share of active cells, from 0 to 1.
@@ -189,7 +194,7 @@ class SelectiveStage(nn.Module):
         return self.high(cells.gather(x), partial(SubmanifoldConv.active, cells=cells))
 
     def _learning(self, x: Tensor, cells: ActiveCells) -> Tensor:
-        """Compute it in training, the teacher's part included: -> (N, out_channels, H, W)."""
+        """Compute the unstrided stage in training, including the teacher's part: -> (N, out_channels, H, W)."""
         rows = self._rows(x, cells)
         high = cells.scatter(rows)
         if not self.teacher or not torch.is_grad_enabled():
@@ -197,7 +202,7 @@ class SelectiveStage(nn.Module):
         with torch.no_grad():
             dense = self.high(x, partial(SubmanifoldConv.beside, cells=cells))  # (N, out_channels, H, W)
         self._loss = _relative_error(rows, cells.gather(dense))
-        return torch.where(cells.mask, high, dense.to(high.dtype))  # what is inactive reaches the mask's gradient only
+        return torch.where(cells.mask, high, dense.to(high.dtype))  # inactive cells affect only the mask's gradient
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the last mask, and the loss, whose graph can neither be copied nor saved."""
@@ -205,7 +210,7 @@ class SelectiveStage(nn.Module):
 
 
 def _repeat(coarse: Tensor, x: Tensor) -> Tensor:
-    """Repeat each cell of a map with half the resolution of x, and crop the result to x."""
+    """Repeat each cell of a map with half the resolution of x, and crop the result to the size of x."""
     return F.interpolate(coarse, scale_factor=2, mode="nearest")[:, :, : x.shape[2], : x.shape[3]]
 
 

@@ -6,10 +6,10 @@ Network", Applied Sciences 2023, 13(21), 11657, doi:10.3390/app132111657.
 Formula: y = GELU(BN(pointwise(GELU(BN(depthwise_k(slice(x))))))) with the exact GELU; slice is SpaceToDepth in
 SliceSamp and DepthToSpace in SliceUpsamp.
 
-Deviations: `kernel_size` has an effect in both (the published SliceUpsamp always uses 3), and the arguments which
-the published code accepts and ignores (stride, padding, groups, activation) do not exist here. The convolutions
-have no bias, as in that code; the one in the paper's algorithm would be cancelled by BatchNorm.
-An odd size is padded as SpaceToDepth says.
+Deviations: `kernel_size` has an effect in both (the published SliceUpsamp always uses 3), and the arguments that the
+published code accepts and ignores (stride, padding, groups, activation) do not exist here. The convolutions have no
+bias, as in that code; the bias in the paper's algorithm would be cancelled by BatchNorm. An odd size is padded as in
+SpaceToDepth.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .space_to_depth import DepthToSpace, SpaceToDepth
 
 
 class _SliceBlock(Foldable):
-    """A rearrangement to ``channels``, then depthwise and pointwise convolution, each with BatchNorm and GELU."""
+    """Rearrangement to ``channels`` channels, depthwise and pointwise convolution, each with BatchNorm and GELU."""
 
     folds = (("depthwise", "depthwise_norm"), ("pointwise", "pointwise_norm"))
 

@@ -10,11 +10,11 @@ Formula: out[n, k*C + c, i, j] = in[n, c, 2*i + k % 2, 2*j + k // 2]. The phases
 Deviations: the scale is fixed at 2; an odd height or width, which the definition leaves open, is padded with one
 row of zeros at the bottom or one column at the right.
 
-How it is computed: four strided slices and `torch.cat` are right but slow in training, since the backward of each
-slice fills a whole map with zeros. One permuting copy has another permuting copy for its backward. In
-channels_last the two rows of a pair are stacked instead, which keeps the innermost loops long and the result
-channels_last. A trace (TorchScript, ONNX) gets operators of rank five at most, as several deployment runtimes
-have no tensors of rank six. `benchmarks/rearrangement.py` measures the speed.
+How it is computed: four strided slices and `torch.cat` are correct but slow in training, since the backward of each
+slice fills a whole map with zeros. Instead, one permuting copy is used, whose backward is another permuting copy. In
+channels_last, the two rows of each pair are stacked, which keeps the innermost loops long and the result
+channels_last. A trace (TorchScript, ONNX) gets operators of rank five at most, since several deployment runtimes do
+not support tensors of rank six. `benchmarks/rearrangement.py` measures the speed.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def _is_channels_last(x: Tensor) -> bool:
 def space_to_depth(x: Tensor) -> Tensor:
     """Move each 2x2 block of pixels into the channels: (N, C, H, W) -> (N, 4C, ceil(H/2), ceil(W/2)).
 
-    An odd height or width is first padded with one row or column of zeros at the bottom or right. A trace keeps
-    the padding of its example: it is good for other sizes of the same parity.
+    An odd height or width is first padded with one row or column of zeros at the bottom or right. A trace keeps the
+    padding of its example input, so it is valid for other sizes of the same parity.
     """
     height, width = x.shape[2:]
     if height % 2 or width % 2:
@@ -52,7 +52,7 @@ def space_to_depth(x: Tensor) -> Tensor:
 def depth_to_space(x: Tensor) -> Tensor:
     """Undo `space_to_depth`: (N, 4C, H, W) -> (N, C, 2H, 2W), bit for bit.
 
-    Padding that `space_to_depth` added for an odd size stays; crop to the old size to remove it.
+    Padding that `space_to_depth` added for an odd size stays; crop to the original size to remove it.
     Raises ValueError for a channel count not divisible by 4.
     """
     n, channels, h, w = x.shape

@@ -3,11 +3,11 @@
 Paper: R. Sunkara, T. Luo, "No More Strided Convolutions or Pooling: A New CNN Building Block for
 Low-Resolution Images and Small Objects", ECML PKDD 2022, arXiv:2208.03641.
 
-Formula: y = act(BN(conv_k(SpaceToDepth(x)))), the convolution with stride 1 and 4C input channels.
+Formula: y = act(BN(conv_k(SpaceToDepth(x)))), where the convolution has stride 1 and 4C input channels.
 
-Deviations: the paper asks for fewer than 4C filters, here any number goes; an odd size is padded as SpaceToDepth
-says. The network published with the paper orders it otherwise, with the convolution first, at full resolution,
-and SpaceToDepth after it: compose `SpaceToDepth` by hand for that one.
+Deviations: the paper asks for fewer than 4C filters, here any number is allowed; an odd size is padded as in
+SpaceToDepth. The network published with the paper uses another order, with the convolution first, at full resolution,
+and SpaceToDepth after it: compose `SpaceToDepth` by hand for that order.
 
 Identity: on an even size the convolution equals one with kernel 2k, stride 2, padding 2*(k // 2) and the weight
 W[:, c, 2*u + row, 2*v + column] = w[:, (2*column + row)*C + c, u, v].
@@ -44,7 +44,7 @@ class SPDConv(Foldable):
         *,
         activation: nn.Module | None = nn.SiLU(),
     ) -> None:
-        """Build the layers. ``activation`` is copied, so that blocks share no state; None means none."""
+        """Build the layers. ``activation`` is copied, so that blocks share no state; None leaves it out."""
         super().__init__()
         padding = odd_kernel("SPDConv", kernel_size) // 2
         self.rearrange = SpaceToDepth()

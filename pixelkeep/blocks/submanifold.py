@@ -1,14 +1,15 @@
-"""Submanifold sparse convolution: a convolution computed at given cells of a map only, which reads those cells only.
+"""Submanifold sparse convolution: a convolution that is computed only at given cells of a map, and reads only those.
 
 Paper: B. Graham, L. van der Maaten, "Submanifold Sparse Convolutional Networks", arXiv:1706.01307.
 
 Formula: y = m * conv(m * x) with the mask m of the active cells, stride 1 and padding k // 2 (times the dilation). The
 output is active where the input is, so the active set does not grow from layer to layer.
 
-How: the values at the active cells are the rows of a matrix. For each offset of the kernel the *rulebook* lists the
-pairs of cells of which one reads the other at this offset; a layer gathers the rows read, multiplies them by the weight
-of the offset and adds them to the rows that read. Its multiply-adds are the number of pairs times input channels times
-output channels, and nothing is computed elsewhere. The rulebook belongs to the mask: all layers of a stage share it.
+How it is computed: the values at the active cells are the rows of a matrix. For each offset of the kernel, the
+*rulebook* lists the pairs of cells in which one cell reads the other at this offset. A layer gathers the rows that are
+read, multiplies them by the weight of the offset and adds them to the rows that read. Its multiply-adds are the number
+of pairs times input channels times output channels, and nothing is computed elsewhere. The rulebook belongs to the
+mask: all layers of a stage share it.
 
 BatchNorm and activation see the active values alone; statistics are over the active cells of the whole batch.
 """
@@ -22,18 +23,18 @@ from torch import Tensor, nn
 from .arguments import odd_kernel
 from .folding import Foldable
 
-Pairs = tuple[Tensor, Tensor]  # rows that read, rows that are read, both (P,)
+Pairs = tuple[Tensor, Tensor]  # indices of the rows that read and of the rows that are read, both (P,)
 
 
 class ActiveCells:
-    """The active cells of a batch of maps, one row each, in the order image, row, column.
+    """The active cells of a batch of maps, one row for each, in the order image, row, column.
 
     Args:
-        mask: (N, 1, H, W), active where it is above one half. The masks of a batch may differ, and be empty.
+        mask: Mask (N, 1, H, W), active where it is above one half. The masks of a batch may differ, and may be empty.
 
     Attributes:
-        mask: (N, 1, H, W), bool.
-        image, row, column: Where each active cell is, (A,).
+        mask: Whether each cell is active, bool (N, 1, H, W).
+        image, row, column: Position of each active cell in the batch and its map, (A,).
     """
 
     def __init__(self, mask: Tensor) -> None:
@@ -41,7 +42,7 @@ class ActiveCells:
             raise ValueError(f"ActiveCells: the mask must be (N, 1, H, W), got {tuple(mask.shape)}")
         self.mask = mask.detach() > 0.5
         area = mask.shape[2] * mask.shape[3]
-        self._flat = self.mask.flatten().nonzero().flatten()  # (A,), in all maps one after the other
+        self._flat = self.mask.flatten().nonzero().flatten()  # (A,), index in all maps one after the other
         self.image, cell = self._flat // area, self._flat % area
         self.row, self.column = cell // mask.shape[3], cell % mask.shape[3]
         self._rulebooks: dict[tuple[int, int], list[Pairs]] = {}
@@ -54,7 +55,7 @@ class ActiveCells:
         if x.shape[2:] != self.mask.shape[2:] or len(x) != len(self.mask):
             raise ValueError(f"ActiveCells: the map {tuple(x.shape)} does not fit the mask {tuple(self.mask.shape)}")
         last = x.permute(0, 2, 3, 1)  # (N, H, W, C)
-        if last.is_contiguous():  # channels_last: a cell's values lie side by side
+        if last.is_contiguous():  # channels_last: the values of a cell are adjacent in memory
             return last.flatten(0, 2).index_select(0, self._flat)
         return x[self.image, :, self.row, self.column]
 
@@ -71,15 +72,15 @@ class ActiveCells:
             flat.index_add_(0, self._flat, rows) if add else flat.index_copy_(0, self._flat, rows)
         else:
             channels = torch.arange(x.shape[1], device=x.device)
-            place = (self.image[:, None], channels[None], self.row[:, None], self.column[:, None])  # (A, C) in all
+            place = (self.image[:, None], channels[None], self.row[:, None], self.column[:, None])  # broadcast: (A, C)
             x.index_put_(place, rows, accumulate=add)
         return x
 
     def rulebook(self, kernel_size: int, dilation: int = 1) -> list[Pairs]:
         """Return the pairs of every kernel offset before the centre, in row-major order.
 
-        The offset at the same distance behind the centre has the same pairs, turned round; the centre pairs every cell
-        with itself.
+        The offset at the same distance after the centre has the same pairs with their two sides swapped; the centre
+        pairs every cell with itself.
         """
         key = (kernel_size, dilation)
         if key not in self._rulebooks:
@@ -112,14 +113,14 @@ class ActiveCells:
 def submanifold_conv2d(
     rows: Tensor, weight: Tensor, cells: ActiveCells, *, bias: Tensor | None = None, dilation: int = 1
 ) -> Tensor:
-    """Convolve the active values with each other: (A, C1) -> (A, C2).
+    """Convolve the values at the active cells, reading active cells only: (A, C1) -> (A, C2).
 
     Args:
-        rows: The values at the active cells.
-        weight: As of an ordinary convolution, (C2, C1, k, k), k odd.
+        rows: Values at the active cells, (A, C1).
+        weight: Weight of an ordinary convolution, (C2, C1, k, k), k odd.
         cells: The active cells.
-        bias: (C2,), added at the active cells, or None.
-        dilation: Of the kernel, in cells.
+        bias: Bias (C2,) added at the active cells, or None.
+        dilation: Dilation of the kernel, in cells.
     """
     kernel_size = weight.shape[2]
     taps = weight.flatten(2)  # (C2, C1, k * k); no copy where the weight is channels_last
@@ -135,8 +136,8 @@ def submanifold_conv2d(
 class SubmanifoldConv(Foldable):
     """Convolution and BatchNorm that run on a whole map, or at active cells only.
 
-    ``forward`` is the ordinary convolution, with any stride. ``active`` is the submanifold sparse one, for stride 1,
-    and ``masked`` the same function as dense arithmetic, for tracing and export.
+    ``forward`` is the ordinary convolution, with any stride. ``active`` is the submanifold sparse convolution, for
+    stride 1, and ``masked`` is the same function in dense arithmetic, for tracing and export.
 
     Parameters: k**2 * in_channels * out_channels + 2 * out_channels.
     Errors: ValueError for a kernel size that is not a positive odd integer.
@@ -150,7 +151,7 @@ class SubmanifoldConv(Foldable):
         super().__init__()
         padding = odd_kernel("SubmanifoldConv", kernel_size) // 2 * dilation
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=False)
-        # In this memory format the weights of one kernel offset are a matrix as they lie.
+        # In this memory format, the weights of one kernel offset form a matrix without a copy.
         self.conv.weight.data = self.conv.weight.data.contiguous(memory_format=torch.channels_last)
         self.norm = nn.BatchNorm2d(out_channels)
 
@@ -159,7 +160,7 @@ class SubmanifoldConv(Foldable):
         return self.norm(self.conv(x))
 
     def active(self, rows: Tensor, cells: ActiveCells) -> Tensor:
-        """Compute at the active cells, from them: (A, C1) -> (A, C2)."""
+        """Compute at the active cells, from the active cells: (A, C1) -> (A, C2)."""
         conv = self.conv
         y = submanifold_conv2d(rows, conv.weight, cells, bias=conv.bias, dilation=conv.dilation[0])
         return _normalize(self.norm, y[:, :, None, None]).flatten(1)
@@ -170,9 +171,9 @@ class SubmanifoldConv(Foldable):
 
     @torch.no_grad()
     def beside(self, x: Tensor, cells: ActiveCells) -> Tensor:
-        """Compute everywhere, normalized by the statistics of the active cells: (N, C1, H, W) -> (N, C2, H, W).
+        """Compute everywhere, normalised by the statistics of the active cells: (N, C1, H, W) -> (N, C2, H, W).
 
-        It takes no gradient and changes no running statistics.
+        This records no gradient and changes no running statistics.
         """
         y = self.conv(x)
         if not self.norm.training or len(cells) < 2:
@@ -184,14 +185,14 @@ class SubmanifoldConv(Foldable):
 def _normalize(norm: nn.Module, x: Tensor) -> Tensor:
     """Apply a BatchNorm to (N, C, H, W).
 
-    In training, fewer than two values a channel have no variance: they are normalized by the running statistics, which
-    they do not change.
+    In training, fewer than two values per channel have no variance. They are normalised by the running statistics,
+    which they do not change.
     """
     return _evaluate(norm, x) if norm.training and x.numel() < 2 * x.shape[1] else norm(x)
 
 
 def _evaluate(norm: nn.Module, x: Tensor) -> Tensor:
     """Apply a BatchNorm as in evaluation mode."""
-    if isinstance(norm, nn.Identity):  # folded
+    if isinstance(norm, nn.Identity):  # the BatchNorm has been folded
         return x
     return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)

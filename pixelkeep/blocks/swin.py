@@ -1,4 +1,4 @@
-"""Swin transformers whose patch merging is SliceSamp, on timm's (`pip install "pixelkeep[timm]"`).
+"""Swin transformers whose patch merging is SliceSamp, built on timm's (`pip install "pixelkeep[timm]"`).
 
 Papers: Z. Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", ICCV 2021,
 arXiv:2103.14030; L. He, M. Wang, "SliceSamp", Applied Sciences 2023, 13(21), 11657 (see slicesamp.py).
@@ -6,8 +6,8 @@ arXiv:2103.14030; L. He, M. Wang, "SliceSamp", Applied Sciences 2023, 13(21), 11
 Formula: patch merging maps the four phases of the map, 4C channels, to 2C by LayerNorm and a linear layer; SliceSamp
 maps the same four phases by a depthwise and a pointwise convolution, each with BatchNorm and GELU.
 
-Deviations: the paper does not say whether it replaces the patch embedding as well; here it stays. timm takes the
-phases of its patch merging in the same order as SliceSamp.
+Deviations: the paper does not say whether it replaces the patch embedding as well; here the patch embedding stays.
+timm's patch merging takes the phases in the same order as SliceSamp.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from .folding import Foldable
 from .slicesamp import SliceSamp
 
-PATCH = 4  # pixels a side of what the first layer embeds
+PATCH = 4  # side, in pixels, of the patches that the first layer embeds
 MERGINGS = ("linear", "slicesamp")
-SIZES = {  # channels of the first stage, blocks and heads of the four
+SIZES = {  # channels of the first stage; blocks and attention heads of each of the four stages
     "tiny": {"embed_dim": 96, "depths": (2, 2, 6, 2), "num_heads": (3, 6, 12, 24)},
     "small": {"embed_dim": 96, "depths": (2, 2, 18, 2), "num_heads": (3, 6, 12, 24)},
     "base": {"embed_dim": 128, "depths": (2, 2, 18, 2), "num_heads": (4, 8, 16, 32)},
@@ -30,7 +30,7 @@ SIZES = {  # channels of the first stage, blocks and heads of the four
 
 
 def _swin_module() -> Any:
-    """Import timm's Swin when it is needed, and not before: it takes a second, and is an extra."""
+    """Import timm's Swin only when it is needed, since the import takes a second and timm is an optional extra."""
     try:
         from timm.models import swin_transformer
     except ImportError as error:
@@ -39,7 +39,7 @@ def _swin_module() -> Any:
 
 
 class SliceSampMerging(nn.Module):
-    """SliceSamp on maps with their channels last, as Swin has them.
+    """SliceSamp on maps whose channels are the last dimension, as in Swin.
 
     Shapes: (N, H, W, in_channels) -> (N, ceil(H/2), ceil(W/2), out_channels).
     Parameters: 44 * in_channels + 4 * in_channels * out_channels + 2 * out_channels.
@@ -51,13 +51,13 @@ class SliceSampMerging(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, H, W, in_channels) -> (N, ceil(H/2), ceil(W/2), out_channels)."""
-        return self.down(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # views: the memory stays channels last
+        return self.down(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # views: the memory layout stays channels last
 
 
 def merge_by_slicesamp(swin: nn.Module) -> nn.Module:
     """Replace every patch merging of a timm Swin by SliceSamp of the same channels, in place, and return the network.
 
-    Raises ValueError where there is none, and ImportError without timm.
+    Raises ValueError if the network has no patch merging, and ImportError without timm.
     """
     merging = _swin_module().PatchMerging
     found = [
@@ -71,15 +71,15 @@ def merge_by_slicesamp(swin: nn.Module) -> nn.Module:
 
 
 class Swin(nn.Module):
-    """timm's Swin without its head, with the patch merging of one's choice, for images of any size.
+    """timm's Swin without its head, with a choice of patch merging, for images of any size.
 
-    Shapes: (N, in_channels, H, W) -> (N, out_channels, ceil(H/32), ceil(W/32)); a size that is no multiple of 4 gets
-    zeros at the bottom and right.
-    Errors: ImportError without timm; ValueError for an unknown size or merging, or output channels which are not
-    those of the size.
+    Shapes: (N, in_channels, H, W) -> (N, out_channels, ceil(H/32), ceil(W/32)); an image whose height or width is not
+    a multiple of 4 is padded with zeros at the bottom and right.
+    Errors: ImportError without timm; ValueError for an unknown size or merging, or output channels that are not those
+    of the size.
 
-    A checkpoint holds the arguments and the tensors and names no class of timm's, so it loads with other releases
-    of timm, and where only known classes may be loaded.
+    A checkpoint holds the arguments and the tensors and names no class of timm, so it loads with other releases of
+    timm, and where only known classes may be loaded.
     """
 
     def __init__(self, in_channels: int, out_channels: int, size: str = "tiny", merging: str = "slicesamp") -> None:
@@ -119,7 +119,7 @@ class Swin(nn.Module):
             for m in self._foldable():
                 m.fuse()
         trained = {key: tensor.requires_grad for key, tensor in tensors.items()}
-        self.net.load_state_dict(tensors, assign=True)  # which takes over the new network's flags
+        self.net.load_state_dict(tensors, assign=True)  # assign=True takes over the new network's requires_grad
         for key, parameter in self.net.named_parameters():
             parameter.requires_grad_(trained[key])
         self.train(self.training)

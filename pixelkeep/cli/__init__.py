@@ -1,1 +1,1 @@
-"""The commands, one file each; what they do is decided elsewhere."""
+"""The commands, one module each: they parse options and show results; other packages do the work."""

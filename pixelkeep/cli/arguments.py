@@ -1,7 +1,7 @@
-"""YOLOv5's spellings for which Typer has no form, turned into ones that it has, and the values read back.
+"""Rewrite YOLOv5's spellings of options that Typer cannot read, and parse the values of the rewritten options.
 
-``--imgsz 512 640`` becomes ``--imgsz 512,640``, likewise ``--freeze 0 1 2`` and ``--classes 0 2``; a bare ``--cache``
-becomes ``--cache ram``, and a bare ``--track`` ``--track small-objects``.
+``--imgsz 512 640`` becomes ``--imgsz 512,640``, and likewise for ``--freeze 0 1 2`` and ``--classes 0 2``. A bare
+``--cache`` becomes ``--cache ram``, and a bare ``--track`` becomes ``--track small-objects``.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 import typer
 
 SEVERAL = ("--imgsz", "--img", "--freeze", "--classes")  # options that may be followed by several whole numbers
-IMPLIED = {"--cache": "ram", "--track": "small-objects"}  # options whose value may be left out, and what it is then
-AUTO = "auto"  # of confidences: each class's own, as the weights have it; of tiles: at the scale of the training
+IMPLIED = {"--cache": "ram", "--track": "small-objects"}  # options whose value may be omitted, and its default
+AUTO = "auto"  # --conf: each class's own, as stored in the weights; --tile: at the scale of training
 SMALLEST = 32  # pixels, one cell of the deepest feature map
 
 
 def respell(arguments: list[str]) -> list[str]:
-    """Return a command line in the form that Typer reads."""
+    """Return the command-line arguments in the form that Typer reads."""
     spelt: list[str] = []
-    reading = False  # whether the last word is a number of an option in SEVERAL
+    reading = False  # whether the last argument is a number that belongs to an option in SEVERAL
     for argument in arguments:
         if reading and argument.isdecimal():
             spelt[-1] += f",{argument}"
@@ -32,7 +32,7 @@ def respell(arguments: list[str]) -> list[str]:
 
 
 def image_size(text: str) -> int | list[int]:
-    """Read ``640``, or height and width as ``512,640``."""
+    """Parse an image size in pixels: ``640``, or height and width as ``512,640``."""
     sides = _whole_numbers(text)
     if not 1 <= len(sides) <= 2 or min(sides) < SMALLEST:
         raise typer.BadParameter(f"'{text}' is not a number of pixels, or height and width, of at least {SMALLEST}")
@@ -40,7 +40,7 @@ def image_size(text: str) -> int | list[int]:
 
 
 def layers(text: str) -> int | list[int]:
-    """Read how many of the first layers, ``10``, or which layers, ``0,1,2``."""
+    """Parse which layers to freeze: a number of first layers, ``10``, or layer numbers, ``0,1,2``."""
     numbers = _whole_numbers(text)
     if not numbers:
         raise typer.BadParameter(f"'{text}' is not a number of layers, or several layer numbers")
@@ -48,12 +48,12 @@ def layers(text: str) -> int | list[int]:
 
 
 def checkpoint(text: str) -> str | bool:
-    """Read the name of a checkpoint; an empty one, or False, stands for none."""
+    """Parse the name of a checkpoint; return False for none, which is written as an empty text or ``False``."""
     return False if text.lower() in ("", "false") else text
 
 
 def confidence(text: str) -> float | str:
-    """Read a number from 0 to 1, or ``auto``."""
+    """Parse a confidence: a number from 0 to 1, or ``auto``."""
     try:
         value = AUTO if text == AUTO else float(text)
     except ValueError:
@@ -64,7 +64,7 @@ def confidence(text: str) -> float | str:
 
 
 def tile(text: str) -> int | str:
-    """Read a number of pixels, or ``auto``."""
+    """Parse a tile size: a number of pixels, or ``auto``."""
     if text != AUTO and not text.isdecimal():
         raise typer.BadParameter(f"'{text}' is not a number of pixels, or {AUTO}")
     return AUTO if text == AUTO else int(text)

@@ -1,11 +1,11 @@
-"""Options of YOLOv5's train.py, val.py and detect.py that are spelt differently here, or that there are none of."""
+"""Options of YOLOv5's train.py, val.py and detect.py that are spelt differently here or have no counterpart."""
 
 from __future__ import annotations
 
 _SENT = "nothing is sent anywhere"
 _FILE = "an exported file is given as --weights"
 _DRAWN = "a box has its colour, and its confidence where that covers nothing"
-# What stands here for an option, by command: a spelling, which begins with a dash, or why there is none.
+# By command and option: the spelling used here, which begins with a dash, or the reason why there is none.
 INSTEAD: dict[str, dict[str, str]] = {
     "train": {
         "--hyp": "--config FILE (or --set KEY=VALUE)",
@@ -60,7 +60,7 @@ INSTEAD: dict[str, dict[str, str]] = {
 
 
 def refusal(command: str, option: str) -> str | None:
-    """Return what to say of an option that a command does not have; None where YOLOv5 has none such either."""
+    """Return the message about an option that a command does not have; None if YOLOv5 does not have it either."""
     instead = INSTEAD.get(command, {}).get(option.replace("_", "-"))
     if instead is None:
         return None

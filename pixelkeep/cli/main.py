@@ -1,7 +1,7 @@
 """The ``pixelkeep`` command, and how every command starts and ends.
 
 Standard output carries results only; progress and messages go to standard error. Exit status 0: done; 1: a bug, with
-its traceback; 2: something the user can mend, told in one line; 130: interrupted.
+its traceback; 2: an error that the user can mend, reported in one line; 130: interrupted.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ for module in (demo, doctor, train, val, detect, compare, convert, convert_model
 def run(args: list[str] | None = None) -> None:
     """Run the command line and exit."""
     args = sys.argv[1:] if args is None else args
-    if args[:1] != ["yolo"]:  # whose arguments are Ultralytics' own
+    if args[:1] != ["yolo"]:  # the arguments of 'yolo' are Ultralytics' own
         args = arguments.respell(args)
     _guard(lambda: app(args=args or ["--help"], prog_name="pixelkeep", standalone_mode=False))
 
@@ -90,7 +90,7 @@ def _guard(call: Callable[[], int | None]) -> None:
         if told := storage_error(error):
             print(f"pixelkeep: {told}", file=sys.stderr)
             sys.exit(2)
-        if not hasattr(error, "format_message"):  # of Click's own: what is wrong with the command line
+        if not hasattr(error, "format_message"):  # Click's errors about the command line have it
             raise
         told = _former(error) or " ".join(error.format_message().split())
         print(f"pixelkeep: {told}; see --help", file=sys.stderr)
@@ -98,6 +98,6 @@ def _guard(call: Callable[[], int | None]) -> None:
 
 
 def _former(error: Exception) -> str | None:
-    """Return what to say of an option that there is none of here, if it is one of YOLOv5's."""
+    """Return the message about an unknown option that YOLOv5 has; None for any other error."""
     option, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
     return former.refusal(context.info_name, option) if option and context else None

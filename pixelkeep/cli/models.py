@@ -9,7 +9,7 @@ import typer
 from pixelkeep.cli import options as o
 from pixelkeep.cli.session import session, show, show_json
 
-EVERY = 10.0  # seconds between lines of progress where there is no terminal
+EVERY = 10.0  # seconds between progress lines when standard error is no terminal
 EPILOG = "Example: pixelkeep models yolov5-spd"
 
 

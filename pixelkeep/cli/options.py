@@ -1,4 +1,4 @@
-"""Options that several commands have in common, with Ultralytics' names for them."""
+"""Options that several commands share, under Ultralytics' names."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ def option(*names: str, help: str, metavar: str = "", panel: str | None = None, 
     """Return a typer option.
 
     Args:
-        names: As on the command line.
-        help: One short sentence.
-        metavar: What stands for the value; empty for a flag.
-        panel: The part of the help it stands in.
-        default: What the help shows as default: the value itself is decided by settings, recipe and Ultralytics.
-        keywords: Further arguments of ``typer.Option``, e.g. limits.
+        names: Spellings of the option on the command line.
+        help: Help text, one short sentence.
+        metavar: Placeholder for the value in the help; empty for a flag.
+        panel: Title of the help panel that lists the option; None for the general one.
+        default: Default shown in the help; the value itself is decided by settings, recipe and Ultralytics.
+        keywords: Further arguments of ``typer.Option``, such as limits.
     """
     shown = f"{help} (default: {default})" if default else help
     return typer.Option(*names, help=shown, metavar=metavar, rich_help_panel=panel, show_default=False, **keywords)
 
 
 def image_size(default: str):
-    """Return the option for the image size."""
+    """Return the option for the image size, with ``default`` as the default shown in the help."""
     shown = "Image size in pixels, or height and width."
     return option("--imgsz", "--img", metavar="N [N]", help=shown, default=default, parser=arguments.image_size)
 

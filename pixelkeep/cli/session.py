@@ -1,4 +1,4 @@
-"""What the commands share: the process set up, progress on standard error, results on standard output."""
+"""What all commands share: process setup, progress on standard error, results on standard output."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from pixelkeep.ultra.running import environment
 
 @contextlib.contextmanager
 def session(verbose: bool = False, *, several: bool = False) -> Iterator[None]:
-    """Prepare the process and send whatever is printed inside to standard error.
+    """Prepare the process, and send whatever is printed inside the context to standard error.
 
-    Ultralytics is imported inside, so that its messages go there too; ``verbose`` lets all of them through.
+    Ultralytics is imported inside the context too, so that its messages also go to standard error.
 
     Args:
         verbose: Whether to show everything that Ultralytics prints.
-        several: Whether the command can be run in several processes at once, by torchrun.
+        several: Whether torchrun may run the command in several processes at once.
 
     Raises:
-        OptionError: It is run in several, and cannot be.
+        OptionError: The command is run in several processes but does not support it.
     """
     environment.prepare()
     with contextlib.redirect_stdout(sys.stderr):
@@ -51,12 +51,12 @@ def _import_ultralytics() -> None:
 
 
 def show(text: str) -> None:
-    """Print a result."""
+    """Print a result to standard output."""
     print(text, file=_output())
 
 
 def show_file(path: Path) -> None:
-    """Print a result that lies in a file, however large it is."""
+    """Print the content of a file, however large, to standard output."""
     with path.open(encoding="utf-8") as file:
         shutil.copyfileobj(file, _output())
 

@@ -12,7 +12,7 @@ def yolo(
     arguments: Annotated[list[str] | None, typer.Argument(help="As Ultralytics' 'yolo' takes them.")] = None,
 ) -> None:
     """Run Ultralytics' own command line with our blocks registered; its own defaults and network access apply."""
-    sys.argv[:] = ["yolo", *(arguments or [])]  # in place: Ultralytics keeps the list itself
+    sys.argv[:] = ["yolo", *(arguments or [])]  # in place: Ultralytics holds a reference to this list
     from ultralytics.cfg import entrypoint
 
     entrypoint()

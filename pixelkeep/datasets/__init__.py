@@ -1,1 +1,1 @@
-"""Datasets: one module per format (load and save), the parts they share in subpackages, demo data and doctor."""
+"""Datasets: one module per format to load and save, subpackages with the shared parts, demo data and the doctor."""

@@ -1,7 +1,7 @@
-"""Classification data: a folder of images for each class, ``train/<class>/`` and ``val/<class>/``, called as it.
+"""Classification data: one folder of images per class, named after it, as ``train/<class>/`` and ``val/<class>/``.
 
-The dataset is named by its folder, or by a YAML with ``path``, ``train``, ``val`` and ``test``, whose ``names`` give
-the classes another order and whose ``stretch`` brings images deeper than eight bits to eight (see ``pixels.py``).
+A dataset is given as its folder, or as a YAML with ``path``, ``train``, ``val`` and ``test``. In the YAML, ``names``
+may put the classes in another order, and ``stretch`` maps images deeper than eight bits to eight (see ``pixels.py``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pixelkeep.datasets.definitions.spec import IMAGE_ENDINGS, dataset_root, ima
 from pixelkeep.datasets.images.inspection import Facts, inspect_all
 from pixelkeep.errors import DataError, choices, nearest
 
-OTHER_NAMES = {"val": ("val", "validation", "valid")}  # of a split's folder
+OTHER_NAMES = {"val": ("val", "validation", "valid")}  # names that a split's folder may have
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class ClassFolders:
     """A checked definition of classification data with absolute paths.
 
     Attributes:
-        file: The YAML file, or the folder itself.
+        file: The YAML file, or the folder itself if there is no YAML.
         root: The dataset's folder.
-        splits: For each split the folder that holds those of its classes.
+        splits: For each split the folder that holds its class folders.
         names: Class index to class name, indices 0 to n-1.
-        stretch: Percentiles that become 0 and 255 in images deeper than eight bits; None if there are none such.
+        stretch: Percentiles that become 0 and 255 in images deeper than eight bits; None if none is declared.
     """
 
     file: Path
@@ -39,7 +39,7 @@ class ClassFolders:
     splits: dict[str, Path]
     names: dict[int, str]
     stretch: tuple[float, float] | None = None
-    channels: int = field(default=3, init=False)  # what Ultralytics' transforms of classification take
+    channels: int = field(default=3, init=False)  # the number that Ultralytics' classification transforms expect
 
     def sources(self, split: str) -> Path:
         """Return the folder of ``split``.
@@ -52,7 +52,7 @@ class ClassFolders:
         return self.splits[split]
 
     def to_ultralytics(self) -> dict:
-        """Return the content of a YAML that :func:`read_class_folders` reads back, paths absolute."""
+        """Return the content of a YAML, with absolute paths, that :func:`read_class_folders` can read back."""
         d = {"source": str(self.file), "path": str(self.root), "names": self.names}
         if self.stretch:
             d["stretch"] = list(self.stretch)
@@ -61,7 +61,7 @@ class ClassFolders:
 
 @dataclass(frozen=True)
 class ClassRecord:
-    """An image and the index of its class; width and height in pixels."""
+    """An image file, its width and height in pixels, and the index of its class."""
 
     path: Path
     width: int
@@ -71,13 +71,13 @@ class ClassRecord:
 
 @dataclass
 class ClassSplit:
-    """The images of a split: those that can be used, by class and path, and what is wrong with the others."""
+    """The images of a split: records of the usable ones, ordered by class and path, and the problems of the others."""
 
     records: list[ClassRecord]
     problems: Problems
 
     def contents(self) -> str:
-        """Return one line that says what can be used."""
+        """Return one line with the number of usable images and of their classes."""
         classes = len({record.label for record in self.records})
         return f"{self.problems.split}: {len(self.records):,} images of {classes:,} classes"
 
@@ -90,10 +90,10 @@ def read_class_folders(
     Args:
         file: A YAML file, or the dataset's folder.
         folder: The dataset's folder, in place of the YAML's own ``path:``.
-        needs: The splits that it must have.
+        needs: The splits that the dataset must have.
 
     Raises:
-        DataError: A split is missing, or has no class folders, or the names are not those of the folders.
+        DataError: A split is missing, there are no class folders, or ``names:`` do not match the folders.
     """
     file = file.absolute()
     given = {"path": str(file)} if file.is_dir() else read_mapping(file)
@@ -119,7 +119,7 @@ def read_class_folders(
 
 
 def _split_folder(file: Path, root: Path, split: str, given: dict) -> Path | None:
-    """Return the folder of a split: what the YAML says, else the folder of that name."""
+    """Return the folder of a split: the one that the YAML gives, else the folder named after the split."""
     entry = given.get(split)
     if entry is None:
         return next((root / n for n in OTHER_NAMES.get(split, (split,)) if (root / n).is_dir()), None)
@@ -146,13 +146,13 @@ def load_class_split(spec: ClassFolders, split: str, progress: Callable[[int, in
     """Inspect the images of a split.
 
     Args:
-        spec: The dataset.
+        spec: The dataset definition.
         split: train, val or test.
-        progress: Called with how many images have been inspected, and how many have to be.
+        progress: Called with the number of images inspected so far and the number to inspect.
 
     Raises:
-        DataError: There is no such split, it has a class that train lacks, most of it cannot be used, or a class has
-            no image to learn from.
+        DataError: There is no such split, it has a class that train lacks, it has no images, more than half of them
+            cannot be used, or a class of train has no usable image.
     """
     folder = spec.sources(split)
     numbers = {name: number for number, name in spec.names.items()}
@@ -184,7 +184,7 @@ def _record(path: Path, label: int, facts: Facts, problems: Problems) -> ClassRe
 def _check_classes(
     spec: ClassFolders, split: str, labels: dict[Path, int], records: list[ClassRecord], problems: Problems
 ) -> None:
-    """Refuse a split without images, or of which too little is left; in train, also a class without any."""
+    """Refuse a split without images or with too few usable ones and, in train, a class without a usable image."""
     folder = spec.sources(split)
     if not labels:
         raise DataError(f"{spec.file}: the class folders in {folder} hold no images")

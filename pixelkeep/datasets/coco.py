@@ -1,7 +1,7 @@
 """COCO detection JSON: one document with images, annotations and categories.
 
-A difficult object carries ``"ignore": 1``. A region to ignore is an annotation with ``"iscrowd": 1``; COCO wants a
-category for it, so it gets the first one, and every crowd annotation is read as a region for all classes.
+A difficult object carries ``"ignore": 1``. A region to ignore is an annotation with ``"iscrowd": 1``. COCO requires a
+category for it, so it is written with the first one; on reading, every crowd annotation is a region for all classes.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from pixelkeep.errors import DataError, choices, nearest
 def save_coco(
     path: Path, records: Sequence[ImageRecord], names: dict[int, str], category_ids: Sequence[int] = ()
 ) -> None:
-    """Write ``records`` as one COCO JSON file; images are named by their file name alone.
+    """Write ``records`` as one COCO JSON file, in which images go by their file name without a folder.
 
-    Ids are those of the records where all of them have some and they can be told apart; else they count from 1, as
-    they do where one is 0, since pycocotools never matches an annotation whose id is 0. Categories have the ids given
-    for them, else count from 1.
+    Image and annotation ids are taken from the records if all of them have one and all are different. Otherwise they
+    count from 1. They also count from 1 if an id is 0, because pycocotools never matches an annotation whose id is 0.
+    Categories get the ids in ``category_ids``, else they count from 1.
 
     Raises:
         DataError: Two images have the same file name.
@@ -53,10 +53,11 @@ def save_coco(
 def read_coco(
     spec: DatasetSpec, split: str, problems: Problems, progress: Callable[[int, int], None] | None = None
 ) -> list[Read]:
-    """Return the usable records of a split, classes as label numbers; the others are told to ``problems``.
+    """Return the usable records of a split, with label numbers as classes; record the rest in ``problems``.
 
     Raises:
-        DataError: A file is no COCO JSON, or has a category that is neither among the names nor under ``ignore:``.
+        DataError: A file is not a COCO JSON, an annotation has a category that is neither among the names nor under
+            ``ignore:``, or two files of the split list the same image.
     """
     files = [read_coco_file(path) for path in spec.sources(split)]
     sources = [_sources(file, spec.folders[split]) for file in files]
@@ -84,7 +85,7 @@ def _sources(file: CocoFile, folder: Path) -> list[Source]:
 
 
 def _refuse_shared(files: list[CocoFile], sources: list[list[Source]]) -> None:
-    """Refuse an image that two files of a split annotate: neither holds all of its objects."""
+    """Refuse a split in which two files list the same image, because neither file holds all of its objects."""
     seen: dict[Path, Path] = {}
     for file, group in zip(files, sources, strict=True):
         for source in group:
@@ -93,10 +94,10 @@ def _refuse_shared(files: list[CocoFile], sources: list[list[Source]]) -> None:
 
 
 def _rows(file: CocoFile, sources: list[Source], spec: DatasetSpec, problems: Problems) -> Rows:
-    """Return the annotations of one file, and tell what is wrong with it as a whole and with single annotations."""
+    """Return the annotations of one file, and record what is wrong with the file and with single annotations."""
     for kind, detail in file.notes:
         problems.note(kind, file.path, detail)
-    first = int(np.searchsorted(file.owner, 0))  # those before it belong to no image
+    first = int(np.searchsorted(file.owner, 0))  # annotations before this row belong to no listed image
     if first:
         problems.note("annotations of images that are not listed", file.path, f"{first}, the first: {file.where(0)}")
     labels = _labels(file, spec)[file.category]
@@ -129,10 +130,10 @@ def _wrong(key: str, detail: str) -> tuple[None, str, str]:
 
 
 def _labels(file: CocoFile, spec: DatasetSpec) -> np.ndarray:
-    """Return for each category of a file its label number.
+    """Return the label number of each category of a file, with a last entry for unknown categories.
 
     Raises:
-        DataError: An annotation has a category that is no label.
+        DataError: An annotation has a category that is not one of the labels.
     """
     numbers = {name: number for number, name in enumerate(spec.labels)}
     used = np.bincount(file.category[~file.crowd] + 1, minlength=len(file.categories) + 1)[1:]
@@ -142,12 +143,12 @@ def _labels(file: CocoFile, spec: DatasetSpec) -> np.ndarray:
                 f"{file.path}: category '{name}' (id {number}) is neither in names nor under ignore of {spec.file}"
                 f"{nearest(name, numbers, f'they have {choices(numbers)}')}"
             )
-    # The last one is for categories that are not there, whose position is -1.
+    # The last entry serves annotations of unknown categories, whose position in the file's categories is -1.
     return np.array([*(numbers.get(name, REGION) for name in file.categories.values()), REGION], np.int64)
 
 
 def _ids(numbers: list[int | None]) -> list[int]:
-    """Return ids that tell things apart: those given if they do, else 1, 2, 3 ..."""
+    """Return unique ids: the given ones if all are there, different and not 0, else 1, 2, 3 ..."""
     given = set(numbers)
     if given & {None, 0} or len(given) < len(numbers):
         return list(range(1, len(numbers) + 1))
@@ -155,7 +156,7 @@ def _ids(numbers: list[int | None]) -> list[int]:
 
 
 def _own_ids(record: ImageRecord) -> list[int | None]:
-    """Return the ids of a record's objects and regions, None for each that has none."""
+    """Return the ids of a record's objects and then of its regions, with None for each that has no id."""
     pairs = ((record.ids, record.boxes), (record.region_ids, record.regions))
     return [number for ids, boxes in pairs for number in ([None] * len(boxes) if ids is None else ids.tolist())]
 

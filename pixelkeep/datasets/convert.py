@@ -1,4 +1,4 @@
-"""A dataset of any form written in another: the same images and annotations, whole or not at all."""
+"""Convert a dataset from any format into another, with the same images and annotations, completely or not at all."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ YAML, PROBLEMS = "data.yaml", "data_problems.csv"
 
 @dataclass(frozen=True)
 class Division:
-    """How to divide anew what is train and val; test stays as it is.
+    """How to redistribute the images of train and val; test stays as it is.
 
     Attributes:
-        share: The share of the images that become train.
-        seed: Decides which.
-        group: See :func:`pixelkeep.datasets.annotations.splitting.split_by_group`.
+        share: Share of these images that go to train.
+        seed: Seed that decides which images go to train.
+        group: The pattern of :func:`pixelkeep.datasets.annotations.splitting.split_by_group`.
     """
 
     share: float
@@ -37,13 +37,13 @@ class Division:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was written.
+    """The result of a conversion.
 
     Attributes:
-        yaml: The dataset's YAML.
-        splits: For each split its records.
-        problems: What was wrong with the source, by its splits.
-        groups: The number of groups that were divided; None where nothing was.
+        yaml: The YAML file of the written dataset.
+        splits: The written records of each split.
+        problems: The problems of each split of the source.
+        groups: Number of groups that were divided; None if the splits were kept.
     """
 
     yaml: Path
@@ -52,7 +52,7 @@ class Outcome:
     groups: int | None
 
     def to_dict(self) -> dict:
-        """Return the counts, for JSON."""
+        """Return the path of the YAML and the counts as a dictionary for JSON."""
         return {
             "yaml": str(self.yaml),
             "groups": self.groups,
@@ -61,7 +61,7 @@ class Outcome:
         }
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Return the counts as a table: its header and its rows."""
+        """Return the counts of each split as a table, as its header and its rows."""
         rows = [
             [split, *(f"{count:,}" for count in _counts(records).values())] for split, records in self.splits.items()
         ]
@@ -77,19 +77,19 @@ def convert(
     division: Division | None = None,
     load: Callable[[DatasetSpec, str], Split] = load_split,
 ) -> Outcome:
-    """Write a dataset in another form into a new folder.
+    """Write a dataset in another format into a new folder.
 
     Args:
-        spec: The dataset.
-        form: yolo, coco or voc.
-        output: The folder, new or empty.
-        link: Whether images are linked rather than copied.
-        division: How to divide its images into train and val anew; None for the splits it has.
-        load: Reads a split.
+        spec: The definition of the dataset to convert.
+        form: The format to write: yolo, coco or voc.
+        output: The folder to write, new or empty.
+        link: Whether to link images rather than copy them.
+        division: How to redistribute the images over train and val; None to keep the splits.
+        load: Function that reads a split.
 
     Raises:
-        OptionError: The form or the division cannot be used.
-        DataError: The dataset cannot be read or written in that form, or there is something in ``output``.
+        OptionError: The format or the division cannot be used.
+        DataError: The dataset cannot be read or cannot be written in that format, or ``output`` is not empty.
     """
     if form not in WRITTEN:
         raise OptionError(f"--to {form}: not one of {choices(WRITTEN)}{nearest(form, WRITTEN)}")
@@ -112,7 +112,7 @@ def convert(
 
 
 def _divided(loaded: dict[str, Split], division: Division | None) -> tuple[dict[str, list[ImageRecord]], int | None]:
-    """Return the records of each split to write, each image once, and the number of groups."""
+    """Return the records of each split to write, without repeated images, and the number of groups."""
     splits = {name: list({record.path: record for record in split.records}.values()) for name, split in loaded.items()}
     if division is None:
         return splits, None
@@ -126,7 +126,7 @@ def _write(root: Path, spec: DatasetSpec, form: str, splits: dict[str, list[Imag
     for split, records in splits.items():
         save_split(form, root, split, records, spec.names, link, spec.category_ids)
     others = dict(spec.others)
-    if spec.category_ids and form != COCO:  # whose files hold them
+    if spec.category_ids and form != COCO:  # COCO files hold the ids themselves
         others["category_ids"] = list(spec.category_ids)
     if spec.channels != 3:
         others["channels"] = spec.channels

@@ -1,4 +1,4 @@
-"""One split of a dataset, whatever its form: the images that can be used, and what is wrong with the others."""
+"""Load one split of a dataset of any form: its usable images, and the problems of the others."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Split:
     """The images of a split.
 
     Attributes:
-        records: Those that can be used, in the order of their paths.
-        problems: What is wrong with the others, and what was mended.
+        records: Records of the usable images, in the order of their paths.
+        problems: What is wrong with the other images, and what was mended.
     """
 
     records: list[ImageRecord]
     problems: Problems
 
     def contents(self) -> str:
-        """Return one line that says what can be used."""
+        """Return one line with the numbers of usable images, of their objects and of images without an object."""
         objects = sum(len(record.boxes) for record in self.records)
         empty = sum(not len(record.boxes) for record in self.records)
         without = f", {empty:,} images without one (background)" if empty else ""
@@ -43,18 +43,19 @@ def load_split(spec: DatasetSpec, split: str, progress: Callable[[int, int], Non
     """Read the annotations of a split and inspect its images.
 
     Args:
-        spec: The dataset.
+        spec: The dataset definition.
         split: train, val or test.
-        progress: Called with how many images have been inspected, and how many have to be.
+        progress: Called with the number of images inspected so far and the number to inspect.
 
     Raises:
-        DataError: There is no such split, most of it cannot be used, or not one image has an object.
+        DataError: There is no such split, more than half of its images cannot be used, or no usable image has an
+            object.
     """
     problems = Problems(split)
     reads = READERS[spec.form](spec, split, problems, progress)
     problems.refuse_if_systematic(spec.file)
     records = sorted(complete(reads, spec, split, problems), key=lambda record: str(record.path))
-    if split != "train":  # listing an image twice is a way to weigh it in training; a figure must count it once
+    if split != "train":  # a repeated image weighs more in training, which may be meant; an evaluation counts it once
         records = _once(records, problems)
     if not any(len(record.boxes) for record in records):
         raise DataError(f"{spec.file}: no image of split '{split}' has a label; {_looked(spec, split, records)}")
@@ -62,7 +63,7 @@ def load_split(spec: DatasetSpec, split: str, progress: Callable[[int, int], Non
 
 
 def _looked(spec: DatasetSpec, split: str, records: list[ImageRecord]) -> str:
-    """Say where labels were looked for."""
+    """Return a phrase that says where labels were looked for."""
     if spec.form != YOLO or not records:
         return f"looked in {choices(spec.sources(split))}"
     folder = label_path(records[0].path).parent
@@ -72,7 +73,7 @@ def _looked(spec: DatasetSpec, split: str, records: list[ImageRecord]) -> str:
 
 
 def _once(records: list[ImageRecord], problems: Problems) -> list[ImageRecord]:
-    """Return the records without those of an image that was listed before."""
+    """Return the records with the first one of each image only, and record the repetitions."""
     kept = {}
     for record in records:
         if record.path in kept:

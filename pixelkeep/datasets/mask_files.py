@@ -1,9 +1,9 @@
-"""Semantic data: for each image a mask of its size, one channel of class numbers, 255 where nothing is judged.
+"""Semantic segmentation data: for each image a mask of the same size, one channel of class numbers, 255 for ignored.
 
-As in Ultralytics, the mask of ``images/<split>/a.jpg`` is ``masks/<split>/a.png``; ``masks_dir`` names another folder
-than masks, and ``label_mapping`` gives the class, or 255, of numbers that are not classes. A mask with a palette holds
-numbers as indices, unless its palette is grey. One rule: an image whose mask is missing, damaged, of another size, or
-holds a number that is neither a class nor 255, is left out.
+As in Ultralytics, the mask of ``images/<split>/a.jpg`` is ``masks/<split>/a.png``. ``masks_dir`` names another folder
+than masks, and ``label_mapping`` gives the class, or 255, for numbers that are not classes. In a mask with a palette
+the indices are the numbers, unless the palette is grey: then the grey levels are. An image is left out if its mask is
+missing, damaged or of another size, or holds a number that is neither a class nor 255.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from pixelkeep.datasets.images.inspection import Facts, inspect_all, threads
 from pixelkeep.datasets.images.remembering import Memory, stamp
 from pixelkeep.errors import DataError, choices
 
-IGNORED = 255  # in a mask: nothing is judged or learnt there
-UNKNOWN = -1  # in a table: neither a class nor 255
-FORMAT = 1  # of what is remembered; change it when an inspection finds something else
+IGNORED = 255  # mask value of pixels where nothing is judged or learnt
+UNKNOWN = -1  # table value of numbers that are neither a class nor 255
+FORMAT = 1  # version of the cached results; change it when an inspection would find something else
 _DEEP = ("I;16", "I;16B", "I;16L", "I")
 
 
@@ -33,9 +33,9 @@ class MaskRecord:
     """An image and its mask.
 
     Attributes:
-        path, mask: Their files.
-        width, height: In pixels, of both.
-        pixels: Int (classes,), how many pixels of each class the mask has.
+        path, mask: The image file and the mask file.
+        width, height: Size of both in pixels.
+        pixels: Int (classes,), number of pixels of each class in the mask.
     """
 
     path: Path
@@ -47,11 +47,11 @@ class MaskRecord:
 
 @dataclass(frozen=True)
 class Table:
-    """What the numbers in masks mean.
+    """The meaning of the numbers in masks.
 
     Attributes:
         values: Int (256,), for each number its class, `IGNORED` or `UNKNOWN`.
-        classes: How many classes there are.
+        classes: Number of classes.
     """
 
     values: np.ndarray
@@ -63,7 +63,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Counts:
-    """What an inspection found in a mask: its size, why it cannot be used or '', and its pixels by number."""
+    """What an inspection found in a mask: its size, why it is unusable ('' if it is usable), pixel counts by number."""
 
     width: int
     height: int
@@ -73,13 +73,13 @@ class Counts:
 
 @dataclass
 class MaskSplit:
-    """The images of a split that can be used, by path, and what is wrong with the others."""
+    """The usable images of a split, ordered by path, and the problems of the others."""
 
     records: list[MaskRecord]
     problems: Problems
 
     def contents(self) -> str:
-        """Return one line that says what can be used."""
+        """Return one line with the number of usable images and the share of their pixels that is labelled."""
         total = sum(record.width * record.height for record in self.records)
         judged = sum(int(record.pixels.sum()) for record in self.records)
         share = f"{judged / total:.1%} of the pixels labelled"
@@ -87,10 +87,10 @@ class MaskSplit:
 
 
 def class_table(spec: DatasetSpec) -> Table:
-    """Return what the numbers in a dataset's masks mean.
+    """Return the table of what the numbers in a dataset's masks mean.
 
     Raises:
-        DataError: ``label_mapping`` is no mapping of numbers, or names a class that is not there.
+        DataError: ``label_mapping`` is not a mapping of numbers, or names a class that does not exist.
     """
     classes = len(spec.names)
     values = np.full(256, UNKNOWN)
@@ -107,7 +107,7 @@ def class_table(spec: DatasetSpec) -> Table:
                 f"{spec.file}: 'label_mapping: {number}: {value}'; a number becomes a class (0 to {classes - 1}) or "
                 f"{IGNORED}"
             )
-        if 0 <= number < len(values):  # Cityscapes maps -1 as well, which no mask of eight bits holds
+        if 0 <= number < len(values):  # Cityscapes also maps -1, which a mask of eight bits cannot hold
             values[number] = target
     return Table(values, classes)
 
@@ -116,18 +116,18 @@ def read_numbers(path: Path) -> np.ndarray:
     """Return the numbers in a mask, int (H, W).
 
     Raises:
-        DataError: It cannot be decoded, or is a picture in colours. The message names no file.
+        DataError: The mask cannot be decoded, or is a colour image. The message does not name the file.
     """
     try:
         with Image.open(path) as picture:
             mode = picture.mode
-            if mode == "P":  # colours are names of numbers, greys are numbers
+            if mode == "P":  # a coloured palette only displays the indices, but in a grey one the greys are the numbers
                 palette = np.array(picture.getpalette()).reshape(-1, 3)
                 picture = picture.convert("L") if (palette == palette[:, :1]).all() else picture
             elif mode not in ("1", "L", *_DEEP):
                 raise DataError(f"has colours (mode {mode}); a mask holds class numbers in one channel")
             return np.array(picture).astype(np.int64)
-    except ImportError as error:  # Ultralytics, where it is loaded, has Pillow ask for a reader of HEIF files then
+    except ImportError as error:  # once Ultralytics is loaded, Pillow asks for a HEIF reader when no format matches
         raise DataError("cannot be decoded (cannot identify image file)") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, DataError):
@@ -137,20 +137,20 @@ def read_numbers(path: Path) -> np.ndarray:
 
 
 def read_mask(path: Path, table: Table) -> np.ndarray:
-    """Return the classes in a mask, uint8 (H, W), 255 where nothing is judged.
+    """Return the classes in a mask that was checked before, uint8 (H, W), 255 where nothing is judged.
 
     Args:
-        path: The mask.
-        table: As :func:`class_table` gives it.
+        path: The mask file.
+        table: The meaning of its numbers, from :func:`class_table`.
     """
     numbers = read_numbers(path)
-    return table.values[np.clip(numbers, 0, IGNORED)].astype(np.uint8)  # of a mask that was checked: all are known
+    return table.values[np.clip(numbers, 0, IGNORED)].astype(np.uint8)  # a checked mask holds known numbers only
 
 
 def mask_file(image: Path, folder: str = "masks") -> Path:
-    """Return where the mask of an image is: the last folder called images becomes ``folder``, the ending .png.
+    """Return the path of an image's mask: the last folder called images becomes ``folder``, the ending becomes .png.
 
-    Where that is not there, a mask with another ending is taken.
+    If there is no such file, a mask with another image ending is taken.
     """
     parts = list(image.parts)
     if "images" in parts[:-1]:
@@ -165,12 +165,13 @@ def load_mask_split(spec: DatasetSpec, split: str, progress: Callable[[int, int]
     """Inspect the images and masks of a split.
 
     Args:
-        spec: The dataset.
+        spec: The dataset definition.
         split: train, val or test.
-        progress: Called with how many images have been inspected, and how many have to be.
+        progress: Called with the number of images inspected so far and the number to inspect.
 
     Raises:
-        DataError: There is no such split, most of it cannot be used, or no pixel of it is labelled.
+        DataError: There is no such split, the dataset has fewer than two classes, more than half of the images cannot
+            be used, or no pixel is labelled.
     """
     if len(spec.names) < 2:
         raise DataError(f"{spec.file}: {len(spec.names)} class; semantic data has two or more, the background is one")
@@ -196,7 +197,7 @@ def load_mask_split(spec: DatasetSpec, split: str, progress: Callable[[int, int]
 def _record(
     image: Path, mask: Path, facts: Facts, counts: Counts | None, table: Table, problems: Problems
 ) -> MaskRecord | None:
-    """Return the record of an image, or say why it is left out."""
+    """Return the record of an image; if it is left out, record why and return None."""
     if facts.reason:
         problems.leave_out(image, "image unusable", image, facts.reason)
         return None
@@ -213,7 +214,7 @@ def _record(
 
 
 def _wrong(image: Path, facts: Facts, counts: Counts | None, table: Table) -> tuple[str, str] | None:
-    """Return what is wrong with a mask, as a kind and a detail."""
+    """Return kind and detail of what is wrong with a mask; None if it can be used."""
     if counts is None:
         return "mask missing", f"the mask of {image.name} is not there"
     if counts.reason:
@@ -226,7 +227,7 @@ def _wrong(image: Path, facts: Facts, counts: Counts | None, table: Table) -> tu
 
 
 def _count_all(masks: list[Path]) -> dict[Path, Counts]:
-    """Count the numbers in masks, in as many threads as there are cores; unchanged ones come from the cache."""
+    """Count the pixels of each number in masks, with one thread per core; unchanged masks come from the cache."""
     memory = Memory("masks", FORMAT, masks)
     stamps = {path: stamp(path) for path in masks}
     known = {path: counts for path, now in stamps.items() if (counts := _remembered(memory.get(path, now)))}
@@ -249,7 +250,7 @@ def _count(path: Path) -> Counts:
 
 
 def _remembered(values: list | None) -> Counts | None:
-    """Return what a memory holds, None if that is nothing or of another form: then the mask is looked at again."""
+    """Return the counts from a cache entry; None, so that the mask is read again, if it is missing or malformed."""
     try:
         width, height, reason, numbers = values
         return Counts(int(width), int(height), str(reason), {int(key): int(value) for key, value in numbers.items()})

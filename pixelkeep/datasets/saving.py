@@ -1,4 +1,4 @@
-"""Writing a dataset in any form: its splits, and the YAML that makes them one dataset."""
+"""Write a dataset in any format that can be written: its splits, and the YAML that joins them into one dataset."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pixelkeep.datasets.voc import save_voc
 from pixelkeep.datasets.yolo import save_yolo
 from pixelkeep.writing import write_text
 
-WRITTEN = (YOLO, COCO, VOC)  # the forms that can be written
+WRITTEN = (YOLO, COCO, VOC)  # the formats that can be written
 ENTRIES = {YOLO: "images/{}", COCO: "annotations/{}.json", VOC: "ImageSets/Main/{}.txt"}
 EXTRAS = {YOLO: "extras/{}.json", COCO: "annotations/{}.extras.json", VOC: "extras/{}.json"}
 COCO_HOLDS = ("difficult", "areas", "regions", "image_id", "ids", "region_ids")
@@ -31,16 +31,16 @@ def save_split(
     link: bool = False,
     category_ids: Sequence[int] = (),
 ) -> None:
-    """Write the images, annotations and extras of a split in one of the forms `WRITTEN`.
+    """Write the images, annotations and extras of a split in one of the formats `WRITTEN`.
 
     Args:
-        form: yolo, coco or voc.
+        form: The format to write: yolo, coco or voc.
         root: The dataset's folder.
         split: train, val or test.
-        records: The images; copied unless they are there already.
+        records: Records of the images; image files are copied unless they are in place already.
         names: Class number to class name.
-        link: Whether to link images instead.
-        category_ids: The id of each class in COCO files; () for numbers from 1.
+        link: Whether to link images instead of copying them.
+        category_ids: The id of each class in COCO files; () for ids that count from 1.
 
     Raises:
         DataError: Two images would share a name, an image is missing, or a class has no name.
@@ -58,13 +58,15 @@ def save_split(
 def save_yaml(
     path: Path, splits: Sequence[str], names: dict[int, str], form: str = YOLO, others: dict | None = None
 ) -> None:
-    """Write the YAML of what `save_split` wrote into the folder of ``path``, which may be moved later.
+    """Write the YAML of the splits that `save_split` wrote into the folder of ``path``.
+
+    All entries are relative, so that the folder may be moved later.
 
     Args:
-        path: The YAML file.
+        path: The YAML file to write.
         splits: The splits that were written.
         names: Class number to class name.
-        form: Their form.
+        form: The format in which the splits were written.
         others: Further keys, such as ``channels``.
     """
     document = {split: ENTRIES[form].format(split) for split in splits}

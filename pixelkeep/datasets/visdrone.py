@@ -1,7 +1,8 @@
 """VisDrone-DET: a folder with images/ and annotations/, one text file per image.
 
-A row is ``x,y,width,height,score,category,truncation,occlusion``. Categories 1 to 10 are classes 0 to 9; category 0
-(ignored regions), category 11 (others) and rows with score 0 are not judged in VisDrone's evaluation: regions here.
+A row is ``x,y,width,height,score,category,truncation,occlusion``. Categories 1 to 10 are classes 0 to 9. Category 0
+(ignored regions), category 11 (others) and rows with score 0 are not judged in VisDrone's evaluation, so they become
+regions to ignore here.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from pixelkeep.errors import DataError
 COLUMNS = "x,y,width,height,score,category,truncation,occlusion"
 IGNORED_REGIONS, OTHERS = 0, 11
 
-Row = tuple[int, int, tuple[float, ...]]  # line, label number, x1 y1 x2 y2
+Row = tuple[int, int, tuple[float, ...]]  # line number, label number, and x1 y1 x2 y2 in pixels
 
 
 class _RowError(DataError):
-    """A row that cannot be understood: its kind, to be counted, and the detail."""
+    """A row that cannot be understood, with the kind of problem (a fixed wording that can be counted) and a detail."""
 
     def __init__(self, kind: str, detail: str):
         super().__init__(detail)
@@ -34,7 +35,7 @@ class _RowError(DataError):
 def read_visdrone(
     spec: DatasetSpec, split: str, problems: Problems, progress: Callable[[int, int], None] | None = None
 ) -> list[Read]:
-    """Return the usable records of a split, classes as label numbers; the others are told to ``problems``."""
+    """Return the usable records of a split, with label numbers as classes; record the rest in ``problems``."""
     sources, groups = [], []
     for folder in spec.sources(split):
         pictures = folder / "images"
@@ -56,7 +57,7 @@ def read_visdrone(
 
 
 def _read(file: Path, source: Source) -> list[Row]:
-    """Return the rows of an annotation file; what is wrong with it goes to its source."""
+    """Return the rows of an annotation file; add what is wrong with the file to ``source.wrong``."""
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

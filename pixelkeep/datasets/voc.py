@@ -1,7 +1,7 @@
 """Pascal VOC: one XML file per image in Annotations/, image lists in ImageSets/Main/, images in JPEGImages/.
 
-Its pixels count from 1 and its corners are inclusive: xmin = x1 + 1, xmax = x2; data of another kind declares
-``voc_pixels: edges``. VOC knows difficult objects but neither areas nor regions to ignore; those lie in
+VOC counts pixels from 1 and its corners are inclusive: xmin = x1 + 1, xmax = x2. Data with another convention declares
+``voc_pixels: edges``. VOC can express difficult objects but neither areas nor regions to ignore; these are kept in
 ``extras/<split>.json``, see `extras`.
 """
 
@@ -25,12 +25,14 @@ from pixelkeep.datasets.files.voc_file import VocFile, VocObject, read_list, rea
 from pixelkeep.datasets.images.inspection import inspect_all
 from pixelkeep.errors import DataError, choices, nearest
 
-HOLDS = ("difficult",)  # what need not stand in the extras
-FIRST_PIXEL = np.array([1, 1, 0, 0])  # what corners that count pixels from 1, both inclusive, are too large by
+HOLDS = ("difficult",)  # extras keys that the XML files express themselves
+FIRST_PIXEL = np.array([1, 1, 0, 0])  # difference between VOC's corners (pixels from 1, both inclusive) and x1 y1 x2 y2
 
 
 def save_voc(root: Path, split: str, records: Sequence[ImageRecord], names: dict[int, str], link: bool = False) -> None:
-    """Write images (copied or linked unless they are there), XML files, the list of ``split`` and its extras.
+    """Write the images, XML files, image list and extras of ``split``.
+
+    Images are copied, or linked with ``link``, unless they are in place already.
 
     Raises:
         DataError: Two images share a stem, an image is missing, or a class has no name.
@@ -53,10 +55,10 @@ def save_voc(root: Path, split: str, records: Sequence[ImageRecord], names: dict
 def read_voc(
     spec: DatasetSpec, split: str, problems: Problems, progress: Callable[[int, int], None] | None = None
 ) -> list[Read]:
-    """Return the usable records of a split, classes as label numbers; the others are told to ``problems``.
+    """Return the usable records of a split, with label numbers as classes; record the rest in ``problems``.
 
     Raises:
-        DataError: An image list is no text.
+        DataError: An image list cannot be read as text.
     """
     sources, things = [], []
     for listing in spec.sources(split):
@@ -72,7 +74,7 @@ def read_voc(
 
 
 def _pictures(folder: Path) -> dict[str, list[str]]:
-    """Return the image files in a folder by their stems."""
+    """Return the names of the image files in a folder, grouped by stem."""
     found: dict[str, list[str]] = {}
     for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
         stem, ending = os.path.splitext(name)
@@ -82,7 +84,7 @@ def _pictures(folder: Path) -> dict[str, list[str]]:
 
 
 def _read(root: Path, stem: str, pictures: list[str], spec: DatasetSpec) -> tuple[Source, list[VocObject]]:
-    """Read the annotations of one image; objects in which something is wrong leave it out."""
+    """Read the annotations of one image; an object that cannot be understood causes the image to be left out."""
     file = root / "Annotations" / f"{stem}.xml"
     try:
         content = read_voc_file(file)
@@ -98,14 +100,14 @@ def _read(root: Path, stem: str, pictures: list[str], spec: DatasetSpec) -> tupl
 
 
 def _picture(stem: str, pictures: list[str], content: VocFile) -> str:
-    """Return the file name of an image: that of the list's stem, and of several the one that the XML names."""
+    """Return the file name of an image: the file with the listed stem; among several, the one that the XML names."""
     if len(pictures) == 1 or (pictures and content.filename not in pictures):
         return pictures[0]
     return content.filename or f"{stem}.jpg"
 
 
 def _wrong(thing: VocObject, labels: tuple[str, ...]) -> tuple[str, str] | None:
-    """Return the kind and detail of what cannot be understood in an object."""
+    """Return kind and detail of what cannot be understood in an object; None if all is understood."""
     if thing.name not in labels:
         right = nearest(thing.name, labels, f"the classes are {choices(labels)}")
         return "class name unknown", f"class '{thing.name}' is neither in names nor under ignore{right}"

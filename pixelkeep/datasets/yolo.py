@@ -1,8 +1,8 @@
-"""YOLO labels: one text file per image, ``class x y w h`` by row, the box's middle and size as fractions of the image.
+"""YOLO labels: one text file per image with rows ``class x y w h``, box centre and size as fractions of the image.
 
-Images lie in ``images/<split>/``, labels in ``labels/<split>/``, and what YOLO labels cannot hold (areas other than
-the box's, difficult objects, regions to ignore) in ``extras/<split>.json``; see `extras`. Rows with more than five
-columns are polygons, as in Ultralytics; their bounding box is the object's.
+Images lie in ``images/<split>/`` and labels in ``labels/<split>/``. What YOLO labels cannot hold (areas other than the
+box's, difficult objects, regions to ignore) is kept in ``extras/<split>.json``, see `extras`. As in Ultralytics, rows
+with more than five columns are polygons; the bounding box of a polygon is the object's box.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ from pixelkeep.datasets.images.inspection import Facts, inspect_all
 from pixelkeep.errors import DataError
 from pixelkeep.writing import write_text
 
-HOLDS = ("polygons",)  # what need not stand in the extras
-NO_LABELS = ("classes.txt", "notes.json")  # what labelling tools leave among the labels
+HOLDS = ("polygons",)  # extras keys that the label files express themselves
+NO_LABELS = ("classes.txt", "notes.json")  # files that labelling tools leave among the labels
 
 
 def save_yolo(
     root: Path, split: str, records: Sequence[ImageRecord], names: dict[int, str], link: bool = False
 ) -> None:
-    """Write images (copied or linked unless they are there), labels and extras of ``split`` under ``root``.
+    """Write the images, labels and extras of ``split`` below ``root``.
+
+    Images are copied, or linked with ``link``, unless they are in place already.
 
     Raises:
         DataError: Two images share a stem, an image is missing, or a class has no name.
@@ -66,12 +68,12 @@ def load_yolo(source: Path, split: str) -> list[ImageRecord]:
 def read_yolo(
     spec: DatasetSpec, split: str, problems: Problems, progress: Callable[[int, int], None] | None = None
 ) -> list[Read]:
-    """Return the usable records of a split, classes as label numbers; the others are told to ``problems``.
+    """Return the usable records of a split, with label numbers as classes; record the rest in ``problems``.
 
     Args:
-        spec: The dataset.
+        spec: The dataset definition.
         split: train, val or test.
-        problems: Where everything that is wrong is recorded.
+        problems: Collects everything that is wrong.
         progress: See :func:`pixelkeep.datasets.images.inspection.inspect_all`.
     """
     images = list(spec.images(split))
@@ -83,7 +85,7 @@ def read_yolo(
 
 
 def label_path(image: Path) -> Path:
-    """Return where the label file of ``image`` is: the last folder called images becomes labels."""
+    """Return the path of the label file of ``image``: the last folder called images becomes labels."""
     parts = list(image.parts)
     if "images" in parts[:-1]:
         last = len(parts) - 2 - parts[-2::-1].index("images")
@@ -92,7 +94,7 @@ def label_path(image: Path) -> Path:
 
 
 def label_file(image: Path) -> Path:
-    """Return the label file of ``image``; where that is not there, the one beside the file that a link stands for."""
+    """Return the label file of ``image``; if it does not exist and the image is a link, that of the link's target."""
     path = label_path(image)
     if not path.is_file() and (real := image.resolve()) != image:
         other = label_path(real)
@@ -101,7 +103,7 @@ def label_file(image: Path) -> Path:
 
 
 def _spec_of_folder(root: Path, split: str) -> DatasetSpec:
-    """Describe a folder that has no YAML; its number of classes is not known."""
+    """Return the definition of a folder without a YAML, with no names because the number of classes is unknown."""
     folder = (root / "images" / split).resolve()
     if not folder.is_dir():
         raise DataError(f"{root}: no split '{split}'; its images should be in {folder}")
@@ -110,7 +112,7 @@ def _spec_of_folder(root: Path, split: str) -> DatasetSpec:
 
 
 def _read(image: Path, facts: Facts, classes: int, problems: Problems) -> Read | None:
-    """Return the record of one image and its label file; None if it is left out."""
+    """Return the record of one image together with its label file; None if the image is left out."""
     if facts.reason:
         problems.leave_out(image, "image unusable", image, facts.reason)
         return None
@@ -128,7 +130,7 @@ def _in_pixels(image: Path, facts: Facts, labels: Labels, file: Path, problems: 
     boxes = snap(np.array(labels.boxes).reshape(-1, 4) * np.tile(size, 2))
     boxes = clip_boxes(boxes, facts.width, facts.height, file, problems)
     outlines = None
-    if any(outline is not None for outline in labels.polygons):  # a box among polygons is the polygon of its corners
+    if any(outline is not None for outline in labels.polygons):  # a box among polygons becomes a polygon of its corners
         pairs = zip(labels.polygons, labels.boxes, strict=True)
         outlines = [(_corners(box) if outline is None else outline) * size for outline, box in pairs]
     return ImageRecord(image, facts.width, facts.height, boxes, labels.classes, polygons=outlines)
@@ -140,7 +142,7 @@ def _corners(box: tuple[float, float, float, float]) -> np.ndarray:
 
 
 def _note_lonely_labels(images: list[Path], problems: Problems) -> None:
-    """Note label files beside which no image stands, in the folders that the split uses."""
+    """Note the label files that have no image, in the folders that the split uses."""
     folders = {label_path(image).parent: image.parent for image in images}
     for folder, pictures in sorted(folders.items()):
         if not folder.is_dir():
@@ -157,7 +159,7 @@ def _is_image(name: str) -> bool:
 
 
 def _rows(record: ImageRecord) -> str:
-    """Return the label file of a record: polygons where it has them, and as many digits as float64 needs."""
+    """Return the label file's text for a record: polygons if it has them, else boxes, with all digits of float64."""
     scale = np.array([record.width, record.height])
     if record.polygons:
         rows = [(outline / scale).ravel().tolist() for outline in record.polygons]
@@ -169,7 +171,7 @@ def _rows(record: ImageRecord) -> str:
 
 
 def _shortest(value: float) -> str:
-    """Return the shortest text that reads back to the same number."""
+    """Return the shortest text that parses to the same number."""
     return repr(value).removesuffix(".0")
 
 

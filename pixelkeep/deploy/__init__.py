@@ -1,10 +1,10 @@
-"""The algebra of lossless conversion and folding: strided convolutions and SpaceToDepth, one written as the other.
+"""The algebra of lossless conversion and folding between strided convolutions and SpaceToDepth with a convolution.
 
-- `Kernel`, `to_spd`, `to_strided`: the two directions for one convolution (kernels.py)
+- `Kernel`, `to_spd`, `to_strided`: a convolution and its conversion in both directions (kernels.py)
 - `fold_spdconv`, `fold_sliced`, `fold_concat`, `joined`: modules folded for inference (folding.py)
 - `ridge`, `separable`: least-squares fits where no exact conversion exists (fitting.py)
 
-Plain PyTorch, for any network; `docs/conversion.md` explains the algebra.
+The package is plain PyTorch, for any network; `docs/conversion.md` explains the algebra.
 """
 
 from .fitting import relative_error, ridge, separable

@@ -1,4 +1,4 @@
-"""Bounds of parity by task and precision, and those that a user sets instead."""
+"""Parity bounds by task and precision, and the bounds that a user sets instead."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ BOUNDS = {"detect": parity.BOUNDS, "classify": label_parity.BOUNDS, "semantic": 
 
 
 def bounds_for(task: str, precision: str, changes: Sequence[str] = ()) -> Any:
-    """Return how far an export may be from its network.
+    """Return the bounds on how far an export may be from its network.
 
     Args:
-        task: Ultralytics' name of it.
-        precision: Of the export.
-        changes: ``NAME=VALUE``, each as given to --bound; the names are the fields of the bounds.
+        task: Ultralytics' name of the task: detect, classify or semantic.
+        precision: Precision of the export, a key of the task's bounds such as fp16.
+        changes: Bounds to set instead, ``NAME=VALUE`` each, as given to --bound; the names are the fields of the
+            bounds.
 
     Raises:
-        OptionError: A name or value that is not allowed.
+        OptionError: A name or value is not allowed.
     """
     bounds = BOUNDS[task][precision]
     names = [field.name for field in fields(bounds)]

@@ -1,7 +1,7 @@
 """Least-squares fits for layers that have no exact conversion.
 
-`ridge` finds the linear map that brings a layer's input nearest to what another layer puts out; `separable` finds the
-depthwise and pointwise kernels nearest to a full one.
+`ridge` finds the linear map that brings the input of one layer nearest to the output of another; `separable` finds the
+depthwise and pointwise kernels nearest to a full kernel.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from torch import Tensor
 def ridge(inputs: Tensor, outputs: Tensor, strength: float = 1e-3) -> tuple[Tensor, Tensor]:
     """Fit ``outputs`` = inputs @ weight.T + bias by least squares with a penalty on the weight.
 
-    Formula: weight.T = (X^T X + lambda * I)^-1 X^T Y for centred X and Y, lambda = strength * the mean of the
-    diagonal of X^T X; the bias makes up for the means and is not penalised.
+    Formula: weight.T = (X^T X + lambda * I)^-1 X^T Y for centred X and Y, with lambda = strength * the mean of the
+    diagonal of X^T X. The bias makes up for the means and is not penalised.
 
     Args:
-        inputs: (n, features).
-        outputs: (n, targets).
-        strength: How much the weight is drawn to zero, relative to the inputs' mean square; above 0.
+        inputs: Inputs of the layer, (n, features).
+        outputs: Outputs to fit, (n, targets).
+        strength: How strongly the weight is drawn to zero, relative to the inputs' mean square; above 0.
 
     Returns:
         The weight (targets, features) and the bias (targets,), in double precision.
 
     Raises:
-        ValueError: The two differ in length, there is no row, or ``strength`` is not above 0.
+        ValueError: Inputs and outputs differ in length or have no row, or ``strength`` is not above 0.
     """
     if len(inputs) != len(outputs) or not len(inputs):
         raise ValueError(f"as many inputs as outputs are needed, and one at least; got {len(inputs)}, {len(outputs)}")
@@ -44,14 +44,15 @@ def ridge(inputs: Tensor, outputs: Tensor, strength: float = 1e-3) -> tuple[Tens
 def separable(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return the depthwise and pointwise kernels whose product is nearest to a full kernel.
 
-    Formula: for each input channel the best rank-one form of weight[:, c] as (outputs, k * k), by its singular value
-    decomposition. The depthwise kernels have norm 1 and a sum of 0 or more.
+    Formula: for each input channel c, the best rank-one approximation of weight[:, c] as a matrix (outputs, k * k), by
+    its singular value decomposition. The depthwise kernels have norm 1 and a sum of 0 or more.
 
     Args:
-        weight: (O, C, k, k).
+        weight: Weight of the full convolution, (O, C, k, k).
 
     Returns:
-        depthwise (C, 1, k, k) and pointwise (O, C, 1, 1): weight[o, c] is about pointwise[o, c] * depthwise[c].
+        The depthwise kernels (C, 1, k, k) and the pointwise kernels (O, C, 1, 1): weight[o, c] is about
+        pointwise[o, c] * depthwise[c].
     """
     out_channels, channels, k, _ = weight.shape
     matrices = weight.permute(1, 0, 2, 3).reshape(channels, out_channels, k * k)  # (C, O, k * k)
@@ -63,6 +64,6 @@ def separable(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def relative_error(found: Tensor, wanted: Tensor) -> float:
-    """Return the norm of the difference by that of ``wanted``; 0 where both are zero."""
+    """Return the norm of ``found`` - ``wanted`` divided by the norm of ``wanted``; 0 where both are zero."""
     difference, norm = (found.double() - wanted.double()).norm(), wanted.double().norm()
     return float(difference / norm.clamp_min(torch.finfo(torch.float64).tiny))

@@ -1,7 +1,7 @@
-"""Modules folded for inference: SpaceToDepth and the convolution after it become one strided convolution.
+"""Fold modules for inference: SpaceToDepth and the convolution after it become one strided convolution.
 
-Every function returns a new module of the same function without gradient, and leaves what it is given as it is. A
-BatchNorm between convolution and activation is no obstacle: it stays, or was folded into the convolution before.
+Every function returns a new module that computes the same without gradient, and leaves its arguments unchanged. A
+BatchNorm between convolution and activation is no obstacle: it stays, or has been folded into the convolution before.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .kernels import Kernel, to_strided, trimmed
 
 
 def fold_sliced(conv: nn.Conv2d) -> nn.Conv2d:
-    """Return the strided convolution that equals SpaceToDepth followed by ``conv``, on every size.
+    """Return the strided convolution that equals SpaceToDepth followed by ``conv``, for every input size.
 
     Raises:
         ValueError: ``conv`` has groups, is dilated, or is not square.
@@ -29,34 +29,34 @@ def fold_sliced(conv: nn.Conv2d) -> nn.Conv2d:
 
 
 def fold_concat(conv: nn.Conv2d, widths: Sequence[int], sliced: Sequence[bool]) -> ConcatConv2d:
-    """Return what equals ``conv`` of a concatenation, some parts of which go through SpaceToDepth first.
+    """Return a module that equals ``conv`` of a concatenation, some parts of which go through SpaceToDepth first.
 
     Args:
-        conv: A convolution of the concatenated channels.
-        widths: How many of them are each part's, after SpaceToDepth.
-        sliced: Whether the part goes through SpaceToDepth.
+        conv: Convolution of the concatenated channels.
+        widths: Number of channels of each part, after SpaceToDepth.
+        sliced: Whether each part goes through SpaceToDepth.
 
     Returns:
-        A module that takes the list of the parts, before SpaceToDepth.
+        A module that takes the list of the parts as they are before SpaceToDepth.
 
     Raises:
-        ValueError: The widths do not make up the input channels, or ``conv`` cannot be folded.
+        ValueError: The widths do not add up to the input channels, or ``conv`` cannot be folded.
     """
     if sum(widths) != conv.in_channels or conv.groups != 1:
         raise ValueError(f"parts of {list(widths)} channels are not the input of {conv}")
     kernel, convolutions = Kernel.of(conv), []
     for index, (weight, slices) in enumerate(zip(kernel.weight.split(list(widths), 1), sliced, strict=True)):
         part = Kernel(weight.contiguous(), kernel.stride, kernel.padding)
-        bias = conv.bias if index == 0 else None  # once
+        bias = conv.bias if index == 0 else None  # the outputs are summed, so only one part has the bias
         convolutions.append(_module(trimmed(to_strided(part)) if slices else part, bias, even=slices))
     return ConcatConv2d(convolutions)
 
 
 def joined(first: nn.Conv2d, second: nn.Conv2d) -> nn.Conv2d:
-    """Return one convolution with the outputs of two that read the same input, those of ``first`` in front.
+    """Return one convolution with the outputs of two that read the same input, those of ``first`` coming first.
 
     Raises:
-        ValueError: They differ in more than their weights and output channels, or have groups.
+        ValueError: The two convolutions differ in more than their weights and output channels, or have groups.
     """
     a, b = Kernel.of(first), Kernel.of(second)
     same = (a.weight.shape[1:], a.stride, a.padding, 1) == (b.weight.shape[1:], b.stride, b.padding, a.groups)
@@ -67,14 +67,14 @@ def joined(first: nn.Conv2d, second: nn.Conv2d) -> nn.Conv2d:
 
 
 def fold_spdconv(block: SPDConv) -> None:
-    """Fold an SPDConv in place: its convolution becomes strided, and SpaceToDepth goes."""
+    """Fold an SPDConv in place: its convolution becomes strided, and its SpaceToDepth is removed."""
     if isinstance(block.rearrange, SpaceToDepth):
         block.conv = fold_sliced(block.conv)
         block.rearrange = nn.Identity()
 
 
 def _module(kernel: Kernel, bias: Tensor | None, even: bool = True) -> nn.Conv2d:
-    """Return a module; ``even``: it stands for SpaceToDepth, which adds to odd sizes."""
+    """Return a module with this kernel; ``even`` says that it replaces SpaceToDepth, which pads odd sizes."""
     out_channels, channels = kernel.weight.shape[:2]
     kind = EvenConv2d if even and not kernel.keeps_shape else nn.Conv2d
     conv = kind(

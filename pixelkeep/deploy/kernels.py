@@ -1,22 +1,23 @@
-"""Strided convolutions as SpaceToDepth and a convolution, and back: the same weights in other places.
+"""Rewrite strided convolutions as SpaceToDepth and a convolution, and back: the same weights in other places.
 
 SpaceToDepth moves pixel (2i + row, 2j + column) of channel c to cell (i, j) of channel (2 * column + row) * C + c. So
-a convolution of the cells with kernel k, stride s and padding q is one of the pixels with kernel 2k, stride 2s and
-padding 2q, whose weight is
+a convolution of the cells with kernel k, stride s and padding q equals a convolution of the pixels with kernel 2k,
+stride 2s and padding 2q, whose weight is
 
     W[:, c, 2u + row, 2v + column] = w[:, (2 * column + row) * C + c, u, v]
 
-and every convolution of the pixels whose kernel lies inside those 2k x 2k pixels is one of the cells, with zeros in
-the places that it does not reach. A 3x3 kernel with padding 1 lies in rows and columns 1 to 3 of the 6x6.
+Conversely, every convolution of the pixels whose kernel lies inside those 2k x 2k pixels equals a convolution of the
+cells, with zeros in the places that the kernel does not reach. A 3x3 kernel with padding 1 lies in rows and columns 1
+to 3 of the 6x6.
 
-Groups: the channels of one group must stand together, and SpaceToDepth puts each phase's C channels together. A
-grouped convolution of the cells therefore takes them in group-major order (`group_major`), that is all four phases
-of the first group, then of the second; `dense` gives the equal convolution without groups, which takes them as they
-come. Biases are the same on both sides.
+Groups: the channels of one group must be adjacent, but SpaceToDepth puts the C channels of each phase next to each
+other. A grouped convolution of the cells therefore takes the channels in group-major order (`group_major`): all four
+phases of the first group, then those of the second, and so on. `dense` gives the equivalent convolution without groups,
+which takes the channels in the order of SpaceToDepth. Biases are the same on both sides.
 
-Sizes: all of it holds for even heights and widths, and for odd ones once a row or column of zeros is added, as
-SpaceToDepth does. Without that row a strided convolution of kernel 2p + 1 gives the same, and one of kernel 2p + 2
-one row less.
+Sizes: all of this holds for even heights and widths, and for odd ones once a row or column of zeros is added, as
+SpaceToDepth does. Without that row, a strided convolution with kernel 2p + 1 and padding p gives the same output, and
+one with kernel 2p + 2 gives one row fewer.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ class Kernel:
     """A square convolution without its bias.
 
     Attributes:
-        weight: (out_channels, in_channels / groups, k, k).
-        stride: In pixels, or cells.
-        padding: Zeros on every side.
-        groups: How many groups the channels are in.
+        weight: Weight (out_channels, in_channels / groups, k, k).
+        stride: Stride in pixels, or in cells for a convolution after SpaceToDepth.
+        padding: Number of zeros added on every side, in the same unit.
+        groups: Number of groups of channels.
     """
 
     weight: Tensor
@@ -45,10 +46,10 @@ class Kernel:
 
     @classmethod
     def of(cls, conv: nn.Conv2d) -> Kernel:
-        """Return the kernel of a module.
+        """Return the kernel of a convolution module.
 
         Raises:
-            ValueError: It is not square, dilated or padded otherwise than with zeros.
+            ValueError: The convolution is not square, is dilated, or is padded with anything but zeros.
         """
         height, width = conv.kernel_size
         same = height == width and conv.stride[0] == conv.stride[1]
@@ -65,18 +66,18 @@ class Kernel:
 
     @property
     def keeps_shape(self) -> bool:
-        """Whether an odd size gives the same shape with a row of zeros added as without."""
+        """Whether an input of odd size gives the same output shape with a row of zeros added as without."""
         return (self.size - 2 * self.padding) % 2 == 1
 
 
 def to_strided(cells: Kernel) -> Kernel:
-    """Return the convolution of the pixels that equals SpaceToDepth and ``cells``.
+    """Return the convolution of the pixels that equals SpaceToDepth followed by ``cells``.
 
     Args:
-        cells: The convolution of the 4C channels; with groups it takes them in group-major order.
+        cells: Convolution of the 4C channels; with groups, it takes them in group-major order.
 
     Raises:
-        ValueError: Its input channels are no multiple of 4.
+        ValueError: The number of input channels is not a multiple of 4.
     """
     out_channels, channels, k, _ = cells.weight.shape
     if channels % 4:
@@ -91,12 +92,12 @@ def to_spd(pixels: Kernel, size: int | None = None, padding: int | None = None) 
     """Return the convolution after SpaceToDepth that equals the strided convolution ``pixels``.
 
     Args:
-        pixels: A convolution with an even stride.
-        size: The kernel's side after SpaceToDepth; the smallest that serves by default.
-        padding: Its padding; the smallest that serves by default.
+        pixels: Convolution with an even stride.
+        size: Side of the kernel after SpaceToDepth; by default, the smallest that is sufficient.
+        padding: Padding after SpaceToDepth; by default, the smallest that is sufficient.
 
     Raises:
-        ValueError: The stride is odd, or the kernel does not lie inside one of that size and padding.
+        ValueError: The stride is odd, or the kernel does not lie inside a kernel of that size and padding.
     """
     if pixels.stride % 2:
         raise ValueError(f"only a convolution with an even stride has a form after SpaceToDepth, got {pixels.stride}")
@@ -104,7 +105,7 @@ def to_spd(pixels: Kernel, size: int | None = None, padding: int | None = None) 
     before = 2 * padding - pixels.padding  # rows of zeros above the kernel
     if size is None:
         size = (pixels.size + before + 1) // 2
-        size += 2 * size - pixels.size - before < before  # else there would be one output too many
+        size += 2 * size - pixels.size - before < before  # otherwise there is one output too many
     after = 2 * size - pixels.size - before
     if before < 0 or after - before not in (0, 1):
         raise ValueError(
@@ -122,8 +123,8 @@ def to_spd(pixels: Kernel, size: int | None = None, padding: int | None = None) 
 def trimmed(pixels: Kernel) -> Kernel:
     """Return the same strided convolution without rows and columns of zeros around its kernel.
 
-    The output keeps its shape: from a kernel of even size 2p + 2 as many rows go at the top as at the bottom, or one
-    less, which makes it odd and right for odd sizes as they are.
+    The output keeps its shape. From a kernel of even size 2p + 2, either as many rows are removed at the top as at the
+    bottom, or one fewer. The latter makes the size of the kernel odd, and odd input sizes then need no added row.
     """
     if pixels.size - 2 * pixels.padding != 2:
         return pixels
@@ -143,14 +144,14 @@ def trimmed(pixels: Kernel) -> Kernel:
 
 
 def group_major(channels: int, groups: int) -> Tensor:
-    """Return which channel of SpaceToDepth stands where in group-major order.
+    """Return the indices that bring the channels of SpaceToDepth into group-major order.
 
     Args:
-        channels: C, before SpaceToDepth.
-        groups: A divisor of C.
+        channels: Number C of channels before SpaceToDepth.
+        groups: Number of groups, a divisor of C.
 
     Returns:
-        (4C,): ``space_to_depth(x)[:, group_major(C, groups)]`` is in group-major order.
+        Channel indices (4C,): ``space_to_depth(x)[:, group_major(C, groups)]`` is in group-major order.
 
     Raises:
         ValueError: ``groups`` does not divide ``channels``.
@@ -162,13 +163,13 @@ def group_major(channels: int, groups: int) -> Tensor:
 
 
 def dense(cells: Kernel) -> Kernel:
-    """Return the convolution without groups that equals a grouped one after SpaceToDepth, channels as they come.
+    """Return the convolution without groups that equals a grouped one after SpaceToDepth.
 
     Args:
-        cells: As `to_spd` returns it; its weight is (O, 4C / groups, k, k).
+        cells: Kernel as returned by `to_spd`, with weight (O, 4C / groups, k, k).
 
     Returns:
-        A kernel with weight (O, 4C, k, k) that takes the output of SpaceToDepth.
+        A kernel with weight (O, 4C, k, k) that takes the channels in the order of SpaceToDepth.
     """
     if cells.groups == 1:
         return cells

@@ -1,4 +1,4 @@
-"""Whether two networks classify images, or the pixels of images, alike."""
+"""Check whether two networks give images, or the pixels of images, the same classes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .parity import NOTHING, allowed, lost
 
 @dataclass(frozen=True, kw_only=True)
 class LabelBounds:
-    """How far apart two networks may be.
+    """Bounds on how far apart two networks may be.
 
     Attributes:
-        agreed: Least share of images, or pixels, that both give the same class.
-        scores: Largest difference of a probability; None where nothing is asked, and where there are none to compare.
-        loss: Largest loss of the task's main figure: top-1 accuracy, or mIoU.
+        agreed: Least share of the images, or pixels, to which both networks must give the same class.
+        scores: Largest allowed difference of a probability; None for no bound, and where there are no probabilities.
+        loss: Largest allowed loss of the task's main metric: top-1 accuracy, or mIoU.
     """
 
     agreed: float
@@ -25,7 +25,7 @@ class LabelBounds:
     loss: float
 
 
-# Where two classes are as good as equal, rounding decides: not every pixel can be asked to agree.
+# Where two classes score almost the same, rounding decides between them, so not every pixel can be required to agree.
 BOUNDS = {
     "fp32": LabelBounds(agreed=0.999, scores=1e-5, loss=0.002),
     "fp16": LabelBounds(agreed=0.99, loss=0.005),
@@ -37,14 +37,14 @@ MAIN = {"images": "top1", "pixels": "mIoU"}
 
 @dataclass(frozen=True, kw_only=True)
 class LabelParity:
-    """How far two networks are apart on some images.
+    """How far apart two networks are on some images.
 
     Attributes:
-        images: How many.
-        unit: What is given a class: images or pixels.
-        labels: How many of these.
-        agreed: The share that both give the same class.
-        scores_max: Largest difference of a probability; None of pixels, where exports put out classes alone.
+        images: Number of images.
+        unit: Unit to which the networks give classes: images or pixels.
+        labels: Number of these units.
+        agreed: Share of the units to which both networks give the same class.
+        scores_max: Largest difference of a probability; None for pixels, for which exports output only classes.
     """
 
     images: int
@@ -57,7 +57,7 @@ class LabelParity:
         return asdict(self)
 
     def failures(self, bounds: LabelBounds, losses: Mapping[str, float | None] = NOTHING) -> list[str]:
-        """Return what exceeds the bounds, in words; see :meth:`pixelkeep.deploy.parity.Parity.failures`."""
+        """Describe what exceeds the bounds, in words; see :meth:`pixelkeep.deploy.parity.Parity.failures`."""
         found = []
         if not self.agreed >= bounds.agreed:
             found.append(f"{self.agreed:.2%} of the {self.unit} get the same class (bound {bounds.agreed:.2%})")
@@ -66,7 +66,7 @@ class LabelParity:
         return found + lost(losses, {MAIN[self.unit]: bounds.loss})
 
     def rows(self, bounds: LabelBounds) -> list[list[str]]:
-        """Return a table of what was measured: what, how much, and how much is allowed."""
+        """Return table rows of the measured quantity, its value and the allowed value."""
         shown = [[f"of {self.labels} {self.unit} same class", f"{self.agreed:.2%}", f"{bounds.agreed:.2%}"]]
         if self.scores_max is not None:
             shown.append(["probabilities, largest", f"{self.scores_max:.1e}", allowed(bounds.scores)])
@@ -74,7 +74,7 @@ class LabelParity:
 
 
 def compare_classes(reference: np.ndarray, other: np.ndarray) -> LabelParity:
-    """Compare what two networks say of the same images, probabilities (images, classes).
+    """Compare the probabilities, (images, classes), that two networks give for the same images.
 
     Raises:
         ValueError: The outputs have different shapes.
@@ -82,13 +82,13 @@ def compare_classes(reference: np.ndarray, other: np.ndarray) -> LabelParity:
     _require_same(reference, other)
     apart = np.abs(reference.astype(np.float64) - other)
     same = reference.argmax(1) == other.argmax(1)
-    # A network that puts out no numbers agrees with nothing, whatever argmax makes of them.
+    # An output that is not a finite number agrees with nothing, whatever class argmax picks from it.
     agreed = float((same & np.isfinite(apart).all(1)).mean())
     return LabelParity(images=len(same), unit="images", labels=len(same), agreed=agreed, scores_max=float(apart.max()))
 
 
 def compare_pixels(reference: np.ndarray, other: np.ndarray) -> LabelParity:
-    """Compare what two networks say of the pixels of the same images, classes (images, H, W).
+    """Compare the classes, (images, H, W), that two networks give to the pixels of the same images.
 
     Raises:
         ValueError: The outputs have different shapes.

@@ -1,7 +1,7 @@
-"""Whether two networks compute the same: differences of their raw outputs, and detections matched.
+"""Check whether two networks compute the same, by differences of their raw outputs and by matching their detections.
 
-Raw outputs are compared place by place, before any choice of the best, so that nothing hides behind NMS. What rounding
-may change is bounded by precision: in fp32 every place is bound, elsewhere only what is detected.
+Raw outputs are compared place by place, before any selection, so that no difference is hidden by NMS. How much rounding
+may change depends on the precision: in fp32 every place is bounded, in the other precisions only the detections are.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from typing import ClassVar
 
 import numpy as np
 
-CONFIDENCE = 0.25  # lowest score of a detection that must be matched ...
-SLACK = 0.05  # ... by one of this much less at least: a score on the border falls on either side of it by rounding
-IOU = 0.9  # least overlap of a match
-SHARE = 0.999  # of all places: what the bounds hold for ...
-EXTREME = 10  # ... and by how many times more the others may differ
+CONFIDENCE = 0.25  # lowest score of a detection that must be matched
+SLACK = 0.05  # a match may score this much below CONFIDENCE: rounding can move a borderline score to either side
+IOU = 0.9  # lowest IoU of a match
+SHARE = 0.999  # share of all places for which the bounds hold
+EXTREME = 10  # how many times the bound the differences at the other places may be
 NOTHING: Mapping[str, float | None] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """How far apart two networks may be; None where nothing is asked.
+    """Bounds on how far apart two networks may be; None stands for no bound.
 
     Attributes:
-        boxes: What 99.9 % of the differences of box coordinates stay below, in pixels of the network's input; the
-            largest may be `EXTREME` times as large.
-        scores: The same of scores.
-        matched: Least share of detections matched.
-        ap: Largest loss of AP; ap_s: of AP_S.
+        boxes: Bound that 99.9 % of the differences of box coordinates must not exceed, in pixels of the network's
+            input; the largest difference may be `EXTREME` times as large.
+        scores: The same bound for the differences of scores.
+        matched: Least share of detections that must be matched.
+        ap, ap_s: Largest allowed loss of AP and of AP_S.
     """
 
     boxes: float | None = None
@@ -40,8 +40,8 @@ class Bounds:
     extreme: ClassVar[int] = EXTREME
 
 
-# fp32: rounding alone, sums taken in another order. Fusing BatchNorms, with nothing exported, moves boxes by up to
-# 1.6e-3 pixels (docs/conversion.md); a runtime that silently computes in bf16 moves them by pixels.
+# In fp32 only rounding differs, because sums are taken in another order. Fusing BatchNorms without any export moves
+# boxes by up to 1.6e-3 pixels (docs/conversion.md); a runtime that silently computes in bf16 moves them by pixels.
 BOUNDS = {
     "fp32": Bounds(boxes=1e-3, scores=1e-5, matched=0.995, ap=0.002, ap_s=0.002),
     "fp16": Bounds(matched=0.98, ap=0.005, ap_s=0.005),
@@ -52,15 +52,16 @@ BOUNDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """How far two networks are apart on some images.
+    """How far apart two networks are on some images.
 
     Attributes:
-        images: How many.
+        images: Number of images.
         boxes_max: Largest difference of a box coordinate over all places, in pixels of the network's input.
-        boxes_most: What 99.9 % of these differences stay below.
-        scores_max, scores_most: The same of scores.
-        detections: How many the reference has.
-        matched: The share of them that the other has too, or the other way round, whichever is less; None without any.
+        boxes_most: The 99.9 % quantile of these differences.
+        scores_max, scores_most: Largest difference of a score over all places, and its 99.9 % quantile.
+        detections: Number of detections of the reference network, with a score of `CONFIDENCE` or more.
+        matched: Share of these detections that the other network has too, or the other way round, whichever is less;
+            None if neither network has any.
     """
 
     images: int
@@ -77,14 +78,14 @@ class Parity:
         return asdict(self)
 
     def failures(self, bounds: Bounds, losses: Mapping[str, float | None] = NOTHING) -> list[str]:
-        """Return what exceeds the bounds, in words; nothing where the two agree.
+        """Describe what exceeds the bounds, in words; the list is empty where nothing does.
 
         Args:
-            bounds: How far apart they may be.
-            losses: ``AP`` and ``AP_S`` of the reference less those of the other; None where they are undefined.
+            bounds: Bounds on how far apart the networks may be.
+            losses: ``AP`` and ``AP_S`` of the reference minus those of the other network; None where undefined.
         """
         found = []
-        # Written so that a difference that is no number fails.
+        # The comparisons are written so that a NaN difference fails.
         for what, bound, largest, most in (
             ("boxes", bounds.boxes, self.boxes_max, self.boxes_most),
             ("scores", bounds.scores, self.scores_max, self.scores_most),
@@ -99,7 +100,7 @@ class Parity:
         return found + lost(losses, {"AP": bounds.ap, "AP_S": bounds.ap_s})
 
     def rows(self, bounds: Bounds) -> list[list[str]]:
-        """Return a table of what was measured: what, how much, and how much is allowed."""
+        """Return table rows of the measured quantity, its value and the allowed value."""
         return [
             ["boxes, largest", f"{self.boxes_max:.1e} px", allowed(bounds.boxes, EXTREME)],
             ["boxes, 99.9 % below", f"{self.boxes_most:.1e} px", allowed(bounds.boxes)],
@@ -114,7 +115,7 @@ class Parity:
 
 
 def lost(losses: Mapping[str, float | None], bounds: Mapping[str, float]) -> list[str]:
-    """Return in words which figures fall by more than is allowed."""
+    """Describe in words which metrics fall by more than their bounds allow."""
     return [
         f"{key} falls by {losses[key]:.3f} (bound {bound:g})"
         for key, bound in bounds.items()
@@ -123,7 +124,7 @@ def lost(losses: Mapping[str, float | None], bounds: Mapping[str, float]) -> lis
 
 
 def allowed(bound: float | None, times: int = 1) -> str:
-    """Return a bound as the table shows it."""
+    """Return a bound, multiplied by ``times``, as the table shows it; an empty string for no bound."""
     return "" if bound is None else f"{bound * times:g}"
 
 
@@ -134,7 +135,8 @@ def compare(
 
     Args:
         reference, other: Raw outputs (images, 4 + classes, places): boxes as x, y, width, height, then scores.
-        detected, found: After NMS, for each image (n, 6) x1, y1, x2, y2, score, class; down to `CONFIDENCE` - `SLACK`.
+        detected, found: Detections of the reference and of the other network after NMS, for each image (n, 6) x1, y1,
+            x2, y2, score, class, with scores down to `CONFIDENCE` - `SLACK`.
 
     Raises:
         ValueError: The outputs have different shapes.
@@ -158,13 +160,15 @@ def compare(
 
 
 def matches(detections: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return for each detection of `CONFIDENCE` and above whether one of its own among ``others`` is at its place.
+    """Return for each detection with a score of `CONFIDENCE` or more whether one of ``others`` matches it.
+
+    A match has an IoU of at least `IOU` and the same class, and no detection of ``others`` is matched twice.
 
     Args:
-        detections, others: Of one image, (n, 6) x1, y1, x2, y2, score, class.
+        detections, others: Detections of one image, (n, 6) x1, y1, x2, y2, score, class.
 
     Returns:
-        bool (m,), from the highest score down: an IoU of `IOU` and the same class; nothing is matched twice.
+        Whether each detection is matched, bool (m,), from the highest score down.
     """
     chosen = detections[detections[:, 4] >= CONFIDENCE]
     chosen = chosen[np.argsort(-chosen[:, 4], kind="stable")]
@@ -179,7 +183,7 @@ def matches(detections: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _ious(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the IoU of boxes (m, 4) and (k, 4) as x1, y1, x2, y2: (m, k)."""
+    """Return the IoU of each of the boxes (m, 4) with each of (k, 4), given as x1, y1, x2, y2: (m, k)."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
     shared = np.prod(np.clip(high - low, 0, None), axis=2)

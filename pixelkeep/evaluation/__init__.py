@@ -1,6 +1,6 @@
-"""Evaluation of detections: COCO figures with size bins, equal to pycocotools' and many times faster.
+"""Evaluate detections: COCO figures with size bins, equal to those of pycocotools and many times faster.
 
-Needs numpy alone; pycocotools is loaded when it is asked for as the reference.
+Only numpy is needed; pycocotools is loaded only when it is asked for as the reference.
 """
 
 from pixelkeep.evaluation.areas import AITOD_BINS, COCO_SIZES, AreaRange

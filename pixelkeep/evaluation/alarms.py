@@ -1,8 +1,8 @@
 """Probability of detection and false alarms at one confidence, as papers on infrared targets report them.
 
 Source: Li et al., "Dense Nested Attention Network for Infrared Small Target Detection", 2021 (arXiv:2106.00487): Pd is
-the share of targets that are found, Fa what is found in vain over what there is. They have masks and count pixels;
-boxes are counted here, per image and per megapixel.
+the share of targets that are detected, Fa the share of all pixels that are falsely detected. The paper has masks and
+counts pixels; this module counts boxes and gives false alarms per image and per megapixel.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from pixelkeep.evaluation.similarity import Similarity
 def count_alarms(
     ground_truth: dict[str, Any], truth: TruthArrays, found: DetectionArrays, similarity: Similarity, conf: float
 ) -> Alarms:
-    """Count what is found and what is found in vain at ``conf`` and above, at the measure's lowest threshold.
+    """Count detected objects and false alarms among detections of score ``conf`` or more.
 
-    Detections choose in order of falling score, so leaving out the lower scores changes no match of the others.
+    Matching is at the measure's lowest threshold. Detections choose their objects in order of falling score, so leaving
+    out those of lower score changes no match of the others.
     """
     areas = (ALL_SIZES, COCO_SIZES[0])
     outcome = match(truth, found, areas, similarity.at(similarity.thresholds[0]))[found.scores >= conf, :, 0]  # (n, 2)
@@ -48,6 +49,6 @@ def _share(hits: int, objects: int) -> float | None:
 
 
 def _megapixels(ground_truth: dict[str, Any]) -> float | None:
-    """Return the images' pixels in millions, None where a size is not known."""
+    """Return the pixels of all images in millions; None if the size of an image is not known."""
     sizes = [image.get("width", 0) * image.get("height", 0) for image in ground_truth["images"]]
     return sum(sizes) / 1e6 if all(sizes) else None

@@ -15,9 +15,11 @@ from pixelkeep.errors import OptionError
 
 @dataclass(frozen=True)
 class AreaRange:
-    """Boxes whose area lies in [low**2, high**2], both ends included: neighbouring ranges share their border.
+    """A size class: the boxes whose area lies in [low**2, high**2].
 
-    Units: ``low`` and ``high`` are sides in pixels of the original image, that is sqrt(area).
+    Both ends are included, so neighbouring ranges share their border.
+
+    Units: ``low`` and ``high`` are sides, sqrt(area), in pixels of the original image.
     Errors: OptionError unless 0 <= low < high.
 
     >>> [size.name for size in COCO_SIZES if size.contains(32**2)]

@@ -1,7 +1,7 @@
-"""Ground truth and detections as arrays, sorted into groups: the boxes of one class in one image.
+"""Ground truth and detections as arrays, sorted into groups. A group is the boxes of one class in one image.
 
 Letters in shapes: I images, K classes, G ground-truth boxes, N detections. A group's number is class index * I +
-image index, classes and images in the order of their ids, so groups of one class lie side by side.
+image index. Classes and images are indexed in the order of their ids, so the groups of one class lie side by side.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pixelkeep.evaluation.detections import Detections
 
 @dataclass(frozen=True, eq=False)
 class TruthArrays:
-    """Ground truth: (I,) and (K,) sorted ids, and G boxes sorted by group, in file order within one."""
+    """Ground truth: sorted ids of images (I,) and categories (K,), and G boxes by group, in file order within one."""
 
     image_ids: np.ndarray
     category_ids: np.ndarray
@@ -49,13 +49,13 @@ class TruthArrays:
 
     @property
     def category(self) -> np.ndarray:
-        """(G,) class index of each box."""
+        """Class index of each box, (G,)."""
         return self.group // len(self.image_ids)
 
 
 @dataclass(frozen=True, eq=False)
 class DetectionArrays:
-    """N detections sorted by group, by falling score within one; ``rank`` counts from 0 in each group."""
+    """N detections sorted by group and, within a group, by falling score; ``rank`` counts from 0 in each group."""
 
     group: np.ndarray
     rank: np.ndarray
@@ -64,9 +64,9 @@ class DetectionArrays:
 
     @classmethod
     def from_detections(cls, detections: Detections, truth: TruthArrays, limit: int) -> DetectionArrays:
-        """Sort the detections and keep the ``limit`` best of every group; of equal scores the earlier goes first.
+        """Sort the detections and keep the ``limit`` best of every group.
 
-        Every id must be known: see `check_ids`.
+        Of detections with equal scores the earlier goes first. The ground truth must have every id: see `check_ids`.
         """
         image = np.searchsorted(truth.image_ids, detections.image_ids)
         category = np.searchsorted(truth.category_ids, detections.category_ids)

@@ -1,16 +1,17 @@
 """The label audit: labels that a detector disagrees with, the strongest disagreement first.
 
-A detector is right more often than not about what it has seen many times, so where it and a label disagree the label
-deserves a look. Three kinds of candidates, each with a score from 0 to 1:
+A detector is right more often than not about what it has seen many times. A label that it disagrees with therefore
+deserves a look. There are three kinds of candidates, each with a score from 0 to 1:
 
 - missing label: a detection that reaches its class's confidence, where no label of any class overlaps it by IoU 0.1 and
-  no region to ignore by a tenth of it. The score is the detection's; of detections of one place the best is taken.
-- wrong class: a label that a detection of another class covers (IoU >= 0.5), at that class's confidence, and that no
-  detection of its own class covers as surely. The score is the difference of the two scores. A detection that covers
-  a label of its own class as well contradicts nothing.
-- never found: a label that no detection of any class overlaps by IoU 0.1, at scores of 0.01 and more. The score is the
-  share of labels of the same class and size (S, M, L) that the detector does find: of a kind that it always finds, one
-  that it does not is suspect; of a kind that it mostly misses, it is not.
+  no region to ignore covers a tenth of it. The candidate's score is that of the detection. Of several detections in one
+  place only the best becomes a candidate.
+- wrong class: a label that a detection of another class covers (IoU >= 0.5) with a score that reaches that class's
+  confidence, while no detection of the label's own class covers it with as high a score. The candidate's score is the
+  difference of the two scores. A detection that also covers a label of its own class contradicts nothing.
+- never found: a label that no detection of any class with a score of 0.01 or more overlaps by IoU 0.1. The candidate's
+  score is the share of labels of the same class and size (S, M, L) that the detector does find. A missed label is
+  suspect if the detector always finds its kind, and is not if the detector mostly misses that kind.
 
 Labels marked to ignore are not audited.
 """
@@ -29,20 +30,21 @@ from pixelkeep.evaluation.operating import IOU
 from pixelkeep.evaluation.overlaps import Scene
 from pixelkeep.evaluation.similarity import box_iou
 
-FAINT = 0.01  # scores below are noise: a detector keeps hundreds of such boxes, which lie everywhere
+FAINT = 0.01  # lower scores are noise: a detector keeps hundreds of such boxes, which lie everywhere
 KINDS = MISSING, WRONG, NEVER = ("missing label", "wrong class", "never found")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A label, or the place of one, that deserves a look.
+    """A label, or the place of a missing one, that deserves a look.
 
     Attributes:
         kind: One of KINDS.
         image: Index of the image in the scene.
-        box: x, y, width, height in pixels of the original image: the label's, or the detection's where there is none.
-        label: Class index as labelled; None where there is no label.
-        detected: Class index as detected; None where nothing was.
+        box: x, y, width, height in pixels of the original image: the label's box, or the detection's if there is no
+            label.
+        label: Class index of the label; None if there is no label.
+        detected: Class index of the detection; None if there is no detection.
         score: From 0 to 1, how strongly the detector disagrees.
     """
 
@@ -59,7 +61,7 @@ def audit(scene: Scene, confidences: np.ndarray) -> list[Candidate]:
 
     Args:
         scene: The ground truth, and detections at a low confidence.
-        confidences: (K,) from which score a detection of each class is believed.
+        confidences: (K,) score from which a detection of each class is believed.
     """
     candidates: list[Candidate] = []
     seen = np.zeros(len(scene.truth.group), bool)
@@ -74,7 +76,7 @@ def audit(scene: Scene, confidences: np.ndarray) -> list[Candidate]:
 
 
 def _missing(scene: Scene, sure: np.ndarray, iou: np.ndarray) -> list[Candidate]:
-    """Return the detections ``sure`` (d,) of one image that overlap no box (d, g); of one place the best."""
+    """Return the detections ``sure`` (d,) of one image that overlap no box by ``iou`` (d, g), the best per place."""
     alone = sure[~(iou >= NEAR).any(axis=1)]
     alone = alone[np.argsort(-scene.found.scores[alone], kind="stable")]
     boxes, kept = scene.found.boxes[alone], []
@@ -97,7 +99,7 @@ def _missing(scene: Scene, sure: np.ndarray, iou: np.ndarray) -> list[Candidate]
 def _contradicted(
     scene: Scene, d: np.ndarray, g: np.ndarray, iou: np.ndarray, confidences: np.ndarray
 ) -> list[Candidate]:
-    """Return the labels ``g`` of one image whose class detections ``d`` contradict, by their IoU (d, g)."""
+    """Return the labels ``g`` of one image whose class is contradicted by detections ``d``; ``iou`` is (d, g)."""
     scores, classes = scene.found.scores[d], scene.found_category[d]
     same = classes[:, None] == scene.truth.category[g]
     covers = iou >= IOU
@@ -118,7 +120,7 @@ def _contradicted(
 
 
 def _never_found(scene: Scene, seen: np.ndarray) -> list[Candidate]:
-    """Return the labels that are not ``seen`` (G,), with the share of their like that is."""
+    """Return the labels that are not ``seen`` (G,), each scored by the share of labels of its kind that are."""
     truth = scene.truth
     counted = ~truth.ignored
     size = np.select([area.contains(truth.areas) for area in COCO_SIZES], range(len(COCO_SIZES)))
@@ -139,7 +141,7 @@ def _never_found(scene: Scene, seen: np.ndarray) -> list[Candidate]:
 
 
 def audit_rows(scene: Scene, candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
-    """Return the candidates as the rows of label_audit.csv; boxes in pixels, classes by name, empty where none."""
+    """Return the rows of label_audit.csv: boxes in pixels, classes by name, an empty text where there is no class."""
     labels = scene.labels()
     return [
         {
@@ -158,7 +160,7 @@ def audit_rows(scene: Scene, candidates: Sequence[Candidate]) -> list[dict[str, 
 def audit_document(scene: Scene, candidates: Sequence[Candidate]) -> dict[str, Any]:
     """Return the candidates as a COCO document for annotation tools, with ``score`` and ``attributes``.
 
-    A candidate's category is the one that the detector suggests; where it detects nothing, the label's.
+    A candidate's category is the class that the detector suggests, or the label's class if nothing was detected.
     """
     labels = scene.labels()
     shown = sorted({c.image for c in candidates})

@@ -1,4 +1,4 @@
-"""Finer size classes, by the name of a benchmark or by their borders, with what else its protocol says.
+"""Finer size classes, chosen by a benchmark's name or by their borders, and the other rules of that benchmark.
 
 Sources: Wang et al., "Tiny Object Detection in Aerial Images", ICPR 2020, for AI-TOD's classes, and its evaluation code
 for the 1,500 detections; Zhu et al., "Detection and Tracking Meet Drones Challenge", TPAMI 2021, and the VisDrone
@@ -22,11 +22,11 @@ class Bins:
     """Size classes to report besides S, M and L.
 
     Attributes:
-        name: As the protocol names them; None where nobody asked for them.
-        ranges: The classes.
-        max_dets: The benchmark's limit of detections; None for ours.
-        clears_regions: Whether objects and detections half inside regions to ignore are dropped before evaluation, and
-            the limit holds for an image's classes together.
+        name: Name of the bins in the protocol of a result; None if no bins were asked for.
+        ranges: Area ranges of the size classes.
+        max_dets: The benchmark's limit of detections; None for the evaluator's own limit.
+        clears_regions: Whether objects and detections that lie half inside regions to ignore are dropped before
+            evaluation. If so, the limit of detections holds for all classes of an image together.
     """
 
     name: str | None
@@ -43,9 +43,9 @@ PRESETS = {
 
 
 def read_bins(bins: Bins | Sequence[AreaRange] | str | None) -> Bins:
-    """Return size classes from a benchmark's name, from borders as ``0,8,16,32,96`` in pixels, or from ranges.
+    """Return size classes from a benchmark's name, from borders in pixels such as ``0,8,16,32,96``, or from ranges.
 
-    Errors: OptionError for other names, and unless there are two borders or more that rise from 0 or above.
+    Errors: OptionError for other names, for fewer than two borders, and for borders that do not rise from 0 or above.
     """
     if bins is None or isinstance(bins, Bins):
         return DEFAULT if bins is None else bins

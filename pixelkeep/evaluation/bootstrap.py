@@ -1,16 +1,16 @@
-"""The COCO figures of many resamples of the images, from one matching of each set of detections.
+"""Compute the COCO figures of many resamples of the images from one matching of each set of detections.
 
-AP is no mean over images, so each resample needs curves of its own. But matching happens within an image: drawing an
-image twice repeats its outcome. A resample is therefore a weight for each image, how often it was drawn, and its curve
-a weighted cumulative sum over the detections in order of falling score. Figures are those of the evaluator on a data
-set in which each image stands as often as it was drawn. Copies of a detection stay together, and detections of equal
-score keep the order they have in the evaluator.
+AP is not a mean over images, so each resample needs curves of its own. But matching happens within an image: drawing an
+image twice repeats its outcome. A resample is therefore a weight for each image, namely how often it was drawn, and its
+curve is a weighted cumulative sum over the detections in order of falling score. The figures are those that the
+evaluator gives on a data set in which each image appears as often as it was drawn. Copies of a detection stay together,
+and detections of equal score keep the order that they have in the evaluator.
 
 Sources: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993; Davison and Hinkley, "Bootstrap Methods and
-their Application", 1997, section 3.8, for drawing whole groups.
+their Application", 1997, section 3.8 (drawing whole groups).
 
 Letters in shapes: I images, K classes, G ground-truth boxes, N detections (n of one class), A area ranges, T
-thresholds, B resamples (columns, so that one operation on a row serves all of them).
+thresholds, B resamples (as columns, so that one operation on a row serves all of them).
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ from pixelkeep.evaluation.curves import RECALLS
 from pixelkeep.evaluation.matching import NEUTRAL, TRUE, count_mask
 from pixelkeep.evaluation.metrics import Metric
 
-AT_ONCE = 1 << 23  # numbers in the largest array, a row for each detection of a class: some 32 MB
+AT_ONCE = 1 << 23  # numbers in the largest array, which has a row for each detection of a class: some 32 MB
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """N matched detections of one trained model, by class and by falling score within one.
+    """N matched detections of one trained model, sorted by class and, within a class, by falling score.
 
     Attributes:
-        borders: (K + 1,) where the classes begin.
-        image, rank: (N,) image index; position among the detections of its class and image.
-        outcome: (N, A, T) as `match` returns it.
+        borders: (K + 1,) position at which each class begins, and N at the end.
+        image: (N,) image index of each detection.
+        rank: (N,) position of each detection among those of its class and image, from 0.
+        outcome: (N, A, T) outcomes as `match` returns them.
     """
 
     borders: np.ndarray
@@ -47,16 +48,16 @@ class Run:
 
     @classmethod
     def of(cls, truth: TruthArrays, found: DetectionArrays, outcome: np.ndarray) -> Run:
-        """Sort as `accumulate` does: equal scores by image, then as within the image."""
+        """Sort the detections as `accumulate` does: those of equal score by image, then in their order within it."""
         category, image = np.divmod(found.group, len(truth.image_ids))
         order = np.lexsort((-found.scores, category))
         borders = np.searchsorted(category, np.arange(len(truth.category_ids) + 1))
         return cls(borders, image[order], found.rank[order], outcome[order])
 
     def cell(self, category: int, area: int, cap: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return (n,) images and (n, T) outcomes of a class, without what changes no figure.
+        """Return (n,) images and (n, T) outcomes of a class, without the detections that change no figure.
 
-        That is what is neutral at every threshold, and what comes after the last true positive.
+        These are the detections that are neutral at every threshold, and those after the last true positive.
         """
         ours = slice(self.borders[category], self.borders[category + 1])
         outcome = self.outcome[ours, area]
@@ -66,10 +67,10 @@ class Run:
 
 
 def draw(group: np.ndarray, start: int, stop: int, seed: int) -> np.ndarray:
-    """Return (I, B) how often each image stands in the resamples ``start`` to ``stop`` - 1.
+    """Return (I, B) how often each image is drawn in the resamples ``start`` to ``stop`` - 1.
 
-    As many groups are drawn, with replacement, as there are; ``group`` (I,) numbers them from 0. Each resample has a
-    random state of its own, so that it does not matter in which portions they are drawn.
+    A resample draws as many groups, with replacement, as there are; ``group`` (I,) holds each image's group number from
+    0. Each resample has a random state of its own, so it does not matter in which portions the resamples are drawn.
     """
     count = int(group.max()) + 1
     drawn = [np.random.default_rng((seed, index)).integers(0, count, count) for index in range(start, stop)]
@@ -77,7 +78,7 @@ def draw(group: np.ndarray, start: int, stop: int, seed: int) -> np.ndarray:
 
 
 def portions(truth: TruthArrays, runs: Sequence[Run], resamples: int) -> list[tuple[int, int]]:
-    """Return the resamples in portions, from and to, that bound the memory."""
+    """Return the (start, stop) of portions of the resamples that are small enough to bound the memory."""
     in_class = [np.bincount(truth.category, minlength=1), *(np.diff(run.borders) for run in runs)]
     rows = max(len(truth.image_ids), *(int(sizes.max()) for sizes in in_class))
     size = int(np.clip(AT_ONCE // rows, 50, 1000))
@@ -85,7 +86,7 @@ def portions(truth: TruthArrays, runs: Sequence[Run], resamples: int) -> list[tu
 
 
 def areas_of(metrics: Sequence[Metric]) -> tuple[AreaRange, ...]:
-    """Return the area ranges in the order in which runs are matched."""
+    """Return the area ranges of the metrics, each once, in the order in which runs are matched."""
     return tuple(dict.fromkeys(metric.area for metric in metrics))
 
 
@@ -96,15 +97,15 @@ def resample(
     weights: np.ndarray,
     tick: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """Return (runs, metrics, B) the figures with images of these weights (I, B), NaN where a figure is undefined.
+    """Return (runs, metrics, B) figures for images with the weights (I, B); NaN where a figure is undefined.
 
-    Runs are matched over `areas_of` the metrics. ``tick`` is called after each class.
+    Each run must have been matched over the `areas_of` the metrics. ``tick`` is called after each class.
     """
     areas = areas_of(metrics)
     image, counted = truth.group % len(truth.image_ids), count_mask(truth, areas)  # (G,), (G, A)
     borders = np.searchsorted(truth.category, np.arange(len(truth.category_ids) + 1))
     total = np.zeros((len(runs), len(metrics), weights.shape[1]))
-    classes = np.zeros((len(metrics), weights.shape[1]))  # with ground truth in the resample
+    classes = np.zeros((len(metrics), weights.shape[1]))  # number of classes with ground truth in the resample
     for category, (start, end) in enumerate(pairwise(borders)):
         for number, area in enumerate(areas):
             objects = image[start:end][counted[start:end, number]]
@@ -119,7 +120,7 @@ def resample(
 
 @dataclass(frozen=True)
 class _Cell:
-    """One class in one area range, with the metrics it is part of."""
+    """One class in one area range, with the positions of the metrics that it contributes to."""
 
     category: int
     area: int
@@ -134,7 +135,7 @@ def _add(
     positives: np.ndarray,
     total: np.ndarray,
 ) -> None:
-    """Add the cell's figures to the metrics' totals (runs, metrics, B)."""
+    """Add the figures of the cell to the totals (runs, metrics, B)."""
     points = _points(positives)
     for cap in {metrics[j].cap for j in cell.metrics}:
         wanted = [j for j in cell.metrics if metrics[j].cap == cap]
@@ -153,7 +154,7 @@ def _thresholds(metric: Metric, every: Sequence[int]) -> Sequence[int]:
 
 
 def _points(positives: np.ndarray) -> np.ndarray:
-    """Return (most positives + 1, B) how many of the recalls 0, 0.01 ... 1 so many true positives reach."""
+    """Return (most positives + 1, B): in row h, how many of the recalls 0, 0.01 ... 1 h true positives reach."""
     hits = np.arange(positives.max() + 1)[:, None]
     recall = np.minimum(hits / np.maximum(positives, 1), 1)
     return np.where(hits > 0, np.searchsorted(RECALLS, recall, side="right"), 0).astype(np.uint8)
@@ -162,10 +163,11 @@ def _points(positives: np.ndarray) -> np.ndarray:
 def _figures(
     outcome: np.ndarray, weights: np.ndarray, positives: np.ndarray, points: np.ndarray, thresholds: set[int]
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Return (B,) average precision and (B,) recall by threshold, of detections (n, T) with weights (n, B).
+    """Return, by threshold, (B,) average precision and (B,) recall of detections (n, T) with weights (n, B).
 
-    As in `curves`, precision is highest at a true positive, so the envelope is taken over these alone. A recall point
-    counts with the precision of the true positive that reaches it; a true positive of weight 0 reaches none.
+    As in `curves`, precision is highest at a true positive, so the envelope is taken over true positives alone. Each
+    recall point counts with the precision of the true positive that reaches it. A true positive of weight 0 reaches no
+    recall point.
     """
     seen = _cumulate(weights.copy())
     column = np.arange(weights.shape[1])
@@ -188,14 +190,14 @@ def _figures(
 
 
 def _cumulate(rows: np.ndarray) -> np.ndarray:
-    """Return the rows summed up from the first on, in place."""
+    """Return the cumulative sum of the rows, computed in place."""
     for above, row in pairwise(rows):
         row += above
     return rows
 
 
 def _best_from_here(rows: np.ndarray) -> np.ndarray:
-    """Return in each row the greatest value there or in a later row, in place."""
+    """Return for each row the greatest value in it or a later row, column by column, computed in place."""
     for below, row in pairwise(rows[::-1]):
         np.maximum(row, below, out=row)
     return rows

@@ -1,4 +1,4 @@
-"""Figures by a part of the file name: altitude, day and night, camera."""
+"""Figures split by a part of the file name, such as altitude, time of day or camera."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pixelkeep.evaluation.result import By, PartFigures
 class Breakdown:
     """Sorts images by what a regular expression finds in their names.
 
-    The value is the first named group's text, else the first group's, else that of the whole match. A pattern with a
-    slash is searched in the path below the dataset's folder, any other in the file's name.
+    An image's value is the text of the first named group, else of the first group, else of the whole match. A pattern
+    with a slash is searched in the path below the dataset's folder, any other pattern in the file's name alone.
 
     Args:
-        pattern: A regular expression, as Python's ``re`` has it.
+        pattern: A regular expression in the syntax of Python's ``re``.
 
-    Errors: OptionError for a pattern that is not one.
+    Errors: OptionError for a pattern that is not a regular expression.
     """
 
     def __init__(self, pattern: str) -> None:
@@ -37,7 +37,7 @@ class Breakdown:
         self.name = next(iter(self._expression.groupindex), None)
 
     def value(self, file: str) -> str | None:
-        """Return what the name holds, None where it does not match."""
+        """Return the value of a file name; None where the pattern does not match."""
         match = self._expression.search(file if "/" in self.pattern else PurePosixPath(file).name)
         if match is None:
             return None
@@ -46,7 +46,7 @@ class Breakdown:
     def split(self, files: Iterable[str]) -> tuple[dict[str, list[int]], int]:
         """Return the positions of the files by value, in order of the values, and how many files do not match.
 
-        Errors: OptionError when none does.
+        Errors: OptionError when no file matches.
         """
         groups: dict[str, list[int]] = defaultdict(list)
         files, unmatched = list(files), 0
@@ -62,7 +62,9 @@ class Breakdown:
 
 
 def break_down(whole: CocoEvaluator, detections: Detections, breakdown: Breakdown) -> By:
-    """Return the figures of each value: an evaluation of its images alone, with the limit and the match of the whole.
+    """Return the figures of each value, from an evaluation of its images alone.
+
+    The limit of detections and the match are those of the evaluator ``whole``.
 
     Errors: OptionError when no file name matches.
     """
@@ -90,5 +92,5 @@ def break_down(whole: CocoEvaluator, detections: Detections, breakdown: Breakdow
 
 
 def _in_order(value: str) -> tuple[bool, float, str]:
-    """Sort numbers by size, before other texts."""
+    """Return a sort key that puts numbers first, by size, and other texts after them."""
     return (False, float(value), value) if value.isdecimal() else (True, 0.0, value)

@@ -1,4 +1,4 @@
-"""The COCO figures: ground truth prepared once, detections scored as often as wanted."""
+"""Compute the COCO figures: prepare a ground truth once, then score detections against it any number of times."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ class CocoEvaluator:
 
     Args:
         ground_truth: COCO document, or the path of one; see `normalise`.
-        max_dets: cap on the detections of one class in one image; None takes that of the bins' benchmark, else
+        max_dets: Cap on the detections of one class in one image; None takes the cap of the bins' benchmark, else
             `detection_limit`.
-        bins: what to report besides S, M and L, see `read_bins`; None for AI-TOD's sizes under our limit.
+        bins: Size classes to report besides S, M and L, see `read_bins`; None for AI-TOD's size classes with the cap of
+            `detection_limit`.
         match: "iou", "nwd" or "center:K", see `read_similarity`.
 
     Errors: DataError for a ground truth that cannot be used; OptionError for a wrong ``max_dets``, ``bins`` or
@@ -66,12 +67,12 @@ class CocoEvaluator:
 
     @classmethod
     def require(cls, match: str) -> None:
-        """Raise OptionError unless the evaluator is there and has the measure ``match``; this one has them all."""
+        """Raise OptionError unless the evaluator is installed and has the measure ``match``; this one has them all."""
 
     def evaluate(self, detections: AnyDetections) -> Result:
-        """Return the figures of the detections: `Detections`, a list of COCO results or the path of one.
+        """Return the figures of the detections, given as `Detections`, a list of COCO results or the path of one.
 
-        AP25, ``alarms``, ``voc`` and ``by`` are left to `Scoring`: an epoch's validation needs none of them.
+        AP25, ``alarms``, ``voc`` and ``by`` are left to `Scoring`, since validation after an epoch needs none of them.
 
         Errors: DataError for an image or category that the ground truth lacks and for values that are not finite.
         """
@@ -87,7 +88,7 @@ class CocoEvaluator:
         )
 
     def prepare(self, detections: AnyDetections) -> Detections:
-        """Return the detections in columns, checked, without those that the bins' benchmark drops."""
+        """Check the detections and return them in columns, without those that the bins' benchmark drops."""
         columns = detections if isinstance(detections, Detections) else Detections.from_json(detections)
         check_ids(columns, self.truth)
         return self._regions.best(columns, self.caps[LIMIT]) if self._regions else columns
@@ -142,7 +143,7 @@ class CocoEvaluator:
 
 
 def _headline(curves: Curves, similarity: Similarity) -> dict[str, float | None]:
-    """Return the figures over all classes, by their names in `Result`."""
+    """Return the figures over all classes, keyed by their names in `Result`."""
     figures = {
         "AP50": curves.average_precision(ALL, LIMIT, similarity.position(0.5)),
         "AP75": curves.average_precision(ALL, LIMIT, similarity.position(0.75)),

@@ -1,8 +1,8 @@
-"""Several detectors, each trained with several seeds, compared on the same images: figures, intervals, verdicts.
+"""Compare detectors, each trained with several seeds, on the same images: figures, intervals and verdicts.
 
-Every arm is a model trained S times. The difference of an arm from the baseline, mean over seeds against mean over
-seeds, gets an interval by `inference`, from resamples of the images by `bootstrap`, and a verdict by `verdicts`. An arm
-can besides be set against several rivals at once, by `joint`.
+An arm is a model trained S times. The difference between an arm's mean over seeds and the baseline's gets an interval
+from `inference`, based on resamples of the images by `bootstrap`, and a verdict from `verdicts`. An arm can also be
+compared with several rivals at once, by `joint`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from pixelkeep.evaluation.metrics import Metric, read_metrics
 from pixelkeep.evaluation.reading import is_id
 from pixelkeep.evaluation.verdicts import Difference, judge, measure
 
-STRENGTH = ("AP_S", "AP")  # of several rivals the stronger is that of higher mean AP_S; where that is equal, of AP
+STRENGTH = ("AP_S", "AP")  # the stronger of several rivals has the higher mean AP_S or, where that is equal, AP
 
 
 @dataclass(frozen=True)
 class ArmFigures:
-    """One arm: its number of runs, and by metric their mean and sample standard deviation, None where undefined."""
+    """One arm: its number of runs, and per metric their mean and sample standard deviation, None where undefined."""
 
     name: str
     seeds: int
@@ -46,16 +46,21 @@ class ArmFigures:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All arms, and differences from the baseline: those of one arm together, in order of metrics.
+    """The figures of all arms and their differences from the baseline.
 
     Attributes:
-        baseline, metrics: As asked for.
-        arms, differences: The figures; differences are of all arms but the baseline and those that serve as rivals.
-        joints: The arms that have rivals against all of them, in the same order.
-        images, groups: How many images there are, and how many units they are drawn in.
-        resamples, seed: Of the bootstrap.
-        level: Of the intervals.
-        gt_sha256: Of the ground truth.
+        baseline: Name of the arm that the others are compared with.
+        metrics: Names of the metrics, each once.
+        arms: Figures of all arms.
+        differences: Differences of all arms from the baseline, except the baseline itself and arms that serve as
+            rivals. Those of one arm stand together, in the order of the metrics.
+        joints: Comparisons of each arm that has rivals with all of its rivals at once, in the same order.
+        images: Number of images.
+        groups: Number of groups that the images are drawn in.
+        resamples: Number of resamples of the bootstrap.
+        seed: Seed of the bootstrap.
+        level: Confidence level of the intervals.
+        gt_sha256: Hash of the ground truth.
     """
 
     baseline: str
@@ -71,7 +76,7 @@ class Comparison:
     gt_sha256: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain dictionaries and lists, ready for JSON; what is undefined is None."""
+        """Return plain dictionaries and lists, ready for JSON; undefined figures are None."""
         document = asdict(self)
         document["metrics"], document["arms"] = list(self.metrics), list(document["arms"])
         document["differences"] = _listed(document["differences"])
@@ -103,18 +108,19 @@ def compare_arms(
 
     Args:
         truth: COCO document, or the path of one.
-        arms: By name, what each trained run of the arm detected in the images of ``truth``.
+        arms: By name of the arm, the detections of each of its trained runs in the images of ``truth``.
         baseline: Name of the arm that the others are compared with.
-        rivals: By arm, those that it is set against at once, such as the baseline at equal cost. A rival other than the
-            baseline has figures and no verdict of its own: what is not asked costs the others no power.
-        paired: Arms that are the baseline's trainings, one for one, scored in another way, as with tiles.
+        rivals: By name of the arm, the arms that it is compared with at once, such as the baseline at equal cost. A
+            rival other than the baseline gets figures but no verdict of its own, because every further verdict would
+            cost the others statistical power.
+        paired: Arms whose runs are the baseline's trainings, one for one, scored in another way, such as with tiles.
         metrics: Names of figures, see `read_metrics`.
         groups: By image id, the name of the group that the image is drawn with, such as its video or flight; None
             draws each image by itself.
-        resamples: How many resamples of the images, 100 or more.
-        seed: Of the resampling, 0 or more; the same seed gives the same numbers.
+        resamples: Number of resamples of the images, 100 or more.
+        seed: Seed of the resampling, 0 or more; the same seed gives the same numbers.
         max_dets, bins, match: As in `CocoEvaluator`.
-        progress: Called with steps done and steps in all.
+        progress: Function called with the number of steps done and the total number of steps.
 
     Errors: DataError for detections or a ground truth that cannot be used, OptionError for any other argument.
     """
@@ -158,7 +164,7 @@ def compare_arms(
 
 
 def _stronger(rivals: Sequence[str], metric: str, samples: Mapping[tuple[str, str], Sample]) -> str:
-    """Return the rival of the highest mean by `STRENGTH`, or by the metric itself where neither was asked for."""
+    """Return the rival with the highest mean by `STRENGTH`, or by ``metric`` if neither of these was asked for."""
     by = [key for key in STRENGTH if (rivals[0], key) in samples] or [metric]
     means = {rival: [samples[rival, key].figures.mean() for key in by] for rival in rivals}
     return max(rivals, key=lambda rival: [-math.inf if math.isnan(mean) else mean for mean in means[rival]])
@@ -196,7 +202,7 @@ def _check_paired(paired: Collection[str], arms: Mapping[str, Sequence[AnyDetect
 
 
 def _group_numbers(truth: TruthArrays, groups: Mapping[int, str] | None) -> np.ndarray:
-    """Return (I,) the number of each image's group."""
+    """Return (I,) the group number of each image."""
     ids = truth.image_ids.tolist()
     if groups is None:
         return np.arange(len(ids))
@@ -207,7 +213,7 @@ def _group_numbers(truth: TruthArrays, groups: Mapping[int, str] | None) -> np.n
 
 
 def _count(truth: TruthArrays, area: AreaRange, group: np.ndarray) -> tuple[int, int]:
-    """Return how many objects of the size there are, and in how many groups."""
+    """Return how many objects of the size there are, and how many groups hold them."""
     counted = count_mask(truth, [area])[:, 0]
     return int(counted.sum()), len(np.unique(group[truth.group[counted] % len(group)]))
 
@@ -221,7 +227,7 @@ def _samples(
     seed: int,
     progress: Callable[[int, int], None] | None,
 ) -> dict[tuple[str, str], Sample]:
-    """Return what is known of each arm in each metric, by both their names."""
+    """Return the sample of each arm in each metric, keyed by the names of arm and metric."""
     scored = [_score(evaluator, detections, metrics) for runs in arms.values() for detections in runs]
     runs, figures = [run for run, _ in scored], np.array([values for _, values in scored], np.float64)  # (R, metrics)
     parts = portions(evaluator.truth, runs, resamples)
@@ -237,7 +243,7 @@ def _samples(
 
 
 class _Ticker:
-    """Counts steps for a caller's progress."""
+    """Counts steps and reports them to a caller's progress function."""
 
     def __init__(self, progress: Callable[[int, int], None] | None, total: int) -> None:
         self._progress, self._done, self._total = progress, 0, total
@@ -251,7 +257,7 @@ class _Ticker:
 def _score(
     evaluator: CocoEvaluator, detections: AnyDetections, metrics: Sequence[Metric]
 ) -> tuple[Run, list[float | None]]:
-    """Match once: return what resampling needs, and the metrics on the images as they are."""
+    """Match once and return the run that resampling needs, and the metrics on the original images."""
     areas, caps = areas_of(metrics), tuple(dict.fromkeys(metric.cap for metric in metrics))
     found = DetectionArrays.from_detections(evaluator.prepare(detections), evaluator.truth, max(evaluator.caps))
     outcome = match(evaluator.truth, found, areas, evaluator.similarity)

@@ -1,4 +1,4 @@
-"""Precision over recall, COCO's way: 101 recall points, each with the best precision at that recall or beyond."""
+"""Precision over recall as COCO defines it: 101 recalls, each with the best precision at that recall or beyond."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ EVERY = slice(None)
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """Precision (T, R, K, A, M) and greatest recall (T, K, A, M), NaN for classes without ground truth of that size.
+    """Precision (T, R, K, A, M) and greatest recall (T, K, A, M), NaN without ground truth of that class and size.
 
-    T thresholds, ten of the IoU, R = 101 recalls, K classes by id, A area ranges, M caps on the detections of one class
-    in one image.
+    Letters in shapes: T thresholds (ten for the IoU), R = 101 recalls, K classes in the order of their ids, A area
+    ranges, M caps on the detections of one class in one image.
     """
 
     precision: np.ndarray
@@ -31,7 +31,7 @@ class Curves:
     ) -> float | None:
         """Return the mean precision over thresholds, recalls and classes; None where nothing is defined.
 
-        ``threshold`` is None where the measure has none of that value.
+        ``threshold`` is None if the measure lacks the threshold asked for, and then the mean is None as well.
         """
         if threshold is None:
             return None
@@ -45,7 +45,7 @@ class Curves:
 def accumulate(
     truth: TruthArrays, found: DetectionArrays, outcome: np.ndarray, areas: Sequence[AreaRange], caps: Sequence[int]
 ) -> Curves:
-    """Turn the (N, A, T) outcome of `match` into curves, at each cap from the same matching."""
+    """Turn the (N, A, T) outcome of `match` into curves; all caps use the same matching."""
     classes = len(truth.category_ids)
     shape = (classes, len(areas), len(caps))
     precision = np.full((outcome.shape[2], len(RECALLS), *shape), np.nan)
@@ -66,8 +66,8 @@ def accumulate(
 def _interpolate(outcome: np.ndarray, positives: int) -> tuple[np.ndarray, np.ndarray]:
     """Return precision (T, R) and greatest recall (T,) of detections (T, n) in order of falling score.
 
-    Precision is highest at a true positive, so the envelope is taken over these alone: column j holds the best
-    precision from true positive j + 1 on, and the last column, past every true positive, stays 0.
+    Precision is highest at a true positive, so the envelope is taken over true positives alone. Its column j holds the
+    best precision from true positive j + 1 on, and its last column, past every true positive, stays 0.
     """
     row, column = np.nonzero(outcome == TRUE)
     hits = np.cumsum(outcome == TRUE, axis=1)

@@ -1,4 +1,4 @@
-"""Detections in columns: what a training loop can score without a Python object per box."""
+"""Detections in columns, which a training loop can score without a Python object per box."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ KEYS = ("image_id", "category_id", "bbox", "score")
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """Detected boxes of a whole data set, in any order; of equal scores the earlier one goes first.
+    """Detected boxes of a whole data set, in any order; of detections with equal scores the earlier one goes first.
 
-    Shapes: ``image_ids`` (n,) and ``category_ids`` (n,) integers as in the ground truth, ``boxes_xywh`` (n, 4) in
-    pixels of the original image, ``scores`` (n,).
+    Shapes: ``image_ids`` (n,) and ``category_ids`` (n,) integers as in the ground truth, ``boxes_xywh`` (n, 4) as x, y,
+    width, height in pixels of the original image, ``scores`` (n,).
     Errors: DataError for columns of unequal length and for boxes or scores that are not finite.
     """
 
@@ -63,7 +63,7 @@ class Detections:
         return cls(*(np.array([record[key] for record in records]) for key in KEYS))
 
     def subset(self, kept: np.ndarray) -> Detections:
-        """Return the detections at the positions, or under the mask, ``kept``."""
+        """Return the detections that ``kept`` selects, either as positions or as a mask."""
         return Detections(self.image_ids[kept], self.category_ids[kept], self.boxes_xywh[kept], self.scores[kept])
 
     def records(self) -> list[dict[str, Any]]:
@@ -77,7 +77,7 @@ class Detections:
 
 
 def _column(values: ArrayLike, kind: type, shape: tuple[int, ...], name: str) -> np.ndarray:
-    """Return the values as one column; an empty one may come in any shape and type."""
+    """Return the values as an array of this shape and type; an empty column may come in any shape and type."""
     column = np.asarray(values)
     column = np.empty(shape, kind) if column.size == 0 == shape[0] else column
     if column.shape != shape:

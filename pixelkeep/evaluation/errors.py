@@ -1,18 +1,18 @@
 """Errors by kind and size: what became of every object, and what every detection is.
 
 The idea is that of Bolya, Foley, Hays, Hoffman, "TIDE: A General Toolbox for Identifying Object Detection Errors",
-ECCV 2020; the definitions differ, and are these. Matching is the evaluator's, at IoU 0.5, of the detections that reach
-their class's confidence. A detection is, the first that holds:
+ECCV 2020, with definitions of our own, given here. Detections that reach their class's confidence are matched by the
+evaluator's rules at IoU 0.5. A detection is of the first of these kinds that holds:
 
 - ignored: the evaluator ignores it; matched: it took an object of its class;
-- duplicate: IoU >= 0.5 with an object of its class (which another detection took);
-- wrong class: IoU >= 0.5 with an object of another class;
-- badly placed: IoU >= 0.1 with an object of its class;
+- duplicate: it has IoU >= 0.5 with an object of its class, which another detection took;
+- wrong class: it has IoU >= 0.5 with an object of another class;
+- badly placed: it has IoU >= 0.1 with an object of its class;
 - background: none of these.
 
-A wrong class or badly placed detection belongs to one object: of those in its range the one of highest IoU, and one
-that nothing matched before others. An object is matched; else of wrong class if such a detection belongs to it; else
-badly placed, likewise; else missed. Objects that the evaluator ignores are none of these.
+A wrong class or badly placed detection belongs to one object: the one of highest IoU among those in its range, where
+objects that nothing matched take precedence. An object is matched; else wrong class, if a detection of that kind
+belongs to it; else badly placed, likewise; else missed. Objects that the evaluator ignores have none of these kinds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pixelkeep.evaluation.areas import AITOD_BINS, COCO_SIZES, AreaRange
 from pixelkeep.evaluation.operating import IOU
 from pixelkeep.evaluation.overlaps import Scene
 
-NEAR = 0.1  # IoU from which a box is a badly placed one rather than none
+NEAR = 0.1  # IoU from which a detection counts as badly placed rather than as background
 MATCHED, WRONG_CLASS, BADLY_PLACED, MISSED = "matched", "wrong_class", "badly_placed", "missed"
 DUPLICATE, BACKGROUND, IGNORED = "duplicate", "background", "ignored"
 OBJECTS = (MATCHED, WRONG_CLASS, BADLY_PLACED, MISSED)
@@ -40,10 +40,10 @@ class Errors:
 
     Attributes:
         scene: The detections that reach their class's confidence, and the ground truth.
-        confidences: (K,) the confidences.
-        objects: (G,) one of OBJECTS, or IGNORED.
-        detections: (N,) one of DETECTIONS, or IGNORED.
-        partner: (N,) the object that a matched, wrong class or badly placed detection belongs to, else -1.
+        confidences: (K,) the confidence of each class.
+        objects: (G,) kind of each object, one of OBJECTS or IGNORED.
+        detections: (N,) kind of each detection, one of DETECTIONS or IGNORED.
+        partner: (N,) index of the object that a matched, wrong class or badly placed detection belongs to, else -1.
     """
 
     scene: Scene
@@ -53,9 +53,10 @@ class Errors:
     partner: np.ndarray
 
     def to_dict(self, sizes: Sequence[AreaRange] = (*COCO_SIZES, *AITOD_BINS)) -> dict[str, Any]:
-        """Return the counts, overall, by size and by class, and every error with its image and box, for errors.json.
+        """Return the contents of errors.json: counts overall, by size and by class, and every error with image and box.
 
-        A size holds objects of that area and detections whose own box has it; a border belongs to both sides.
+        A size holds the objects with an area in its range and the detections whose own box has such an area. A border
+        belongs to the sizes on both sides of it.
         """
         truth, labels = self.scene.truth, self.scene.labels()
         boxes = self.scene.found.boxes
@@ -127,11 +128,11 @@ class Errors:
 
 
 def find_errors(scene: Scene, confidences: np.ndarray) -> Errors:
-    """Put every object and every detection into its kind.
+    """Determine the kind of every object and of every detection.
 
     Args:
         scene: The ground truth and the detections at any low confidence.
-        confidences: (K,) from which score the detections of each class are looked at.
+        confidences: (K,) score from which the detections of each class are considered.
     """
     kept = scene.at(confidences)
     objects = np.where(kept.truth.ignored, IGNORED, MISSED).astype("<U12")
@@ -146,15 +147,15 @@ def find_errors(scene: Scene, confidences: np.ndarray) -> Errors:
 
 
 def worst_misses(scene: Scene, errors: Errors, limit: int) -> list[tuple[int, float]]:
-    """Return the missed small objects (COCO's S), the worst first, each with the best score that came near it.
+    """Return the missed small objects (COCO's S), the worst first, each with the best score of a detection near it.
 
-    The worst are those that the detector has least trace of at any score, the larger ones first; a trace is a detection
-    of the object's class with IoU >= 0.1.
+    A detection near an object is one of the object's class with IoU >= 0.1, at any score. The worst misses are those
+    with the lowest best score; of equal ones the larger object comes first.
 
     Args:
-        scene: As given to `find_errors`, with the detections at a low confidence.
-        errors: What it returned.
-        limit: How many at most.
+        scene: The scene given to `find_errors`, with the detections at a low confidence.
+        errors: The errors that `find_errors` returned for it.
+        limit: Maximum number of objects to return.
     """
     best = np.zeros(len(scene.truth.group))
     for d, g, iou in scene.by_image():
@@ -174,9 +175,10 @@ def _match(
     detections: np.ndarray,
     partner: np.ndarray,
 ) -> None:
-    """Let the detections ``d`` of an image choose among its boxes ``g`` by ``iou`` (d, g), 0 for other classes.
+    """Match the detections ``d`` of an image with its boxes ``g`` by ``iou`` (d, g), which is 0 across classes.
 
-    The rules are those of `pixelkeep.evaluation.matching`, which says how each detection counts, but not with what.
+    The rules are those of `pixelkeep.evaluation.matching`, which returns how each detection counts but not the box that
+    it matched.
     """
     ignored, crowd = scene.truth.ignored[g], scene.truth.crowd[g]
     taken = np.zeros(len(g), bool)
@@ -185,7 +187,7 @@ def _match(
         free = free & ~ignored if (free & ~ignored).any() else free
         if not free.any():
             continue
-        best = len(g) - 1 - int(np.where(free, row, -1)[::-1].argmax())  # of equal ones the later
+        best = len(g) - 1 - int(np.where(free, row, -1)[::-1].argmax())  # of boxes with equal IoU the later
         taken[best] = not crowd[best]
         if ignored[best]:
             detections[detection] = IGNORED
@@ -203,10 +205,10 @@ def _explain(
     detections: np.ndarray,
     partner: np.ndarray,
 ) -> None:
-    """Say of each detection of an image that nothing matched what it is, and of the objects what became of them."""
-    matched = objects[g] == MATCHED  # all of them, before any is explained
+    """Set the kinds of an image's unmatched detections, and of the unmatched objects that these belong to."""
+    matched = objects[g] == MATCHED  # taken before any object is explained below
     counted = objects[g] != IGNORED
-    for kind in (WRONG_CLASS, BADLY_PLACED):  # wrong class first: an object keeps what it is first
+    for kind in (WRONG_CLASS, BADLY_PLACED):  # wrong class first, because an object keeps the first kind that it gets
         for row, own, detection in zip(iou, same, d, strict=True):
             if detections[detection] != BACKGROUND:
                 continue

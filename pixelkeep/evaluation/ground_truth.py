@@ -1,8 +1,9 @@
 """Ground truth in the evaluator's form: COCO JSON without the traps of pycocotools.
 
-Annotation ids count from 1 (pycocotools never matches id 0), ``area`` comes from the source, and the two kinds of
-ignoring are told apart by ``iscrowd``: a *region* (iscrowd 1) neutralises any number of detections by intersection
-over detection and stands in every class; an *object* (iscrowd 0, ignore 1) is matched by IoU, in its own class, once.
+Annotation ids count from 1 (pycocotools never matches id 0), and ``area`` comes from the source. ``iscrowd``
+distinguishes two kinds of ignored annotations. A *region* (iscrowd 1) neutralises any number of detections by
+intersection over the detection's area, and is listed for every class. An *object* (iscrowd 0, ignore 1) is matched by
+IoU, in its own class, once.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ class GroundTruthBuilder:
     """Collect labelled images into one ground truth.
 
     Args:
-        names: The classes' names.
-        category_ids: Their ids, rising; None for 1, 2, 3 ...
+        names: Names of the classes.
+        category_ids: Category ids of the classes, rising; None for 1, 2, 3 ...
 
     Errors: DataError for values that cannot be evaluated, naming the image file and the record.
     """
@@ -58,15 +59,15 @@ class GroundTruthBuilder:
         """Add one image with its boxes.
 
         Args:
-            file: name of the image file.
-            width, height: size of the original image in pixels.
+            file: Name of the image file.
+            width, height: Size of the original image in pixels.
             boxes: (n, 4) as x1, y1, x2, y2 in pixels of the original image.
             classes: (n,) class indices, 0 to len(names) - 1.
-            areas: (n,) areas in square pixels as the source gives them; None takes width times height. A side found
-                by subtraction can be off by rounding, so pass the source's own areas where it has them.
+            areas: (n,) areas in square pixels as the source gives them; None takes width times height. A side computed
+                by subtraction can be off by rounding, so pass the source's own areas if it has them.
             ignore: (n,) true for objects that count neither as found nor as missed (VOC difficult, cut boxes).
             regions: (r, 4) boxes to ignore for every class, as x1, y1, x2, y2.
-            image_id: id from the source; None counts from 1.
+            image_id: Image id from the source; None counts from 1.
         """
         image_id = len(self._images) + 1 if image_id is None else image_id
         if not is_id(image_id):
@@ -89,7 +90,7 @@ class GroundTruthBuilder:
         self._annotations += records
 
     def build(self) -> dict[str, Any]:
-        """Return the ground truth as a COCO document; see `normalise` for its form."""
+        """Return the ground truth as a COCO document in the form that `normalise` describes."""
         pairs = zip(self.category_ids, self.names, strict=True)
         categories = [{"id": number, "name": name} for number, name in pairs]
         images = list(self._images.values())
@@ -105,10 +106,11 @@ class GroundTruthBuilder:
 
 
 def normalise(ground_truth: GroundTruth) -> dict[str, Any]:
-    """Return a COCO ground truth, a document or the path of one, in the evaluator's form; twice changes nothing.
+    """Return a COCO ground truth (document or path) in the evaluator's form; applying it twice changes nothing more.
 
-    Image and category ids stay as they are and annotation ids count from 1. ``bbox`` and ``area`` are floats; a
-    missing area is width times height. ``iscrowd`` stays, ``ignore`` is 1 for crowds and for what the source marks.
+    Image and category ids stay as they are, and annotation ids count from 1. ``bbox`` and ``area`` are floats; a
+    missing area is width times height. ``iscrowd`` stays as it is. ``ignore`` is 1 for crowds and for annotations that
+    the source marks as ignored.
 
     Errors: DataError for missing keys, ids that are duplicate or unknown, and values that are not finite.
     """
@@ -133,20 +135,20 @@ def normalise(ground_truth: GroundTruth) -> dict[str, Any]:
 
 
 def sha256(ground_truth: GroundTruth) -> str:
-    """Return the hexadecimal SHA-256 of the ground truth's evaluator form: JSON, keys sorted, floats by repr."""
+    """Return the hexadecimal SHA-256 of the evaluator's form of the ground truth: JSON, sorted keys, floats by repr."""
     text = json.dumps(normalise(ground_truth), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def density(ground_truth: GroundTruth) -> int:
-    """Return the number of boxes, ignored ones left out, in the image that has most of them."""
+    """Return the number of boxes, without ignored ones, in the image that has the most of them."""
     annotations = normalise(ground_truth)["annotations"]
     boxes = Counter(annotation["image_id"] for annotation in annotations if not annotation["ignore"])
     return max(boxes.values(), default=0)
 
 
 def detection_limit(ground_truth: GroundTruth) -> int:
-    """Return how many detections are kept per image: three times the density, and at least 300."""
+    """Return how many detections to keep per image: three times the `density`, and at least 300."""
     return max(300, 3 * density(ground_truth))
 
 
@@ -155,7 +157,7 @@ def _is_list(value: Any) -> bool:
 
 
 def _unique_ids(records: list[Any], key: str, where: str) -> None:
-    """Raise DataError unless there is at least one record and each has an integer id of its own."""
+    """Raise DataError unless there is at least one record and each has a unique integer id."""
     if not records:
         raise DataError(f"{where}: '{key}' is empty; expected at least one")
     seen: set[int] = set()
@@ -172,7 +174,7 @@ def _category(category: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _checked(annotation: Any, image_ids: set[int], category_ids: set[int], where: str) -> dict[str, Any]:
-    """Return the fields of one annotation that the evaluator uses, checked, without its id."""
+    """Check one annotation and return the fields that the evaluator uses, without its id."""
     image_id = field(annotation, "image_id", is_id, "an integer", where)
     if image_id not in image_ids:
         raise DataError(f"{where} names image_id {image_id}; expected an id from 'images'")
@@ -201,7 +203,7 @@ def _annotation(
 
 
 def _sides(boxes: ArrayLike, where: str) -> np.ndarray:
-    """Return (n, 4) corners x1, y1, x2, y2 as x, y, width, height."""
+    """Return boxes (n, 4) given by their corners x1, y1, x2, y2 as x, y, width, height."""
     corners = _floats(boxes, where)
     corners = corners.reshape(0, 4) if corners.size == 0 else corners
     if corners.ndim != 2 or corners.shape[1] != 4:
@@ -214,7 +216,7 @@ def _sides(boxes: ArrayLike, where: str) -> np.ndarray:
 
 
 def _column(values: ArrayLike, length: int, where: str) -> list[float]:
-    """Return one number per box."""
+    """Return the values as a list of floats, one per box."""
     column = _floats(values, where)
     if column.shape != (length,):
         raise DataError(f"{where} have shape {column.shape}; expected ({length},), one per box")

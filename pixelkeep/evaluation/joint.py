@@ -1,16 +1,17 @@
-"""One arm against several others at once: better than every one of them, or worse than the best of them.
+"""Compare one arm with several rivals at once: better than every one of them, or worse than the best of them.
 
-A variant that costs more than the baseline is set against the baseline and against what the baseline becomes with as
-much compute. Which of these rivals is the strongest shows itself in the same figures that the variant is judged by, so
-a test against that one alone would be picked after the fact. The two claims are therefore
+A variant that costs more than the baseline is compared with the baseline and with the baseline at equal compute. Which
+of these rivals is the strongest is known only from the same figures that the variant is judged by, so a test against
+that one alone would be chosen after the fact. The two claims are therefore
 
-- better: than every rival. Its p value is the largest of the single ones, where all differences are above 0
+- better than every rival. Its p value is the largest of the single ones, if all differences are above 0
   (intersection-union: whichever rival is truly the best, the variant has beaten it).
-- worse: than at least one rival, hence than the best of them. Its p value is the smallest of the single ones with a
+- worse than at least one rival, hence than the best of them. Its p value is the smallest of the single ones with a
   difference below 0, times the number of rivals (Bonferroni).
 
-Only one of the two can be below 1. Source: Berger, "Multiparameter Hypothesis Testing and Acceptance Sampling",
-Technometrics 1982 (intersection-union).
+Only one of the two p values can be below 1.
+
+Source: Berger, "Multiparameter Hypothesis Testing and Acceptance Sampling", Technometrics 1982 (intersection-union).
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ class Joint:
     """One arm against several rivals in one metric.
 
     Attributes:
-        stronger: The rival that is shown: see `pixelkeep.evaluation.comparison.STRENGTH`. It decides no verdict.
-        value, low, high: Difference from the stronger, and its 95 % interval by itself.
-        p, p_holm, verdict, note: As of a `Difference`, of all rivals at once.
-        objects, objects_needed: As of a `Difference`; the larger number where the rivals' differ.
-        differences: From each of the rivals, without verdicts.
+        stronger: Name of the rival that is shown, chosen by `pixelkeep.evaluation.comparison.STRENGTH`; it decides no
+            verdict.
+        value: Difference from the stronger rival.
+        low, high: Ends of the 95 % interval of that difference taken by itself.
+        p, p_holm, verdict, note: As in `Difference`, for all rivals at once.
+        objects, objects_needed: As in `Difference`; the larger number where the rivals' numbers differ.
+        differences: Differences from each of the rivals, without verdicts.
     """
 
     arm: str
@@ -57,8 +60,8 @@ def join(differences: Sequence[Difference], stronger: str) -> Joint:
     """Return the question that `judge` answers for all rivals at once.
 
     Args:
-        differences: Of one arm in one metric, from each rival, measured and not judged.
-        stronger: The rival that is shown.
+        differences: Differences of one arm from each rival in one metric, measured but not judged.
+        stronger: Name of the rival that is shown.
     """
     shown = next(entry for entry in differences if entry.baseline == stronger)
     needed = max((entry.objects_needed or 0 for entry in differences), default=0) or None
@@ -77,7 +80,7 @@ def join(differences: Sequence[Difference], stronger: str) -> Joint:
 
 
 def _chance(differences: Sequence[Difference]) -> float:
-    """Return the p value of the one claim that the differences leave open."""
+    """Return the p value of the one claim that the signs of the differences leave possible."""
     if all(entry.ahead for entry in differences):
         return max(entry.p for entry in differences)
     behind = [entry.p for entry in differences if entry.value < 0]

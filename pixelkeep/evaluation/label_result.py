@@ -1,6 +1,6 @@
-"""The schema of results of classification and semantic segmentation; that of detection is in `result`.
+"""The schema of classification and semantic segmentation results; that of detection results is in `result`.
 
-Fractions run from 0 to 1. A figure that is undefined, for want of ground truth, is None (null in JSON), never -1 or 0.
+Fractions run from 0 to 1. A figure that is undefined for lack of ground truth is None (null in JSON), never -1 or 0.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ class LabelProtocol:
     """How the figures were measured; None where unknown.
 
     imgsz: side in pixels of the images given to the model. precision: number format of the model, such as "fp32".
-    format: what ran it: pytorch, or the format of an export.
-    device, seed: what it ran on, and from which seed it was trained.
+    format: "pytorch", or the format of the exported file that was run.
+    device: device that the model ran on. seed: seed of its training.
     """
 
     imgsz: int | None = None
@@ -31,12 +31,13 @@ class LabelProtocol:
 class LabelResult:
     """What the results of both tasks have in common.
 
-    schema: 1. task: "classify" or "semantic". model, weights, data, split: what was evaluated on what.
-    gt_sha256: hash of the ground truth. images: number of images in it. protocol: how it was measured.
-    params: parameters of the model. gflops: 1e9 floating point operations per image.
-    speed_ms: milliseconds per image, "preprocess", "inference", "postprocess".
-    active_fraction: mean share of active regions, on these images, of the layers whose work depends on the image,
-        which gflops are for; None for other models.
+    schema: 1. task: "classify" or "semantic".
+    model, weights: what was evaluated. data, split: what it was evaluated on.
+    gt_sha256: hash of the ground truth. images: number of images in it. protocol: how the figures were measured.
+    params: number of parameters of the model. gflops: 1e9 floating point operations per image.
+    speed_ms: milliseconds per image by phase: "preprocess", "inference", "postprocess".
+    active_fraction: for layers whose work depends on the image, the mean share of active regions on these images, which
+        ``gflops`` is computed for; None for models without such layers.
     """
 
     schema: int = SCHEMA
@@ -60,7 +61,7 @@ class LabelResult:
 
 @dataclass(kw_only=True)
 class ClassAccuracy:
-    """One class: the share of its ``n`` images whose most probable class is theirs; None without images."""
+    """One class: ``n`` images, and as ``top1`` the share of them that are predicted right; None without images."""
 
     top1: float | None
     n: int
@@ -70,8 +71,8 @@ class ClassAccuracy:
 class ClassifyResult(LabelResult):
     """Figures of a classification.
 
-    top1: share of the images whose most probable class is theirs. top5: share of those where it is among the five most
-    probable ones; with five classes or fewer always 1. per_class: by class name.
+    top1: share of the images whose own class is the most probable one. top5: share of the images whose own class is
+    among the five most probable ones; with five classes or fewer it is always 1. per_class: figures by class name.
     """
 
     task: str = "classify"
@@ -82,10 +83,10 @@ class ClassifyResult(LabelResult):
 
 @dataclass(kw_only=True)
 class ClassPixels:
-    """One class of a segmentation; None where the ground truth has none of its pixels.
+    """One class of a segmentation; its figures are None if the ground truth has no pixels of it.
 
-    IoU: pixels that are and are said to be of the class, by those that are or are said to be. accuracy: the same by
-    those that are. pixels: those that are; pixels to ignore count nowhere.
+    IoU: true positive pixels over all that are of the class or predicted as it. accuracy: true positive pixels over
+    those of the class. pixels: number of pixels of the class. Pixels to ignore count nowhere.
     """
 
     IoU: float | None
@@ -97,8 +98,8 @@ class ClassPixels:
 class SemanticResult(LabelResult):
     """Figures of a semantic segmentation, counted over the pixels of all images at once, at their original size.
 
-    mIoU: mean IoU of the classes that have ground truth. pixel_accuracy: share of the pixels said right. per_class: by
-    class name.
+    mIoU: mean IoU of the classes that have ground truth. pixel_accuracy: share of the pixels that are predicted right.
+    per_class: figures by class name.
     """
 
     task: str = "semantic"

@@ -1,4 +1,4 @@
-"""Figures of classification and semantic segmentation from what was predicted and what is so, in plain numpy."""
+"""Figures of classification and semantic segmentation from predictions and ground truth, in plain numpy."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 
 from pixelkeep.evaluation.label_result import ClassAccuracy, ClassifyResult, ClassPixels, SemanticResult
 
-IGNORED = 255  # in masks: nothing is judged there
+IGNORED = 255  # mask value of pixels that are not evaluated
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
-    """Return the names as keys: one that repeats gets its number."""
+    """Return the names as unique keys; one that repeats gets its index appended."""
     return [name if list(names).count(name) == 1 else f"{name} {i}" for i, name in enumerate(names)]
 
 
@@ -22,7 +22,7 @@ def score_classes(truth: np.ndarray, ranked: np.ndarray, names: Sequence[str]) -
     Args:
         truth: Int (n,), the class of each image.
         ranked: Int (n, k), the k most probable classes of each image, the most probable first.
-        names: By class.
+        names: Class names in the order of the class indices.
     """
     right = ranked == truth[:, None]  # (n, k)
     result = ClassifyResult(images=len(truth))
@@ -36,14 +36,14 @@ def score_classes(truth: np.ndarray, ranked: np.ndarray, names: Sequence[str]) -
 
 
 class ConfusionMatrix:
-    """Counts pixels by what they are and what they are said to be.
+    """Counts pixels by their true and their predicted class.
 
     Args:
-        classes: How many there are.
+        classes: Number of classes.
 
     Attributes:
-        counts: Int (classes, classes), rows what is so, columns what was predicted.
-        images: How many have been added.
+        counts: Int (classes, classes), numbers of pixels; rows are true classes, columns predicted ones.
+        images: Number of images that have been added.
     """
 
     def __init__(self, classes: int):
@@ -51,11 +51,11 @@ class ConfusionMatrix:
         self.images = 0
 
     def add(self, truth: np.ndarray, predicted: np.ndarray) -> None:
-        """Count an image.
+        """Count the pixels of an image.
 
         Args:
-            truth: (H, W), classes, or 255 where nothing is judged.
-            predicted: (H, W), classes.
+            truth: (H, W), true class of each pixel, or 255 where the pixel is not evaluated.
+            predicted: (H, W), predicted class of each pixel.
         """
         classes = len(self.counts)
         judged = truth != IGNORED
@@ -64,10 +64,10 @@ class ConfusionMatrix:
         self.images += 1
 
     def score(self, names: Sequence[str]) -> SemanticResult:
-        """Return the figures.
+        """Return the figures of all images that have been added.
 
         Args:
-            names: By class.
+            names: Class names in the order of the class indices.
         """
         right = np.diag(self.counts)
         are, said = self.counts.sum(1), self.counts.sum(0)

@@ -1,15 +1,16 @@
 """Greedy matching of detections with ground truth by the rules of the COCO evaluation.
 
-Within a group (one class, one image), for each IoU threshold and area range by itself: detections choose in order of
-falling score. Each takes the ground truth of highest IoU, the later one of equals, among those at or above the
-threshold that are free; ignored ones are considered only when no counted one is left. A crowd region is always free,
-and its "IoU" is intersection over the detection's area. Another similarity (`similarity`) may stand in for the IoU.
+Each group (one class in one image) is matched for each IoU threshold and area range by itself. Detections choose in
+order of falling score. Each takes the free ground truth of highest IoU at or above the threshold, the later one if
+several are equal. Ignored ground truth is considered only when no counted one is left. A crowd region is always free,
+and its "IoU" is intersection over the detection's area. Another measure (`similarity`) may replace the IoU.
 
 Source: the rules as pycocotools 2.0 applies them. All groups advance together: turn t settles the t-th detection of
-every group, over all thresholds and area ranges at once. Detections whose best IoU stays below every threshold
-match nothing and take no turn.
+every group, over all thresholds and area ranges at once. Detections whose best IoU stays below every threshold match
+nothing and take no turn.
 
-Letters in shapes: G ground-truth boxes, N detections, A area ranges, T thresholds, P pairs of the two that overlap.
+Letters in shapes: G ground-truth boxes, N detections, A area ranges, T thresholds, P pairs of a
+ground-truth box and a detection that overlap.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pixelkeep.evaluation.areas import AreaRange
 from pixelkeep.evaluation.arrays import DetectionArrays, TruthArrays
 from pixelkeep.evaluation.similarity import IOU, Similarity
 
-PAIRS_AT_ONCE = 1 << 19  # bounds the memory of the measure to some 100 MB
+PAIRS_AT_ONCE = 1 << 19  # bounds the memory that the measure needs to some 100 MB
 
 FALSE, TRUE, NEUTRAL = 0, 1, 2
 
@@ -34,8 +35,8 @@ def match(
 ) -> np.ndarray:
     """Return (N, A, T) what each detection counts as: FALSE or TRUE positive, or NEUTRAL.
 
-    NEUTRAL are detections matched to ignored ground truth (marked so, or outside the area range) and unmatched ones
-    whose own area is outside the range.
+    A detection is NEUTRAL if it matches ignored ground truth (marked so, or outside the area range), or if it matches
+    nothing and its own area is outside the range.
     """
     sizes = found.boxes[:, 2] * found.boxes[:, 3]
     unmatched = np.stack([np.where(area.contains(sizes), FALSE, NEUTRAL) for area in areas], axis=1)  # (N, A)
@@ -49,23 +50,23 @@ def match(
 
 
 def count_mask(truth: TruthArrays, areas: Sequence[AreaRange]) -> np.ndarray:
-    """Return (G, A) which ground-truth boxes count in which area range."""
+    """Return a mask (G, A) of the ground-truth boxes that count in each area range."""
     return np.stack([area.contains(truth.areas) & ~truth.ignored for area in areas], axis=1)
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """P pairs that reach the lowest threshold, those of one detection together, the best first."""
+    """P pairs that reach the lowest threshold; those of one detection stand together, the best first."""
 
     detection: np.ndarray
     truth: np.ndarray
     similarity: np.ndarray
-    turn: np.ndarray  # which detection of its group, counting those that have pairs
-    place: np.ndarray  # position among the pairs of its detection
+    turn: np.ndarray  # position of the detection in its group, counting only detections that have pairs
+    place: np.ndarray  # position of the pair among those of its detection
 
     @classmethod
     def similar(cls, truth: TruthArrays, found: DetectionArrays, similarity: Similarity) -> Pairs:
-        """Find the pairs, and order them by turn, detection, falling similarity and falling position of the truth."""
+        """Find the pairs, sorted by turn, detection, falling similarity and falling position of the ground truth."""
         parts = list(matching_pairs(truth, found, similarity))
         detection, box, value = (np.concatenate(column) for column in zip(*parts, strict=True))
         candidates, index = np.unique(detection, return_inverse=True)
@@ -78,7 +79,7 @@ class Pairs:
         return cls(detection, box, value, turn, place)
 
     def turns(self) -> Iterator[Pairs]:
-        """Yield the pairs of one turn after another: at most one detection of every group in each."""
+        """Yield the pairs turn by turn; a turn has at most one detection of each group."""
         borders = np.flatnonzero(np.diff(self.turn, prepend=-1, append=-1))
         for start, end in pairwise(borders):
             part = slice(start, end)
@@ -93,10 +94,10 @@ def _settle(
     taken: np.ndarray,
     outcome: np.ndarray,
 ) -> None:
-    """Let every detection of this turn choose; writes ``taken`` (G, A, T) and ``outcome`` (N, A, T)."""
+    """Let every detection of this turn choose its ground truth; updates ``taken`` (G, A, T), ``outcome`` (N, A, T)."""
     longest = int(turn.place.max()) + 1
     free = (turn.similarity[:, None, None] >= thresholds) & ~taken[turn.truth]  # (P, A, T)
-    # preference: 1..longest for ignored ground truth, the best pair highest; longest more for counted ground truth
+    # preference: 1..longest for ignored ground truth, highest for the best pair; longest more for counted ground truth
     preference = (longest - turn.place)[:, None] + longest * counted[turn.truth]  # (P, A)
     first = np.flatnonzero(turn.place == 0)
     chosen = np.maximum.reduceat(np.where(free, preference[:, :, None], 0), first, axis=0)  # (detections, A, T)
@@ -124,7 +125,7 @@ def matching_pairs(
         detection = np.repeat(np.arange(start, end), count[part])
         offset = np.arange(len(detection)) - np.repeat(np.cumsum(count[part]) - count[part], count[part])
         box = np.repeat(first[part], count[part]) + offset
-        # most pairs in a crowded image lie apart in x alone: drop those before the costlier measure
+        # in a crowded image most pairs are already apart in x: drop these before the costlier measure
         beside = (found_left[detection] < truth_right[box]) & (truth_left[box] < found_right[detection])
         detection, box = detection[beside], box[beside]
         value = similarity.measure(found.boxes[detection], truth.boxes[box], truth.crowd[box])

@@ -1,4 +1,4 @@
-"""The evaluator's figures by name: of which objects, at which thresholds and limit, precision or recall."""
+"""The evaluator's figures by name: which objects, thresholds and cap they are of, and whether precision or recall."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pixelkeep.evaluation.curves import EVERY, Curves
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure.
+    """One figure of the evaluator.
 
     Attributes:
-        name: As in `Result`; of size bins, the kind of figure and the bin's name: ``AP:tiny``.
-        area: Size of the objects.
-        cap: Limit of the detections of one class in one image.
-        threshold: Position of its only threshold; None for the mean over all.
-        recall: Whether it is a recall, else a precision.
+        name: Name of the figure in `Result`; for size bins, the kind of figure and the name of the bin: ``AP:tiny``.
+        area: Area range of the objects.
+        cap: Cap on the detections of one class in one image.
+        threshold: Position of its only threshold; None for the mean over all thresholds.
+        recall: True for an average recall, False for an average precision.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Metric:
     recall: bool = False
 
     def value(self, curves: Curves, areas: Sequence[AreaRange], caps: Sequence[int]) -> float | None:
-        """Return the figure from curves over these areas and caps; None where it is undefined."""
+        """Return the figure from curves over the given areas and caps; None where it is undefined."""
         area, cap = areas.index(self.area), caps.index(self.cap)
         if self.recall:
             return curves.average_recall(area, cap)
@@ -38,9 +38,9 @@ class Metric:
 
 
 def read_metrics(names: Iterable[str], evaluator: CocoEvaluator) -> tuple[Metric, ...]:
-    """Return the figures of these names, each once.
+    """Return the figures with the given names, each once.
 
-    Errors: OptionError for no name, and for one that the evaluator has no figure of.
+    Errors: OptionError for an empty list of names, and for a name that the evaluator has no figure of.
     """
     if isinstance(names, str):
         names = (names,)

@@ -1,7 +1,7 @@
-"""The operating point: the confidences that production uses, and what they give. AP says nothing of either.
+"""The operating point: the confidences that production uses, and the figures at them. AP says nothing about either.
 
-For each class by itself the confidence is chosen by an objective, on the evaluator's matching at IoU 0.5 with its rules
-of ignoring. Between the lowest score that is kept and the highest one that is left out, the confidence is put halfway.
+The confidence of each class is chosen by an objective, on the evaluator's matching at IoU 0.5 with its rules of
+ignoring. It lies halfway between the lowest score that is kept and the highest one that is left out.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from pixelkeep.evaluation.overlaps import Scene
 from pixelkeep.evaluation.similarity import IOU as BY_IOU
 
 IOU = 0.5
-# A class of fewer objects has no confidence of its own: at 30 the 95 % interval (Wilson) of a recall of one half still
-# runs from 0.33 to 0.67, and the best F1 of so few is that of an accident.
+# A class with fewer objects gets no confidence of its own. Even at 30, the 95 % interval (Wilson) of a recall of one
+# half runs from 0.33 to 0.67, and the best F1 of so few objects is due to chance.
 ENOUGH = 30
-# Nor has one whose best F1 is lower: 18 objects missed or false detections for each right one. Where scores are
-# calibrated, the best F1 lies at a confidence of half of it (Lipton, Elkan, Naryanaswamy: Optimal Thresholding of
-# Classifiers to Maximize F1 Measure, ECML PKDD 2014), by which such a class is known where only confidences are kept.
+# Nor does a class with a lower best F1; at 0.1 there are 18 missed objects or false detections for each right one. If
+# scores are calibrated, the best F1 is reached at a confidence of half that F1 (Lipton, Elkan, Naryanaswamy: Optimal
+# Thresholding of Classifiers to Maximize F1 Measure, ECML PKDD 2014). Where only confidences are kept, this identifies
+# such a class.
 LEAST_F1 = 0.1
 LEAST_CONFIDENCE = LEAST_F1 / 2
 AIMS = ("f1", "precision", "recall", "conf")
@@ -35,10 +36,11 @@ AIMS = ("f1", "precision", "recall", "conf")
 
 @dataclass(frozen=True)
 class Objective:
-    """What a confidence is chosen for.
+    """The objective that a confidence is chosen by.
 
-    aim: "f1", the best F1 (of equal ones the highest confidence); "precision", the lowest confidence that reaches it;
-        "recall", the highest confidence that keeps it; "conf", this confidence for every class.
+    aim: "f1" for the best F1 (the highest confidence if several reach it); "precision" for the lowest confidence that
+        reaches that precision; "recall" for the highest confidence that reaches that recall; "conf" for this confidence
+        in every class.
     value: the wanted precision, recall or confidence; None for f1.
     """
 
@@ -72,11 +74,11 @@ class Objective:
         return self.aim if self.value is None else f"{self.aim}={self.value:g}"
 
     def chosen(self, hits: np.ndarray, false: np.ndarray, objects: int) -> int | None:
-        """Return which of the cuts (c,), by falling confidence, is chosen; None where none serves.
+        """Return the index of the chosen cut among the cuts (c,), which go by falling confidence; None if none serves.
 
         Args:
-            hits, false: (c,) true and false positives above each cut.
-            objects: How many there are to be found.
+            hits, false: (c,) numbers of true and false positives above each cut.
+            objects: Number of ground-truth objects.
         """
         if self.aim == "f1":
             serves = hits > 0
@@ -91,12 +93,12 @@ class Objective:
 
 @dataclass(frozen=True, kw_only=True)
 class PointFigures:
-    """What a confidence gives at IoU 0.5; None where undefined.
+    """The figures at a confidence, at IoU 0.5; None where undefined.
 
-    confidence: detections of at least this score are kept; None where no confidence serves the objective.
-    precision, recall, F1: of what is kept. objects: to be found, ignored ones left out. detections: kept, without those
-        that the evaluator ignores.
-    count_mae, count_bias: over all images the mean of |detections - objects| and of detections - objects.
+    confidence: lowest score of a detection that is kept; None if no confidence serves the objective.
+    precision, recall, F1: figures of the kept detections. objects: number of objects, without ignored ones.
+    detections: number of kept detections, without those that the evaluator ignores.
+    count_mae, count_bias: means over all images of |detections - objects| and of detections - objects.
     """
 
     confidence: float | None
@@ -111,12 +113,13 @@ class PointFigures:
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingPoint:
-    """The confidences for an objective, and what they give.
+    """The confidences chosen for an objective, and the figures at them.
 
-    objective: as `Objective.parse` reads it. iou: 0.5.
-    overall: all classes together, each at its confidence; ``confidence`` is None.
-    single: all classes at the one confidence that serves the objective over all of them pooled.
-    per_class: by class. A class whose ``confidence`` is None runs at the single one, for which its figures are.
+    objective: the objective as `Objective.parse` reads it. iou: 0.5.
+    overall: figures of all classes together, each at its own confidence; ``confidence`` is None.
+    single: figures of all classes at the one confidence that serves the objective over all of them pooled.
+    per_class: figures by class. A class whose ``confidence`` is None runs at the single confidence, and its figures are
+        taken there.
     """
 
     objective: str
@@ -126,14 +129,14 @@ class OperatingPoint:
     per_class: dict[str, PointFigures]
 
     def confidences(self) -> np.ndarray | None:
-        """Return (K,) the confidence that each class runs at; None where not even the single one is defined."""
+        """Return (K,) the confidence that each class runs at; None if not even the single confidence is defined."""
         if self.single.confidence is None:
             return None
         own = (figures.confidence for figures in self.per_class.values())
         return np.array([self.single.confidence if value is None else value for value in own])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain dictionaries, as they stand in metrics.json."""
+        """Return plain dictionaries, as metrics.json holds them."""
         return asdict(self)
 
 
@@ -146,15 +149,15 @@ def operating_point(
     floor: float = 0.0,
     enough: int = ENOUGH,
 ) -> OperatingPoint:
-    """Choose the confidences.
+    """Choose the confidences for an objective, and compute the figures at them.
 
     Args:
         ground_truth: COCO document, or the path of one.
-        detections: At a low confidence: what lies below the lowest score cannot be chosen.
-        objective: What to choose for; None for the best F1.
+        detections: Detections at a low confidence, since no confidence below their lowest score can be chosen.
+        objective: Objective to choose by; None for the best F1.
         max_dets: Cap on the detections of one class in one image; None takes `detection_limit`.
-        floor: The lowest score that could have been detected.
-        enough: Objects that a class must have for a confidence of its own, where there are several classes.
+        floor: Lowest score that a detection could have had.
+        enough: Number of objects that a class must have for a confidence of its own, if there are several classes.
 
     Errors: DataError for input that cannot be used.
     """
@@ -181,10 +184,10 @@ def operating_point(
 
 
 def trusted(confidences: Sequence[float]) -> list[float]:
-    """Return confidences of the best F1, by class, the middle of the others in place of those that are too low.
+    """Return the given confidences of the best F1, one per class, with those too low replaced by the others' median.
 
-    For confidences that were kept when every class had its own, however little was found of it. Where most are too low
-    it is the scores that are, and nothing is known that would be better.
+    This is for confidences stored when every class had its own, however few of its objects were found. If most are too
+    low, the scores themselves are low and nothing better is known, so the confidences are returned as they are.
     """
     others = [value for value in confidences if value >= LEAST_CONFIDENCE]
     if 2 * len(others) < len(confidences):
@@ -193,7 +196,7 @@ def trusted(confidences: Sequence[float]) -> list[float]:
 
 
 class _Counts:
-    """Counts detections and objects of chosen classes."""
+    """Counts the detections and objects of given classes."""
 
     def __init__(self, scene: Scene, outcome: np.ndarray) -> None:
         self.scene, self.outcome = scene, outcome
@@ -201,7 +204,7 @@ class _Counts:
         self.category, self.image = scene.truth.category[counted], scene.truth_image[counted]
 
     def confidence(self, ours: np.ndarray, classes: list[int], objective: Objective, floor: float) -> float | None:
-        """Return the confidence for the detections marked in ``ours`` (N,), which are those of ``classes``."""
+        """Return the confidence chosen for the detections of ``classes``, which the mask ``ours`` (N,) selects."""
         if objective.aim == "conf":
             return objective.value
         objects = int(np.isin(self.category, classes).sum())
@@ -218,14 +221,14 @@ class _Counts:
         return float((lowest + below) / 2)
 
     def by_chance(self, k: int, confidence: float | None, objective: Objective, enough: int) -> bool:
-        """Return whether the confidence chosen for a class, if there is one, says nothing of others' images."""
+        """Return whether a class's confidence is None, or rests on too little to hold for other images."""
         if confidence is None or np.count_nonzero(self.category == k) < enough:
             return True
         used = np.full(len(self.scene.categories), confidence)
         return objective.aim == "f1" and self.figures([k], used, confidence, defined=True).F1 < LEAST_F1
 
     def figures(self, classes: list[int], used: np.ndarray, confidence: float | None, *, defined: bool) -> PointFigures:
-        """Return what the confidences ``used`` (K,) give for some classes."""
+        """Return the figures of ``classes`` together at the confidences ``used`` (K,)."""
         objects = self.image[np.isin(self.category, classes)]
         if not defined:
             nothing = dict.fromkeys(("confidence", "precision", "recall", "F1", "detections"))

@@ -1,4 +1,4 @@
-"""Every detection against every labelled box of its image, of whatever class: what error analysis and audit look at."""
+"""Overlap of each detection with every labelled box of its image, of any class, for error analysis and audit."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from pixelkeep.evaluation.similarity import box_iou
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Ground truth and detections of a data set, G boxes and N detections, each with class and image.
+    """Ground truth and detections of a data set: G labelled boxes and N detections, each with class and image.
 
     Attributes:
-        images, categories: The records of the ground truth in the order of their ids; indices count from here.
-        truth, found: The boxes, sorted into groups.
+        images, categories: Records of the ground truth in the order of their ids; image and class indices refer to
+            these lists.
+        truth: The labelled boxes, sorted into groups.
+        found: The detections, sorted into groups.
     """
 
     images: list[dict]
@@ -29,11 +31,11 @@ class Scene:
 
     @classmethod
     def of(cls, ground_truth: GroundTruth, detections: Detections, max_dets: int | None = None) -> Scene:
-        """Sort both as the evaluator does.
+        """Build a scene, with ground truth and detections sorted as the evaluator sorts them.
 
         Args:
             ground_truth: COCO document, or the path of one.
-            detections: What was found in its images.
+            detections: Detections in the images of the ground truth.
             max_dets: Cap on the detections of one class in one image; None takes `detection_limit`.
 
         Errors: DataError for a ground truth that cannot be used, and for images and categories that it lacks.
@@ -47,34 +49,35 @@ class Scene:
 
     @property
     def found_category(self) -> np.ndarray:
-        """(N,) class index of each detection."""
+        """Class index of each detection, (N,)."""
         return self.found.group // len(self.images)
 
     @property
     def found_image(self) -> np.ndarray:
-        """(N,) image index of each detection."""
+        """Image index of each detection, (N,)."""
         return self.found.group % len(self.images)
 
     @property
     def truth_image(self) -> np.ndarray:
-        """(G,) image index of each labelled box."""
+        """Image index of each labelled box, (G,)."""
         return self.truth.group % len(self.images)
 
     def at(self, confidences: np.ndarray) -> Scene:
-        """Return the scene with the detections that reach their class's confidence, (K,)."""
+        """Return the scene without detections below the confidence of their class, ``confidences`` (K,)."""
         kept = self.found.scores >= confidences[self.found_category]
         found = DetectionArrays(*(getattr(self.found, key)[kept] for key in ("group", "rank", "boxes", "scores")))
         return Scene(self.images, self.categories, self.truth, found)
 
     def labels(self) -> list[str]:
-        """Return the names of the classes, with the id appended to names that repeat."""
+        """Return the class names, with the id appended to names that repeat."""
         names = [category["name"] for category in self.categories]
         return [f"{n} (id {c['id']})" if names.count(n) > 1 else n for n, c in zip(names, self.categories, strict=True)]
 
     def by_image(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yield for each image its detections (d,), its boxes (g,), both as indices, and their IoU (d, g).
 
-        For crowds it is intersection over the detection's area. Detections of a class come by falling score.
+        For crowd regions the IoU is replaced by intersection over the detection's area. The detections of one class
+        come in order of falling score.
         """
         found, boxes = (_by_value(values, len(self.images)) for values in (self.found_image, self.truth_image))
         for detection, box in zip(found, boxes, strict=True):
@@ -84,6 +87,6 @@ class Scene:
 
 
 def _by_value(values: np.ndarray, count: int) -> list[np.ndarray]:
-    """Return for each of 0 to count - 1 the positions, rising, at which it stands."""
+    """Return for each value from 0 to count - 1 the positions in ``values`` at which it stands, rising."""
     order = np.argsort(values, kind="stable")
     return np.split(order, np.searchsorted(values[order], np.arange(1, count)))

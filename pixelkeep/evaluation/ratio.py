@@ -1,9 +1,9 @@
 """How much better in percent: the ratio of two arms' figures less 1, with its interval.
 
-The interval holds every ratio r for which the difference of the arm from r times the baseline has 0 in the interval
-that `inference` gives it (Fieller, "Some Problems in Interval Estimation", Journal of the Royal Statistical Society B
-1954). What makes an image hard for both arms cancels as it does in the difference, seeds are counted alike, and the
-interval leaves out 0 % just where that of the difference leaves out 0.
+The interval holds every ratio r for which the interval that `inference` gives to the difference between the arm and r
+times the baseline contains 0 (Fieller, "Some Problems in Interval Estimation", Journal of the Royal Statistical Society
+B 1954). What makes an image hard for both arms cancels as it does in the difference, and seeds are counted alike. The
+interval of the ratio leaves out 0 % exactly when that of the difference leaves out 0.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from pixelkeep.evaluation.inference import Sample, estimate_difference
 
-MOST = 64.0  # times the ratio: a baseline that is 0 for all the images say has no largest one
-STEPS = 40  # halvings of the distance in which an end is looked for
+MOST = 64.0  # search limit, times the ratio: if the images cannot rule out a baseline of 0, there is no largest ratio
+STEPS = 40  # bisection steps when searching for an end of the interval
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,9 @@ class Ratio:
     """A relative difference: 0.13 for 13 % more.
 
     Attributes:
-        value: Of the means over seeds.
-        low, high: Ends of the interval at `pixelkeep.evaluation.inference.LEVEL`; ``high`` is None without an end.
+        value: Relative difference of the means over seeds.
+        low, high: Ends of the interval at `pixelkeep.evaluation.inference.LEVEL`; ``high`` is None if the interval has
+            no upper end.
     """
 
     value: float
@@ -31,7 +32,7 @@ class Ratio:
 
 
 def relative(arm: Sample, baseline: Sample, units: int, *, paired: bool = False) -> Ratio | None:
-    """Return how much more ``arm`` has than ``baseline``; None where that has nothing, or a figure is undefined.
+    """Return how much more ``arm`` has than ``baseline``; None where the baseline is 0 or a figure is undefined.
 
     Args:
         arm, baseline, units, paired: As in `pixelkeep.evaluation.inference.estimate_difference`.
@@ -52,7 +53,7 @@ def relative(arm: Sample, baseline: Sample, units: int, *, paired: bool = False)
 
 
 def _edge(inside: float, outside: float, holds) -> float:
-    """Return where the interval ends between a ratio inside of it and one outside."""
+    """Return the end of the interval that lies between a ratio ``inside`` it and a ratio ``outside`` it."""
     for _ in range(STEPS):
         middle = (inside + outside) / 2
         inside, outside = (middle, outside) if holds(middle) else (inside, middle)

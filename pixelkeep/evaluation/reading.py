@@ -1,4 +1,4 @@
-"""Reading JSON from users: a fault is one line that says what is wrong, in which record, and what would be right."""
+"""Reading JSON from users. A fault is one line that says what is wrong, in which record, and what would be right."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 
 from pixelkeep.errors import DataError
 
-INTEGERS, NUMBERS = (int, Integral), (float, int, Real)  # the plain types first: the abstract ones are slow to ask
+INTEGERS, NUMBERS = (int, Integral), (float, int, Real)  # plain types first: checks of the abstract ones are slow
 
 
 def load(source: Any, subject: str) -> tuple[Any, str]:
-    """Return the JSON document in ``source``, a path or the document itself, and what error texts call it.
+    """Return the JSON document in ``source``, a path or the document itself, and the name for it in error messages.
 
     Errors: DataError when the path cannot be read or does not hold JSON.
     """
@@ -33,7 +33,7 @@ def load(source: Any, subject: str) -> tuple[Any, str]:
 
 
 def field(record: Any, key: str, accept: Callable[[Any], bool], expected: str, where: str) -> Any:
-    """Return ``record[key]``, or raise DataError when it is missing or not accepted."""
+    """Return ``record[key]``, or raise DataError if it is missing or ``accept`` rejects it."""
     if not isinstance(record, Mapping):
         raise DataError(f"{where} is {shortened(record)}; expected an object with '{key}'")
     if key not in record:

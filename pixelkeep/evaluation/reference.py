@@ -1,8 +1,8 @@
-"""The judge: the same figures from pycocotools itself, or from faster-coco-eval, a copy of it in C++.
+"""The reference judge: the same figures from pycocotools itself, or from faster-coco-eval, a copy of it in C++.
 
-Two things are changed in what pycocotools does. Its ``_prepare`` overwrites ``ignore`` by ``iscrowd``, so the mark of
-objects to ignore is put back; and ``eval["precision"]`` is read in place of its summary, which prints -1 at caps other
-than 100. Nothing is printed.
+Two things that pycocotools does are changed. Its ``_prepare`` overwrites ``ignore`` with ``iscrowd``, so the mark of
+objects to ignore is put back. Its summary prints -1 at caps other than 100, so ``eval["precision"]`` is read instead.
+Nothing is printed.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from pixelkeep.evaluation.detections import Detections
 
 
 class ReferenceEvaluator(CocoEvaluator):
-    """`CocoEvaluator` with the curves from pycocotools: for checking, many times slower."""
+    """`CocoEvaluator` with the curves from pycocotools, for checking. It is many times slower."""
 
     name = "pycocotools"
 
     @classmethod
     def require(cls, match: str) -> None:
-        """Raise OptionError unless the evaluator is there and has the measure ``match``."""
+        """Raise OptionError unless the evaluator is installed and has the measure ``match``."""
         if match != "iou":
             raise OptionError(
                 f"evaluator '{cls.name}' matches by IoU alone; expected evaluator 'pixelkeep' for match '{match}'"
@@ -75,7 +75,7 @@ def coco_curves(
     areas: Sequence[AreaRange],
     caps: Sequence[int],
 ) -> Curves:
-    """Run COCOeval on a ground truth that `normalise` returned; every id of the detections must be known."""
+    """Run COCOeval on a ground truth that `normalise` returned, which must have every id that the detections name."""
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = _evaluation(*classes, ground_truth, _results(detections))
         evaluation.params.maxDets = sorted(set(caps))
@@ -89,7 +89,7 @@ def coco_curves(
 
 
 def _results(detections: Detections) -> list[dict[str, Any]]:
-    """Return the detections as pycocotools' ``loadRes`` would complete them; that one fails on an empty list."""
+    """Return the detections as pycocotools' ``loadRes``, which fails on an empty list, would complete them."""
     return [
         {**record, "id": number, "area": record["bbox"][2] * record["bbox"][3], "iscrowd": 0}
         for number, record in enumerate(detections.records(), start=1)

@@ -1,6 +1,6 @@
 """The schema of results: what ``--json`` prints, ``metrics.json`` holds and ``evaluate`` returns.
 
-Fractions run from 0 to 1. A figure that is undefined, for want of ground truth, is None (null in JSON), never -1 or 0.
+Fractions run from 0 to 1. A figure that is undefined for lack of ground truth is None (null in JSON), never -1 or 0.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from pixelkeep.errors import DataError, choices
 
 SCHEMA = 1
-LATER = {"later": True}  # marks keys that came after schema 1 was first written: documents without them are read too
+LATER = {"later": True}  # marks keys added after schema 1 was first written: documents without them can still be read
 
 
 @dataclass(kw_only=True)
@@ -21,19 +21,20 @@ class Protocol:
     """How the figures were measured; None where unknown.
 
     evaluator: "pixelkeep", "pycocotools" or "faster-coco-eval"; the figures are equal.
-    match: what makes a match: "iou", "nwd" or "center:K", see `similarity`.
-    bins: whose size bins, and rules, were asked for: "aitod", "visdrone", or the borders; None for nobody's.
+    match: measure by which boxes match: "iou", "nwd" or "center:K", see `similarity`.
+    bins: size bins, and the rules that go with them, that were asked for: "aitod", "visdrone", or the borders; None if
+        none were.
     imgsz: side in pixels of the images given to the model, or [height, width].
     conf: lowest score of a detection.
     nms_iou: IoU above which non-maximum suppression drops the lower score.
-    max_dets: cap on the detections of one image, and in the evaluator of one class in one image.
-    area: what decides about S, M and L: "annotation" if an area in the ground truth differs from its box, else "box".
-    ignored: regions to ignore, each once however many classes it stands in, plus objects to ignore.
+    max_dets: cap on the detections of one image, and in the evaluator on those of one class in one image.
+    area: where S, M and L come from: "annotation" if an area in the ground truth differs from its box, else "box".
+    ignored: number of regions to ignore, each counted once even if listed for several classes, plus objects to ignore.
     tile: tiling of large images.
     precision: number format of the model, such as "fp32".
     folded: whether SpaceToDepth and the convolution after it ran as one strided convolution.
-    device, seed: what it ran on, and from which seed it was trained.
-    format: "pytorch", or that of an exported file, such as "onnx".
+    device: device that the model ran on. seed: seed of its training.
+    format: "pytorch", or the format of an exported file, such as "onnx".
     """
 
     evaluator: str | None = None
@@ -55,7 +56,7 @@ class Protocol:
 
 @dataclass(kw_only=True)
 class BinFigures:
-    """One bin of sizes: ``gt`` counted boxes with sqrt(area) in [low, high] pixels; AP, AP50 and AR as in `Result`."""
+    """One size bin: ``gt`` counted boxes with sqrt(area) in [low, high] pixels; AP, AP50 and AR as in `Result`."""
 
     name: str
     low: float
@@ -78,11 +79,14 @@ class ClassFigures:
 
 @dataclass(kw_only=True)
 class Alarms:
-    """Found and found in vain at one confidence and above, by the protocol's match at its lowest threshold.
+    """Detected objects and false alarms among detections of one confidence or more.
 
-    conf: the confidence. gt: counted boxes. found: those with a detection. Pd: found / gt; Pd_S: that of small ones.
-    false: detections that match nothing and lie in no region to ignore; per_image and per_megapixel (1e6 pixels of the
-    original images, None where a size is unknown) of all images, those without objects included.
+    Matching is by the protocol's measure at its lowest threshold.
+
+    conf: the confidence. gt: number of counted boxes. found: number of these that have a detection. Pd: found / gt.
+    Pd_S: Pd of small boxes alone. false: detections that match nothing and lie in no region to ignore.
+    per_image, per_megapixel: ``false`` divided by all images, including those without objects, or by 1e6 pixels of the
+        original images; per_megapixel is None if the size of an image is unknown.
     """
 
     conf: float
@@ -97,7 +101,7 @@ class Alarms:
 
 @dataclass(kw_only=True)
 class PartFigures:
-    """Some of the images: how many; AP, AP50, AP_S and counts as in `Result`, of these images alone."""
+    """Figures of a part of the images: their number, and AP, AP50, AP_S and counts as in `Result` for them alone."""
 
     images: int
     AP: float | None
@@ -108,7 +112,11 @@ class PartFigures:
 
 @dataclass(kw_only=True)
 class By:
-    """Figures by what ``regex`` finds in the file names; ``name``: its named group; ``unmatched``: images left out."""
+    """Figures by what ``regex`` finds in the file names.
+
+    name: name of the expression's first named group, or None. unmatched: number of images left out.
+    values: figures by the text that was found.
+    """
 
     regex: str
     name: str | None
@@ -120,24 +128,26 @@ class By:
 class Result:
     """Figures of one evaluation.
 
-    schema: 1. task: "detect". model, weights, data, split: what was evaluated on what.
+    schema: 1. task: "detect".
+    model, weights: what was evaluated. data, split: what it was evaluated on.
     gt_sha256: hash of the ground truth (`sha256`). images: number of images in it.
-    protocol: how it was measured.
+    protocol: how the figures were measured.
     AP: mean precision over 10 IoU thresholds (0.50, 0.55 ... 0.95), 101 recalls (0, 0.01 ... 1) and the classes that
         have ground truth; precision at recall r is the greatest TP / (TP + FP) at any recall >= r, 0 if none.
-    AP50, AP75: the same at IoU 0.50, 0.75 alone; None where the match is by distance, which has but one threshold.
+    AP50, AP75: AP at IoU 0.50 and 0.75 alone; None where the match is by distance, which has only one threshold.
     AP_S, AP_M, AP_L: AP with ground truth of area 0 to 32**2, 32**2 to 96**2, 96**2 and more, in square pixels of the
         original image; other ground truth is ignored, and so are unmatched detections of other area.
     AP50_S: AP_S at IoU 0.50 alone. AP_100: AP with the best 100 detections of each class in each image.
     AR: mean over thresholds and classes of TP / ground truth, with all detections. AR_S, AR_M, AR_L: AR by area.
-    counts: ground-truth boxes by "S", "M", "L", ignored ones left out; 32**2 and 96**2 exactly count on both sides.
+    counts: ground-truth boxes by "S", "M", "L", without ignored ones; areas of exactly 32**2 and 96**2 count on both
+        sides.
     bins: figures of finer size bins. per_class: figures by class name, with the id appended to names that repeat.
     voc: Pascal VOC's AP at IoU 0.50, "AP50_11" at 11 recalls and "AP50_area" under the curve, or None.
-    params: parameters of the model. gflops: 1e9 floating point operations per image.
-    speed_ms: milliseconds per image, "preprocess", "inference", "postprocess".
-    operating_point: confidences and what they give, as `operating.OperatingPoint` has it, or None.
-    active_fraction: mean share of active regions, on these images, of the layers whose work depends on the image,
-        which gflops are for; None for other models.
+    params: number of parameters of the model. gflops: 1e9 floating point operations per image.
+    speed_ms: milliseconds per image by phase: "preprocess", "inference", "postprocess".
+    operating_point: confidences and the figures at them, in the form of `operating.OperatingPoint`, or None.
+    active_fraction: for layers whose work depends on the image, the mean share of active regions on these images, which
+        ``gflops`` is computed for; None for models without such layers.
     AP25: AP at IoU 0.25 alone. alarms: Pd and false alarms. by: figures by file name. None where not asked for.
     """
 
@@ -180,12 +190,12 @@ class Result:
         return asdict(self)
 
     def to_json(self) -> str:
-        """Return the document as JSON text; a figure that is NaN or infinite raises ValueError."""
+        """Return the document as JSON text. A figure that is NaN or infinite raises ValueError."""
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Result:
-        """Read back what `to_dict` returned.
+        """Return the result from a document that `to_dict` returned.
 
         Errors: DataError for another schema and for missing or unknown keys.
         """
@@ -214,7 +224,7 @@ class Result:
 
 
 def _build(kind: type, values: Any, where: str) -> Any:
-    """Return an instance of the dataclass whose fields are the keys of ``values``; later ones may be missing."""
+    """Return an instance of ``kind`` with the fields from ``values``; fields marked as later may be missing."""
     expected = [f.name for f in fields(kind)]
     later = {f.name for f in fields(kind) if f.metadata.get("later")}
     if not isinstance(values, Mapping):

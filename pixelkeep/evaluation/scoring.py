@@ -1,4 +1,4 @@
-"""`evaluate`: one call from ground truth and detections to a `Result`, by any evaluator and measure."""
+"""`evaluate` turns ground truth and detections into a `Result` in one call, with any evaluator and measure."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ EVALUATORS = {kind.name: kind for kind in (CocoEvaluator, ReferenceEvaluator, Fa
 
 
 def judge_for(match: str) -> str:
-    """Return the evaluator that reported figures come from: pycocotools, and ours for what it does not have."""
+    """Return the name of the evaluator for reported figures: pycocotools, or our own for measures that it lacks."""
     return ReferenceEvaluator.name if match == "iou" else CocoEvaluator.name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """How to score, read and checked before anything is run.
+    """Options of scoring, read and checked before anything is run.
 
-    Attributes and errors: as `evaluate`'s arguments.
+    Attributes and errors: as for the arguments of `evaluate`.
     """
 
     evaluator: str = CocoEvaluator.name
@@ -58,11 +58,11 @@ class Scoring:
 
     @property
     def max_dets(self) -> int | None:
-        """The limit of detections that the bins' benchmark has."""
+        """The cap on detections of the bins' benchmark; None if it has none."""
         return self.bins.max_dets
 
     def evaluate(self, ground_truth: GroundTruth, detections: AnyDetections, max_dets: int | None = None) -> Result:
-        """Score detections; see `evaluate`."""
+        """Score detections with these options; see `evaluate`."""
         kind = EVALUATORS[self.evaluator]
         evaluator = kind(ground_truth, max_dets=max_dets, bins=self.bins, match=self.match)
         columns = detections if isinstance(detections, Detections) else Detections.from_json(detections)
@@ -82,7 +82,7 @@ class Scoring:
 
 
 def _loosest(evaluator: CocoEvaluator, found: DetectionArrays) -> float | None:
-    """Return AP at 0.25."""
+    """Return the AP at threshold 0.25; None for a measure without graded thresholds."""
     if not evaluator.similarity.graded:
         return None
     areas, caps = (ALL_SIZES,), (evaluator.caps[LIMIT],)
@@ -108,17 +108,17 @@ def evaluate(
         ground_truth: COCO document, or the path of one.
         detections: `Detections`, a list of ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}``,
             or the path of such a JSON file.
-        max_dets: cap on the detections of one class in one image; None takes that of the bins' benchmark, else
+        max_dets: Cap on the detections of one class in one image; None takes the cap of the bins' benchmark, else
             `detection_limit`.
-        bins: size classes to report besides S, M and L: "aitod", "visdrone", borders as "0,8,16,32,96", or ranges.
-        match: what makes a match: "iou"; "nwd", the same thresholds of the normalised Wasserstein distance; "center:K",
-            centres at most K pixels apart.
-        by: a regular expression; the part of the file name that it finds splits the figures, see `Breakdown`.
-        voc: whether to compute Pascal VOC's AP50 too.
-        alarm_conf: the confidence at which the probability of detection and false alarms are counted.
+        bins: Size classes to report besides S, M and L: "aitod", "visdrone", borders such as "0,8,16,32,96", or ranges.
+        match: Measure by which boxes match: "iou"; "nwd", the normalised Wasserstein distance with the same thresholds;
+            "center:K", centres at most K pixels apart.
+        by: Regular expression; the part of the file name that it finds splits the figures, see `Breakdown`.
+        voc: Whether to compute Pascal VOC's AP50 too.
+        alarm_conf: Confidence at which the probability of detection and false alarms are counted.
         evaluator: "pixelkeep", or "pycocotools" or "faster-coco-eval" for the reference; the figures are equal.
 
-    Errors: DataError for input that cannot be used, OptionError for options that cannot.
+    Errors: DataError for input that cannot be used, OptionError for options that cannot be used.
     """
     scoring = Scoring(evaluator=evaluator, bins=bins, match=match, by=by, voc=voc, alarm_conf=alarm_conf)
     return scoring.evaluate(ground_truth, detections, max_dets)

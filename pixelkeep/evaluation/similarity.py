@@ -1,11 +1,12 @@
 """How alike a detection and an object are: by overlap, by the distance of their centres, or as Gaussians.
 
-Of objects of 3 to 8 pixels one pixel of offset halves the IoU; the other two measures forgive it. Wang et al., "A
-Normalized Gaussian Wasserstein Distance for Tiny Object Detection", 2021 (arXiv:2110.13389), for ``nwd``; the distance
-of the centres is how papers on infrared targets match (Li et al., "Dense Nested Attention Network", 2021, 3 pixels).
+For objects of 3 to 8 pixels, one pixel of offset halves the IoU; the other two measures forgive it. The source of
+``nwd`` is Wang et al., "A Normalized Gaussian Wasserstein Distance for Tiny Object Detection", 2021 (arXiv:2110.13389).
+The distance of the centres is how papers on infrared targets match (Li et al., "Dense Nested Attention Network", 2021,
+3 pixels).
 
-All take pairs: boxes (P, 4) as x, y, width, height of detections and of ground truth, and (P,) which of the latter are
-regions to ignore. A region takes a detection by how much of it lies inside, whatever the measure.
+All measures take pairs: boxes (P, 4) as x, y, width, height of detections and of ground truth, and a mask (P,) of the
+ground truth that is a region to ignore. A region takes a detection by how much of it lies inside, whatever the measure.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ import numpy as np
 
 from pixelkeep.errors import OptionError, choices, nearest
 
-NWD_CONSTANT = 12.8  # pixels, the mean size of objects in AI-TOD, as the paper has it
+NWD_CONSTANT = 12.8  # pixels, the mean size of objects in AI-TOD according to the paper
 SLACK = 1e-6  # pixels: rounding must not decide whether a distance is at most K
 EXPECTED = ("iou", "nwd", "center:3")
 
 
 @dataclass(frozen=True, eq=False)
 class Similarity:
-    """A measure of pairs with the thresholds at and above which they match.
+    """A measure of pairs, with the thresholds at and above which they match.
 
     Attributes:
-        name: As the protocol names it.
-        measure: From boxes of detections, boxes of ground truth and regions to (P,) similarities.
-        thresholds: (T,) rising.
-        margin: Pixels by which boxes that match may lie apart.
+        name: Name of the measure in the protocol of a result.
+        measure: Function from detected boxes, ground-truth boxes and the mask of regions to (P,) similarities.
+        thresholds: (T,) thresholds in rising order.
+        margin: Distance in pixels that boxes may lie apart and still match.
         graded: Whether the thresholds are fractions, so that there is an AP at 0.50.
     """
 
@@ -42,17 +43,17 @@ class Similarity:
     graded: bool = True
 
     def position(self, threshold: float) -> int | None:
-        """Return where a threshold stands, None where there is none such."""
+        """Return the position of a threshold; None if the measure does not have it."""
         found = np.flatnonzero(np.isclose(self.thresholds, threshold)) if self.graded else ()
         return int(found[0]) if len(found) else None
 
     def at(self, threshold: float) -> Similarity:
-        """Return the measure with one threshold."""
+        """Return the measure with this threshold alone."""
         return Similarity(self.name, self.measure, np.array([threshold]), self.margin, self.graded)
 
 
 def read_similarity(text: str) -> Similarity:
-    """Return the measure called ``iou``, ``nwd`` or ``center:K``, a match within K pixels.
+    """Return the measure called ``iou``, ``nwd`` or ``center:K``, which matches centres within K pixels.
 
     Errors: OptionError for any other name and for K that is not a positive number.
     """
@@ -68,7 +69,7 @@ def read_similarity(text: str) -> Similarity:
 def box_iou(found: np.ndarray, truth: np.ndarray, crowd: np.ndarray) -> np.ndarray:
     """Return (P,) IoU of boxes (P, 4) as x, y, width, height; for crowds, intersection over the detection's area.
 
-    The order of operations is that of pycocotools' ``bbIou``, for the last bit decides at a threshold.
+    The order of operations is that of pycocotools' ``bbIou``, because the last bit decides at a threshold.
     """
     far = np.minimum(found[:, :2] + found[:, 2:], truth[:, :2] + truth[:, 2:])
     sides = np.maximum(far - np.maximum(found[:, :2], truth[:, :2]), 0)
@@ -89,9 +90,10 @@ def nwd(found: np.ndarray, truth: np.ndarray, crowd: np.ndarray) -> np.ndarray:
 
 
 def centre_distance(pixels: str) -> Similarity:
-    """Return the measure by which a pair matches whose centres are at most so many pixels apart.
+    """Return the measure by which pairs match if their centres are at most ``pixels`` apart.
 
-    The similarity is the distance's negative: the nearest is the best. A region takes a centre inside it.
+    The similarity is the negative distance, so the nearest object is the best. A region takes a detection whose centre
+    lies inside it.
     """
     try:
         limit = float(pixels)
@@ -113,6 +115,6 @@ def _centres(boxes: np.ndarray) -> np.ndarray:
     return boxes[:, :2] + boxes[:, 2:] / 2
 
 
-LOOSEST = 0.25  # the lowest threshold that any figure of a graded measure is taken at
+LOOSEST = 0.25  # the lowest threshold of any figure of a graded measure
 IOU = Similarity("iou", box_iou, np.linspace(0.5, 0.95, 10))
 NWD = Similarity("nwd", nwd, IOU.thresholds, margin=-NWD_CONSTANT * math.log(LOOSEST) + 1)

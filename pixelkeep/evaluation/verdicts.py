@@ -1,14 +1,14 @@
-"""Better, worse, not distinguishable, or no verdict: what the difference of two detectors allows to say.
+"""Better, worse, not distinguishable, or no verdict: what the difference between two detectors supports.
 
-The verdicts of one comparison, over all arms and metrics, are corrected together by Holm's method, at 0.05. No verdict
+The verdicts of one comparison, over all arms and metrics, are corrected together by Holm's method at 0.05. No verdict
 is given
 
-- with a single seed in an arm: how much training runs differ is unknown, the interval is that of the images alone; but
-  where both arms are that one training, scored differently, the verdict is of it;
-- with fewer than `FEWEST` images, or groups of images, that hold objects of the size in question, whatever they say;
-- where nothing is found, and the images alone leave the difference uncertain by more than `RESOLUTION`, which more
-  seeds do not mend. The half-width falls with the square root of the number of objects, so the number needed is that of
-  the objects times (half-width / RESOLUTION) squared.
+- with a single seed in an arm. How much training runs differ is then unknown, and the interval covers the images alone.
+  Where both arms are that one training, scored differently, there is a verdict on that training;
+- with fewer than `FEWEST` images, or groups of images, that hold objects of the size in question, whatever they show;
+- where no significant difference is found and the images alone leave the difference uncertain by more than
+  `RESOLUTION`, which more seeds do not cure. The half-width falls with the square root of the number of objects, so the
+  number needed is that of the objects times (half-width / RESOLUTION) squared.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from pixelkeep.evaluation.inference import LEVEL, Sample, estimate_difference, h
 from pixelkeep.evaluation.ratio import Ratio, relative
 
 BETTER, WORSE, SAME = "better", "worse", "not distinguishable"
-RESOLUTION = 0.02  # two points, what papers call an improvement
-FEWEST = 10  # that so many agree by chance has probability 2 / 2**10: not even 25 verdicts at once make it likely
+RESOLUTION = 0.02  # two points, the size of what papers call an improvement
+FEWEST = 10  # so many agree by chance with probability 2 / 2**10, which even 25 verdicts at once do not make likely
 ONE_SEED = (
     "images only: how much training runs differ is not in the interval; a verdict takes two seeds or more of both arms"
 )
@@ -32,7 +32,7 @@ ONE_TRAINING = "of this one training: how far others would differ is not in the 
 
 
 class Question(Protocol):
-    """What `judge` answers: a `Difference`, or a `pixelkeep.evaluation.joint.Joint` of several."""
+    """The question that `judge` answers: a `Difference`, or a `pixelkeep.evaluation.joint.Joint` of several."""
 
     p: float | None
     p_holm: float | None
@@ -43,7 +43,7 @@ class Question(Protocol):
 
     @property
     def ahead(self) -> bool:
-        """Whether it would be "better", not "worse"."""
+        """Whether a verdict would be "better" rather than "worse"."""
 
 
 Asked = TypeVar("Asked", bound=Question)
@@ -51,22 +51,23 @@ Asked = TypeVar("Asked", bound=Question)
 
 @dataclass(frozen=True)
 class Difference:
-    """One arm minus the baseline in one metric.
+    """The difference of one arm from the baseline in one metric.
 
     Attributes:
-        value: Difference of the means over seeds; None where the metric is undefined.
-        low, high: Ends of the 95 % interval, of this difference taken by itself.
-        p, p_holm: Chance of such a difference between arms that are alike, by itself and corrected for all verdicts of
-            the comparison; None where there is no verdict to be had.
+        arm, baseline, metric: Names of the arm, the baseline and the metric.
+        value: Difference of the means over seeds, arm minus baseline; None where the metric is undefined.
+        low, high: Ends of the 95 % interval of this difference taken by itself.
+        p, p_holm: Probability of such a difference between arms that are alike, by itself and corrected for all
+            verdicts of the comparison; None if no verdict can be given.
         verdict: "better", "worse", "not distinguishable", or None.
-        note: Why there is no verdict, or what to know of it; None for nothing.
-        seeds: Runs of the arm and of the baseline.
-        objects: Ground truth that counts in the metric.
-        objects_needed: How many it would take for the images to leave no more than `RESOLUTION`, or to fill `FEWEST`
-            images; None where there are enough.
-        images: Half-width that the images alone would leave, however many seeds; None where there is no interval.
-        paired: Whether the runs of both are of the same trainings.
-        relative: The difference as a share of the baseline's figure, with its interval; None where there is none.
+        note: Reason why there is no verdict, or a caveat about the verdict; None if there is neither.
+        seeds: Number of runs of the arm and of the baseline.
+        objects: Number of ground-truth objects that count in the metric.
+        objects_needed: Number of objects with which the images would leave an uncertainty of no more than `RESOLUTION`,
+            or with which `FEWEST` images would hold objects; None if there are enough.
+        images: Half-width of the interval that the images alone would leave, however many seeds; None without interval.
+        relative: The difference as a share of the baseline's figure, with its interval; None if there is none.
+        paired: Whether the runs of both arms are of the same trainings.
     """
 
     arm: str
@@ -94,13 +95,14 @@ class Difference:
 def measure(
     names: tuple[str, str, str], arm: Sample, baseline: Sample, objects: int, units: int, *, paired: bool = False
 ) -> Difference:
-    """Return a difference without a verdict: with p where `judge` can give one, else with the reason noted.
+    """Return a difference without a verdict: with its p if `judge` can give one, else with the reason noted.
 
     Args:
-        names: Of the arm, the baseline and the metric.
-        arm, baseline: What is known of both.
-        objects, units: How many objects count, and how many images or groups of images hold them.
-        paired: Whether the runs of both are of the same trainings, in the same order.
+        names: Names of the arm, the baseline and the metric.
+        arm, baseline: Samples of the two arms.
+        objects: Number of objects that count in the metric.
+        units: Number of images, or groups of images, that hold these objects.
+        paired: Whether the runs of both arms are of the same trainings, in the same order.
     """
     seeds = (arm.seeds, baseline.seeds)
     blank = Difference(*names, *[None] * 7, seeds=seeds, objects=objects, objects_needed=None, paired=paired)
@@ -153,5 +155,5 @@ def _verdict(entry: Asked, p_holm: float, family: int) -> Asked:
 
 
 def _noted(note: str, entry: Asked) -> str:
-    """Return a note with what is to be known of a single training, which holds beside it."""
+    """Return the note with the caveat about a single training appended if it applies to the entry."""
     return f"{note}; {entry.note}" if entry.note == ONE_TRAINING else note

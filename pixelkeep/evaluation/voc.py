@@ -1,12 +1,12 @@
-"""Pascal VOC's AP at IoU 0.50, by eleven recalls (as until 2009) and by the area under the curve (from 2010).
+"""Pascal VOC's AP at IoU 0.50, by eleven recalls (used until 2009) and by the area under the curve (from 2010).
 
 Source: Everingham et al., "The Pascal Visual Object Classes (VOC) Challenge", IJCV 2010, and the development kit's
 ``VOCevaldet.m`` and ``VOCap.m``. A detection belongs to the object of its class and image with which its IoU is the
-greatest, free or not: the first one to come is true, a second one false, and one whose object is difficult counts as
-neither. There is no limit of detections. The kit's boxes end with their last pixel, ours behind it: its ``+ 1`` and our
-widths are the same numbers.
+greatest, whether that object is free or not. The first detection of an object, by falling score, is true, a second one
+is false, and a detection whose object is difficult counts as neither. There is no limit on detections. Boxes of the kit
+end at their last pixel, ours just behind it, so that the kit's widths with its ``+ 1`` equal ours.
 
-Regions to ignore, which VOC has none of, take what would be false and lies half inside them.
+VOC has no regions to ignore. Here a region takes a detection that would be false and lies half inside the region.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ POINTS = np.arange(11)  # tenths of recall
 
 
 def voc_figures(truth: TruthArrays, found: DetectionArrays) -> dict[str, float | None]:
-    """Return the means over the classes with ground truth: "AP50_11" and "AP50_area"; None without any."""
+    """Return "AP50_11" and "AP50_area", means over the classes with ground truth; None if no class has any."""
     outcome = _outcome(truth, found)
     images, classes = len(truth.image_ids), len(truth.category_ids)
     positives = np.bincount(truth.category[~truth.ignored], minlength=classes)
@@ -37,10 +37,10 @@ def voc_figures(truth: TruthArrays, found: DetectionArrays) -> dict[str, float |
 
 
 def average_precisions(outcome: np.ndarray, positives: int) -> tuple[float, float]:
-    """Return AP by eleven recalls and by area of detections (n,) in order of falling score.
+    """Return AP by eleven recalls and AP by area for detections (n,) in order of falling score.
 
-    Both take at a recall the best precision there or beyond, which is highest at a true positive. Recalls are compared
-    as whole numbers, so that 3 of 10 reaches 0.3, whatever binary fractions make of it.
+    Both take at each recall the best precision there or beyond, which is highest at a true positive. Recalls are
+    compared as whole numbers, so that 3 of 10 reaches 0.3 despite the rounding of binary fractions.
     """
     hits, misses = np.cumsum(outcome == TRUE), np.cumsum(outcome == FALSE)
     at = np.flatnonzero(outcome == TRUE)
@@ -51,7 +51,7 @@ def average_precisions(outcome: np.ndarray, positives: int) -> tuple[float, floa
 
 
 def _outcome(truth: TruthArrays, found: DetectionArrays) -> np.ndarray:
-    """Return (N,) what each detection counts as."""
+    """Return (N,) what each detection counts as: FALSE, TRUE or NEUTRAL."""
     outcome = np.full(len(found.group), FALSE, np.uint8)
     parts = list(matching_pairs(truth, found, OVERLAP))
     detection, box, iou = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -60,7 +60,7 @@ def _outcome(truth: TruthArrays, found: DetectionArrays) -> np.ndarray:
     detection, box, iou = detection[~region], box[~region], iou[~region]
     order = np.lexsort((box, -iou, detection))
     detection, first = np.unique(detection[order], return_index=True)
-    box = box[order][first]  # of each detection the object of greatest IoU, the earlier one of equals
+    box = box[order][first]  # per detection the object of greatest IoU, the earlier one if several are equal
     outcome[detection] = np.where(truth.ignored[box], NEUTRAL, outcome[detection])
     counted = ~truth.ignored[box]
     _, claims = np.unique(box[counted], return_index=True)  # within an image scores fall, so the first is the best

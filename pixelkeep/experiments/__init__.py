@@ -1,1 +1,1 @@
-"""Runs several commands as one."""
+"""Experiments that combine several commands: comparisons of models, contrasts and the demo."""

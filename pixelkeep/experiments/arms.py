@@ -1,4 +1,4 @@
-"""Finished runs, read back and sorted into arms: runs of one model with the same settings and different seeds."""
+"""Reads finished runs and sorts them into arms: runs of one model with the same settings and different seeds."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from pixelkeep.ultra.commands import training
 from pixelkeep.ultra.data.resolving import resolve_data
 from pixelkeep.ultra.data.truth import build_truth
 
-# What the figures of all runs must have in common; folding, device and the equal evaluators change none of them.
+# Protocol fields that all runs of a comparison must share. Folding, the device and the choice among the evaluators,
+# which give equal results, are not among them because they change no figure.
 PROTOCOL = ("tile", "imgsz", "conf", "nms_iou", "max_dets", "area", "match", "bins", "precision")
-# In which of its fields runs may differ where that is the question: each value makes an arm of its own.
+# Protocol fields in which runs may differ if that is what the comparison asks. Each value makes an arm of its own.
 ACROSS = ("imgsz", "tile", "precision", "format")
-APART = ("seed", "plots", "verbose", *training.PLACE, *training.MACHINE)  # no part of what makes an arm
+APART = ("seed", "plots", "verbose", *training.PLACE, *training.MACHINE)  # settings that do not tell arms apart
 MODEL = "model definition"
-SCORED = "val "  # begins the names of how a run was scored, beside the settings it was trained with
+SCORED = "val "  # prefix for protocol fields, which stand beside the training settings
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +36,10 @@ class Run:
     """A run folder with metrics.json and predictions.json.
 
     Attributes:
-        folder, result: The folder and its figures.
-        settings: Those it was trained with, if they are there.
-        training: The folder of that training, if it is there.
+        folder: The run folder.
+        result: The figures in its metrics.json.
+        settings: Settings that the model was trained with; empty if the training's folder is not there.
+        training: Folder of the training that the run belongs to; None if it is not there.
     """
 
     folder: Path
@@ -47,37 +49,37 @@ class Run:
 
     @property
     def model(self) -> str:
-        """Name of the model: as it was trained, as a run that was resumed names its last.pt in metrics.json."""
+        """Name of the model, from the training's settings first: metrics.json of a resumed run names its last.pt."""
         name = Path(str(self.settings.get("model") or self.result.model or self.folder.name)).name
-        return re.sub(r"\.(ya?ml|pt)$", "", name)  # yolov5-n w0.3203 has a point and no ending
+        return re.sub(r"\.(ya?ml|pt)$", "", name)  # not Path.stem: yolov5-n w0.3203 has a point but no suffix
 
     @property
     def seed(self) -> int | None:
-        """What it was trained from; None where unknown."""
+        """Seed of the training; None if unknown."""
         return self.result.protocol.seed
 
     @property
     def predictions(self) -> Path:
-        """Its detections, as COCO results."""
+        """File with the detections of the run, in COCO results format."""
         return self.folder / "predictions.json"
 
     @property
     def checkpoint(self) -> Path:
-        """What it was scored with: where its training is now, though metrics.json may name where that was."""
+        """Checkpoint that was scored, looked for where its training is now: metrics.json may name an earlier place."""
         named = Path(self.result.weights or "")
         home = trained_in(self.folder, named)
         there = home / "weights" / named.name if home else named
         return there if there.is_file() else named
 
 
-Arms = dict[str, list[Run]]  # by name, in the order given; runs in order of their seeds
+Arms = dict[str, list[Run]]  # by arm name in the order given; the runs of an arm in order of their seeds
 
 
 def read_run(folder: Path) -> Run:
     """Read a run folder of ``pixelkeep train`` or ``val``.
 
     Raises:
-        DataError: It lacks a file, or one is damaged.
+        DataError: The folder lacks a file, a file is damaged, or the run is not of the task detect.
     """
     for name in ("metrics.json", "predictions.json"):
         if not (folder / name).is_file():
@@ -100,13 +102,14 @@ def read_run(folder: Path) -> Run:
 
 
 def trained_in(folder: Path, weights: Path) -> Path | None:
-    """Return the folder of the training that a run is of; None where it is not there.
+    """Return the folder of the training that a run belongs to; None if it is not there.
 
-    It is the run's own, or the one above it where that was scored, or wherever its weights are said to be.
+    This is the run's own folder, or the folder above it if that is the training that was scored, or the folder that the
+    path of the weights names.
 
     Args:
-        folder: The run's.
-        weights: As its metrics.json names them, ``TRAINING/weights/best.pt``.
+        folder: Folder of the run.
+        weights: Path of the weights as the run's metrics.json has it, ``TRAINING/weights/best.pt``.
     """
     said = weights.parent.parent
     above = [folder.parent] if folder.parent.name == said.name else []
@@ -114,14 +117,16 @@ def trained_in(folder: Path, weights: Path) -> Path | None:
 
 
 def sort_into_arms(runs: list[Run], across: Collection[str] = ()) -> Arms:
-    """Sort runs by model and settings; models of several settings are named by what differs, ``a (epochs 50)``.
+    """Sort runs into arms by model and settings.
+
+    If a model has several settings, the names of its arms say what differs, such as ``a (epochs 50)``.
 
     Args:
-        runs: Those to compare.
-        across: Of `ACROSS`, how runs were scored that makes an arm too, ``a (tile 256)``.
+        runs: The runs to compare.
+        across: Fields in `ACROSS` whose values also make arms, such as ``a (tile 256)``.
 
     Raises:
-        OptionError: Two runs have model, settings and seed in common, or all are of one arm.
+        OptionError: Two runs share model, settings and seed, or all runs belong to one arm.
     """
     by_kind: dict[tuple[str, str], list[Run]] = defaultdict(list)
     for run in runs:
@@ -143,7 +148,7 @@ def sort_into_arms(runs: list[Run], across: Collection[str] = ()) -> Arms:
 
 
 def of_same_trainings(runs: list[Run], others: list[Run]) -> bool:
-    """Whether two arms are the same trainings, one for one, scored in different ways."""
+    """Return whether two arms are the same trainings, one for one, scored in different ways."""
     trainings = [run.training for run in runs]
     return None not in trainings and trainings == [other.training for other in others]
 
@@ -154,12 +159,12 @@ def _settings(run: Run, across: Collection[str]) -> dict:
 
 
 def _scored(run: Run, field: str) -> str:
-    """Return in words how a run was scored."""
+    """Return the value of a protocol field of a run in words."""
     value = getattr(run.result.protocol, field)
     if field == "tile":
         return tile_words(value).removeprefix("tiles of ").replace(" px", "", 1) or "none"
     if field == "format":
-        return value or "pytorch"  # results of before there were other formats do not say so
+        return value or "pytorch"  # results older than the other formats do not have the field
     return "x".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -171,27 +176,27 @@ def _arm_name(model: str, settings: dict, others: list[dict]) -> str:
     shown = []
     for key in varied:
         name = key.removeprefix(SCORED)
-        name = key if name in varied else name  # where it was trained with other values of that, too
+        name = key if name in varied else name  # keep the prefix if the training setting of that name differs too
         shown.append(f"{name} {_told_apart(str(settings.get(key, 'default')), values[key])}")
     return f"{model} ({', '.join(shown)})"
 
 
 def _told_apart(value: str, values: set[str]) -> str:
-    """Return a value in short, where that tells it from the others: a path's stem, the size of tiles."""
+    """Return a short form of a value, such as a path's stem or the size of tiles, if it is unique among the values."""
     short = (lambda text: Path(text).stem) if "/" in value else (lambda text: re.split(" seen at|, overlap", text)[0])
     return short(value) if len(set(map(short, values))) == len(values) else value
 
 
 def check_alike(runs: list[Run], sizes: Mapping[Path, list[int]] | None = None, across: Collection[str] = ()) -> None:
-    """Refuse runs whose figures cannot be compared: scored on other ground truth, or by another protocol.
+    """Check that the figures of runs can be compared: scored on the same ground truth and by the same protocol.
 
     Args:
-        runs: Those to compare.
-        sizes: By folder, the image size of those that were meant to have one of their own, and must have that.
-        across: Fields of the protocol in which they are to differ.
+        runs: The runs to compare.
+        sizes: By run folder, the image size that this run must have instead of the common one.
+        across: Protocol fields in which the runs are meant to differ.
 
     Raises:
-        OptionError: Names two runs and the field in which they differ, or a field in which none do and some should.
+        OptionError: Two runs differ in a field, or all runs have the same value of a field in ``across``.
     """
     first = runs[0]
     for field in across:
@@ -201,7 +206,7 @@ def check_alike(runs: list[Run], sizes: Mapping[Path, list[int]] | None = None, 
             )
     fields = ["gt_sha256", *(f"protocol.{key}" for key in PROTOCOL if key not in across)]
     for other, field in product(runs[1:], fields):
-        # Tiles have an image size of their own, which is none of their difference from whole images.
+        # Tiles have an image size of their own, so image sizes are compared only among runs with the same tiling.
         free = field == "protocol.imgsz" and "tile" in across
         one = next(run for run in runs if not free or run.result.protocol.tile == other.result.protocol.tile)
         expected, found = (attrgetter(field)(run.result) for run in (one, other))
@@ -221,14 +226,14 @@ def _short(value: object) -> str:
 
 
 def rebuild_truth(run: Run, data: str | None = None) -> dict:
-    """Return the ground truth in COCO form that a run was scored on, made from its data again.
+    """Rebuild from the dataset the ground truth that a run was scored on, in COCO form.
 
     Args:
-        run: Any of those that share it.
-        data: The dataset, where it is no longer where it was.
+        run: Any of the runs that share the ground truth.
+        data: Dataset YAML or name, to give if the dataset has moved since.
 
     Raises:
-        DataError: The data is not there, or no longer what it was.
+        DataError: The dataset is not there, or its ground truth has changed since.
     """
     kept = run.folder / "data.yaml"
     source = data or (str(kept) if kept.is_file() else run.result.data)
@@ -245,10 +250,10 @@ def rebuild_truth(run: Run, data: str | None = None) -> dict:
 
 
 def require_baseline(name: str | None, arms: Mapping[str, object]) -> str:
-    """Return the baseline's name: the first arm's where none is given.
+    """Return the name of the baseline: the given one, or the first arm's if none is given.
 
     Raises:
-        OptionError: There is no such arm.
+        OptionError: There is no arm of that name.
     """
     if name is None:
         return next(iter(arms))

@@ -1,4 +1,4 @@
-"""Contrasts one after the other, in as many processes as wanted and as long as there is time, and what they come to."""
+"""Runs contrasts one after the other, in several processes and within a time limit, and summarises their results."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from pixelkeep.report.evidence import as_text
 from pixelkeep.ultra.running.environment import cpu_count
 from pixelkeep.ultra.trainers.cpu import has_bf16
 
-RESERVE, SHARE = 120.0, 0.15  # seconds, and share of the time, that are kept for comparing at the end
-PASSED_ON = ("form", "path", "device", "seeds", "project", "contrasts", "jobs")  # to the processes
+RESERVE, SHARE = 120.0, 0.15  # the smaller is kept for the final comparison: seconds, share of the time
+PASSED_ON = ("form", "path", "device", "seeds", "project", "contrasts", "jobs")  # options that the processes are given
 FLAGS = ("weights", "again")
-WAIT = 5.0  # seconds after which a process looks again whether there is something for it to do
+WAIT = 5.0  # seconds until a process without work looks for some again
 
 
 def work(options: Namespace) -> None:
-    """Be one of the processes: train what nobody else does, contrast by contrast, until the time is over."""
+    """Run as one of the processes: train what no other process holds, contrast by contrast, until the time is over."""
     end_with_parent()
     until, place = Deadline(_seconds(options)), _place(options)
     contrasts, begun = read_contrasts(options.contrasts, options.only), {}
@@ -42,13 +42,13 @@ def work(options: Namespace) -> None:
             continue
         if not any(each.open for each in begun.values()):
             break
-        time.sleep(WAIT)  # others are at what is left; contrasts may wait for it
+        time.sleep(WAIT)  # other processes hold the remaining trainings; contrasts may wait for these
 
 
 def _train_first(contrasts: list[Contrast], place: Place, begun: dict[str, Begun], until: Deadline) -> bool:
-    """Do the first training, in the order of the contrasts' names, that waits for nothing; return whether there is one.
+    """Do the first training that can be done, in the order of the contrasts' names; return whether there was one.
 
-    A contrast that waits for others is begun as soon as these are done.
+    A contrast that waits for others begins as soon as these are done.
     """
     for contrast in contrasts:
         if contrast.name not in begun and not _is_for_a_quiet_machine(contrast, place):
@@ -60,16 +60,16 @@ def _train_first(contrasts: list[Contrast], place: Place, begun: dict[str, Begun
 
 
 def _is_for_a_quiet_machine(contrast: Contrast, place: Place) -> bool:
-    """Whether latency is still to be matched: not while others train."""
+    """Return whether a contrast still has to match latency, which must not happen while other processes train."""
     return "latency" in contrast.form(place.form).match and not (place.folder(contrast.name) / FILE).is_file()
 
 
 def run(options: Namespace, script: Path) -> str:
-    """Run the contrasts, and return what to print: how far each is and what it says.
+    """Run the contrasts and return the text to print: the progress and the answers of each.
 
     Args:
-        options: Of the command line of scripts/evidence.py.
-        script: That file, which is what runs in each process.
+        options: Command-line options of scripts/evidence.py.
+        script: Path of scripts/evidence.py, which each process runs.
 
     Raises:
         PixelkeepError: A contrast, its data, or an option cannot be used.
@@ -104,14 +104,14 @@ def run(options: Namespace, script: Path) -> str:
 
 
 def _ledgers(options: Namespace, script: Path) -> list[Path]:
-    """Return the folders of the ledgers: the project's, the kept results', and where contrasts are this checkout's."""
+    """Return the folders of the ledgers: project, kept results, and docs/results for contrasts of this checkout."""
     checkout = script.resolve().parent.parent
     own = options.contrasts.resolve().is_relative_to(checkout / "configs")
     return [options.project, *([options.out] if options.out else []), *([checkout / "docs" / "results"] if own else [])]
 
 
 def _refused(contrasts: list[Contrast], begun: dict[str, Begun], place: Place, ledger: Ledger) -> dict[str, str]:
-    """Return the contrasts for whose trainings val could not be scored, with the reason: known before they begin."""
+    """Return by name why contrasts may not be scored on val any more, so that nothing is trained for them in vain."""
     scoring = [contrast.name for contrast in contrasts if contrast.form(place.form).split == "val"]
     why = {name: ledger.refusal(name, place.form, begun.get(name)) for name in scoring}
     return {name: reason for name, reason in why.items() if reason}
@@ -147,7 +147,7 @@ def _train_all(
 
 
 def _begin_all(contrasts: list[Contrast], place: Place) -> tuple[dict[str, Begun], dict[str, str]]:
-    """Return the contrasts that can be run, and of the others what they wait for."""
+    """Begin all contrasts that can be run; return these, and by name what each of the others waits for."""
     begun, waiting = {}, {}
     for contrast in contrasts:
         found = begin(contrast, place)
@@ -159,15 +159,16 @@ def _begin_all(contrasts: list[Contrast], place: Place) -> tuple[dict[str, Begun
 
 
 def _done(begun: dict[str, Begun]) -> tuple[int, int, int]:
-    """Return how many contrasts have begun, and how many trainings are done, and settled."""
+    """Count the contrasts that have begun, the trainings that are done, and those that are done or given up."""
     cells = [cell for each in begun.values() for cell in each.grid.cells]
     return len(begun), sum(cell.done for cell in cells), sum(not is_open(cell) for cell in cells)
 
 
 def _documents(begun: Begun, ledger: Ledger, options: Namespace) -> tuple[dict[str, dict], str | None]:
-    """Return the comparisons that there are, by split, and why val has not been scored where it could be.
+    """Return a contrast's comparisons by split, and why val is not scored although the contrast asks for it.
 
-    Val is scored once, where the contrast asks for it, nothing is left to train and the seeds are enough.
+    Val is scored once: if the contrast asks for it, nothing is left to train and the seeds are enough. The reason is
+    None if there is nothing to say.
     """
     name, form, documents = begun.contrast.name, begun.form, {}
     try:
@@ -186,13 +187,13 @@ def _documents(begun: Begun, ledger: Ledger, options: Namespace) -> tuple[dict[s
             ledger.open(begun, decision.why)
         scored = _unchanged(begun.grid.folder / ON_VAL, begun) if opened else None
         documents["val"] = scored or begun.on_val().document
-    except (DataError, OptionError) as error:  # of this contrast, and not of those behind it
+    except (DataError, OptionError) as error:  # stops this contrast only, not those after it
         LOGGER.error(f"{name}: {error}")
     return documents, None
 
 
 def _unchanged(folder: Path, begun: Begun) -> dict | None:
-    """Return the comparison that is there, if it is of all that has been trained."""
+    """Return the comparison in a folder if it covers exactly the trainings that are done, else None."""
     file = folder / "comparison.json"
     if not file.is_file():
         return None
@@ -222,14 +223,14 @@ def _place(options: Namespace) -> Place:
 
 
 def _gpu(device: str | None) -> bool:
-    """Whether trainings are on a GPU."""
+    """Return whether trainings run on a GPU."""
     import torch
 
     return torch.cuda.is_available() if device is None else device != "cpu"
 
 
 def _told(options: Namespace, place: Place) -> str:
-    """Return the command that does it again, with no folder of this machine in it."""
+    """Return the command that repeats the run, without any path of this machine."""
     given = [*options.only, "--form", place.form, *(["--path", "FOLDER"] if place.path else [])]
     for key in ("seeds", "jobs", "minutes"):
         if (value := getattr(options, key)) is not None:

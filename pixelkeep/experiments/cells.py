@@ -1,7 +1,7 @@
-"""The cells of a comparison trained, by one process or by several.
+"""Trains the cells of a comparison, in one process or in several.
 
-A cell that is done is not repeated, one that was interrupted goes on after its last epoch, and one that fails leaves
-the others alone.
+A finished cell is not trained again, an interrupted cell resumes after its last epoch, and a cell that fails does not
+stop the others.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from pixelkeep.writing import write_text
 ERROR = "error.txt"
 HELD = "another process is training it"
 OVER = "the time is over: stopped after an epoch"
-TRIES = 2  # of a training by the processes that share a campaign: what failed once may have met a full GPU
+TRIES = 2  # attempts per training in a campaign: a first failure may have been due to a full GPU
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a training failed the last time, and how often it has."""
+    """The reason why a training failed last, and the number of times it has failed."""
 
     reason: str
     times: int
 
 
 def failure(cell: Cell) -> Failure | None:
-    """Return what is noted of a cell that failed where several processes share the work."""
+    """Return the failure noted for a cell; None if there is none. Only `train_next` notes failures."""
     try:
         return Failure(**json.loads(_note(cell).read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -50,12 +50,12 @@ def failure(cell: Cell) -> Failure | None:
 
 
 def forget(cell: Cell) -> None:
-    """Let a cell that failed be tried as if it never had been."""
+    """Delete the failures noted for a cell, so that it is tried again."""
     _note(cell).unlink(missing_ok=True)
 
 
 def is_open(cell: Cell) -> bool:
-    """Whether a cell is still to be trained: neither done nor failed as often as it is tried."""
+    """Return whether a cell is still to be trained: it is not done and has failed fewer than `TRIES` times."""
     return not cell.done and _times(cell) < TRIES
 
 
@@ -65,21 +65,26 @@ def _times(cell: Cell) -> int:
 
 
 def _note(cell: Cell) -> Path:
-    return cell.folder.with_name(f".{cell.folder.name}.failed.json")  # beside the lock: of whoever shares the cell
+    # The note lies beside the lock, where all processes that share the cell find it.
+    return cell.folder.with_name(f".{cell.folder.name}.failed.json")
 
 
 def train_next(grid: Grid, until: Deadline) -> bool:
-    """Train the first cell that is still to be trained and that nobody else is at, what failed before after the others.
+    """Train the first open cell that no other process holds; cells that failed before come after the others.
+
+    Args:
+        grid: The cells.
+        until: When to stop: the training then stops after an epoch and can be resumed.
 
     Returns:
-        Whether there was one.
+        Whether there was such a cell.
 
     Raises:
-        StorageError: The disk does not allow any more.
+        StorageError: The disk is full or cannot be written to.
     """
     for cell in sorted(filter(is_open, grid.cells), key=_times):
         with _hold(cell) as held:
-            if not held or not is_open(cell):  # another process is at it, or was since
+            if not held or not is_open(cell):  # another process holds the cell, or has trained it since
                 continue
             LOGGER.info(f"{'going on with' if cell.interrupted else 'training'} {cell}")
             try:
@@ -96,15 +101,15 @@ def train_next(grid: Grid, until: Deadline) -> bool:
 
 
 def train_missing(grid: Grid, until: Deadline = NEVER) -> dict[Cell, str]:
-    """Train what is not done yet, and return the cells that failed, each with its reason in one line.
+    """Train the cells that are not done yet; return those that failed or were left out, each with a one-line reason.
 
     Args:
         grid: The cells.
-        until: When to stop: no cell is begun then, and one that is at work stops after its epoch, to be gone on with.
+        until: When to stop: no further cell begins, and the current training stops after an epoch and can be resumed.
 
     Raises:
-        StorageError: The disk does not allow any more.
-        KeyboardInterrupt: The user has stopped it; what is done has been named.
+        StorageError: The disk is full or cannot be written to.
+        KeyboardInterrupt: The user has stopped the training; the log names the cells that are done.
     """
     missing = [cell for cell in grid.cells if not cell.done]
     if len(missing) < len(grid.cells):
@@ -115,7 +120,7 @@ def train_missing(grid: Grid, until: Deadline = NEVER) -> dict[Cell, str]:
             if until.passed:
                 break
             with _hold(cell) as held:
-                if cell.done:  # by another process, since this one began
+                if cell.done:  # another process has trained it since this one began
                     continue
                 reason = None if held else HELD
                 if held:
@@ -140,7 +145,7 @@ def train_missing(grid: Grid, until: Deadline = NEVER) -> dict[Cell, str]:
 
 @contextmanager
 def _hold(cell: Cell) -> Iterator[bool]:
-    """Keep other processes from a cell; yield whether none is at it already. The system lets go of it at any end."""
+    """Lock a cell; yield whether this process got the lock. The system releases it however the process ends."""
     lock = FileLock(cell.folder.with_name(f".{cell.folder.name}.lock"), timeout=0)
     try:
         cell.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -158,7 +163,7 @@ def _hold(cell: Cell) -> Iterator[bool]:
 
 
 def _train(cell: Cell, settings: dict) -> str | None:
-    """Train a cell; return why it failed."""
+    """Train or resume a cell; return the reason if it failed, else None."""
     (cell.folder / ERROR).unlink(missing_ok=True)
     try:
         if cell.interrupted:
@@ -170,7 +175,7 @@ def _train(cell: Cell, settings: dict) -> str | None:
                 own["imgsz"] = list(cell.imgsz)
             training.train({**settings, **cell.own, **own, "model": cell.model, "seed": cell.seed})
     except StorageError:
-        raise  # the others would meet it too
+        raise  # would stop the other cells too
     except PixelkeepError as error:
         return " ".join(str(error).split())
     except Exception as error:  # whatever ends one training, such as the GPU's memory, must not end the others
@@ -182,9 +187,9 @@ def _train(cell: Cell, settings: dict) -> str | None:
 
 
 class _Timer:
-    """Goes through cells and says what time all that are left will take.
+    """Iterates over cells and estimates the time that the remaining ones will take.
 
-    A cell takes as long as those of its arm took on average; of an arm not seen yet, as all on average.
+    A cell is expected to take the mean time of its arm's cells so far, or of all cells if the arm has none.
     """
 
     def __init__(self, cells: list[Cell]) -> None:
@@ -199,7 +204,7 @@ class _Timer:
             yield cell, f", about {duration(left)} left" if index and left else ""
 
     def took(self, cell: Cell) -> None:
-        """Note that the cell has been trained since it was yielded; others hold those that have not."""
+        """Record the training time since the cell was yielded; not for cells that another process holds or trained."""
         self._seen[cell.arm].append(time.monotonic() - self._start)
 
     def _expected(self, cell: Cell) -> float:

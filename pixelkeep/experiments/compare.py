@@ -1,4 +1,4 @@
-"""Several models compared on the same images: trained where they are not yet, or read from run folders."""
+"""Compares several models on the same images, after training those not yet trained, or reads finished runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pixelkeep.experiments.outcome import TOLD, Outcome, judge, shared_settings,
 from pixelkeep.ultra.running import runs
 from pixelkeep.ultra.running.settings import merge
 
-FOR_RUNS = ("data", "device", "project", "name")  # flags that have an effect on runs that are there
+FOR_RUNS = ("data", "device", "project", "name")  # flags that have an effect on finished runs
 
 
 def compare(
@@ -32,31 +32,34 @@ def compare(
     across: Sequence[str] = (),
     **settings: Any,
 ) -> Outcome:
-    """Train models alike, several seeds each, or read finished runs, and say which is better by AP and AP_S.
+    """Train models alike with several seeds each, or read finished runs, and judge which are better in AP and AP_S.
 
     >>> found = pixelkeep.compare(["yolov5-n", "yolov5-spd-n"], "my.yaml", match="gflops", epochs=100)  # doctest: +SKIP
     >>> found.verdicts["yolov5-spd-n", "AP_S"]  # doctest: +SKIP
     'better'
 
-    It does what ``pixelkeep compare`` does: the same call goes on where it was interrupted, and trains nothing twice.
+    Works as ``pixelkeep compare`` does: the same call resumes where it was interrupted and trains nothing twice.
 
     Args:
-        models_or_runs: Two or more names, model YAMLs or checkpoints, or run folders.
-        data: Dataset YAML or the name of a bundled one. For runs only where it is no longer where it was.
-        seeds: Trainings of each model, 3 by default. One gives intervals of the images only, and no verdicts.
-        baseline: What the others are compared with; the first by default.
-        group: Regular expression that finds in a file name what is drawn together, such as the video.
+        models_or_runs: Two or more model names, model YAMLs or checkpoints; or two or more run folders.
+        data: Dataset YAML or the name of a bundled dataset. For runs, needed only if the dataset has moved since.
+        seeds: Number of trainings of each model, 3 by default. With one, intervals cover the images only, and there
+            are no verdicts.
+        baseline: Model that the others are compared with; the first by default.
+        group: Regular expression whose match in the file name is the same for images that are resampled together,
+            such as those of one video.
         match: ``"gflops"`` or ``"latency"``: the baseline is also trained wider, and on larger images, until it costs
-            as much as each other model within 3 %, and each has a verdict against all of these as well.
-        config: A recipe: its name or a YAML file.
-        arms: More arms, with settings of their own: ``"distance:yolov5-spd-n:nwd=0.5"``, a name, a model, settings.
-        across: In what runs were scored differently, where that is the question: ``"imgsz"``, ``"tile"``,
-            ``"precision"`` or ``"format"``, one or several. For runs alone.
-        settings: Any other setting of training by name, such as ``epochs``, ``imgsz``, ``device``, ``project`` and
-            ``name``. For runs ``device``, ``project`` and ``name`` alone.
+            as much as each other model within 3 %, and each model has a verdict against all of these as well.
+        config: Recipe, by name or as a YAML file.
+        arms: Further arms with settings of their own, each as name, model and settings, such as
+            ``"distance:yolov5-spd-n:nwd=0.5"``.
+        across: Protocol fields in which runs differ because that is the question: one or several of ``"imgsz"``,
+            ``"tile"``, ``"precision"`` and ``"format"``. For runs only.
+        settings: Any other training setting by name, such as ``epochs``, ``imgsz``, ``device``, ``project`` and
+            ``name``. For runs only ``device``, ``project`` and ``name``.
 
     Raises:
-        PixelkeepError: Something in this cannot be used, or too little could be trained to compare. Single trainings
+        PixelkeepError: An argument cannot be used, or too few models could be trained to compare. Single trainings
             that fail do not raise: see :attr:`Outcome.failed`.
     """
     if isinstance(models_or_runs, (str, Path)):
@@ -80,18 +83,18 @@ def compare_any(
     arms: Sequence[str] = (),
     across: Sequence[str] = (),
 ) -> Outcome:
-    """Compare models, or runs where all words name folders.
+    """Compare models, or finished runs if all words name folders.
 
     Args:
         what: Models or run folders.
         flags: Settings by name; None for those not given.
         recipe, assignments: As in :func:`pixelkeep.ultra.running.settings.merge`.
-        seeds: How many trainings of each model; 3 by default.
+        seeds: Number of trainings of each model; 3 by default.
         baseline, group, match: As in :func:`compare_models`.
         arms, across: As in :func:`compare`.
 
     Raises:
-        PixelkeepError: Something in this cannot be used.
+        PixelkeepError: An argument cannot be used, or too few models could be trained to compare.
     """
     entrants: list[str | Entrant] = [*what, *map(Entrant.read, arms)]
     if not entrants or (seeds is not None and seeds < 1):
@@ -125,7 +128,7 @@ def compare_any(
 
 
 def one_match(gflops: bool, latency: bool) -> str | None:
-    """Return the way in which costs are to be equal, of the two flags of the command line.
+    """Return the kind of cost to match, ``gflops``, ``latency`` or None, from the two command-line flags.
 
     Raises:
         OptionError: Both are given.
@@ -144,19 +147,20 @@ def compare_models(
     group: str | None = None,
     match: str | None = None,
 ) -> Outcome:
-    """Train what is not trained yet, one run for each model and seed, and compare.
+    """Train one run for each model and seed, unless it is there already, and compare the models.
 
     Args:
-        models: Names, YAML files, checkpoints or arms with settings of their own, two or more.
-        settings: As :func:`pixelkeep.ultra.running.settings.merge` gives them, the same for all.
-        seeds: How many trainings of each model.
+        models: Two or more model names, YAML files, checkpoints or arms with settings of their own.
+        settings: Training settings shared by all, as :func:`pixelkeep.ultra.running.settings.merge` returns them.
+        seeds: Number of trainings of each model.
         baseline: The model that the others are compared with; the first by default.
-        group: Finds in an image's name what it is drawn together with, such as its video.
+        group: Regular expression whose match in the file name is the same for images that are resampled together,
+            such as those of one video.
         match: ``gflops`` or ``latency``: the baseline is also trained wider, and on larger images, until it costs as
             much as each other model, which then has a verdict against the strongest of these as well.
 
     Raises:
-        PixelkeepError: Something in this cannot be used, or too little could be trained to compare.
+        PixelkeepError: An argument cannot be used, or too few models could be trained to compare.
     """
     if len(models) < 2:
         raise OptionError(
@@ -179,18 +183,18 @@ def compare_runs(
     project: str | None = None,
     name: str | None = None,
 ) -> Outcome:
-    """Compare runs that are there.
+    """Compare finished runs.
 
     Args:
-        folders: Run folders of ``train`` or ``val``, two or more.
-        data: The dataset, where it is no longer where it was.
+        folders: Two or more run folders of ``train`` or ``val``.
+        data: Dataset YAML or name, to give if the dataset has moved since.
         baseline, group: As in :func:`compare_models`.
-        across: Fields of the protocol in which the runs are to differ, see `ACROSS`.
-        device: What latency is measured on.
-        project, name: Where the comparison is written.
+        across: Protocol fields in `ACROSS` in which the runs are meant to differ.
+        device: Device that latency is measured on.
+        project, name: Folder and name under which the comparison is written.
 
     Raises:
-        PixelkeepError: A folder is no finished run, or the runs cannot be compared.
+        PixelkeepError: A folder is not a finished run, or the runs cannot be compared.
     """
     across = _known(across)
     read = [read_run(Path(folder).resolve()) for folder in dict.fromkeys(folders)]
@@ -208,10 +212,10 @@ def compare_runs(
 
 
 def _known(across: Sequence[str]) -> list[str]:
-    """Return the fields, each once.
+    """Return the fields of ``across`` without duplicates.
 
     Raises:
-        OptionError: There is no such field.
+        OptionError: A field is not one of `ACROSS`.
     """
     fields = list(dict.fromkeys([across] if isinstance(across, str) else across))
     for field in fields:

@@ -1,11 +1,11 @@
-"""Contrasts: comparisons written down before they are run, with data, arms, and what each form of them takes.
+"""Contrasts: comparisons written down before they are run, with data, arms and the settings of each form.
 
-A file holds one contrast, ``NAME.yaml``:
+A file ``NAME.yaml`` holds one contrast:
 
     question: What is asked, in a sentence.
     data: hituav
     dev: {group: '^(\\d+_\\d+)_', share: 0.8, seed: 0}   # how dev is cut from train
-    group: '^(\\d+_\\d+_\\d+)_'                          # what is drawn together for intervals
+    group: '^(\\d+_\\d+_\\d+)_'                          # images that are resampled together for intervals
     baseline: yolov5-n
     arms: {yolov5-n: yolov5-n, distance: {model: yolov5-n, nwd: 0.5}}
     best_of: [1-plain]                                 # optional: 'best' in models is the best family of these
@@ -13,8 +13,8 @@ A file holds one contrast, ``NAME.yaml``:
       full: {split: val, seeds: 3, match: [gflops, latency], imgsz: 640, epochs: 100}
       early: {split: dev, seeds: 2, imgsz: 320, epochs: 8}
 
-``match``, which may be left out, has the baseline trained at each arm's cost, too. All else of a form but ``split`` and
-``seeds`` are settings of training that the arms share.
+``match`` is optional and has the baseline trained at each arm's cost as well. All other keys of a form except ``split``
+and ``seeds`` are training settings that the arms share.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from pixelkeep.experiments.entrants import Entrant
 from pixelkeep.experiments.equal import kinds_of
 from pixelkeep.ultra.weights.definitions import resolve_model
 
-BEST = re.compile(r"^best(?=-)")  # in a model's name: the family that the contrasts before show to be the best
-KEYS = ("question", "data", "dev", "group", "baseline", "arms", "forms")  # that a contrast must have
+BEST = re.compile(r"^best(?=-)")  # in a model's name: stands for the best family of the contrasts in best_of
+KEYS = ("question", "data", "dev", "group", "baseline", "arms", "forms")  # keys that a contrast must have
 OTHERS = ("best_of",)
-NOTICE = {"early": "early training, no verdict"}  # what is to be said of all that a form shows
+NOTICE = {"early": "early training, no verdict"}  # shown with every result of the form
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Form:
     """How thoroughly a contrast is run.
 
     Attributes:
-        name: full or early.
-        split: dev or val: what its answer is read from.
-        seeds: Trainings of each arm.
-        settings: Of training, shared by all arms.
-        match: The kinds of cost that the baseline is also trained at, of each other arm.
+        name: ``full`` or ``early``.
+        split: Split that the answer is read from, ``dev`` or ``val``.
+        seeds: Number of trainings of each arm.
+        settings: Training settings that all arms share.
+        match: Kinds of cost, ``gflops`` or ``latency``, at which the baseline is also matched to each other arm.
     """
 
     name: str
@@ -56,13 +56,13 @@ class Form:
 
     @property
     def notice(self) -> str | None:
-        """What is to be said of everything that it shows."""
+        """Caveat to show with every result of this form; None if there is none."""
         return NOTICE.get(self.name)
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """One comparison as it was written down; the attributes are the file's keys."""
+    """One contrast as its file describes it: the name is the file's, the other attributes are its keys."""
 
     name: str
     question: str
@@ -75,22 +75,25 @@ class Contrast:
     best_of: tuple[str, ...] = ()
 
     def form(self, name: str) -> Form:
-        """Return a form.
+        """Return the form of a name.
 
         Raises:
-            OptionError: It has no such form.
+            OptionError: The contrast has no such form.
         """
         if name not in self.forms:
             raise OptionError(f"contrast {self.name}: no form '{name}'; it has {choices(self.forms)}")
         return self.forms[name]
 
     def entrants(self, best: str | None) -> tuple[list[Entrant], dict[str, str]]:
-        """Return the arms, with the family's name for ``best``, and those that the family has no model for.
+        """Return the arms with ``best`` replaced by a family's name, and by name why other arms are left out.
 
-        Not every family has a form with P2, say. Such an arm is left out, by its name with the reason.
+        An arm is left out if the family has no such model; not every family has a P2 variant, for example.
+
+        Args:
+            best: The best family; None if no arm needs one.
 
         Raises:
-            OptionError: The baseline is left out, or all others are.
+            OptionError: The baseline is left out, or all other arms are.
         """
         there, left_out = [], {}
         for arm in self.arms:
@@ -114,10 +117,10 @@ def _exists(model: str) -> bool:
 
 
 def read_contrasts(folder: Path, names: list[str] | None = None) -> list[Contrast]:
-    """Return the contrasts of a folder in the order of their names, or those that are named.
+    """Return the contrasts of a folder in the order of their names, all of them or those named.
 
     Raises:
-        OptionError: There is no such contrast, or one cannot be used.
+        OptionError: A named contrast is not there, the folder has none, or a file cannot be used.
     """
     files = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
     for name in names or ():
@@ -129,10 +132,10 @@ def read_contrasts(folder: Path, names: list[str] | None = None) -> list[Contras
 
 
 def read_contrast(path: Path) -> Contrast:
-    """Return the contrast of a file.
+    """Read a contrast from a file.
 
     Raises:
-        OptionError: It lacks something, or holds what is not known.
+        OptionError: The file lacks a key, has an unknown one, or a value cannot be used.
     """
     given = read_mapping(path)
     try:
@@ -214,7 +217,7 @@ def _is_count(value: object, least: int) -> bool:
 
 
 def _best_of(given: object, path: Path) -> tuple[str, ...]:
-    """Return the contrasts that are waited for: such as come before this one, so that they are run before it."""
+    """Return the contrasts that this one waits for; their names must sort before its own, so that they run first."""
     if given is None:
         return ()
     before = sorted(other.stem for other in path.parent.glob("*.yaml") if other.stem < path.stem)
@@ -229,7 +232,10 @@ def best_family(means: dict[str, float | None]) -> str:
     """Return the family of the model with the highest mean AP_S on dev.
 
     Args:
-        means: By model, scale letter included; None where it is undefined.
+        means: Mean AP_S by model name, scale letter included; None if it is undefined.
+
+    Raises:
+        OptionError: No model has a defined AP_S.
     """
     known = {model: mean for model, mean in means.items() if mean is not None}
     if not known:

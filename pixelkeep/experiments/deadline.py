@@ -1,4 +1,4 @@
-"""A time at which trainings stop, each after an epoch that has been saved, so that they can be gone on with."""
+"""A deadline at which trainings stop after an epoch whose checkpoint has been saved, so that they can be resumed."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ EVENT = "on_model_save"  # Ultralytics' event after an epoch's checkpoints are w
 
 
 class OutOfTime(BaseException):
-    """The time is over. Like an interruption it is no failure of the training that it ends."""
+    """Raised when the time is over. A BaseException, as it is no failure of the training that it ends."""
 
 
 class Deadline:
-    """Stops trainings that begin inside of it, used as a context: after the last epoch that fits.
+    """Context manager that stops trainings begun inside it after the last epoch that fits into the time.
 
     Args:
-        seconds: From now; None for no end.
-        clock: Tells the time in seconds.
+        seconds: Time from now in seconds; None for no deadline.
+        clock: Function that returns the time in seconds.
     """
 
     def __init__(self, seconds: float | None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -30,12 +30,12 @@ class Deadline:
 
     @property
     def passed(self) -> bool:
-        """Whether the time is over."""
+        """Whether the deadline has passed."""
         return self.over >= 0
 
     @property
     def over(self) -> float:
-        """Seconds since the end; negative before it."""
+        """Seconds since the deadline; negative before it."""
         return float("-inf") if self._end is None else self._clock() - self._end
 
     def __enter__(self) -> Deadline:
@@ -47,7 +47,7 @@ class Deadline:
         callbacks.default_callbacks[EVENT].remove(self._stop)
 
     def _stop(self, trainer: object) -> None:
-        """Stop where another epoch, as long as the last one, would end too late."""
+        """Raise OutOfTime if another epoch as long as the last one would end after the deadline."""
         now, before = self._clock(), self._last
         self._last = now
         longest = 0.0 if before is None else now - before

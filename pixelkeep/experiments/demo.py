@@ -1,4 +1,4 @@
-"""The demo: data, training, validation and detection, one after the other."""
+"""Runs the demo: data, training, validation and detection, one after the other."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pixelkeep.ultra.running import runs, settings
 
 @dataclass
 class Outcome:
-    """Where the demo's results lie.
+    """The result of the demo and the folders that it wrote.
 
     Attributes:
-        result: The validation's result.
-        run: The training run.
-        pictures: The folder with annotated pictures and the annotated video.
-        data: The demo dataset's folder.
-        seconds: How long all of it took.
+        result: Result of the validation.
+        run: Folder of the training run.
+        pictures: Folder with the annotated pictures and the annotated video.
+        data: Folder of the demo dataset.
+        seconds: Duration of the whole demo in seconds.
     """
 
     result: Result
@@ -34,7 +34,7 @@ class Outcome:
     seconds: float
 
     def paths(self) -> str:
-        """Return the closing lines."""
+        """Return the lines that the demo ends with: paths, duration and the next step."""
         return (
             f"dataset   {self.data}\n"
             f"weights   {self.run / 'weights' / 'best.pt'}\n"
@@ -51,11 +51,11 @@ class Outcome:
 
 
 def run_demo(project: str | None = None, name: str | None = None) -> Outcome:
-    """Run the demo.
+    """Write the demo dataset, train on it, validate, and detect in pictures and a video.
 
     Args:
         project: Folder of the runs; ``runs/demo`` by default.
-        name: The run's name; ``exp`` by default.
+        name: Name of the run; ``exp`` by default.
     """
     start = time.monotonic()
     LOGGER.info("1/3  Writing the demo dataset")

@@ -1,8 +1,8 @@
-"""A split for choices, cut out of the training images by groups: train and dev out of train, val kept as test.
+"""Cuts a dev split out of the training images by groups: train is divided into train and dev, val is kept as test.
 
-What is chosen on images is flattered by them. Epochs, models and settings are therefore chosen on dev, and the images
-that a dataset calls val are scored once, when everything has been chosen. The files call dev ``val`` and val ``test``,
-so that every command works on them as on any other dataset.
+Figures on images that choices were made on are too good. Epochs, models and settings are therefore chosen on dev, and
+the images that a dataset calls val are scored once, when everything has been chosen. The written files call dev ``val``
+and val ``test``, so that every command works on them as on any other dataset.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from pixelkeep.errors import DataError
 from pixelkeep.evaluation import sha256
 from pixelkeep.ultra.data.truth import build_truth, relative
 
-SPLITS = {"dev": "val", "val": "test"}  # what they are called in the files
+SPLITS = {"dev": "val", "val": "test"}  # names in the written files
 
 
 @dataclass(frozen=True)
 class DevSplit:
-    """How dev is cut; the same images for the same file names.
+    """How dev is cut out of train. The same file names always give the same split.
 
     Attributes:
-        group: A regular expression whose first group names what stays together, searched for in file names.
-        share: The share of the images that training keeps, about.
-        seed: Decides which groups.
+        group: Regular expression that is searched for in file names. Images with the same text of its first group stay
+            together.
+        share: Approximate share of the images that train keeps.
+        seed: Seed that decides which groups go to dev.
     """
 
     group: str
@@ -42,11 +43,11 @@ class DevSplit:
         """Write the three splits as COCO files with links to the images, and return their YAML.
 
         Args:
-            spec: The dataset, with train and val.
-            output: A new folder.
+            spec: Dataset with the splits train and val.
+            output: New folder to write to.
 
         Raises:
-            PixelkeepError: The data or the expression cannot be used, or the folder holds something else.
+            PixelkeepError: The dataset or the expression cannot be used, or the folder holds something else.
         """
         _require_both(spec)
         renamed = {}
@@ -59,9 +60,10 @@ class DevSplit:
         return outcome.yaml
 
     def cut_once(self, spec: DatasetSpec, folder: Path) -> Path:
-        """Cut into a folder of ``folder`` that is named after what the data hold and the cut, unless it is there.
+        """Write the splits to a subfolder of ``folder``, unless they are there already, and return their YAML.
 
-        The same data have the same name wherever they lie.
+        The subfolder is named after a hash of the data and of the cut, so the same data have the same name wherever
+        they lie.
         """
         _require_both(spec)
         facts = json.dumps([_content(spec, split) for split in ("train", "val")] + [self.group, self.share, self.seed])
@@ -75,6 +77,6 @@ def _require_both(spec: DatasetSpec) -> None:
 
 
 def _content(spec: DatasetSpec, split: str) -> list:
-    """Return what tells a split from any other: its images' names and the hash of all that is known of them."""
+    """Return what identifies a split's content: the names of its images and the hash of its ground truth."""
     records = load_split(spec, split).records
     return [sorted(relative(record.path, spec.root) for record in records), sha256(build_truth(records, spec)[0])]

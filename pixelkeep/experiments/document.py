@@ -1,6 +1,7 @@
-"""The document of a comparison: figures, differences with intervals and verdicts, cost and latency of all arms.
+"""Builds the document of a comparison: figures, differences with intervals and verdicts, cost and latency of all arms.
 
-It is what ``--json`` prints and ``comparison.json`` holds; the report's texts and pages are made from it alone.
+``--json`` prints this document and ``comparison.json`` holds it; the texts and pages of the report are made from it
+alone.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pixelkeep.ultra.tiled.images import Tiles, tiles_of_image
 
 SCHEMA = 2
 FIGURES = ("AP", "AP50", "AP_S", "AP_M", "AP_L", "AR_S")
-JUDGED = ("AP", "AP_S")  # those with intervals and verdicts
+JUDGED = ("AP", "AP_S")  # figures with intervals and verdicts
 
 
 def describe(
@@ -39,15 +40,16 @@ def describe(
     """Compare arms that were scored alike, and return the document.
 
     Args:
-        arms: Their finished runs.
-        baseline: The arm that the others are compared with.
-        truth: The ground truth of all, in COCO form.
-        group: The expression that ``groups`` were found by.
-        groups: By image id what it is drawn with; None to draw each image by itself.
-        shared: Settings that all have in common, to be told.
-        device: What latency is measured on; as for training by default.
-        equal: What of the arms is the baseline at equal cost.
-        across: Fields of the protocol in which the arms differ.
+        arms: The finished runs of each arm.
+        baseline: Name of the arm that the others are compared with.
+        truth: Ground truth of all runs, in COCO form.
+        group: Regular expression that ``groups`` were found by.
+        groups: By image id, the name of the group that the image is resampled with; None to resample each image by
+            itself.
+        shared: Settings that all arms have in common, to be reported.
+        device: Device that latency is measured on; None chooses as for training.
+        equal: The arms that are the baseline at equal cost.
+        across: Protocol fields in which the arms differ.
     """
     first = next(iter(arms.values()))[0].result
     protocol = first.protocol
@@ -94,13 +96,13 @@ def describe(
 
 
 def _rivals(equal: Equal | Several | None, baseline: str, arms: Arms) -> dict[str, list[str]]:
-    """Return what variants are set against at once, where all of it is there."""
+    """Return by variant the rivals that it is jointly compared with, if runs of it and of all rivals are there."""
     every = equal.rivals(baseline) if equal else {}
     return {name: several for name, several in every.items() if {name, *several} <= set(arms)}
 
 
 def _noted(joint: dict, equal: Equal | Several) -> dict:
-    """Add to a verdict at equal cost what of it is not quite equal."""
+    """Add to a verdict at equal cost a note on rivals whose cost is not within the tolerance."""
     off = equal.off(joint["arm"])
     told = f"no nearer to equal cost than {' and '.join(off)} could be had" if off else None
     return joint | {"note": "; ".join(filter(None, (joint["note"], told))) or None}
@@ -130,7 +132,7 @@ def _arm(name: str, members: list[Run], latency: dict | None) -> dict:
 
 
 def _work(members: list[Run], truth: dict, across: Sequence[str]) -> dict:
-    """Return the GFLOPs of an image where arms differ in how many tiles that is."""
+    """Return tiles and GFLOPs of an image for a tiled arm, if arms differ in tiling; else an empty dictionary."""
     result = members[0].result
     tile = result.protocol.tile
     if "tile" not in across or not tile or result.gflops is None:
@@ -140,7 +142,7 @@ def _work(members: list[Run], truth: dict, across: Sequence[str]) -> dict:
 
 
 def _spread(values: list[float | None]) -> dict:
-    """Return mean and sample standard deviation over seeds; None where undefined."""
+    """Return mean and sample standard deviation over seeds; None if undefined."""
     if any(value is None for value in values):
         return {"mean": None, "spread": None, "values": values}
     spread = statistics.stdev(values) if len(values) > 1 else None
@@ -150,9 +152,10 @@ def _spread(values: list[float | None]) -> dict:
 def _latencies(
     arms: Arms, baseline: str, device: str | None, across: Sequence[str]
 ) -> tuple[dict[str, dict], dict | None]:
-    """Measure all arms in turns, but for those whose checkpoints are not there; none without the baseline's.
+    """Measure the latency of all arms in turns, and return it by arm with facts about the measurement.
 
-    Where arms differ in tiles, what a network takes for one of them says nothing of an image, and none is measured.
+    Arms without a checkpoint and exported files are left out; nothing is measured if the baseline is left out. Nothing
+    is measured either if arms differ in tiling, as the time for one tile says nothing about the time for an image.
     """
     if "tile" in across:
         return {}, None
@@ -175,11 +178,13 @@ def _latencies(
 
 
 def group_images(truth: dict, pattern: str) -> dict[int, str]:
-    """Return by image id what the pattern finds in the file's name: its first group's text, or all that it matches.
+    """Return by image id what the pattern matches in the file name, or the text of its first group if it has one.
+
+    A pattern with a slash is searched for in the path, others in the name without its folders.
 
     Raises:
-        OptionError: The pattern cannot be used.
-        DataError: It is not in a file's name.
+        OptionError: The pattern is not a regular expression.
+        DataError: The pattern does not match an image's name.
     """
     try:
         expression = re.compile(pattern)

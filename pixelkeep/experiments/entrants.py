@@ -1,7 +1,7 @@
-"""What takes part in a comparison: a model, by itself or under a name with settings of its own.
+"""The entrants of a comparison: models by themselves, or under a name with settings of their own.
 
-Several settings of one model, such as the parts of a recipe, are arms of one comparison then: trained alike in all
-else, scored on the same images, their verdicts corrected together.
+Several settings of one model, such as the parts of a recipe, can thus be arms of one comparison. They are trained alike
+in all else and scored on the same images, and their verdicts are corrected together.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from pixelkeep.ultra.commands import training
 from pixelkeep.ultra.running.scope import VALIDATION
 from pixelkeep.ultra.running.settings import DEFAULTS, merge, parse_assignments
 
-# What an arm may not have of its own: what says which arm it is, and what decides on which images, and how, all are
-# scored. An image size of its own is given to arms at equal cost alone.
+# Settings that an arm may not have of its own: those that identify its training, and those that decide on which images
+# and how all arms are scored. Only arms at equal cost get an image size of their own.
 SHARED = ("model", "seed", "data", "path", "imgsz", "batch", *training.PLACE, *training.MACHINE, *VALIDATION)
 
 
 @dataclass(frozen=True)
 class Entrant:
-    """An arm before anything about it is known.
+    """An arm as the user gives it, before it is checked.
 
     Attributes:
-        name: Of the arm; None for the model's own name.
-        model: Name, YAML file or checkpoint.
-        settings: By name, those that it does not share with the others.
+        name: Name of the arm; None for the model's own name.
+        model: Model name, YAML file or checkpoint.
+        settings: Settings by name that the arm does not share with the others.
     """
 
     name: str | None
@@ -36,13 +36,13 @@ class Entrant:
 
     @classmethod
     def read(cls, text: str) -> Entrant:
-        """Read ``NAME:MODEL:KEY=VALUE:KEY=VALUE``, with as many settings as are wanted.
+        """Parse ``NAME:MODEL:KEY=VALUE:KEY=VALUE``, with any number of settings.
 
         >>> Entrant.read("distance:yolov5-spd-n:nwd=0.5")
         Entrant(name='distance', model='yolov5-spd-n', settings={'nwd': 0.5})
 
         Raises:
-            OptionError: It is of another form.
+            OptionError: The text has another form.
         """
         name, _, rest = text.partition(":")
         model, _, assignments = rest.partition(":")
@@ -51,10 +51,11 @@ class Entrant:
         return cls(name, model, parse_assignments(assignments.split(":")) if assignments else {})
 
     def checked(self, settings: dict) -> dict:
-        """Return its own settings, checked together with those that all share.
+        """Return the entrant's own settings, checked together with those that all arms share.
 
         Raises:
-            OptionError: A setting that is unknown, without effect, must be shared, or has a value that is not allowed.
+            OptionError: A setting is unknown, has no effect, must be shared, or has a value that is not allowed; or
+                the entrant's name cannot be that of a folder.
         """
         told = f"arm {self.name or self.model}"
         for key in self.settings:
@@ -71,11 +72,11 @@ class Entrant:
 
 
 def entrants(given: Sequence[str | Entrant]) -> list[Entrant]:
-    """Return models as entrants, and entrants as they are."""
+    """Return models wrapped as entrants; entrants are returned as they are."""
     return [each if isinstance(each, Entrant) else Entrant(None, each) for each in given]
 
 
 def require_unlike(arm: str, there: Sequence[str]) -> None:
-    """Raise OptionError where an arm of that name is there already."""
+    """Raise OptionError if there is an arm of that name already."""
     if arm in there:
         raise OptionError(f"two of the models are called '{arm}'; give each once, and files different names")

@@ -1,8 +1,8 @@
-"""The arms of a comparison at equal cost: looked for once, kept in ``grid.json``, and made again from there.
+"""The arms of a comparison at equal cost: searched for once, kept in ``grid.json``, and rebuilt from there.
 
-A comparison that goes on uses the arms that it began with, also where another measurement of latency would choose
-others. What has been found for one variant serves for the others that cost as much. Where costs are to be equal in
-several ways, a variant is set against the arms of all of them at once.
+A comparison that is resumed keeps the arms that it began with, even if another measurement of latency would choose
+others. An arm found for one variant is reused for other variants of the same cost. If costs are matched in several
+kinds, a variant is compared with the arms of all kinds at once.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ UNITS = {"gflops": "GFLOPs", "latency": "latency"}
 
 @dataclass(frozen=True)
 class Equal:
-    """What the baseline becomes to cost as much as each variant.
+    """The arms into which the baseline is changed to cost as much as each variant, for one kind of cost.
 
     Attributes:
-        by: ``gflops`` or ``latency``.
-        arms: By name, each once.
-        variants: By variant, how many times the baseline it costs, and the names of its arms with their multiples of
-            its cost; as in ``grid.json``.
-        device: What latency was measured on; None for GFLOPs.
+        by: Kind of cost, ``gflops`` or ``latency``.
+        arms: The arms by name, each once even if several variants use it.
+        variants: By variant, its cost as a multiple of the baseline's, and its arms by name with their cost as a
+            multiple of the variant's; as in ``grid.json``.
+        device: Name of the device that latency was measured on; None for GFLOPs.
     """
 
     by: str
@@ -40,14 +40,14 @@ class Equal:
     device: str | None
 
     def to_dict(self) -> dict:
-        """Return what the document of the comparison says of it."""
+        """Return the document's part on equal cost."""
         return {"by": self.by, "tolerance": TOLERANCE, "device": self.device, "variants": self.variants}
 
     def rivals(self, baseline: str) -> dict[str, list[str]]:
-        """Return by variant what it is set against at once: whatever of the baseline costs no more than it does.
+        """Return by variant its rivals: all forms of the baseline that cost no more, to be compared with at once.
 
-        A variant that costs less than the baseline is not set against the baseline itself, nor is one that costs as
-        much: that difference has its verdict already.
+        The baseline itself is a rival only of variants that cost more than it. Variants that cost less or as much are
+        not set against it here: that difference has its verdict already.
         """
         found = {}
         for variant, entry in self.variants.items():
@@ -57,14 +57,14 @@ class Equal:
         return found
 
     def off(self, variant: str) -> list[str]:
-        """Say which of a variant's arms cost not quite as much."""
+        """Describe the arms of a variant whose cost is not within `TOLERANCE` of its own."""
         ratios = {name: made["ratio"] for name, made in self.variants[variant]["arms"].items()}
         return [f"{name} at {r:.2f} times the {UNITS[self.by]}" for name, r in ratios.items() if not near(r)]
 
 
 @dataclass(frozen=True)
 class Several:
-    """The same in several ways: the arms of each, and a variant against all that costs no more in one of them."""
+    """Equal cost in several kinds: a variant is compared at once with all that costs no more in one of the kinds."""
 
     parts: tuple[Equal, ...]
 
@@ -73,28 +73,28 @@ class Several:
         return {name: arm for part in self.parts for name, arm in part.arms.items()}
 
     def to_dict(self) -> dict:
-        """Return what the document of the comparison says of it: all ways in ``by``, and each of them in ``parts``."""
+        """Return the document's part on equal cost: the kinds joined in ``by``, one entry for each in ``parts``."""
         return {"by": "+".join(part.by for part in self.parts), "parts": [part.to_dict() for part in self.parts]}
 
     def rivals(self, baseline: str) -> dict[str, list[str]]:
-        """Return by variant what it is set against at once."""
+        """Return by variant its rivals of all kinds of cost, each once."""
         every = [part.rivals(baseline) for part in self.parts]
         variants = dict.fromkeys(variant for rivals in every for variant in rivals)
         return {v: list(dict.fromkeys(name for rivals in every for name in rivals.get(v, ()))) for v in variants}
 
     def off(self, variant: str) -> list[str]:
-        """Say which of a variant's arms cost not quite as much in the way that they are for."""
+        """Describe the arms of a variant that are not within `TOLERANCE` of its cost in the kind that they match."""
         return [told for part in self.parts for told in part.off(variant)]
 
 
 def kinds_of(match: object) -> tuple[str, ...]:
-    """Return in which ways costs are to be equal: of one, a list of them, or None.
+    """Return the kinds of cost to match as a tuple; ``match`` is one kind, a list of kinds, or None.
 
     >>> kinds_of("gflops"), kinds_of(["gflops", "latency"]), kinds_of(None)
     (('gflops',), ('gflops', 'latency'), ())
 
     Raises:
-        OptionError: There is no such way.
+        OptionError: A kind is unknown or given twice.
     """
     kinds = match if isinstance(match, list | tuple) else [] if match is None else [match]
     odd = [kind for kind in kinds if kind not in tuple(UNITS)]
@@ -106,15 +106,17 @@ def kinds_of(match: object) -> tuple[str, ...]:
 def find_equal(
     folder: Path, by: str, baseline: Baseline, variants: dict[str, dict], data: tuple[int, int], device: str | None
 ) -> Equal:
-    """Look for what the baseline becomes to cost as much as each variant, where it is not known yet.
+    """Find the arms into which the baseline is changed to cost as much as each variant.
+
+    Arms kept in the folder's ``grid.json`` are used as they are; only for other variants is there a search.
 
     Args:
-        folder: Of the comparison.
-        by: ``gflops`` or ``latency``.
-        baseline: What is changed.
-        variants: Definitions by name.
+        folder: Folder of the comparison.
+        by: Kind of cost, ``gflops`` or ``latency``.
+        baseline: The baseline to change.
+        variants: Model definitions by name.
         data: Channels of the images, and number of classes.
-        device: What latency is measured on; as for training by default.
+        device: Device that latency is measured on; None chooses as for training.
     """
     known = read_matched(folder).get(by, {})
     entries = {name: entry for name, entry in known.items() if entry["baseline"] == baseline.name}
@@ -138,7 +140,7 @@ def find_equal(
 
 
 def model_file(folder: Path, name: str) -> Path:
-    """Return where the definition of an arm of another width is."""
+    """Return the path of the model YAML of an arm of another width."""
     return folder / name / f"{name}.yaml"
 
 
@@ -151,7 +153,7 @@ def _cost(by: str, target: Network, data: tuple[int, int], device: str | None) -
 
 
 def _search(baseline: Baseline, cost: Compute | Latency, arms: dict[str, Arm]) -> dict:
-    """Return the entry of a variant, and add its arms to those that are known."""
+    """Search the arms of a variant, add them to ``arms``, and return the variant's entry."""
     own, found = match(baseline, cost, arms.values())
     arms |= {arm.name: arm for arm, _ in found}
     made = {arm.name: arm.to_dict() | {"ratio": ratio} for arm, ratio in found}

@@ -1,7 +1,8 @@
-"""A contrast on its way from its file to its answer: data, trainings, and what of them can be shared with others.
+"""Carries a contrast from its file to its answer: data, trainings, and arms shared with other contrasts.
 
-Folders: ``ROOT/data`` holds data with dev cut out, ``ROOT/FORM/CONTRAST`` is a comparison's folder as ``pixelkeep
-compare`` makes it, with the trainings' figures on dev, and ``val`` beside those of each training that was scored there.
+``ROOT/data`` holds data with dev cut out. ``ROOT/FORM/CONTRAST`` is a comparison's folder as ``pixelkeep compare``
+makes it, with the figures of the trainings on dev. A training that was scored on val has those figures in its
+subfolder ``val``.
 """
 
 from __future__ import annotations
@@ -34,22 +35,22 @@ from pixelkeep.ultra.running import runs
 from pixelkeep.ultra.running.scope import VALIDATION
 from pixelkeep.ultra.running.settings import merge
 
-ON_VAL = "val"  # the folder of what was scored on val, in a training's folder and in a contrast's
+ON_VAL = "val"  # subfolder with figures on val, of a training and of a contrast
 BEST, BF16 = "best.json", ("amp", "bf16")
-SETTLED = "settled.json"  # there as soon as nothing is left to train: the mean AP_S on dev of every plain model
+SETTLED = "settled.json"  # exists once nothing is left to train: mean AP_S on dev of each plain model
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where evidence is made.
+    """Where and how contrasts are run.
 
     Attributes:
-        root: The folder of everything.
-        form: full or early.
-        machine: Settings that belong to the machine: ``device``, ``workers``.
-        bf16: Whether it trains in bf16 where a form asks for that.
-        path: The folder of the data, in place of its YAML's own.
-        seeds: Trainings of each arm; None for those of the form.
+        root: Folder that holds everything.
+        form: Name of the form, ``full`` or ``early``.
+        machine: Settings that belong to the machine: ``device`` and ``workers``.
+        bf16: Whether the machine trains in bf16 if a form asks for that.
+        path: Folder of the dataset, in place of the one in its YAML; None for that one.
+        seeds: Number of trainings of each arm; None for the form's number.
     """
 
     root: Path
@@ -60,7 +61,7 @@ class Place:
     seeds: int | None = None
 
     def folder(self, contrast: str) -> Path:
-        """Return the folder of a contrast."""
+        """Return the folder of a contrast by its name."""
         return self.root / self.form / contrast
 
 
@@ -69,9 +70,11 @@ class Begun:
     """A contrast whose trainings are laid out.
 
     Attributes:
-        form: With the settings that this machine trains with.
-        best: The family that was chosen; None where nothing is to be chosen.
-        left_out: Arms that this family has no model for, with the reason.
+        contrast: The contrast as its file describes it.
+        form: The form, with the settings that this machine really trains with.
+        grid: All trainings of the contrast.
+        best: The family chosen as the best; None if there is none to choose.
+        left_out: By name, why arms are left out: this family has no model for them.
     """
 
     contrast: Contrast
@@ -87,22 +90,22 @@ class Begun:
 
     @property
     def open(self) -> list[Cell]:
-        """Trainings that are to be done: not those that failed as often as they are tried."""
+        """Trainings that are still to be done, without those given up after repeated failures."""
         return [cell for cell in self.grid.cells if is_open(cell)]
 
     def trainings(self) -> list[str]:
-        """Return all trainings that are done, each with its figure, which tells it from another of the same name."""
+        """Return the names of the finished trainings, each with its AP_S to tell it from another of the same name."""
         done = [cell for cell in self.grid.cells if cell.done]
         return sorted(f"{cell}: AP_S {read_run(cell.folder).result.AP_S} on dev" for cell in done)
 
     def train_next(self, until: Deadline) -> bool:
-        """Train one of the trainings that are to be done and nobody else is at; return whether there was one."""
+        """Train one open training that no other process holds, and return whether there was one."""
         found = train_next(self.grid, until)
         self.settle()
         return found
 
     def settle(self) -> None:
-        """Note that nothing is left to train, where that is so, for the contrasts that wait for this one."""
+        """Write `SETTLED` if nothing is left to train, for the contrasts that wait for this one."""
         if self.open:
             return
         entrants, _ = self.contrast.entrants(self.best)
@@ -111,17 +114,17 @@ class Begun:
         runs.write_json(self.grid.folder / SETTLED, {"means": means})
 
     def failed(self) -> dict[Cell, str]:
-        """Return the trainings that failed and are still missing, with their reasons."""
+        """Return the trainings that failed and are still missing, each with its reason."""
         found = {cell: failure(cell) for cell in self.missing}
         return {cell: noted.reason for cell, noted in found.items() if noted}
 
     def forget_failures(self) -> None:
-        """Let what failed be tried again."""
+        """Delete the noted failures, so that the trainings are tried again."""
         for cell in self.missing:
             forget(cell)
 
     def on_dev(self) -> Outcome:
-        """Compare what has been trained, on dev.
+        """Compare the finished trainings on dev.
 
         Raises:
             DataError: There is nothing to compare yet.
@@ -130,7 +133,7 @@ class Begun:
         return judge(self.grid, self.contrast.group, groups, self.failed())
 
     def on_val(self) -> Outcome:
-        """Score all trainings on val, where they are not yet, and compare them there."""
+        """Score the finished trainings on val, unless they are already, and compare them there."""
         for cell in self.grid.cells:
             if cell.done and not runs.is_finished(cell.folder / ON_VAL):
                 LOGGER.info(f"scoring {cell} on val")
@@ -143,17 +146,17 @@ class Begun:
 
 
 def begin(contrast: Contrast, place: Place) -> Begun | str:
-    """Lay out a contrast's trainings, or return what it waits for.
+    """Lay out the trainings of a contrast, or return in words which contrasts it waits for.
 
     Raises:
-        PixelkeepError: Its data, models or settings cannot be used.
+        PixelkeepError: The data, models or settings of the contrast cannot be used.
     """
     try:
         return _begin(contrast, place)
     except StorageError:
         raise
     except PixelkeepError as error:
-        told = str(error).replace("--set path=", "--path ").replace("--group", "group")  # as they are called here
+        told = str(error).replace("--set path=", "--path ").replace("--group", "group")  # the names used here
         raise OptionError(f"contrast {contrast.name}: {told}") from error
 
 
@@ -161,7 +164,7 @@ def _begin(contrast: Contrast, place: Place) -> Begun | str:
     form = contrast.form(place.form)
     folder = place.folder(contrast.name)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):  # what one process looks for, the others find
+    with FileLock(folder.with_name(f".{folder.name}.lock")):  # one process searches, the others read what it found
         data = _cut(contrast.data, place.path, contrast.dev, place.root / "data")
         _check_group(contrast, data)
         if waiting := [name for name in contrast.best_of if not (place.folder(name) / SETTLED).is_file()]:
@@ -184,12 +187,12 @@ def _begin(contrast: Contrast, place: Place) -> Begun | str:
 
 @cache
 def _cut(data: str, path: str | None, dev: DevSplit, folder: Path) -> Path:
-    """Return the YAML of the data with dev cut out."""
+    """Return the YAML of the dataset with dev cut out."""
     return dev.cut_once(resolve_data(data, path), folder)
 
 
 def _check_group(contrast: Contrast, data: Path) -> None:
-    """Refuse a group that is not in every image's name, before anything is trained."""
+    """Check before anything is trained that the group expression matches every image's name."""
     spec = load_spec(data)
     for split in SPLITS.values():
         images = json.loads(spec.splits[split][0].read_text(encoding="utf-8"))["images"]
@@ -199,7 +202,7 @@ def _check_group(contrast: Contrast, data: Path) -> None:
 
 
 def score(cell: Cell, settings: dict) -> None:
-    """Validate a training's best epoch on val, as its training did on dev."""
+    """Validate the best epoch of a training on val, with the settings of its validation on dev."""
     kept = {key: settings[key] for key in ("data", "batch", "device", "workers", *VALIDATION) if key in settings}
     place = {"project": str(cell.folder), "name": ON_VAL, "exist_ok": True, "plots": False}
     size = {"imgsz": read_run(cell.folder).result.protocol.imgsz}
@@ -208,9 +211,9 @@ def score(cell: Cell, settings: dict) -> None:
 
 
 def reuse(grid: Grid) -> None:
-    """Let arms be those of other contrasts that are trained alike: their folders become links to each other.
+    """Replace the folders of arms that another contrast trains in the same way by links to that contrast's folders.
 
-    Locks lie in these folders, so that two contrasts never train the same at once.
+    The locks lie in these folders, so two contrasts never train the same cell at once.
     """
     own = _arms(grid.folder)
     for other in sorted(grid.folder.parent.glob(f"*/{FILE}")):
@@ -222,19 +225,19 @@ def reuse(grid: Grid) -> None:
 
 
 def _link(arm: Path, twin: Path) -> None:
-    """Make the folder of an arm a link to its twin's, unless something has been trained in it."""
+    """Replace the folder of an arm by a link to its twin's, unless it has trainings or the twin's is empty."""
     if arm.is_symlink() or twin.is_symlink() or any(arm.glob("seed*")) or not any(twin.glob("*")):
         return
-    for file in arm.glob("*.yaml"):  # the definition of an arm of another width, which its twin has as well
+    for file in arm.glob("*.yaml"):  # definition of an arm of another width; the twin has it too
         file.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # another process does the same, or has noted a failure there
+    with contextlib.suppress(OSError):  # another process links it too, or has noted a failure in it
         if arm.is_dir():
             arm.rmdir()
         arm.symlink_to(os.path.relpath(twin, arm.parent), target_is_directory=True)
 
 
 def relocate(grid: Grid) -> None:
-    """Let trainings that another machine began find their data here; that it is the same the grid has checked."""
+    """Point interrupted trainings from another machine to the data here, which `plan` has checked to be the same."""
     for cell in grid.cells:
         if cell.interrupted and not cell.done:
             settings = read_mapping(cell.folder / "settings.yaml")
@@ -243,7 +246,7 @@ def relocate(grid: Grid) -> None:
 
 
 def _arms(folder: Path) -> dict[str, str]:
-    """Return by arm what it is trained with, so that those that are alike have the same text."""
+    """Return by arm a text that identifies its training; arms that are trained alike have the same text."""
     known = json.loads((folder / FILE).read_text(encoding="utf-8"))
     shared = {key: known[key] for key in ("settings", "data")}
     arms = {name: [sha, known.get(OWN, {}).get(name)] for name, sha in known["models"].items()}
@@ -256,13 +259,13 @@ def _arms(folder: Path) -> dict[str, str]:
 
 
 def _mean(grid: Grid, arm: str) -> float | None:
-    """Return an arm's mean AP_S on dev; None where none of it is there, or it is undefined."""
+    """Return the mean AP_S of an arm on dev; None if none of its trainings is done or a figure is undefined."""
     figures = [read_run(cell.folder).result.AP_S for cell in grid.cells if cell.arm == arm and cell.done]
     return statistics.fmean(figures) if figures and None not in figures else None
 
 
 def _best(contrast: Contrast, place: Place) -> str:
-    """Return the best family of those in the contrasts before; what has been found once stays."""
+    """Return the best family of the contrasts in best_of; once chosen, it is kept."""
     kept = place.folder(contrast.name) / BEST
     if kept.is_file():
         return json.loads(kept.read_text(encoding="utf-8"))["family"]

@@ -1,7 +1,8 @@
-"""The images on which two finished runs differ most, good and bad, drawn side by side.
+"""Draws side by side the images on which two finished runs differ most, for better and for worse.
 
-Both run at the confidences of their own best F1 on these images. An image's difference is the baseline's errors less
-the other's: objects that are missed, and false alarms, at IoU 0.5 by the evaluator's rules.
+Each run uses the confidences of its own best F1 on these images. The difference of an image is the number of the
+baseline's errors minus that of the other run. Errors are missed objects and false alarms, at IoU 0.5 by the evaluator's
+rules.
 """
 
 from __future__ import annotations
@@ -32,7 +33,13 @@ from pixelkeep.writing import write_bytes
 
 @dataclass(frozen=True)
 class Picked:
-    """An image that is shown: its file's name, and how many errors less the other run makes on it."""
+    """An image to show.
+
+    Attributes:
+        file: File name of the image.
+        gained: Errors of the baseline minus errors of the other run.
+        halves: What the baseline and the other run find in the image.
+    """
 
     file: str
     gained: int
@@ -49,18 +56,18 @@ def gallery(
     small: bool = False,
     enlarge: bool = True,
 ) -> list[Path]:
-    """Write the pictures, and ``gallery.json`` with what they show; return the pictures, the best first.
+    """Write the pictures and ``gallery.json``, which describes them; return the paths of the pictures, best first.
 
     Args:
-        baseline, other: Run folders that were scored alike.
-        folder: Where they are written.
-        each: How many of both kinds, at most: images on which the other run is better, and worse.
-        data: The dataset, where it is no longer where it was.
+        baseline, other: Folders of two runs that were scored alike.
+        folder: Folder to write to.
+        each: Maximum number of images on which the other run is better, and of those on which it is worse.
+        data: Dataset YAML or name, to give if the dataset has moved since.
         small: Whether only objects and false alarms under 32 x 32 pixels count.
         enlarge: Whether small images are drawn larger than they are.
 
     Raises:
-        PixelkeepError: The runs cannot be compared, or nowhere differ.
+        PixelkeepError: The runs cannot be compared, or make as many errors on every image.
     """
     if each < 1:
         raise OptionError(f"--each {each}: give 1 or more")
@@ -83,7 +90,7 @@ def gallery(
             pair(pixels, image.halves, title, enlarge=enlarge).save(content, "JPEG", quality=90)
             write_bytes(path, content.getvalue())
             files.append(path)
-        told = [  # by the image's name: data with dev cut out call dev val
+        told = [  # without the folder, as datasets with dev cut out call dev val
             {"picture": p.name, "image": Path(i.file).name, "errors_less": i.gained}
             for p, i in zip(files, picked, strict=True)
         ]
@@ -94,14 +101,14 @@ def gallery(
 
 
 def _told(baseline: Path, other: Path, each: int, small: bool, enlarge: bool) -> str:
-    """Return the command that does it again; RUNS stands for the folder that the runs of a contrast's form are in."""
+    """Return the command that repeats the gallery; RUNS stands for the folder with the runs of a contrast's form."""
     runs_of = [shlex.quote(Path("RUNS", *path.resolve().parts[-3:]).as_posix()) for path in (baseline, other)]
     flags = [*(["--small"] if small else []), *([] if enlarge else ["--own-size"])]
     return " ".join(["python scripts/gallery.py", *runs_of, "--output FOLDER", f"--each {each}", *flags])
 
 
 def found(run: Run, truth: dict) -> Errors:
-    """Return what a run finds at the confidences of its best F1."""
+    """Return the matches and errors of a run at the confidences of its best F1."""
     detections = Detections.from_json(run.predictions)
     point, scene = operating_point(truth, detections), Scene.of(truth, detections)
     confidences = point.confidences()
@@ -109,7 +116,17 @@ def found(run: Run, truth: dict) -> Errors:
 
 
 def pick(both: Sequence[Errors], names: Sequence[str], each: int, *, small: bool = False) -> list[Picked]:
-    """Return the images of the largest differences: those where the second is better, the best first, then worse."""
+    """Return the images with the largest differences.
+
+    Args:
+        both: Errors of the baseline and of the other run.
+        names: Names of the two runs, for the captions.
+        each: Maximum number of images of each kind.
+        small: Whether only objects and false alarms under 32 x 32 pixels count.
+
+    Returns:
+        Images on which the other run is better, the largest difference first, then those on which it is worse.
+    """
     counts = [_errors(errors, small) for errors in both]
     gained = counts[0] - counts[1]
     order = np.argsort(-gained, kind="stable")
@@ -127,7 +144,7 @@ def pick(both: Sequence[Errors], names: Sequence[str], each: int, *, small: bool
 
 
 def _kinds(errors: Errors, small: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return which objects (G,) are found and missed, and which detections (N,) are false alarms."""
+    """Return three masks: objects found (G,), objects missed (G,) and detections that are false alarms (N,)."""
     boxes = errors.scene.found.boxes
     objects, detections = np.ones(len(errors.objects), bool), np.ones(len(errors.detections), bool)
     if small:
@@ -142,7 +159,7 @@ def _kinds(errors: Errors, small: bool) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def _errors(errors: Errors, small: bool) -> np.ndarray:
-    """Return (I,) how many objects are missed and how many false alarms there are in each image."""
+    """Return (I,) the number of errors in each image: missed objects plus false alarms."""
     _, missed, false = _kinds(errors, small)
     count = len(errors.scene.images)
     return np.bincount(errors.scene.truth_image[missed], minlength=count) + np.bincount(

@@ -1,6 +1,6 @@
-"""The trainings of a comparison: a cell for each model and seed, all with the same settings.
+"""Lays out the trainings of a comparison: one cell for each arm and seed, all with the same settings.
 
-``grid.json`` says what the cells were trained with, so that a folder never holds cells of different settings.
+``grid.json`` records what the cells were trained with, so that a folder never holds cells of different settings.
 :mod:`pixelkeep.experiments.cells` trains them.
 """
 
@@ -30,11 +30,15 @@ from pixelkeep.ultra.weights.definitions import check_model, resolve_model
 
 @dataclass(frozen=True)
 class Cell:
-    """One training: of an arm, with a seed, into a folder.
+    """One training of an arm with a seed.
 
     Attributes:
-        imgsz: Where it has an image size of its own.
-        own: Settings by name in which its arm differs from the others.
+        arm: Name of the arm.
+        model: Model YAML or checkpoint that is trained.
+        seed: Seed of the training.
+        folder: Run folder of the training.
+        imgsz: Height and width in pixels if the arm has an image size of its own, else None.
+        own: Settings by name in which the arm differs from the others.
     """
 
     arm: str
@@ -49,12 +53,12 @@ class Cell:
 
     @property
     def done(self) -> bool:
-        """Whether it went through to its final validation."""
+        """Whether the training has completed its final validation."""
         return runs.is_finished(self.folder)
 
     @property
     def interrupted(self) -> bool:
-        """Whether there is an epoch to go on from."""
+        """Whether the folder has a checkpoint and settings to resume the training from."""
         return (self.folder / "weights" / "last.pt").is_file() and (self.folder / "settings.yaml").is_file()
 
 
@@ -63,12 +67,12 @@ class Grid:
     """All trainings of a comparison.
 
     Attributes:
-        folder: The folder above the cells.
-        cells: Seed by seed: a comparison cut short has something of every model.
-        settings: What all share.
-        baseline: The arm that the others are compared with.
-        truth: The ground truth that the cells are validated on, in COCO form.
-        equal: The arms that the baseline has at equal cost; None where they were not asked for.
+        folder: Folder of the comparison, which holds the folders of the cells.
+        cells: The cells seed by seed, so that a comparison cut short has results of every model.
+        settings: Training settings that all cells share.
+        baseline: Name of the arm that the others are compared with.
+        truth: Ground truth that the cells are validated on, in COCO form.
+        equal: The arms that are the baseline at equal cost; None if they were not asked for.
     """
 
     folder: Path
@@ -86,13 +90,13 @@ def plan(
     baseline: str | None = None,
     match: str | Sequence[str] | None = None,
 ) -> Grid:
-    """Check models, data and what is in the folder already, and lay out the cells.
+    """Check models, data and the contents of the folder, and lay out the cells.
 
     Args:
-        models: Names, YAML files or checkpoints, or arms with settings of their own.
-        seeds: How many trainings of each; their seeds follow from ``seed`` on.
-        settings: As :func:`pixelkeep.ultra.running.settings.merge` gives them. Without ``name``, the first folder
-            of these settings is gone on with, else a new one made.
+        models: Model names, YAML files or checkpoints, or arms with settings of their own.
+        seeds: Number of trainings of each model; their seeds count up from the setting ``seed``.
+        settings: Settings as :func:`pixelkeep.ultra.running.settings.merge` returns them. Without ``name``, the first
+            folder of these settings is resumed, or a new one made if there is none.
         baseline: One of the models or arms; the first by default.
         match: ``gflops``, ``latency`` or a list of both to train the baseline at the cost of each other model as well.
 
@@ -133,7 +137,7 @@ def plan(
 def _equal(
     folder: Path, match: Sequence[str], baseline: str, definitions: dict, settings: dict, spec: DatasetSpec, truth: dict
 ) -> Equal | Several | None:
-    """Look for the baseline at the cost of each other model, on data of this kind."""
+    """Find the baseline's arms at the cost of each other model, for each kind of cost; None if no kind is given."""
     if not match:
         return None
     data = spec.channels, 1 if settings.get("single_cls") else len(spec.names)

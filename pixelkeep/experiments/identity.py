@@ -1,4 +1,4 @@
-"""What the cells of a comparison were trained with, in ``grid.json``: a folder never holds cells of other settings."""
+"""Keeps in ``grid.json`` what the cells of a comparison were trained with, so that no others get into its folder."""
 
 from __future__ import annotations
 
@@ -16,15 +16,24 @@ from pixelkeep.ultra.running import runs
 from pixelkeep.ultra.running.settings import default_of
 from pixelkeep.ultra.weights.checkpoints import check_weights, is_checkpoint
 
-# Not among what all cells share, or without effect on their figures.
+# Settings that cells do not share, that are identified otherwise, or that have no effect on the figures.
 APART = ("model", "seed", "data", "path", "plots", "verbose", *training.PLACE, *training.MACHINE)
 FILE, PARTS = "grid.json", ("settings", "data", "models")
-OWN = "own"  # the part on settings that single arms have, by arm
-MATCHED = "matched"  # the part on arms at equal cost; see pixelkeep.experiments.equal
+OWN = "own"  # part of the file: settings that single arms have of their own, by arm
+MATCHED = "matched"  # part of the file: arms at equal cost, see pixelkeep.experiments.equal
 
 
 def identify(definitions: dict[str, str], settings: dict, spec: DatasetSpec) -> tuple[dict, dict]:
-    """Return the ground truth of the validation, and what decides the outcome of the cells."""
+    """Return the ground truth of the validation split, and the identity: everything that decides the cells' outcome.
+
+    Args:
+        definitions: Hash of the model by arm, see `sha`.
+        settings: Training settings that all cells share.
+        spec: The dataset.
+
+    Raises:
+        OptionError: ``fraction`` is a list, which would shorten the validation too.
+    """
     if isinstance(settings.get("fraction"), list):
         raise OptionError(f"fraction: {settings['fraction']}; give one number, so that all is validated on")
     shared = {key: value for key, value in settings.items() if key not in APART and default_of(key) != value}
@@ -38,14 +47,23 @@ def identify(definitions: dict[str, str], settings: dict, spec: DatasetSpec) -> 
 
 
 def sha(model: str | Path, definition: dict) -> str:
-    """Return the hash of a checkpoint, else of the definition."""
+    """Return the SHA-256 of a checkpoint's file, or of the definition if the model is not a checkpoint."""
     path = Path(model)
     content = path.read_bytes() if is_checkpoint(path) else json.dumps(definition, sort_keys=True).encode()
     return hashlib.sha256(content).hexdigest()
 
 
 def place(project: str | None, name: str | None, identity: dict) -> Path:
-    """Return the comparison's folder, made if need be, with the identity written down."""
+    """Return the folder of a comparison, made if needed, with the identity written to it.
+
+    Args:
+        project: Folder of the comparisons; ``runs/compare`` by default.
+        name: Name of the comparison. By default the first numbered ``exp`` folder that is new or has this identity.
+        identity: What `identify` returns, with the arms' own settings.
+
+    Raises:
+        OptionError: The named folder holds cells of another identity, or no number is free.
+    """
     base = Path(project) if project else runs.RUNS / "compare"
     for number in range(1, 100_000):
         folder = base / (name or ("exp" if number == 1 else f"exp{number}"))
@@ -68,18 +86,18 @@ def place(project: str | None, name: str | None, identity: dict) -> Path:
 
 
 def read_matched(folder: Path) -> dict:
-    """Return the arms at equal cost that a comparison has, by kind of cost."""
+    """Return the arms at equal cost that a comparison's folder records, by kind of cost."""
     return json.loads((folder / FILE).read_text(encoding="utf-8"))[MATCHED]
 
 
 def write_matched(folder: Path, matched: dict) -> None:
-    """Keep arms at equal cost, of the kinds of cost that are given."""
+    """Record arms at equal cost; kinds of cost that are not given stay as they are."""
     known = json.loads((folder / FILE).read_text(encoding="utf-8"))
     runs.write_json(folder / FILE, known | {MATCHED: known[MATCHED] | matched})
 
 
 def _known(folder: Path) -> dict:
-    """Return the identity of the cells in a folder; empty where there are none."""
+    """Return the identity of the cells in a folder; empty if there are none, ``foreign`` if it cannot be read."""
     file = folder / FILE
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return {}
@@ -92,7 +110,7 @@ def _known(folder: Path) -> dict:
 
 
 def _differences(known: dict, now: dict) -> list[str]:
-    """Say in which settings two identities differ, as far as both know of them."""
+    """Describe the differences between two identities in settings, data and the arms that both have."""
     if not known or "foreign" in known:
         return [known["foreign"]] if known else []
     told = []

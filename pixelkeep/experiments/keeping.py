@@ -1,8 +1,8 @@
-"""What of a contrast is worth keeping, copied to where it can be put under version control: all of it small.
+"""Copies the small files of a contrast that are worth keeping to a folder that can be put under version control.
 
-``FORM/CONTRAST`` gets the summary, the comparisons on dev and on val, and for each training its settings, versions,
-epochs and figures. Detections and checkpoints stay behind, but for the best seed's weights where these are wanted.
-Paths of the machine are taken out.
+``FORM/CONTRAST`` gets the summary, which includes the versions, the comparisons on dev and on val, and the settings,
+epochs and figures of each training. Detections and checkpoints are not copied, except for the weights of each arm's
+best seed if these are wanted. Paths of the machine are removed.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from pixelkeep.ultra.running import runs
 from pixelkeep.writing import write_text
 
 COMPARISON = ("comparison.json", "comparison.md", "comparison.html")
-OF_RUNS = ("metrics.json", "results.csv", "settings.yaml", "model.yaml")  # versions are in the summary
+OF_RUNS = ("metrics.json", "results.csv", "settings.yaml", "model.yaml")  # the summary has the versions
 
 
 def keep(begun: Begun, summary: dict, out: Path, place: Place, *, weights: bool) -> Path:
-    """Copy what is worth keeping, and return its folder.
+    """Copy what is worth keeping of a contrast, and return the folder it was copied to.
 
     Args:
-        begun: The contrast.
-        summary: What :func:`pixelkeep.experiments.summary.summarize` says of it.
-        out: The folder of all results.
-        place: Where they were made.
-        weights: Whether the weights of each arm's best seed on dev go along.
+        begun: The contrast with its trainings.
+        summary: Summary of the contrast from :func:`pixelkeep.experiments.summary.summarize`.
+        out: Folder of all kept results.
+        place: Where the contrast was run.
+        weights: Whether to copy the weights of each arm's best seed on dev too.
     """
     folder = out / begun.form.name / begun.contrast.name
     with runs.storage(folder):
@@ -59,7 +59,11 @@ def _copy(source: Path, target: Path, names: tuple[str, ...], place: Place) -> N
 
 
 def portable(text: str, place: Place) -> str:
-    """Return a text without the machine's paths: those in the evidence's folder start there, others where one works."""
+    """Return a text with the machine's paths made portable.
+
+    Paths in the evidence's folder start with ``evidence``, those in the working directory or the checkout with ``.``,
+    those in the asset folder with ``$PIXELKEEP_HOME``, and those in the folder given by ``--path`` with its name.
+    """
     given = (place.root, "evidence"), (Path.cwd(), "."), (Path(__file__).resolve().parents[2], ".")
     given += ((assets.home(), "$PIXELKEEP_HOME"),)
     if place.path:
@@ -71,7 +75,7 @@ def portable(text: str, place: Place) -> str:
 
 
 def _best(cells: list[Cell]) -> list[Cell]:
-    """Return the training of each arm with the highest AP_S on dev."""
+    """Return for each arm the training with the highest AP_S on dev."""
     best: dict[str, tuple[float, Cell]] = {}
     for cell in cells:
         found = json.loads((cell.folder / "metrics.json").read_text(encoding="utf-8"))["AP_S"] or 0.0
@@ -81,7 +85,7 @@ def _best(cells: list[Cell]) -> list[Cell]:
 
 
 def _machine(cells: list[Cell]) -> dict:
-    """Return the hardware and versions of the trainings, each once."""
+    """Return the hardware and versions that the trainings ran with, without duplicates."""
     found = []
     for cell in cells:
         told = json.loads((cell.folder / "environment.json").read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
-"""When val was scored for which contrast: once, unless someone insists, and then that is written down too.
+"""Records when val was scored for which contrast: once, unless the user insists, which is recorded too.
 
-Every look at val that could still change something makes its figures flatter what was chosen. The ledger lies with the
-results that are kept, so that it goes with the project and not with a machine.
+Every look at val that could still change a choice makes the figures on val too good for what was chosen. The ledger
+lies with the kept results, so that it belongs to the project and not to one machine.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ NAME = "ledger.json"
 
 @dataclass
 class Ledger:
-    """The entries, oldest first, and the files that they are written to."""
+    """The entries of the ledger, oldest first, and the files that they are written to."""
 
     entries: list[dict]
     files: list[Path]
 
     @classmethod
     def read(cls, folders: Iterable[Path]) -> Ledger:
-        """Read the ledgers of several folders, such as the project's and that of the kept results; all entries count.
+        """Read and join the ledgers of several folders, such as those of the project and of the kept results.
 
         Raises:
             DataError: One of them is damaged.
@@ -46,15 +46,15 @@ class Ledger:
         return cls(sorted(entries, key=lambda entry: entry["when"]), files)
 
     def has(self, contrast: str, form: str) -> bool:
-        """Whether val has been scored for a contrast."""
+        """Return whether val has been scored for a form of a contrast."""
         return bool(self._of(contrast, form))
 
     def refusal(self, contrast: str, form: str, begun: Begun | None) -> str | None:
-        """Return why val cannot be scored any more for what is to be trained; None where it still can be, or has been.
+        """Return why val may not be scored for a contrast any more; None if it has not been, or for these trainings.
 
         Args:
-            contrast, form: Their names.
-            begun: Its trainings; None where they are not laid out yet.
+            contrast, form: Names of the contrast and of its form.
+            begun: The contrast with its trainings; None if they are not laid out yet.
         """
         before = self._of(contrast, form)
         if not before:
@@ -71,11 +71,11 @@ class Ledger:
         )
 
     def open(self, begun: Begun, why: str) -> None:
-        """Note that val is scored for a contrast.
+        """Add to all files the entry that val is scored for a contrast.
 
         Args:
-            begun: The contrast with what is scored.
-            why: What was decided before, on dev.
+            begun: The contrast with the trainings that are scored.
+            why: Reason for scoring val now, decided on dev.
         """
         entry = {
             "contrast": begun.contrast.name,

@@ -1,7 +1,8 @@
-"""The baseline given as much compute as a variant: made wider, and on larger images, until it costs the same.
+"""Gives the baseline as much compute as a variant: makes it wider, or its images larger, until it costs the same.
 
-A variant that costs more than the baseline is usually better, as a wider baseline or one on larger images would be. For
-each variant both are looked for, by counted GFLOPs or by measured latency, until they cost as much within `TOLERANCE`.
+A variant that costs more than the baseline is usually better, and so would be a wider baseline or one on larger images.
+Both are therefore searched for each variant, by counted GFLOPs or by measured latency, until the cost is equal within
+`TOLERANCE`.
 """
 
 from __future__ import annotations
@@ -15,22 +16,22 @@ from pixelkeep.experiments.sizes import Size, size_steps
 from pixelkeep.experiments.widths import Step, alternatives, scale_of, widen, width_steps
 from pixelkeep.ultra.costs.multiples import Compute, Latency, Network
 
-TOLERANCE = 0.03  # of the variant's cost
-WIDTH, SIZE = "width", "imgsz"  # what is changed
-REACH = 1.5  # times the multiple that the variant costs: how far width and pixels are tried
-SETTLED = 3  # candidates that are measured once more
+TOLERANCE = 0.03  # largest relative difference from the variant's cost
+WIDTH, SIZE = "width", "imgsz"  # kinds of arms, by what is changed in the baseline
+REACH = 1.5  # widths and areas are tried up to this many times the variant's multiple of the cost
+SETTLED = 3  # number of candidates that are measured once more
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Arm:
-    """What the baseline becomes.
+    """The baseline with another width or on images of another size.
 
     Attributes:
-        name: ``yolov5-n w0.3203`` or ``yolov5-n 768x800``.
-        definition: Of its model.
-        size: Height and width of its images.
-        step: The width multiple and its channels; None where they are the baseline's.
+        name: Name of the arm, such as ``yolov5-n w0.3203`` or ``yolov5-n 768x800``.
+        definition: Model definition.
+        size: Height and width of the images in pixels.
+        step: Width multiple and channels; None if they are the baseline's.
     """
 
     name: str
@@ -47,7 +48,7 @@ class Arm:
         return SIZE if self.step is None else WIDTH
 
     def to_dict(self) -> dict:
-        """Return what makes it out of the baseline, ready for JSON; see :meth:`Baseline.remake`."""
+        """Return what :meth:`Baseline.remake` needs to rebuild the arm, ready for JSON."""
         if self.step is None:
             return {SIZE: list(self.size)}
         return {WIDTH: self.step.width, "channels": {str(key): value for key, value in self.step.channels.items()}}
@@ -58,9 +59,11 @@ class Baseline:
     """The baseline as it is trained.
 
     Attributes:
-        name, definition: Of the model.
-        size, stride: Of its images, and what their sides are multiples of.
-        wide: Whether most images are wider than high.
+        name: Name of the model.
+        definition: Model definition.
+        size: Height and width of the images in pixels.
+        stride: Number of pixels that the sides of the images are multiples of.
+        wide: Whether most images of the dataset are wider than high.
     """
 
     name: str
@@ -74,41 +77,42 @@ class Baseline:
         return self.definition, self.size
 
     def of_width(self, step: Step) -> Arm:
-        """Return it with the channels of a step."""
+        """Return the baseline with the width and channels of a step."""
         return Arm(f"{self.name} w{step.width:g}", widen(self.definition, step), self.size, step)
 
     def of_size(self, size: Size) -> Arm:
-        """Return it on images of a size."""
+        """Return the baseline on images of a size."""
         return Arm(f"{self.name} {size[0]}x{size[1]}", self.definition, size, None)
 
     def remake(self, entry: dict) -> Arm:
-        """Return the arm that :meth:`Arm.to_dict` describes."""
+        """Return the arm that an entry from :meth:`Arm.to_dict` describes."""
         if SIZE in entry:
             return self.of_size((entry[SIZE][0], entry[SIZE][1]))
         return self.of_width(Step(entry[WIDTH], {int(key): value for key, value in entry["channels"].items()}))
 
 
 def near(ratio: float) -> bool:
-    """Whether a cost is equal, for all that is promised."""
+    """Return whether a cost, as a multiple of the variant's, counts as equal."""
     return abs(ratio - 1) <= TOLERANCE
 
 
 def distance(ratio: float) -> float:
-    """Return how far a cost is from the variant's; twice as much is as far as half."""
+    """Return how far a cost, as a multiple of the variant's, is from 1; twice as much is as far as half."""
     return abs(math.log(ratio))
 
 
 def match(baseline: Baseline, cost: Compute | Latency, known: Iterable[Arm]) -> tuple[float, list[tuple[Arm, float]]]:
-    """Look for what the baseline becomes to cost as much as a variant.
+    """Search for the width and the image size at which the baseline costs as much as a variant.
 
     Args:
-        baseline: What is changed.
-        cost: Tells what a network costs in multiples of the variant's cost.
-        known: Arms of the baseline that other variants have; where one costs as much as this variant too, it serves.
+        baseline: The baseline to change.
+        cost: Returns the cost of a network as a multiple of the variant's cost.
+        known: Arms of the baseline that other variants have. Those that cost as much as this variant too are reused.
 
     Returns:
-        The baseline's own multiple, and the arms to train with theirs: none where the baseline costs as much itself,
-        and none of a kind of which nothing comes nearer to the variant's cost than the baseline.
+        The baseline's own multiple, and the arms to train, each with its multiple. There are no arms if the baseline
+        itself costs as much, and none of a kind if nothing of that kind is nearer to the variant's cost than the
+        baseline.
     """
     (own,) = cost.settle([baseline.network])
     if near(own):
@@ -124,7 +128,7 @@ def match(baseline: Baseline, cost: Compute | Latency, known: Iterable[Arm]) -> 
 
 
 class _Search:
-    """Looks through the baseline's widths and sizes for ``times`` its cost."""
+    """Searches the baseline's widths and image sizes for ``times`` its cost."""
 
     def __init__(self, baseline: Baseline, cost: Compute | Latency, times: float) -> None:
         self._baseline, self._cost = baseline, cost
@@ -132,7 +136,7 @@ class _Search:
         self._serves = (lambda growth: growth >= 1) if times > 1 else (lambda growth: growth <= 1)
 
     def widths(self) -> list[tuple[Arm, float]]:
-        """Return the widths that were tried."""
+        """Bisect the widths, and return those tried, each with its multiple."""
         made: dict[float, Arm] = {}
 
         def ratio(step: Step) -> float | None:
@@ -148,10 +152,10 @@ class _Search:
         return [(made[steps[place].width], found) for place, found in nearest(steps, ratio).items()]
 
     def sizes(self) -> list[tuple[Arm, float]]:
-        """Return the image sizes that were tried, all of the baseline's shape.
+        """Bisect the image sizes of the baseline's shape, and return those tried, each with its multiple.
 
-        Another shape would be no fair rival: on images twice as wide as high, say, a rectangle has less padding than a
-        square, so that it sees more pixels of them for as much compute.
+        Another shape would be no fair rival. For images twice as wide as high, for example, a rectangle has less
+        padding than a square, so that the network sees more of the images' pixels for as much compute.
         """
         base = self._baseline
         steps = size_steps(base.size, base.stride, self._reach, wide=base.wide)
@@ -160,7 +164,7 @@ class _Search:
         return [(arms[place], ratio) for place, ratio in tried.items()]
 
     def best(self, tried: list[tuple[Arm, float]]) -> tuple[Arm, float] | None:
-        """Return the one that costs as much, of the nearest few measured anew; None where nothing could be tried."""
+        """Measure the nearest few arms anew and return the nearest with its multiple; None if none could be tried."""
         few = [arm for arm, _ in sorted(tried, key=lambda entry: distance(entry[1]))[:SETTLED]]
         if not few:
             return None
@@ -169,9 +173,13 @@ class _Search:
 
 
 def nearest(steps: Sequence[T], ratio: Callable[[T], float | None]) -> dict[int, float]:
-    """Bisect steps whose cost grows, and return the multiples of those that were tried, by their places.
+    """Bisect steps of growing cost to a multiple of 1, and return by index the multiples of the steps that were tried.
 
-    The two around 1 are among them. A step without a cost, as it cannot be built, is passed over.
+    The two steps around 1 are among them. A step that cannot be built has no cost and is skipped.
+
+    Args:
+        steps: The steps in order of their cost.
+        ratio: Returns the multiple of a step; None if it cannot be built.
     """
     tried: dict[int, float | None] = {}
     low, high = -1, len(steps)

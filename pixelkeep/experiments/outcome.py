@@ -1,4 +1,4 @@
-"""What a comparison comes to: its document, page and tables, from the runs of a grid that are there."""
+"""Writes the outcome of a comparison, its document, page and tables, from the finished runs of a grid."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from pixelkeep.report.html import as_page
 from pixelkeep.ultra.running import runs
 from pixelkeep.writing import write_text
 
-TOLD = ("epochs", "batch", "optimizer", "lr0", "best", "pretrained", "fraction", "classes")  # of what runs share
+TOLD = ("epochs", "batch", "optimizer", "lr0", "best", "pretrained", "fraction", "classes")  # what the report shows
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What has been compared; ``print`` shows the tables that the command ends with.
+    """The outcome of a comparison; ``print`` shows the tables that the command ends with.
 
     Attributes:
-        document: All of it, as ``--json`` prints it and ``comparison.json`` holds it.
-        folder: Where that, its page and the run folders are.
-        failed: Which trainings failed, with their reasons.
+        document: Everything, as ``--json`` prints it and ``comparison.json`` holds it.
+        folder: Folder of ``comparison.json`` and the report's page, and of the run folders if models were trained.
+        failed: The trainings that failed, each with its reason.
     """
 
     document: dict
@@ -37,22 +37,22 @@ class Outcome:
 
     @property
     def table(self) -> str:
-        """The tables and notes as text, at most 80 columns wide."""
+        """Tables and notes as text, at most 80 columns wide."""
         return as_text(self.document)
 
     @property
     def page(self) -> Path:
-        """The report as one HTML file."""
+        """Path of the report, one HTML file."""
         return self.folder / "comparison.html"
 
     @property
     def verdicts(self) -> dict[tuple[str, str], str | None]:
-        """By arm and metric whether it is better than the baseline, worse or not distinguishable; None: no verdict."""
+        """Verdict by arm and metric: better than the baseline, worse or not distinguishable; None for no verdict."""
         return {(d["arm"], d["metric"]): d["verdict"] for d in self.document["differences"]}
 
     @property
     def verdicts_at_equal_cost(self) -> dict[tuple[str, str], str | None]:
-        """The same against all that the baseline becomes at the arm's cost; empty where that was not asked for."""
+        """Verdict by arm and metric against all of the baseline's arms at the arm's cost; empty if not asked for."""
         return {(d["arm"], d["metric"]): d["verdict"] for d in self.document["equal_cost"]}
 
     def to_dict(self) -> dict:
@@ -60,7 +60,7 @@ class Outcome:
         return self.document
 
     def require_all(self) -> None:
-        """Raise OptionError if a training failed: the comparison is there, and something is left to do."""
+        """Raise OptionError if a training failed: the comparison is written, but not of everything asked for."""
         if self.failed:
             cell, reason = next(iter(self.failed.items()))
             more = f" and {len(self.failed) - 1} more" if len(self.failed) > 1 else ""
@@ -77,19 +77,20 @@ def judge(
     scored: Callable[[Cell], Path] | None = None,
     folder: Path | None = None,
 ) -> Outcome:
-    """Compare what of a grid is there.
+    """Compare the finished runs of a grid, write the comparison and return it.
 
     Args:
         grid: The trainings.
-        group: The expression that ``groups`` were found by.
-        groups: By image id what it is drawn with; None to draw each image by itself.
+        group: Regular expression that ``groups`` were found by.
+        groups: By image id, the name of the group that the image is resampled with; None to resample each image by
+            itself.
         failed: Trainings that failed, each with its reason.
-        truth: The ground truth that the runs were scored on, in COCO form; by default that of the trainings.
-        scored: Where a cell's figures are; by default in its own folder, those of its training.
-        folder: Where the comparison is written; the grid's by default.
+        truth: Ground truth that the runs were scored on, in COCO form; by default that of the trainings.
+        scored: Returns the folder with a cell's figures; by default the cell's own, with those of its training.
+        folder: Folder to write the comparison to; the grid's by default.
 
     Raises:
-        DataError: There is nothing to compare.
+        DataError: The baseline or all other arms have no finished run.
         OptionError: The figures cannot be compared.
     """
     where, truth, folder = scored or (lambda cell: cell.folder), truth or grid.truth, folder or grid.folder
@@ -114,12 +115,12 @@ def judge(
 
 
 def shared_settings(settings: dict) -> dict:
-    """Return what the report tells of the settings."""
+    """Return the settings that the report shows."""
     return {key: settings[key] for key in TOLD if settings.get(key) is not None}
 
 
 def _require_two(arms: Arms, baseline: str, failed: dict[Cell, str]) -> None:
-    """Raise DataError where there is nothing to compare, with the first reason."""
+    """Raise DataError, with the first failure, unless the baseline and another arm have runs."""
     empty = [name for name, members in arms.items() if not members]
     if baseline in empty or len(arms) - len(empty) < 2:
         arm = baseline if baseline in empty else empty[0]
@@ -131,7 +132,7 @@ def _require_two(arms: Arms, baseline: str, failed: dict[Cell, str]) -> None:
 
 
 def write(folder: Path, document: dict) -> dict:
-    """Write the document, its text and its page; return the document with the folder's name in it."""
+    """Write the document as JSON, Markdown and HTML; return it with the folder's name added."""
     document = {"name": folder.name, **document}
     with runs.storage(folder):
         runs.write_json(folder / "comparison.json", document)

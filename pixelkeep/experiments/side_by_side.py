@@ -1,7 +1,7 @@
-"""Several processes of one command, each with its share of the cores, ended together in time.
+"""Runs several processes of one command, each with its share of the cores, and ends them together in time.
 
-They share the trainings by the locks that the grid takes. Each stops by itself when the time is over, after an epoch;
-one that is still there some time later is interrupted, which costs it the epoch it is in.
+The processes share the trainings by locks on the cells. Each stops by itself after an epoch when the time is over. One
+that still runs some time later is interrupted and loses its current epoch.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from pathlib import Path
 from pixelkeep.experiments.deadline import Deadline
 from pixelkeep.ultra.running.environment import cpu_count
 
-GRACE = 45.0  # seconds after the end that an epoch may still take
+GRACE = 45.0  # seconds after the deadline that an epoch may still take
 PATIENCE = 20.0  # seconds that an interrupted process has before it is killed
-POLL = 0.5  # seconds between looks at them
+POLL = 0.5  # seconds between checks of the processes
 PARENT = "PIXELKEEP_PARENT"
 
 
 def shares(jobs: int, cores: int, gpu: bool) -> tuple[int, int]:
-    """Return how many threads and how many processes that load images each job has.
+    """Return the numbers of compute threads and of data-loader processes that each job gets.
 
-    On a GPU images are what cores are for; without one they are wanted for the network.
+    With a GPU, the cores load images; without one, the network needs them.
 
     >>> shares(2, 2, gpu=False), shares(6, 16, gpu=True), shares(1, 16, gpu=False)
     ((1, 0), (1, 2), (16, 2))
@@ -46,18 +46,18 @@ def side_by_side(
     gpu: bool,
     watch: Callable[[], None] = lambda: None,
 ) -> list[int]:
-    """Run a command several times at once, and return how the processes ended.
+    """Run a command in several processes at once, and return their exit statuses.
 
     Args:
-        command: What each runs; ``--job K`` is added.
-        jobs: How many.
-        until: When all should have ended.
-        logs: Folder for what they say, one file each.
-        gpu: Whether they compute on a GPU.
-        watch: Called now and then.
+        command: Arguments to the Python interpreter for each process; ``--job K`` is added.
+        jobs: Number of processes.
+        until: Deadline at which all should have ended.
+        logs: Folder for the output of the processes, one file each.
+        gpu: Whether the processes compute on a GPU.
+        watch: Called repeatedly while processes run.
 
     Raises:
-        KeyboardInterrupt: The user has stopped it; all have ended then.
+        KeyboardInterrupt: The user has stopped the run; all processes have ended by then.
     """
     logs.mkdir(parents=True, exist_ok=True)
     threads, _ = shares(jobs, cpu_count(), gpu)
@@ -79,12 +79,12 @@ def side_by_side(
 
 
 def _interruptible() -> None:
-    """Hear SIGINT again, which processes that a shell starts in the background ignore, and those that they start."""
+    """Restore the default handling of SIGINT: processes in a shell's background, and their children, ignore it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _end(running: list[subprocess.Popen]) -> None:
-    """Interrupt what is still there, and kill what does not end."""
+    """Interrupt the processes that still run, and kill those that do not end in time."""
     alive = [process for process in running if process.poll() is None]
     for process in alive:
         process.send_signal(signal.SIGINT)
@@ -94,11 +94,11 @@ def _end(running: list[subprocess.Popen]) -> None:
             process.wait(max(0.1, end - time.monotonic()))
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # with those that load images for it
+                os.killpg(process.pid, signal.SIGKILL)  # the whole group, with its data loaders
 
 
 def end_with_parent() -> None:
-    """Interrupt this process when the one that started it is gone, killed perhaps, and cannot end it any more."""
+    """Have this process interrupt itself when its parent is gone, perhaps killed, and can no longer end it."""
     parent = int(os.environ.get(PARENT, 0))
 
     def watch() -> None:

@@ -1,6 +1,6 @@
-"""Image sizes between the squares: height and width grow in turns, by one stride at a time.
+"""Image sizes in steps finer than squares: height and width grow in turns, by one stride at a time.
 
-From 640 to 672 pixels a side is ten percent of the compute, from 640x640 to 640x672 five.
+From 640x640 to 672x672 pixels the compute grows by ten percent, from 640x640 to 640x672 by five.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ Size = tuple[int, int]  # height, width in pixels
 
 
 def as_size(imgsz: int | list[int] | tuple[int, int]) -> Size:
-    """Return height and width.
+    """Return an image size as height and width.
 
     >>> as_size(640), as_size([480, 640])
     ((640, 640), (480, 640))
@@ -20,7 +20,7 @@ def as_size(imgsz: int | list[int] | tuple[int, int]) -> Size:
 
 
 def rounded(size: Size, stride: int) -> Size:
-    """Return the size that a network of this stride really takes: rounded up.
+    """Return the size with both sides rounded up to multiples of the stride, as the network really takes it.
 
     >>> rounded((100, 640), 32)
     (128, 640)
@@ -32,13 +32,13 @@ def size_steps(base: Size, stride: int, most: float, *, wide: bool) -> list[Size
     """Return the sizes of the base's shape, from the smallest to ``most`` times its area, each larger by one side.
 
     Args:
-        base: Height and width, multiples of the stride.
-        stride: Of the network.
-        most: Times the area.
-        wide: Whether the width grows first where both are due: as most images are wide, or high.
+        base: Height and width of the base in pixels, multiples of the stride.
+        stride: Stride of the network.
+        most: Largest area as a multiple of the base's area.
+        wide: Whether the width grows first if both sides are due, as it should if most images are wide.
     """
     sides = range(1, math.ceil(math.sqrt(most) * max(base) / stride) + 2)
-    # a side of m strides is due at the growth m * stride / base; both together for a square
+    # A side reaches m strides at the growth m * stride / base. For a square, both sides do so together.
     first, second = (1, 0) if wide else (0, 1)
     rises = sorted((m * stride / base[axis], axis != first, axis) for m in sides for axis in (first, second))
     size, steps = [0, 0], []

@@ -1,8 +1,8 @@
-"""When a contrast is done: its interval is at most one point to each side, or no more seeds would make it so.
+"""Decides when a contrast is done: its interval is at most one point to each side, or more seeds would not help.
 
-The variance of a difference is V = I + E, with I that of the images alone and E what seeds add, which falls with their
-number; :mod:`pixelkeep.evaluation.inference` has the formulas. From an interval's half-width, that of the images alone
-and the spread over seeds follow I and E, hence the half-width at any number of seeds.
+The variance of a difference is V = I + E. I is the variance of the images alone; E is what the seeds add, and falls
+with their number. :mod:`pixelkeep.evaluation.inference` has the formulas. I and E follow from the half-width of an
+interval, the half-width of the images alone and the spread over seeds. They give the half-width at any number of seeds.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ from dataclasses import dataclass
 from pixelkeep.evaluation.inference import LEVEL
 from pixelkeep.evaluation.student import quantile
 
-ENOUGH = 0.01  # half-width: one point of AP_S
-MOST = 50  # seeds that are looked at
-STEPS = 2000  # to which the variance is told apart
+ENOUGH = 0.01  # half-width of an interval that is narrow enough: one point of AP_S
+MOST = 50  # largest number of seeds that is tried
+STEPS = 2000  # resolution of the search for the variance
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the interval of one difference is.
+    """How far the interval of one difference is from being narrow enough.
 
     Attributes:
-        half: Its half-width; None where there is none.
-        images: That of the images alone, below which seeds cannot bring it.
-        seeds: How many of each arm it would take in all; None where no number does, or it cannot be told.
+        half: Half-width of the interval; None if there is none.
+        images: Half-width from the images alone, below which no number of seeds brings the interval; None if unknown.
+        seeds: Total number of seeds of each arm needed for a half-width of `ENOUGH`; None if no number up to `MOST`
+            suffices, or if it cannot be told.
     """
 
     half: float | None
@@ -40,18 +41,19 @@ class Progress:
 
 
 def progress(difference: dict, arm: Sequence[float], baseline: Sequence[float], units: int) -> Progress:
-    """Return how far an interval is.
+    """Return how far the interval of a difference is from being narrow enough.
 
     Args:
-        difference: As in a comparison's document: ``low``, ``high``, and ``images``, the half-width of images alone.
-        arm, baseline: The figures of both arms' seeds.
-        units: Images, or groups of them, that carry the figure.
+        difference: Entry of a comparison's document with ``low``, ``high``, and ``images``, the half-width from the
+            images alone.
+        arm, baseline: Figures of the two arms, one for each seed.
+        units: Number of images, or of groups of images if these are resampled.
     """
     images = difference["images"]
     if difference["low"] is None or images is None or units < 2:
         return Progress(None, None, None)
     half, there = (difference["high"] - difference["low"]) / 2, min(len(arm), len(baseline))
-    if there < 2:  # of the images alone: how far seeds lie apart is not known
+    if there < 2:  # the interval covers the images alone, as the spread over seeds is unknown
         return Progress(None, images, None)
     if half <= ENOUGH or images > ENOUGH:
         return Progress(half, images, there if half <= ENOUGH else None)
@@ -68,19 +70,19 @@ def progress(difference: dict, arm: Sequence[float], baseline: Sequence[float], 
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether val is scored now, decided on dev alone, and why."""
+    """The decision, made on dev alone, whether val is scored now, and its reason."""
 
     now: bool
     why: str
 
 
 def decide(answers: Sequence[dict], there: int, *, fixed: bool) -> Decision:
-    """Decide on dev whether the seeds are enough for val to be scored, as it is scored but once.
+    """Decide on dev whether there are enough seeds to score val, which is scored only once.
 
     Args:
-        answers: On dev; see :mod:`pixelkeep.experiments.summary`.
-        there: Seeds of each arm.
-        fixed: Whether the user has given their number, or insists.
+        answers: Answers on dev from :func:`pixelkeep.experiments.summary.answers_of`.
+        there: Number of seeds of each arm.
+        fixed: Whether the user has given the number of seeds, or insists on scoring val.
     """
     open_ = [answer for answer in answers if not answer["done"]]
     wanted = max((answer["seeds"] or 0 for answer in open_), default=0)
@@ -100,13 +102,13 @@ def decide(answers: Sequence[dict], there: int, *, fixed: bool) -> Decision:
 
 
 def half_width(variance: float, images: float, units: int, spreads: Sequence[tuple[float, int]]) -> float:
-    """Return the half-width of an interval.
+    """Return the half-width of the interval of a difference.
 
     Args:
-        variance: Of the difference.
-        images: The part of it that images alone cause.
+        variance: Variance of the difference.
+        images: The part of the variance that the images alone cause.
         units: As in :func:`progress`.
-        spreads: Of both arms the variance over seeds, and their number.
+        spreads: For both arms, the variance over seeds and the number of seeds.
     """
     squares = images**2 / (units - 1) + sum((spread / seeds) ** 2 / (seeds - 1) for spread, seeds in spreads)
     least = min(units - 1, *(seeds - 1 for _, seeds in spreads))
@@ -115,9 +117,9 @@ def half_width(variance: float, images: float, units: int, spreads: Sequence[tup
 
 
 def _variance(half: float, images: float, units: int, spreads: Sequence[tuple[float, int]]) -> float:
-    """Return the variance that has this half-width: the largest there can be, as fewer degrees of freedom need less.
+    """Return the largest variance that gives this half-width; a smaller one with fewer degrees of freedom would too.
 
-    It lies between that of the images and their sum with what the seeds add at most.
+    The variance lies between that of the images alone and the sum of that and the most that the seeds can add.
     """
     most = images + sum(spread / seeds for spread, seeds in spreads)
     steps = (most + (images - most) * step / STEPS for step in range(STEPS))

@@ -1,10 +1,11 @@
-"""A model made wider or narrower by a real number, in steps small enough to hit a cost.
+"""Makes a model wider or narrower by a real number, in steps small enough to hit a cost.
 
 Ultralytics multiplies the channels of every row by the width multiple and rounds them up to a multiple of 8. Channel
-numbers are mostly powers of two, so they are rounded together: yolov8-n goes from 1.39 to 1.60 times its compute
-between the widths 0.3125 and 0.3126. The steps here are those that a growing multiple passes through, one number of
-channels at a time, the largest first: each is a multiple of 8, and all are within 8 of the multiple. Where the widest
-rows cannot be built so, as attention needs channels that its heads divide, these alone stay narrower.
+numbers are mostly powers of two, so many rows are rounded up at the same width: yolov8-n goes from 1.39 to 1.60 times
+its compute between the widths 0.3125 and 0.3126. The steps here are those that a growing multiple passes through, but
+taken one number of channels at a time, the largest first. Each is a multiple of 8, and all are within 8 of the
+multiple. If the widest rows cannot be built so, as attention needs channels that its heads divide, only these stay
+narrower.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 ROUND = 8  # Ultralytics' make_divisible
-DIGITS = 5  # of a width: tells any two steps apart
-NARROWER = 4  # times 8 channels that the widest rows may stay behind
+DIGITS = 5  # decimals of a width, enough to tell any two steps apart
+NARROWER = 4  # times 8 channels: how far the widest rows may stay behind
 
 
 @dataclass(frozen=True)
 class Step:
-    """A width multiple, and the channels that rows of each number of channels get, by that number."""
+    """A width multiple and, by the number of channels in the definition, the channels that such rows get."""
 
     width: float
     channels: dict[int, int]
@@ -38,10 +39,10 @@ def scale_of(definition: dict) -> tuple[str, float, float, float]:
 
 
 def width_steps(definition: dict, most: float) -> list[Step]:
-    """Return the steps from the narrowest to the width ``most``; that of the definition itself is among them."""
+    """Return the steps from the narrowest to the width ``most``; the definition's own width is among them."""
     cap = scale_of(definition)[3]
     numbers = sorted({min(row[3][0], cap) for row in _rows(definition) if _is_scaled(row)}, reverse=True)
-    rises: dict[float, list[int]] = defaultdict(list)  # at the width 8 m / c, c channels go from 8 m to 8 (m + 1)
+    rises: dict[float, list[int]] = defaultdict(list)  # at width 8 m / c, rows of c go from 8 m to 8 (m + 1)
     for number in numbers:
         for m in range(1, math.ceil(most * number / ROUND) + 1):
             rises[ROUND * m / number].append(number)
@@ -56,7 +57,7 @@ def width_steps(definition: dict, most: float) -> list[Step]:
 
 
 def alternatives(step: Step) -> Iterator[Step]:
-    """Return the step, and those that differ from it in the widest rows alone."""
+    """Yield the step, then steps whose widest rows have fewer and fewer channels."""
     widest = max(step.channels, default=0)
     for less in range(NARROWER + 1 if widest else 1):
         channels = step.channels.get(widest, 0) - less * ROUND
@@ -65,9 +66,10 @@ def alternatives(step: Step) -> Iterator[Step]:
 
 
 def widen(definition: dict, step: Step) -> dict:
-    """Return the definition with the channels of a step.
+    """Return the definition with the width and channels of a step.
 
-    Its one scale has the width; rows that rounding up would take further than the step have fewer channels.
+    The definition has one scale, with the step's width. Rows that rounding would make wider than the step are defined
+    with fewer channels.
     """
     letter, depth, _, cap = scale_of(definition)
 
@@ -97,6 +99,6 @@ def _rows(definition: dict) -> list[list]:
 
 
 def _is_scaled(row: list) -> bool:
-    """Whether the first argument of a row is a number of channels: smaller numbers are sizes and dimensions."""
+    """Return whether the first argument of a row is a number of channels; smaller numbers are sizes or dimensions."""
     first = row[3][0] if len(row) > 3 and isinstance(row[3], list) and row[3] else None
     return isinstance(first, int) and not isinstance(first, bool) and first >= ROUND

@@ -1,1 +1,1 @@
-"""Turns results into what people look at."""
+"""Turns results into tables, texts, pictures and pages for people to read."""

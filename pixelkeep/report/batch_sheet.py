@@ -1,4 +1,4 @@
-"""A sheet of a batch of images with boxes drawn in, small objects kept visible, and one legend below."""
+"""Draws a sheet of a batch of images with thin boxes that keep small objects visible, and one legend below."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from pixelkeep.report.drawing import colour, figures, label, lettering, outline, with_legend
 
 MOST = 16  # images on a sheet
-LEAST, WIDEST = 320, 2560  # pixels: small images are enlarged to that side, large ones shrunk until the sheet fits
+LEAST, WIDEST = 320, 2560  # pixels: side that small images are enlarged to, widest sheet
 _GAP = 4
 _LINE = 20  # pixels, height of a line of text
 _PAPER, _INK = (24, 24, 28), (235, 235, 235)
@@ -21,12 +21,12 @@ _PAPER, _INK = (24, 24, 28), (235, 235, 235)
 
 @dataclass(frozen=True)
 class Picture:
-    """An image and what is drawn into it.
+    """An image and the boxes to draw into it.
 
     Attributes:
-        name: What stands above it.
+        name: Text above the image.
         image: (H, W, 3) uint8, RGB.
-        boxes: (n, 4) xyxy in its pixels.
+        boxes: (n, 4) xyxy in pixels of the image.
         classes: (n,) class indices.
         scores: (n,) confidences from 0 to 1; None for labels, which have none.
     """
@@ -39,10 +39,10 @@ class Picture:
 
 
 def batch_sheet(pictures: Sequence[Picture], names: Mapping[int, str]) -> Image.Image:
-    """Return a sheet of the first `MOST` pictures, row by row.
+    """Draw a sheet of the first `MOST` pictures, row by row.
 
     Args:
-        pictures: At least one, all of one size.
+        pictures: One or more pictures, all of one size.
         names: Class index to class name; a class without one is shown by its index.
     """
     pictures = pictures[:MOST]
@@ -63,7 +63,7 @@ def batch_sheet(pictures: Sequence[Picture], names: Mapping[int, str]) -> Image.
 
 
 def _scale(side: int, columns: int) -> float:
-    """Return by what images of that longer side are resized: enlarged by whole factors only."""
+    """Return the factor by which images of this longer side are resized; it is a whole number if they are enlarged."""
     most = WIDEST / columns / side
     return most if most < 1 else min(-(-LEAST // side), int(most))
 
@@ -85,7 +85,7 @@ def _drawn(picture: Picture, scale: float) -> Image.Image:
 
 
 def _fitted(pen: ImageDraw.ImageDraw, text: str, width: int) -> str:
-    """Cut the front of a name that is too long: the ends of file names differ."""
+    """Cut off the front of a name that is too wide, as file names differ at their ends."""
     shown = text
     while len(shown) > 1 and pen.textlength(shown, font=lettering(13)) > width:
         shown = f"…{shown[2:]}"

@@ -1,4 +1,4 @@
-"""Model cards: what a published network is, what it was trained on, its figures, and where they are lowest."""
+"""Writes model cards: what a published network is, what it was trained on, its figures, and where they are lowest."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from typing import Any
 from pixelkeep.report.tables import figure
 
 SIZES = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AR_S")
-FEWEST = 10  # objects of a class below which its figure says little
+FEWEST = 10  # with fewer objects than this, a figure says little
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a card is made of: the published name, the manifest's entry, metrics.json, and the classes.
+    """The data that a card is made from.
 
-    ``limit`` is how many detections an image val keeps by itself for the sizes in the figures.
+    Attributes:
+        name: Published name of the network.
+        entry: Entry of the network in the manifest.
+        figures: Contents of its metrics.json.
+        names: Class index to class name.
+        limit: Number of detections per image that val keeps by default for the size classes in the figures.
     """
 
     name: str
@@ -27,7 +32,7 @@ class Card:
 
 
 def card_text(card: Card) -> str:
-    """Return a card in Markdown. What pictures show of its failures is left to be written by whoever looks at them."""
+    """Return a card in Markdown; what pictures show of the network's failures is to be added by hand."""
     entry, figures, protocol = card.entry, card.figures, card.figures["protocol"]
     size = protocol["imgsz"]
     parts = [
@@ -53,9 +58,10 @@ def card_text(card: Card) -> str:
 
 
 def command(name: str, protocol: Mapping[str, Any], limit: int) -> str:
-    """Return the command that gives the figures again, with all that was not as ``val`` has it by default.
+    """Return the command that reproduces the figures, with every option that differs from the defaults of ``val``.
 
-    Sizes of a benchmark have its limit of detections: ``--bins aitod`` keeps 1,500 an image where 300 would be kept.
+    The default limit of detections depends on the size classes: with those of a benchmark it is the benchmark's, such
+    as 1,500 an image instead of 300 with ``--bins aitod``.
     """
     size = protocol["imgsz"]
     sides = map(str, size if isinstance(size, list) else [size])
@@ -73,7 +79,7 @@ def _table(head: tuple[str, ...], rows: list[list[str]]) -> str:
 
 
 def _weakest(figures: Mapping[str, Any]) -> str:
-    """Return the classes and sizes, the lowest AP first."""
+    """Return tables of the classes and of the sizes, the lowest AP first."""
     classes = [(row["AP"], name, row["gt"]) for name, row in figures["per_class"].items() if row["AP"] is not None]
     sizes = [
         (row["AP"], f"{row['name']}, {_range(row)}", row["gt"]) for row in figures["bins"] if row["AP"] is not None

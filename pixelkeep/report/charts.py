@@ -1,4 +1,4 @@
-"""Small charts as inline SVG, for phones, paper and dark pages: their colours are classes of the page's style."""
+"""Draws small charts as inline SVG. Their colours are classes of the page's style, for phones, paper and dark pages."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-W, H = 340, 230  # units of the drawing, about pixels on a phone
+W, H = 340, 230  # size in units of the drawing, about pixels on a phone
 LEFT, RIGHT, TOP, BOTTOM = 46, 20, 12, 40
 SHAPES = 4
-NEAR = (18, 12)  # units within which two numbers would lie on each other
+NEAR = (18, 12)  # two numbers nearer than this, in units, would overlap
 
 
 def swatch(index: int) -> str:
-    """Return the mark of an arm for a legend."""
+    """Return the mark of an arm for a legend, as an SVG of its own."""
     return f'<svg class="swatch" viewBox="0 0 14 14" aria-hidden="true">{mark(index, 7, 7)}</svg>'
 
 
 def mark(index: int, x: float, y: float, r: float = 5) -> str:
-    """Return the mark of an arm: a shape and a colour, so that either tells it."""
+    """Return the mark of an arm at a point: a shape and a colour, either of which identifies the arm."""
     kind = f'class="arm{index % 6}"'
     shape = index % SHAPES
     if shape == 0:
@@ -33,7 +33,7 @@ def mark(index: int, x: float, y: float, r: float = 5) -> str:
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Return round values that cover low to high."""
+    """Return evenly spaced round values that cover the range from low to high."""
     span = (high - low) or abs(high) or 1.0
     rough = span / count
     unit = 10 ** math.floor(math.log10(rough))
@@ -43,7 +43,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 class _Frame:
-    """Axes: from values to places."""
+    """Axes of a chart, which turn values into positions."""
 
     def __init__(self, xs: Sequence[float], ys: Sequence[float], height: float = H, left: float = LEFT) -> None:
         self.xs, self.ys, self.height, self.left = xs, ys, height, left
@@ -55,7 +55,7 @@ class _Frame:
         return self.height - BOTTOM - (value - self.ys[0]) / (self.ys[-1] - self.ys[0]) * (self.height - TOP - BOTTOM)
 
     def rules(self) -> str:
-        """Return horizontal lines with their values."""
+        """Return the horizontal grid lines with their values."""
         return "".join(
             f'<line class="rule" x1="{self.left}" x2="{W - RIGHT}" y1="{self.y(v):.1f}" y2="{self.y(v):.1f}"/>'
             f'<text x="{self.left - 5}" y="{self.y(v) + 4:.1f}" text-anchor="end">{v:g}</text>'
@@ -80,7 +80,7 @@ def _ends(figures: dict) -> tuple[float, float]:
 
 
 def by_size(arms: list[dict]) -> str:
-    """Return AP of small, medium and large objects for each arm, with the spread over seeds."""
+    """Draw the AP of small, medium and large objects for each arm, with the spread over seeds."""
     keys = (("AP_S", "small"), ("AP_M", "medium"), ("AP_L", "large"))
     ends = [
         end
@@ -105,9 +105,16 @@ def by_size(arms: list[dict]) -> str:
 def against_cost(
     arms: list[dict], costs: Sequence[Sequence[float] | None], unit: str, *, numbered: bool = False
 ) -> str:
-    """Return AP_S against a cost for each arm: a value with or without the ends of its spread, None where unknown.
+    """Draw the AP_S of each arm against its cost.
 
-    Empty where there is nothing to show. Where there are more arms than marks, numbers from 1 on tell them apart.
+    Args:
+        arms: The arms, each with ``figures``.
+        costs: The cost of each arm, with or without the two ends of its spread after it; None if unknown.
+        unit: Unit of the cost.
+        numbered: Whether numbers from 1 on stand beside the marks, to tell apart more arms than there are marks.
+
+    Returns:
+        The chart; empty if there is nothing to show.
     """
     shown = [
         (index, cost, arm["figures"]["AP_S"])
@@ -133,7 +140,7 @@ def against_cost(
 
 
 def _numbers(marks: list[tuple[int, float, float]]) -> str:
-    """Return a number beside each mark (number, x, y); one that would lie on another goes below, with a line."""
+    """Draw a number beside each mark (number, x, y); if it would overlap another, it moves down and gets a line."""
     body, placed = "", []
     for number, x, y in sorted(marks, key=lambda each: each[2]):
         right, at = x + 8, y
@@ -147,7 +154,12 @@ def _numbers(marks: list[tuple[int, float, float]]) -> str:
 
 
 def differences(entries: list[dict], order: Sequence[str]) -> str:
-    """Return differences from the baseline with their intervals, a line each; empty where there is none."""
+    """Draw the differences from the baseline with their intervals, one row each; empty if there are none.
+
+    Args:
+        entries: Differences as in a comparison's document.
+        order: Names of all arms, in the order of their marks.
+    """
     shown = [d for d in entries if d["low"] is not None]
     if not shown:
         return ""

@@ -1,4 +1,4 @@
-"""What a checkpoint was rewritten to, as a table and as a document."""
+"""Reports the rewriting of a checkpoint to another format, as a table and as a document."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Rewritten:
-    """A checkpoint in another form.
+    """The report on a checkpoint that was rewritten to another format.
 
     Attributes:
-        model, task: What its network is, and is for.
-        weights, output: From which file, and to which.
-        format: safetensors or pt.
-        precision: The types of its floating-point numbers, the commonest first.
-        tensors, parameters: How many it holds.
-        blocks: Version of each of our blocks in it.
-        megabytes: The size of the file; ``sha256``: of its bytes.
-        left_out: What the source holds besides.
+        model: Name of the model.
+        task: Task of the model.
+        weights: Source file.
+        output: File that was written.
+        format: Format of the written file, ``safetensors`` or ``pt``.
+        precision: Types of the floating-point numbers in the file, the most common first.
+        tensors: Number of tensors in the file.
+        parameters: Number of parameters in the file.
+        blocks: Version of each of this project's blocks in the network, by name.
+        megabytes: Size of the written file in megabytes.
+        sha256: SHA-256 of the written file.
+        left_out: Contents of the source that were not written.
     """
 
     model: str
@@ -39,7 +43,7 @@ class Rewritten:
 
 
 def checkpoint_table(report: Rewritten) -> str:
-    """Return the report at most 80 columns wide."""
+    """Return the report as text, at most 80 columns wide."""
     rows = {
         "task": report.task,
         "numbers": report.precision,

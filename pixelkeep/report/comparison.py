@@ -1,6 +1,7 @@
-"""A comparison as text for the terminal and as Markdown, both from the same tables.
+"""Writes a comparison as text for the terminal and as Markdown, both from the same tables.
 
-The document is what ``pixelkeep compare --json`` prints. Means over seeds stand with their sample standard deviation.
+The document is what ``pixelkeep compare --json`` prints. Means over seeds are shown with their sample standard
+deviation.
 """
 
 from __future__ import annotations
@@ -12,20 +13,24 @@ from dataclasses import dataclass
 from pixelkeep.report.tables import WIDTH, figure, text_table, wrap
 from pixelkeep.report.tiles import tile_words
 
-NAME = 21  # characters of a model's name on the terminal, or fewer where the figures beside it leave less of a line
-TIMES = "x time"  # the heading of how many times as long as the baseline a model takes
-STRONGER = " *"  # marks the one of several that a verdict is shown with
+NAME = 21  # most characters of a model's name on the terminal; fewer if the figures beside it need the room
+TIMES = "x time"  # heading of a model's latency as a multiple of the baseline's
+STRONGER = " *"  # marks the rival whose row shows the verdict against all
 UNITS = {"gflops": "GFLOPs", "latency": "latency"}
-WANTING = ("images only", "too few objects")  # how notes begin that say why there is no verdict
+WANTING = ("images only", "too few objects")  # beginnings of notes that say why there is no verdict
 QUALITY, SIZES = ("AP", "AP50", "AP_S"), ("AP_M", "AP_L", "AR_S")
 
 
 @dataclass(frozen=True)
 class Table:
-    """A title, the header and rows of texts.
+    """A table of texts.
 
     Attributes:
-        left: How many columns are words, not figures; ``last``: whether the last one is too.
+        title: Title of the table.
+        header: Names of the columns.
+        rows: Cells of each row.
+        left: Number of columns at the left that hold words, not figures.
+        last: Whether the last column holds words as well.
     """
 
     title: str
@@ -35,12 +40,12 @@ class Table:
     last: bool = False
 
     def words(self, column: int) -> bool:
-        """Return whether a column is of words, which are aligned left."""
+        """Return whether a column holds words, which are aligned left."""
         return column < self.left or (self.last and column == len(self.header) - 1)
 
 
 def tables(document: dict) -> list[Table]:
-    """Return the tables of a comparison: figures, cost, differences, and those at equal cost by variant."""
+    """Return the tables of a comparison: figures, costs, differences, and differences at equal cost by variant."""
     base = document["baseline"]
     against = [[d["arm"], d["metric"], signed(d["value"]), interval(d), verdict(d)] for d in document["differences"]]
     return [
@@ -53,7 +58,7 @@ def tables(document: dict) -> list[Table]:
 
 
 def _at_equal_cost(document: dict) -> list[Table]:
-    """Return a table for each variant that is set against the baseline at its cost."""
+    """Return a table for each variant that is compared with the baseline at equal cost."""
     several: dict[str, list[list[str]]] = defaultdict(list)
     for joint in document["equal_cost"]:
         for d in joint["differences"]:
@@ -75,7 +80,7 @@ def _figures(document: dict, title: str, keys: tuple[str, ...], *, seeds: bool =
 
 
 def _costs(document: dict) -> Table:
-    """Return what the arms cost; where work depends on the image, with the share of active regions on these images."""
+    """Return the table of costs. For models whose work depends on the image, it has the share of active regions."""
     rows = []
     for arm in document["arms"]:
         params = "n/a" if arm["params"] is None else f"{arm['params'] / 1e6:.2f}"
@@ -94,23 +99,23 @@ def _costs(document: dict) -> Table:
 
 
 def size(imgsz: int | list[int]) -> str:
-    """Return an image size: a side, or height x width."""
+    """Return an image size as text: one side, or height x width."""
     return "x".join(map(str, imgsz)) if isinstance(imgsz, list) else str(imgsz)
 
 
 def spread(figures: dict) -> str:
-    """Return ``0.412 ± 0.006``, or the mean alone where there is one seed."""
+    """Return mean and spread as ``0.412 ± 0.006``, or the mean alone if there is one seed."""
     mean = figure(figures["mean"])
     return mean if figures["spread"] is None else f"{mean} ± {figures['spread']:.3f}"
 
 
 def signed(value: float | None) -> str:
-    """Return a difference with its sign."""
+    """Return a difference with its sign and three digits."""
     return "n/a" if value is None else f"{value:+.3f}"
 
 
 def interval(difference: dict) -> str:
-    """Return the ends of a difference's interval."""
+    """Return the two ends of a difference's interval as text."""
     if difference["low"] is None:
         return "n/a"
     return f"{difference['low']:+.3f} to {difference['high']:+.3f}"
@@ -126,17 +131,17 @@ def percent(difference: dict) -> str:
 
 
 def verdict(difference: dict) -> str:
-    """Return the verdict; where there is none, what it is for want of, as its note says.
+    """Return the verdict on a difference; if there is none, the reason from its note.
 
     Args:
-        difference: Of two arms, or of one from several at once.
+        difference: Entry of the document: the difference of two arms, or of one arm from several rivals at once.
     """
     why = (difference["note"] or "").partition(":")[0]
     return difference["verdict"] or (why if why in WANTING else "no verdict")
 
 
 def notes(document: dict) -> list[str]:
-    """Return what is to be known of the differences, of missing trainings and of the measuring, a sentence each."""
+    """Return notes on differences, arms, costs, tiles and missing trainings, one sentence each."""
     said: dict[str, list[str]] = defaultdict(list)
     for d in document["differences"]:
         if d["note"]:
@@ -155,7 +160,7 @@ def notes(document: dict) -> list[str]:
 
 
 def _tiles_told(document: dict) -> list[str]:
-    """Return how images were cut, where the arms differ in that."""
+    """Return notes on how each arm's images were cut into tiles, if the arms differ in that."""
     if "tile" not in document.get("across", ()):
         return []
     told = []
@@ -167,7 +172,7 @@ def _tiles_told(document: dict) -> list[str]:
 
 
 def costs_told(document: dict) -> list[str]:
-    """Return what the arms at equal cost really cost, and which of them are not there, a sentence or two a variant."""
+    """Return for each variant notes on what its arms at equal cost really cost, and which of them are missing."""
     told = []
     trained = {arm["name"] for arm in document["arms"]}
     for equal, variant, entry in _matched(document["equal"]):
@@ -188,7 +193,7 @@ def costs_told(document: dict) -> list[str]:
 
 
 def unit_of(equal: dict) -> str:
-    """Return in what costs are equal, of a document's part on that.
+    """Return the kinds of cost that are equal in words, from the document's part on equal cost.
 
     >>> unit_of({"by": "gflops+latency"})
     'GFLOPs and latency'
@@ -197,13 +202,13 @@ def unit_of(equal: dict) -> str:
 
 
 def _matched(equal: dict | None) -> list[tuple[dict, str, dict]]:
-    """Return every way in which costs are equal with each variant and its entry there."""
+    """Return the document's entries on equal cost: the part for a kind of cost, the variant and its entry there."""
     parts = equal.get("parts", [equal]) if equal else []
     return [(part, variant, entry) for part in parts for variant, entry in part["variants"].items()]
 
 
 def method(document: dict) -> str:
-    """Say in one paragraph how the figures were made."""
+    """Return a paragraph on how the figures were made."""
     protocol, statistics, counts = document["protocol"], document["statistics"], document["counts"]
     grouped = f" in {document['groups']} groups by {document['group']}" if document["groups"] else ""
     settings = "".join(f", {key} {value}" for key, value in document["settings"].items())
@@ -232,7 +237,7 @@ def method(document: dict) -> str:
 
 
 def _interval_of(differences: list[dict]) -> str:
-    """Return what intervals are of, and what would be different another time."""
+    """Return in words what the intervals are of, and over what they generalise."""
     if not all(d.get("paired") for d in differences):
         return "difference of means, for other images and other seeds"
     if all(d["seeds"] == [1, 1] for d in differences):
@@ -241,13 +246,13 @@ def _interval_of(differences: list[dict]) -> str:
 
 
 def as_text(document: dict) -> str:
-    """Return what the command ends with, at most 80 columns wide."""
+    """Return the text that the command ends with, at most 80 columns wide."""
     parts = [f"{t.title}\n{text_table(t.header, _cut(t), t.left, last=t.last)}" for t in tables(document)]
     return "\n\n".join([*parts, *map(wrap, notes(document)), wrap(method(document))])
 
 
 def _cut(table: Table) -> list[list[str]]:
-    """Return rows whose names leave the other columns their place, cut in the middle: the scale is at the end."""
+    """Return rows with names cut to fit the line. They are cut in the middle, as the scale is at a name's end."""
     others = [max(map(len, column)) + 2 for column in list(zip(table.header, *table.rows, strict=True))[1:]]
     most = min(NAME, WIDTH - sum(others))
     return [[_shortened(row[0], most), *row[1:]] for row in table.rows]
@@ -273,6 +278,6 @@ def as_markdown(document: dict) -> str:
 
 
 def plain(text: str, escaped: str = "|*_`<") -> str:
-    """Return a text in which nothing is markup."""
+    """Return a text with the characters in ``escaped`` escaped, so that nothing in it is markup."""
     guard: Callable[[str], str] = lambda c: f"\\{c}" if c in escaped else c  # noqa: E731
     return "".join(map(guard, text))

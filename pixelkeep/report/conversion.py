@@ -1,4 +1,4 @@
-"""What became of each part of a network in a conversion, as a table and as a document."""
+"""Reports what became of each part of a network in a conversion, as a table and as a document."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MEANING = {
     FITTED: "fitted to what the source puts out",
     FRESH: "as in a new network",
 }
-LITTLE = 0.5  # of the parameters: what starts with less is a new network rather than a converted one
-SAME = 1e-6  # of pixels and scores: far above what double precision rounds, far below what another layer changes
+LITTLE = 0.5  # share of the parameters: with less, the result is a new network rather than a converted one
+SAME = 1e-6  # in pixels and scores: far above rounding in double precision, far below the effect of another layer
 
 
 @dataclass
@@ -24,17 +24,17 @@ class Carried:
     """What became of one part of the target.
 
     Attributes:
-        role: Its place in the network's structure, such as ``backbone P3 down``.
-        block: The class, or classes, of the target's rows.
-        how: One of the words in `MEANING`.
-        parameters: How many the part has.
-        taken: How many of them come from the source.
-        exact: Whether it does what the source's part does.
-        note: Why, where the weights are not simply taken.
-        error_before: Relative error of its output against the source's part, before the fit.
-        error_after: The same after the fit.
-        misfit: Whether it has the source's class in another width or depth.
-        free: How many of its weights the source leaves zero, free to learn.
+        role: Place of the part in the network's structure, such as ``backbone P3 down``.
+        block: Class, or classes, of the target's rows in this part.
+        how: What became of the weights, one of the words in `MEANING`.
+        parameters: Number of parameters of the part.
+        taken: Number of these that come from the source.
+        exact: Whether the part computes what the source's part computes.
+        note: Reason if the weights are not simply taken.
+        error_before: Relative error of the part's output against that of the source's part, before the fit.
+        error_after: The same error after the fit.
+        misfit: Whether the part has the source's class in another width or depth.
+        free: Number of the part's weights that the source leaves zero, free to learn.
     """
 
     role: str
@@ -55,14 +55,14 @@ class Conversion:
     """The report of a conversion.
 
     Attributes:
-        source: The checkpoint.
-        target: The model's name.
+        source: Checkpoint that was converted.
+        target: Name of the model it was converted to.
         parts: The target's parts, in order.
-        left: The source's parts that the target has no place for.
+        left: Parts of the source that the target has no place for.
         checked: Largest difference of any output of source and target on a random image in double precision; None
-            where parts already say that they are not the same.
-        noise: The initial noise in the places that the source left zero.
-        output: The checkpoint that was written; None where none was asked for.
+            if the parts already show that the networks are not the same.
+        noise: Initial noise in the weights that the source left zero.
+        output: Checkpoint that was written; None if none was asked for.
     """
 
     source: str
@@ -75,13 +75,13 @@ class Conversion:
 
     @property
     def exact(self) -> bool:
-        """Whether the target computes what the source computes: by its parts, and by what came out of both."""
+        """Whether the target computes what the source computes, judged by its parts and by the outputs of both."""
         told = not self.noise and not self.left and all(part.exact for part in self.parts)
         return told and (self.checked is None or self.checked <= SAME)
 
     @property
     def share(self) -> float:
-        """The share of the target's parameters that comes from the source."""
+        """Share of the target's parameters that come from the source."""
         return sum(part.taken for part in self.parts) / max(1, sum(part.parameters for part in self.parts))
 
     def to_dict(self) -> dict:
@@ -90,7 +90,7 @@ class Conversion:
         return {"schema": 1, "exact": self.exact, "share": round(self.share, 4), **facts}
 
     def summary(self) -> str:
-        """Return one line: what was carried over, and whether it is all."""
+        """Return one line that says what was carried over and whether the function is the same."""
         counts = Counter(part.how for part in self.parts)
         told = ", ".join(f"{counts[how]} {how}" for how in MEANING if counts[how])
         end = "the same function" if self.exact else f"{100 * self.share:.0f} % of the parameters"
@@ -100,7 +100,7 @@ class Conversion:
 
 
 def conversion_table(report: Conversion) -> str:
-    """Return the report at most 80 columns wide."""
+    """Return the report as text, at most 80 columns wide."""
     rows = [[p.role, p.block, p.how, _errors(p) or p.note] for p in report.parts]
     table = text_table(["part", "block", "weights", ""], [[*r[:3], _cut(r[3], rows)] for r in rows], left=4)
     lines = [table, "", wrap(report.summary())]
@@ -121,7 +121,7 @@ def _errors(part: Carried) -> str:
 
 
 def _room(rows: list[list[str]]) -> int:
-    """Return how many columns the notes have."""
+    """Return the width of the table's last column in characters."""
     widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:3]]
     return max(8, 80 - sum(max(w, 7) for w in widths) - 2 * 3)
 

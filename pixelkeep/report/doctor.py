@@ -1,4 +1,4 @@
-"""The doctor's document as text for the terminal: what is wrong, then advice, then the numbers."""
+"""Writes the doctor's document as text for the terminal: what is wrong, then advice, then the numbers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from pixelkeep.report.tables import WIDTH, text_table
 
 SIGNS = {"error": "!!", "warning": "! ", "note": "- "}
-CLASSES = 20  # rows of the table of classes
+CLASSES = 20  # most rows in the table of classes
 
 
 def doctor_text(document: Mapping[str, Any]) -> str:
-    """Return everything for the terminal, at most 80 columns wide.
+    """Return the document as text, at most 80 columns wide.
 
     Args:
-        document: As docs/doctor.md has it.
+        document: The doctor's document, described in docs/doctor.md.
     """
     parts = [
         _findings(document["findings"]),
@@ -65,7 +65,7 @@ def _splits(splits: Mapping[str, dict]) -> str:
 
 def _classes(splits: Mapping[str, dict]) -> str:
     names = sorted(next(iter(splits.values()))["classes"], key=lambda name: _total(splits, name))
-    hidden = len(names) - CLASSES  # the rarest are those to look at
+    hidden = len(names) - CLASSES  # the classes with the fewest objects are shown
     rows = [[_cut(name), *(f"{own['classes'][name]:,}" for own in splits.values())] for name in names[:CLASSES]]
     more = f"\nand {hidden} classes with more objects" if hidden > 0 else ""
     return text_table(["class", *splits], rows) + more
@@ -76,7 +76,7 @@ def _total(splits: Mapping[str, dict], name: str) -> int:
 
 
 def _sizes(sizes: Mapping[str, Any]) -> str:
-    """Return percentiles and shares of both kinds of pixels, and the classes of original sizes."""
+    """Return tables of object sizes: percentiles and shares in image and network pixels, and bins of image pixels."""
     percentiles = list(sizes["original"]["percentiles"])
     spread = text_table(
         ["side, sqrt(area), px", *(f"{p} %" for p in percentiles)],

@@ -1,7 +1,7 @@
 """Draws detections so that small objects stay visible: thin boxes, small figures, classes named once in a legend.
 
-Labels as large as the usual ones hide objects of a dozen pixels, and their neighbours. Here a class is a colour, the
-confidence stands beside a box only where it covers no other box, and small pictures are enlarged first.
+Labels of the usual size hide objects of a dozen pixels and their neighbours. Here a class is a colour, a confidence is
+written beside its box only if it covers no other box there, and small pictures are enlarged first.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-LEAST_SIDE = 768  # pixels: smaller pictures are enlarged by a whole factor to at least this longer side
-# Okabe and Ito's colours, told apart also by colour-blind people, then four more for longer class lists; RGB.
+LEAST_SIDE = 768  # pixels: pictures whose longer side is smaller are enlarged to it by a whole factor
+# RGB: the colours of Okabe and Ito, which colour-blind people can tell apart, then four more for longer class lists.
 PALETTE = (
     (230, 159, 0), (86, 180, 233), (240, 228, 66), (213, 94, 0), (204, 121, 167), (0, 158, 115), (0, 114, 178),
     (255, 255, 255), (170, 255, 195), (220, 190, 255), (145, 30, 180),
 )  # fmt: skip
-DIM = 0.4  # of the brightness of what is dimmed
+DIM = 0.4  # brightness of dimmed pixels as a share of the original
 _STRIP = (24, 24, 28)  # RGB of the legend's background
-_STROKE = 2  # pixels of dark edge around a figure
+_STROKE = 2  # width in pixels of the dark edge around a figure
 
 Rect = tuple[float, float, float, float]
 
@@ -71,7 +71,7 @@ def draw(
 
 
 def enlarged(image: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return a copy of a picture (H, W, 3), enlarged if it is small, and by which whole factor."""
+    """Return a copy of a picture (H, W, 3), enlarged if it is small, and the whole factor of the enlargement."""
     factor = max(1, -(-LEAST_SIDE // max(image.shape[:2])))
     if factor == 1:
         return image.copy(), 1
@@ -79,19 +79,19 @@ def enlarged(image: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def dimmed(image: np.ndarray, bright: np.ndarray) -> np.ndarray:
-    """Return a copy of a picture (H, W, 3), dark but where ``bright``, bool (H, W), says so."""
+    """Return a copy of a picture (H, W, 3), dimmed except where ``bright``, bool (H, W), is true."""
     return np.where(bright[..., None], image, (image * DIM).astype(image.dtype))
 
 
 def text_size(canvas: np.ndarray) -> int:
-    """Return the height in pixels of texts that suit a picture (H, W, 3)."""
+    """Return the text height in pixels that suits a picture (H, W, 3)."""
     return max(13, round(sum(canvas.shape[:2]) / 110))
 
 
 def outline(canvas: np.ndarray, box: np.ndarray, bgr: tuple[int, ...], width: int) -> None:
     """Draw a box around the object's outermost pixels, with dark edges that show on bright ground."""
     x1, y1, x2, y2 = (int(v) for v in np.round(box))
-    for near, far, value in ((0, width + 2, (0, 0, 0)), (1, width + 1, bgr)):  # rings, by their distance in pixels
+    for near, far, value in ((0, width + 2, (0, 0, 0)), (1, width + 1, bgr)):  # two rings, from near to far in pixels
         inner = np.s_[max(y1 - near, 0) : max(y2 + near, 0), max(x1 - near, 0) : max(x2 + near, 0)]
         outer = np.s_[max(y1 - far, 0) : max(y2 + far, 0), max(x1 - far, 0) : max(x2 + far, 0)]
         kept = canvas[inner].copy()
@@ -100,7 +100,7 @@ def outline(canvas: np.ndarray, box: np.ndarray, bgr: tuple[int, ...], width: in
 
 
 def figures(scores: np.ndarray) -> list[str]:
-    """Return confidences as they stand beside boxes: .87, or 1 from 0.995 on."""
+    """Return the texts of confidences beside boxes: ``.87``, or ``1`` from 0.995 on."""
     return ["1" if score >= 0.995 else f"{score:.2f}"[1:] for score in scores]
 
 
@@ -112,15 +112,15 @@ def label(
     font: ImageFont.FreeTypeFont,
     size: tuple[int, int],
 ) -> None:
-    """Write each text above or below its box, in their order, unless it would cover a box or another text.
+    """Write the texts in order, each above or below its box, or not at all if it would cover a box or another text.
 
     Args:
-        pen: Of the picture.
-        boxes: (n, 4) xyxy in its pixels.
-        texts: One a box.
-        colours: (n,) what :func:`colour` takes.
-        font: Of the texts.
-        size: Width and height of the picture.
+        pen: Drawing context of the picture.
+        boxes: (n, 4) xyxy in pixels of the picture.
+        texts: One text for each box.
+        colours: (n,) indices of the texts' colours, see :func:`colour`.
+        font: Font of the texts.
+        size: Width and height of the picture in pixels.
     """
     taken = np.concatenate([np.asarray(boxes, float).reshape(-1, 4), np.full((len(texts), 4), np.nan)])
     for i, text in enumerate(texts):
@@ -136,20 +136,21 @@ def label(
 
 
 def _overlaps(rects: np.ndarray, rect: Rect) -> np.ndarray:
-    """Return which of (n, 4) rectangles another covers in part; none that is nan."""
+    """Return which of (n, 4) rectangles overlap another one; rectangles of NaN overlap nothing."""
     x1, y1, x2, y2 = rects.T
     return (rect[0] < x2) & (x1 < rect[2]) & (rect[1] < y2) & (y1 < rect[3])
 
 
 def with_legend(picture: Image.Image, entries: list[tuple[int, str]], font) -> Image.Image:
-    """Add a strip that says which colour is which class, and what is to be said of it.
+    """Return a picture with a legend below it: a strip with the classes' colours and texts.
 
-    It is one line for any number of classes, so that all frames of a video have one size; what has no place is counted.
+    The strip is one line for any number of classes, so that all frames of a video have one size. The classes that do
+    not fit are counted at its end.
 
     Args:
-        picture: What it is added to.
-        entries: Classes and the texts beside their colours.
-        font: Of the texts.
+        picture: Picture to add the legend to.
+        entries: Class indices and the texts beside their colours.
+        font: Font of the texts.
     """
     height = font.size + 12
     result = Image.new("RGB", (picture.width, picture.height + height), _STRIP)
@@ -169,14 +170,14 @@ def with_legend(picture: Image.Image, entries: list[tuple[int, str]], font) -> I
 
 
 def _rest(pen: ImageDraw.ImageDraw, count: int, font) -> tuple[str, int]:
-    """Return what stands for classes without a place in the legend, and its width."""
+    """Return the text that counts the classes that do not fit into the legend, and its width in pixels."""
     text = f"+{count} more" if count else ""
     return text, int(pen.textlength(text, font=font))
 
 
 @lru_cache
 def lettering(size: int) -> ImageFont.FreeTypeFont:
-    """Return the font for texts of that height in pixels."""
+    """Return the font for texts of this height in pixels."""
     import matplotlib
 
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)

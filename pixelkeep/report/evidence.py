@@ -1,4 +1,4 @@
-"""How far contrasts are and what they say, as text of 80 columns."""
+"""Writes the progress and the answers of contrasts as text of 80 columns."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def as_text(summaries: Sequence[dict], waiting: Mapping[str, str]) -> str:
     """Return the tables and sentences of all contrasts.
 
     Args:
-        summaries: Of those that have begun; see :mod:`pixelkeep.experiments.summary`.
-        waiting: By name, what the others wait for.
+        summaries: Summaries of the contrasts that have begun; see :mod:`pixelkeep.experiments.summary`.
+        waiting: By name, why the other contrasts do not run, such as what they wait for.
     """
     parts = [part for summary in summaries for part in _contrast(summary)]
     parts += [f"{name}: not run, {why}" for name, why in waiting.items()]
@@ -55,7 +55,7 @@ def _answers(summary: dict) -> str:
 
 
 def sentences(summary: dict) -> list[str]:
-    """Return what is to be known: whether the contrast is done, and what it would take."""
+    """Return sentences on the answers of a contrast, on what is missing, and on what it still needs to be done."""
     told = []
     if summary["best"]:
         told.append(f"The best family on dev is {summary['best']}.")
@@ -75,13 +75,13 @@ def sentences(summary: dict) -> list[str]:
 
 
 def gaps(summary: dict) -> list[str]:
-    """Return which arms and trainings are not there, and why: the others are judged without them."""
+    """Return sentences on arms left out and trainings that failed, with reasons; the others are judged without them."""
     left_out = [f"{arm} is left out: {reason}." for arm, reason in summary["left_out"].items()]
     return left_out + [f"{each['training']} failed, and is missing: {each['reason']}." for each in summary["failed"]]
 
 
 def needed(answer: dict) -> str | None:
-    """Return what a difference's interval still needs to be a point to each side; None where it is."""
+    """Return what an interval still needs to be at most one point to each side; None if it is already."""
     told = f"{answer['arm']} against {answer['against']}"
     if answer["done"]:
         return None

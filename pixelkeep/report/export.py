@@ -1,4 +1,4 @@
-"""What an export wrote, how far it is from its network, and how fast it is: as a table and as a document."""
+"""Reports what an export wrote, how far it is from its network and how fast it is, as a table and as a document."""
 
 from __future__ import annotations
 
@@ -13,20 +13,27 @@ class Export:
     """The report of an export.
 
     Attributes:
-        model, task, weights, output: What was exported, for what, from which file, to which.
-        format, precision: What it runs in.
-        imgsz: Height and width in pixels of the images that it takes; ``batch``: how many at once; ``dynamic``: whether
-            it takes any size and number; ``tile``: pixels of an image that it sees at once, if it was trained in tiles,
-            in which parity, figures and calibration are then too.
-        folded: Whether SpaceToDepth and the convolution after it are one; ``folding``: how that was chosen, and what
-            chooses the same again.
-        quantized: Of int8, on how many images it was calibrated, and what stayed in float; else None.
-        megabytes: The size of the file.
-        bounds: How far it may be from its network: Bounds, or LabelBounds of :mod:`pixelkeep.deploy`.
-        parity: How far it is: a Parity, or LabelParity; ``elsewhere``: the same at another size, of a dynamic file.
-        accuracy: The task's figures by what ran, the network first; empty without a dataset.
-        speed: By what ran, its times; ratios are to PyTorch, unfolded.
-        machine: What the times were measured on.
+        model: Name of the exported model.
+        task: Task of the model.
+        weights: Checkpoint that was exported.
+        output: File that was written.
+        format: Format of the written file.
+        precision: Precision that the file computes in.
+        imgsz: Height and width in pixels of the images that the file takes.
+        batch: Number of images that the file takes at once.
+        dynamic: Whether the file takes images of any size and number.
+        tile: Side in pixels of the tiles that the model was trained in; None if it was not. Parity, figures and
+            calibration are then in such tiles too.
+        folded: Whether SpaceToDepth and the convolution after it are one layer.
+        folding: How folding was chosen, and the option that chooses the same again.
+        quantized: For int8, the number of calibration images and what stayed in float; else None.
+        megabytes: Size of the written file in megabytes.
+        bounds: How far the file's outputs may be from the network's: Bounds or LabelBounds of :mod:`pixelkeep.deploy`.
+        parity: How far they are: a Parity or LabelParity.
+        elsewhere: The same at another image size, for a dynamic file; else None.
+        accuracy: The task's figures by what was run, the network first; empty without a dataset.
+        speed: Times by what was run; their ratios are to PyTorch, unfolded.
+        machine: Facts about the machine that the times were measured on.
     """
 
     model: str
@@ -51,14 +58,14 @@ class Export:
     machine: dict[str, Any] = field(default_factory=dict)
 
     def losses(self) -> dict[str, float | None]:
-        """Return by how much each figure is lower than the network's; None where it is undefined."""
+        """Return by how much each figure of the export is below the network's; None if one of them is undefined."""
         if not self.accuracy:
             return {}
         before, after = self.accuracy.values()
         return {key: None if None in (before[key], after[key]) else before[key] - after[key] for key in before}
 
     def failures(self) -> list[str]:
-        """Return what exceeds the bounds; nothing where the export computes the same."""
+        """Return sentences on what exceeds the bounds; empty if nothing does."""
         found = self.parity.failures(self.bounds, self.losses())
         if self.elsewhere is not None:
             found += [f"at another size {line}" for line in self.elsewhere.failures(self.bounds)]
@@ -70,7 +77,7 @@ class Export:
 
 
 def export_table(report: Export) -> str:
-    """Return the report at most 80 columns wide."""
+    """Return the report as text, at most 80 columns wide."""
     height, width = report.imgsz
     size = "any size" if report.dynamic else f"{height}x{width} pixels, batch {report.batch}"
     head = f"{report.model} to {report.format}, {report.precision}, {size}" + (", folded" if report.folded else "")
@@ -109,7 +116,7 @@ def _speed(report: Export) -> str:
 
 
 def _notes(report: Export) -> list[str]:
-    """Return what was chosen, and the verdict."""
+    """Return notes on folding, tiles, calibration and missing detections, then the verdict."""
     machine, notes = report.machine, []
     if report.folding.get("choose") == "measured":
         kept = "unfolded" if report.folding["choice"] == "none" else "folded"

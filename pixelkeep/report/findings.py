@@ -1,4 +1,4 @@
-"""Errors by size and the label audit as text for the terminal."""
+"""Writes errors by size and the label audit as text for the terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pixelkeep.report.tables import text_table, wrap
 
 
 def findings(analysis) -> str:
-    """Return what stands below the result's table: errors by size and the label audit, where they were asked for.
+    """Return the text below the result's table: errors by size and the label audit, if they were asked for.
 
     Args:
         analysis: A :class:`pixelkeep.ultra.commands.analysis.Analysis` that has run.
@@ -23,10 +23,10 @@ def findings(analysis) -> str:
 
 
 def errors_table(document: dict) -> str:
-    """Return the table of what became of objects, and of what detections are, by size.
+    """Return two tables by size: what became of the objects, and what the detections are.
 
     Args:
-        document: As in errors.json.
+        document: Contents of errors.json.
     """
     rows = [("all", "", document["all"])]
     rows += [(size["name"], _span(size), size) for size in document["sizes"]]

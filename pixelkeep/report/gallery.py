@@ -1,7 +1,7 @@
-"""Two detectors side by side on the images where they differ most: what each finds, what each does not.
+"""Draws two detectors side by side on one image: what each finds, what each misses and its false alarms.
 
 Objects that a detector finds are drawn in one colour, those that it misses in another, and its false alarms in a
-third, so that the two halves of a pair are read without counting.
+third, so that the two halves of a pair can be compared at a glance.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ _PAPER, _INK = (250, 250, 250), (40, 40, 40)
 
 @dataclass(frozen=True)
 class Half:
-    """What one detector makes of an image.
+    """What one detector finds and misses in an image.
 
     Attributes:
-        name: Of the detector.
-        found, missed, false: (n, 4) x, y, width, height in pixels: objects found, objects missed, false alarms.
+        name: Name of the detector.
+        found: (n, 4) boxes of the objects that it finds; x, y, width, height in pixels.
+        missed: (n, 4) boxes of the objects that it misses, in the same form.
+        false: (n, 4) boxes of its false alarms, in the same form.
     """
 
     name: str
@@ -35,17 +37,17 @@ class Half:
     false: np.ndarray
 
     def caption(self) -> str:
-        """Return what is said above it."""
+        """Return the text above this half."""
         return f"{self.name}: {len(self.found)} found, {len(self.missed)} missed, {len(self.false)} false"
 
 
 def pair(image: np.ndarray, halves: Sequence[Half], title: str, *, enlarge: bool = True) -> Image.Image:
-    """Return an image twice, side by side, each with what one detector makes of it.
+    """Draw an image twice, side by side, each time with the boxes of one detector.
 
     Args:
         image: uint8 (H, W, 3), BGR.
-        halves: Of the baseline, then of the other.
-        title: What stands above both.
+        halves: The half of the baseline, then that of the other detector.
+        title: Text above both halves.
         enlarge: Whether small images are drawn larger than they are.
     """
     canvas, factor = enlarged(image) if enlarge else (image, 1)

@@ -1,7 +1,8 @@
-"""What was found in a georeferenced image, in map coordinates: GeoJSON.
+"""Writes detections in a georeferenced image as GeoJSON, in map coordinates.
 
 Source: RFC 7946. Coordinates are WGS 84 longitude and latitude; rings run anticlockwise and end where they begin.
-Coordinates of another system need the ``crs`` member of GeoJSON's first specification (2008), which GDAL and QGIS read.
+Coordinates in another system need the ``crs`` member of the first GeoJSON specification (2008), which GDAL and QGIS
+read.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from pixelkeep.errors import DataError
 
 WGS84 = "OGC:CRS84"  # longitude first
-DIGITS = {True: 9, False: 4}  # decimals of degrees, by whether they are some: a tenth of a millimetre; and of metres
+DIGITS = {True: 9, False: 4}  # decimals of degrees (True) and of metres (False): a tenth of a millimetre
 
 
 def to_geojson(
@@ -24,13 +25,13 @@ def to_geojson(
 
     Args:
         corners: (n, 4, 2) x, y in pixels of the image, (0, 0) its upper left corner.
-        properties: Of each polygon.
-        crs: The image's reference system, rasterio's.
-        transform: From pixels to its coordinates, an ``Affine``.
-        own: Write these rather than WGS 84.
+        properties: Properties of each polygon.
+        crs: Coordinate reference system of the image, a ``CRS`` of rasterio.
+        transform: ``Affine`` from pixels to coordinates of that system.
+        own: Whether to write coordinates of that system rather than WGS 84.
 
     Raises:
-        DataError: The image's system has no name that GeoJSON could give.
+        DataError: The coordinates are to be in the image's system, which has no name that GeoJSON could give.
     """
     from rasterio.warp import transform_geom
 
@@ -60,7 +61,7 @@ def _closed(ring: np.ndarray) -> list[list[float]]:
 
 
 def _tidy(shape: dict, digits: int) -> dict:
-    """Return a polygon, or several where it crossed the 180th meridian, anticlockwise and rounded."""
+    """Return a polygon with its ring anticlockwise and rounded; it is several if it crossed the 180th meridian."""
     if shape["type"] == "MultiPolygon":
         return {"type": "MultiPolygon", "coordinates": [_rings(part, digits) for part in shape["coordinates"]]}
     return {"type": "Polygon", "coordinates": _rings(shape["coordinates"], digits)}

@@ -1,4 +1,4 @@
-"""A comparison as one page: no other file, no script, nothing from the network; for phones, for dark and for paper."""
+"""Writes a comparison as one HTML page without scripts or other files, for phones, dark screens and paper."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from html import escape
 from pixelkeep.report.charts import against_cost, by_size, differences, swatch
 from pixelkeep.report.comparison import Table, interval, method, notes, signed, tables, unit_of, verdict
 
-# Okabe and Ito's colours, told apart also by colour-blind people; the first arm is grey.
+# The colours of Okabe and Ito, which colour-blind people can tell apart; the first arm is grey.
 _STYLE = """
 :root{color-scheme:light dark;--bg:#fff;--fg:#1b1f24;--soft:#59636e;--line:#d5dae0;--card:#f5f7f9;
 --a0:#6b7480;--a1:#0072b2;--a2:#d55e00;--a3:#009e73;--a4:#cc79a7;--a5:#b8860b}
@@ -54,7 +54,7 @@ def as_page(document: dict) -> str:
     """Return the HTML page of a comparison.
 
     Args:
-        document: What ``pixelkeep compare --json`` prints.
+        document: Document of the comparison, as ``pixelkeep compare --json`` prints it.
     """
     title = f"Comparison: {document['name']}"
     parts = [
@@ -78,7 +78,10 @@ def as_page(document: dict) -> str:
 
 
 def _cards(document: dict) -> list[str]:
-    """Return a card for each arm with differences, coloured by AP_S at equal cost, else against the baseline."""
+    """Return a card for each arm that has differences, coloured by its verdict on AP_S.
+
+    This is the verdict at equal cost if there is one, else that against the baseline.
+    """
     cards = []
     for arm in document["arms"]:
         own = [d for d in document["differences"] if d["arm"] == arm["name"]]

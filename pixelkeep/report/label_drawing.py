@@ -1,4 +1,4 @@
-"""Draws what classification and semantic segmentation say of a picture: bars below it, colours over it."""
+"""Draws results of classification as bars below a picture, and those of semantic segmentation as colours over it."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from PIL import Image, ImageDraw
 
 from pixelkeep.report.drawing import colour, enlarged, lettering, text_size, with_legend
 
-OPACITY = 0.5  # of the colours over a picture
-IGNORED = 255  # in a map of classes: nothing is said there
+OPACITY = 0.5  # opacity of the colours over a picture
+IGNORED = 255  # label of pixels without a class
 _STRIP, _TEXT, _DIM = (24, 24, 28), (235, 235, 235), (160, 160, 160)  # RGB: background, surest class, the others
-_SHOWN = 5  # classes
+_SHOWN = 5  # most classes shown
 
 
 def draw_classes(
     image: np.ndarray, classes: Sequence[int], scores: Sequence[float], names: Mapping[int, str]
 ) -> np.ndarray:
-    """Return a copy of a picture with its most probable classes below, a bar and a figure each.
+    """Return a copy of a picture with its most probable classes below, each with a figure and a bar.
 
     Args:
         image: (H, W, 3) uint8, BGR.
         classes: Class indices, the most probable first.
-        scores: Their probabilities.
+        scores: Probabilities of these classes.
         names: Class index to class name.
 
     Returns:
@@ -50,11 +50,11 @@ def draw_classes(
 
 
 def draw_regions(image: np.ndarray, classes: np.ndarray, names: Mapping[int, str]) -> np.ndarray:
-    """Return a copy of a picture in grey with its classes in colours over it, their borders, and their shares below.
+    """Return a copy of a picture in grey with coloured classes, their borders, and their shares of the pixels below.
 
     Args:
         image: (H, W, 3) uint8, BGR.
-        classes: (H, W), the class of each pixel, 255 for none.
+        classes: (H, W) class index of each pixel; 255 for none.
         names: Class index to class name.
 
     Returns:
@@ -66,7 +66,7 @@ def draw_regions(image: np.ndarray, classes: np.ndarray, names: Mapping[int, str
     palette = np.array([colour(cls)[::-1] for cls in range(max(names) + 1)], np.float32)  # BGR
     said = large != IGNORED
     shown = canvas.astype(np.float32)
-    # In grey, since colours of the picture would look like those of classes.
+    # Grey, since the picture's own colours could be mistaken for those of classes.
     grey = cv2.cvtColor(canvas, cv2.COLOR_BGR2GRAY)[..., None]
     shown[said] = (1 - OPACITY) * grey[said] + OPACITY * palette[large[said]]
     shown[_borders(large, max(1, factor // 2))] = 20
@@ -78,7 +78,7 @@ def draw_regions(image: np.ndarray, classes: np.ndarray, names: Mapping[int, str
 
 
 def _borders(classes: np.ndarray, width: int) -> np.ndarray:
-    """Return where a class meets another, (H, W) bool, so many pixels wide."""
+    """Return a mask (H, W) of the borders between classes, ``width`` pixels wide."""
     edge = np.zeros(classes.shape, np.uint8)
     edge[:, 1:] |= classes[:, 1:] != classes[:, :-1]
     edge[1:] |= classes[1:] != classes[:-1]
@@ -86,7 +86,7 @@ def _borders(classes: np.ndarray, width: int) -> np.ndarray:
 
 
 def _fitted(pen: ImageDraw.ImageDraw, text: str, font, width: float) -> str:
-    """Return a text, cut where it is too long."""
+    """Return a text, cut at its end if it is too wide."""
     while len(text) > 1 and pen.textlength(text, font=font) > width:
         text = f"{text[:-2]}…"
     return text

@@ -1,10 +1,10 @@
-"""The tables that classification and semantic segmentation end with."""
+"""Writes the tables that classification and semantic segmentation end with."""
 
 from __future__ import annotations
 
 from pixelkeep.report.tables import ENOUGH, active_words, cut, figure, result_table, text_table, wrap
 
-_NAME = 44  # characters of a class name: what the figures beside it leave of a line
+_NAME = 44  # most characters of a class name that leave room for the figures
 
 
 def task_table(result) -> str:

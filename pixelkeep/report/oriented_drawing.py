@@ -1,4 +1,4 @@
-"""Draws oriented boxes as upright ones are drawn: thin, with dark edges, figures where they cover nothing, a legend."""
+"""Draws oriented boxes as upright ones are drawn: thin, with dark edges, figures that cover no box, and a legend."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from pixelkeep.report.drawing import colour, enlarged, figures, label, lettering, text_size, with_legend
 
-_FRACTION = 4  # binary digits of a pixel that OpenCV draws lines with
+_FRACTION = 4  # bits for fractions of a pixel in the coordinates that OpenCV gets
 
 
 def draw_oriented(

@@ -1,4 +1,4 @@
-"""A sheet of pairs of images, side by side, with what they are called and how far they are apart."""
+"""Draws a sheet of pairs of images side by side, with their names and a text on each pair, such as their distance."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ GAP = 10
 _LINE = 16  # pixels, height of a line of text
 _PAPER, _INK = (250, 250, 250), (40, 40, 40)
 
-Pair = tuple[Path, Path, str]  # two images, and what is said of them
+Pair = tuple[Path, Path, str]  # two images and the text below them
 
 
 def pair_sheet(pairs: Sequence[Pair], read: Callable[[Path], np.ndarray], note: str) -> Image.Image:
-    """Return the sheet of at most `MOST` pairs.
+    """Draw the sheet of the first `MOST` pairs.
 
     Args:
-        pairs: At least one.
-        read: Returns an image as uint8 (H, W, 3), BGR.
-        note: What the sheet shows, below it.
+        pairs: One or more pairs.
+        read: Function that returns the image of a path as uint8 (H, W, 3), BGR.
+        note: Text at the bottom that says what the sheet shows.
     """
     pictures = [tuple(_fitted(read(path)) for path in pair[:2]) for pair in pairs[:MOST]]
     tallest = max(picture.height for pair in pictures for picture in pair)
@@ -48,7 +48,7 @@ def pair_sheet(pairs: Sequence[Pair], read: Callable[[Path], np.ndarray], note: 
 
 
 def _fitted(image: np.ndarray) -> Image.Image:
-    """Return a picture whose longer side is `SIDE`."""
+    """Return an image resized so that its longer side is `SIDE`."""
     scale = SIDE / max(image.shape[:2])
     size = tuple(max(1, round(side * scale)) for side in image.shape[1::-1])
     shrunk = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)

@@ -1,4 +1,4 @@
-"""docs/results.md from the summaries of contrasts: every number in it is theirs, and what is not there says so."""
+"""Writes docs/results.md from the summaries of contrasts. All its numbers are theirs; what is missing is marked."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pixelkeep.report.evidence import gaps, needed
 
 MISSING = "not run"
 SIZES = ("AP", "AP_S", "AP_M", "AP_L")
-SHAPED = 1.1  # times the cost: how many times the pixels are no more the rounding of sides to the stride
-LINE = 22  # units of the drawing, height of a line of the legend
+SHAPED = 1.1  # pixels over cost: above this, the rounding of sides to the stride does not explain the difference
+LINE = 22  # height of a line of the legend in units of the drawing
 _PUBLISHED = ("spd", "spdconv", "slicesamp", "cad", "lip", "select")
 ORIGINS = dict.fromkeys(_PUBLISHED, "published block") | dict.fromkeys(("keep", "fine", "shallow"), "own design")
 FORMS = {"full": "Full", "early": "Early training, no verdict"}
-# The colours of the pages; grey for the baseline.
+# The colours of the comparison pages; grey is for the baseline.
 _STYLE = (
     "text{fill:#59636e;font:12px 'Segoe UI',Roboto,'DejaVu Sans',sans-serif}.rule{stroke:#d5dae0}"
     "line[class^=arm]{stroke-width:2.5;stroke-linecap:round}"
@@ -27,13 +27,14 @@ _STYLE = (
 
 
 def contrast_section(name: str, question: str, arms: Mapping[str, str], form: str, summary: dict | None) -> str:
-    """Return what is said of one contrast in one form.
+    """Return the Markdown section on one form of a contrast.
 
     Args:
-        name, question: As it was written down.
-        arms: By name what its arms are, for a table of what has not been run.
-        form: full or early.
-        summary: Of what has been run; None for nothing.
+        name: Name of the contrast.
+        question: The question that the contrast asks.
+        arms: Description of each arm by name, for the table of a contrast that has not been run.
+        form: Name of the form, ``full`` or ``early``.
+        summary: Summary of the contrast; None if it has not been run.
     """
     parts = [f"### {name}", question]
     if summary is None:
@@ -59,7 +60,7 @@ def contrast_section(name: str, question: str, arms: Mapping[str, str], form: st
 
 
 def in_short(summaries: Sequence[dict]) -> str:
-    """Return the answers of all contrasts that have been run as one table, or a sentence where there are none."""
+    """Return one table with the answers of all contrasts that have been run, or a sentence if there are none."""
     rows = [
         [f"[{summary['contrast']}](#{summary['contrast']}), {summary['form']}, {summary['split']}", *row]
         for summary in summaries
@@ -69,7 +70,7 @@ def in_short(summaries: Sequence[dict]) -> str:
 
 
 def uneven(summary: dict) -> list[str]:
-    """Return which arms at equal cost see more pixels of the images than their GFLOPs say, for want of padding."""
+    """Return sentences on arms at equal cost that see more pixels than their GFLOPs suggest, due to less padding."""
     arms = {arm["name"]: arm for arm in summary["arms"] if arm.get("gflops")}
     base, told = arms.get(summary["baseline"]), []
     for arm in arms.values():
@@ -85,7 +86,7 @@ def uneven(summary: dict) -> list[str]:
 
 
 def _pixels(arm: dict, summary: dict) -> float:
-    """Return how many pixels of an image, made as large as fits, an arm sees; the rest of its input is padding."""
+    """Return how many pixels of an arm's input the image fills when letterboxed; the rest is padding."""
     height, width = summary["image_size"]
     size = arm["imgsz"] if isinstance(arm["imgsz"], list) else [arm["imgsz"]] * 2
     return height * width * min(size[0] / height, size[1] / width) ** 2
@@ -106,7 +107,7 @@ def _arm_row(arm: dict, split: str) -> list[str]:
 
 
 def what(model: str, settings: Mapping, imgsz: int | list[int] | None = None) -> str:
-    """Return a model with the settings that it has of its own, and its image size."""
+    """Return a description of an arm: the model, its own settings, and its image size if given."""
     own = "".join(f", {key} {value}" for key, value in settings.items())
     return f"{model}{own}" + (f", {size(imgsz)} px" if imgsz else "")
 
@@ -118,7 +119,7 @@ def _answer_row(answer: dict, summary: dict) -> list[str]:
 
 
 def machines(summaries: Sequence[dict]) -> str:
-    """Return hardware and versions of all trainings, each once."""
+    """Return a table of the machines and versions of all trainings, with the contrasts that ran on each."""
     found: dict[str, list[str]] = {}
     for summary in summaries:
         for machine in summary["machines"]:
@@ -137,13 +138,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -
 
 
 def plot(arms: Sequence[dict], split: str, notice: str | None, *, numbered: bool = False) -> str | None:
-    """Return AP_S against GFLOPs of arms as an SVG file; None where there is nothing to show.
+    """Draw AP_S against GFLOPs of arms as the text of an SVG file; None if there is nothing to show.
 
     Args:
-        arms: Of summaries.
-        split: dev or val.
-        notice: What is to be said of all of it.
-        numbered: Whether numbers tell the arms apart, besides their marks.
+        arms: Entries of arms from summaries.
+        split: Split of the figures, ``dev`` or ``val``.
+        notice: Caveat that applies to all figures; None if there is none.
+        numbered: Whether numbers tell the arms apart in addition to their marks.
     """
     arms = [arm for arm in arms if arm.get(split) and arm.get("gflops")]
     figures, costs = [{"figures": arm[split]} for arm in arms], [[arm["gflops"]] for arm in arms]
@@ -166,9 +167,9 @@ def plot(arms: Sequence[dict], split: str, notice: str | None, *, numbered: bool
 
 
 def alike(summaries: Sequence[dict]) -> list[tuple[str, list[dict], list[dict]]]:
-    """Return the splits on which several summaries can share a figure, with these and all their arms, each once.
+    """Group summaries that can share a plot; return each group's split, summaries and arms without duplicates.
 
-    Figures stand beside each other where data, split, settings and precision are the same.
+    Results share a plot if data, split, settings and precision are the same.
     """
     found: dict[tuple, list[dict]] = {}
     for summary in summaries:
@@ -190,7 +191,7 @@ def _legend(arm: dict) -> str:
 
 
 def origin(model: str) -> str:
-    """Return whose design a model is, by its name: stock, a published block in a stock network, or this project's own.
+    """Return the origin of a model's design by its name: stock, published block (in a stock network) or own design.
 
     >>> origin("yolov5-p2-n"), origin("yolov5-spd-p2-n"), origin("yolov5-keep-k3-n"), origin("yolov5-n w0.31835")
     ('stock', 'published block', 'own design', 'stock')

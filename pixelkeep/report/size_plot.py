@@ -1,4 +1,4 @@
-"""A histogram of object sizes: as the network sees them and as they are, with the cells of the head's levels."""
+"""Plots a histogram of object sizes in the network's input and in the images, with the cells of the head's levels."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-MARKS = (8, 16, 32)  # pixels
-STEPS = 4  # bars to a doubling
+MARKS = (8, 16, 32)  # sizes in pixels that are marked in any case
+STEPS = 4  # bars for each doubling of the size
 _SHOWN, _ORIGINAL, _CELL, _GOAL = "#0072B2", "#444444", "#D55E00", "#009E73"  # Okabe and Ito's colours
 
 
 def size_plot(shown: np.ndarray, original: np.ndarray, strides: Sequence[int], goal: float, title: str) -> bytes:
-    """Return a PNG.
+    """Plot the histogram and return it as a PNG.
 
     Args:
-        shown: (n,) square roots of areas in network pixels, n at least 1.
+        shown: (n,) square roots of the objects' areas in pixels of the network's input, n at least 1.
         original: (n,) the same in pixels of the images.
-        strides: Of the head's levels.
-        goal: Network pixels that objects should measure.
-        title: What is shown.
+        strides: Strides of the head's levels.
+        goal: Size in network pixels that objects should have.
+        title: Title of the plot.
     """
     from matplotlib.figure import Figure  # slow to import
 

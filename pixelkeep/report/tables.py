@@ -1,4 +1,4 @@
-"""Text tables for the terminal, at most 80 columns wide, undefined figures shown as n/a."""
+"""Writes text tables for the terminal, at most 80 columns wide, with undefined figures shown as n/a."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from pixelkeep.report.tiles import raster_words, seam_words, tile_words
 from pixelkeep.report.videos import video_words
 
 WIDTH = 80
-_NAME = 44  # characters of a class name: what the figures beside it leave of a line
-_VALUE = 24  # characters of a part of a file name
-# With fewer objects one more or less found moves the recall by over 3 points, and even at 30 the 95 % interval (Wilson)
-# of a recall of one half runs from 0.33 to 0.67: such a figure compares nothing.
+_NAME = 44  # most characters of a class name that leave room for the figures
+_VALUE = 24  # most characters of a part of a file name
+# With fewer objects, finding one more or less moves the recall by over 3 points. Even with 30, the 95 % interval
+# (Wilson) of a recall of one half runs from 0.33 to 0.67, so such a figure cannot be used to compare anything.
 ENOUGH = 30
 _CLASSES = "Parameters and GFLOPs with 80 classes; -cls with 1,000, -sem with 19. Fewer classes have fewer."
 _SIZES = (("S", "small", "< 32x32 px"), ("M", "medium", "32x32 to 96x96"), ("L", "large", "> 96x96 px"))
 
 
 def figure(value: float | None) -> str:
-    """Return a fraction with three digits, or n/a where it is undefined."""
+    """Return a fraction with three digits, or n/a if it is undefined."""
     return "n/a" if value is None else f"{value:.3f}"
 
 
 def cut(text: str, length: int) -> str:
-    """Return a text of at most so many characters."""
+    """Return a text cut to at most ``length`` characters."""
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people say it: 45 s, 12 min, 3.5 h.
+    """Return a duration in the unit that suits it: seconds, minutes or hours.
 
     >>> duration(44.6), duration(720), duration(12600)
     ('45 s', '12 min', '3.5 h')
@@ -40,12 +40,12 @@ def duration(seconds: float) -> str:
 
 
 def wrap(text: str, indent: str = "") -> str:
-    """Break a text into lines that fit; all but the first start with ``indent``."""
+    """Break a text into lines of at most `WIDTH` columns; all but the first start with ``indent``."""
     return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def text_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1, *, last: bool = False) -> str:
-    """Lay out a table; the first ``left`` columns are aligned left, with ``last`` the last one too, the others right.
+    """Lay out a table. The first ``left`` columns, and with ``last`` the last one, are aligned left, the others right.
 
     >>> print(text_table(["name", "AP"], [["car", "0.5"], ["person", "0.25"]]))
     name      AP
@@ -67,8 +67,8 @@ def text_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int =
 def result_table(result) -> str:
     """Return the table that train and val end with: AP by size with object counts, then by class.
 
-    Finer sizes, parts of the file name and other protocols' figures follow where they were asked for. Size classes of
-    fewer than 30 objects say so.
+    Finer size classes, parts of the file name and other protocols' figures are added if they were asked for. Size
+    classes with fewer than 30 objects are marked.
 
     Args:
         result: A :class:`pixelkeep.evaluation.Result`.
@@ -115,7 +115,7 @@ def _warning(count: int) -> str:
 
 
 def _noted_table(header: list[str], rows: list[list[str]]) -> str:
-    """Return a table whose rows end with a note; without that column where none has one."""
+    """Return a table whose rows end with a note; the column of notes is left out if all are empty."""
     if any(row[-1] for row in rows):
         return text_table([*header, ""], rows, left=2, last=True)
     return text_table(header, [row[:-1] for row in rows], left=2)
@@ -142,7 +142,7 @@ def _by(by) -> str:
 
 
 def _others(result) -> str:
-    """Return what other protocols call the outcome, a line each."""
+    """Return the figures of other protocols, one line for each protocol."""
     lines = []
     if result.voc:
         lines.append(
@@ -158,7 +158,7 @@ def _others(result) -> str:
 
 
 def _footnote(result) -> str:
-    """Say how the figures were made: the protocol in two or three lines."""
+    """Return the protocol of the figures in two or three lines."""
     p = result.protocol
     match = "" if p.match in (None, "iou") else f", match {p.match},"
     ignored = f", {p.ignored} ignored" if p.ignored else ""
@@ -172,12 +172,12 @@ def _footnote(result) -> str:
 
 
 def active_words(share: float | None) -> str:
-    """Return how much of the images was active, for a model that adapts to them."""
+    """Return the share of active regions in words, for a model that adapts to the images; empty for others."""
     return "" if share is None else f", {share:.1%} of the regions active"
 
 
 def _operating(point: dict) -> str:
-    """Return the line on the operating point, from what metrics.json has of it."""
+    """Return the lines on the operating point, from its entry in metrics.json."""
     overall, single = point["overall"], point["single"]
     if single["confidence"] is None:
         return wrap(f"Operating point ({point['objective']}): none, no confidence serves it.")
@@ -192,10 +192,10 @@ def _operating(point: dict) -> str:
 
 
 def models_table(entries: Iterable) -> str:
-    """Return the table of models; stock baselines are marked. GFLOPs are stated with the image size.
+    """Return the table of models, with those of Ultralytics marked and the image size of the GFLOPs stated.
 
-    A model that needs a package which is not installed says so in place of its figures. Where work depends on the
-    image, the last column has the share of active regions that the GFLOPs are for.
+    For a model that needs a package which is not installed, the table names the package in place of figures. If the
+    work of a model depends on the image, the last column has the share of active regions that the GFLOPs are for.
     """
     entries = list(entries)
     rows = []
@@ -216,7 +216,7 @@ def models_table(entries: Iterable) -> str:
 
 
 def detection_lines(summary) -> str:
-    """Return what detect ends with: objects by class, speed and where the results lie.
+    """Return the lines that detect ends with: objects by class, speed, and where the results lie.
 
     Args:
         summary: A :class:`pixelkeep.ultra.commands.summary.Summary`.
@@ -228,7 +228,8 @@ def detection_lines(summary) -> str:
         for name, count in summary.detections.most_common()
     )
     found = found or "nothing"
-    speed = f", {sum(summary.speed_ms.values()):.0f} ms {kind}" if summary.speed_ms else ""  # of a run that ended
+    # The speed is known only after a complete run.
+    speed = f", {sum(summary.speed_ms.values()):.0f} ms {kind}" if summary.speed_ms else ""
     found = wrap(f"found     {found} in {seen}{speed}", indent=" " * 10)
     left_out = "".join(f"left out  {file}: {reason}\n" for file, reason in summary.unreadable.items())
     sure = ""
@@ -250,7 +251,7 @@ def detection_lines(summary) -> str:
 
 
 def _seen(summary) -> tuple[str, str]:
-    """Return what was looked at, and what one of it is called."""
+    """Return in words how many images and frames were looked at, and what the time for one is given as."""
     frames = sum(video["frames"] for video in summary.videos.values())
     images = summary.images - frames
     if not frames:
@@ -259,7 +260,7 @@ def _seen(summary) -> tuple[str, str]:
 
 
 def _folding(folding: dict | None) -> str:
-    """Return what was folded by measured time, and how to have the same again."""
+    """Return words on folding that was chosen by measured time, with the option that repeats it; else empty."""
     if not folding or folding["choose"] != "measured":
         return ""
     return f", folding as measured; --fold {folding['choice']} repeats it"

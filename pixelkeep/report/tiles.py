@@ -1,4 +1,4 @@
-"""Tiles in words: how images were cut, and what is left of the seams."""
+"""Describes tiling in words: how images were cut, and what is left of the seams."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def tile_words(tile: Mapping[str, Any] | None) -> str:
-    """Return how images were cut, from a protocol's ``tile``; empty where they were not."""
+    """Return in words how images were cut into tiles, from a protocol's ``tile``; empty if they were not."""
     if not tile:
         return ""
     seen = "" if tile["imgsz"] == tile["size"] else f" seen at {tile['imgsz']}"
@@ -17,7 +17,7 @@ def tile_words(tile: Mapping[str, Any] | None) -> str:
 
 
 def seam_words(seams: Mapping[str, float]) -> str:
-    """Return what became of the boxes of tiles."""
+    """Return in words what became of the boxes of tiles when they were merged."""
     return (
         f"{seams['candidates']:,} boxes became {seams['objects']:,}, {seams['joined']:,} of them joined from parts; "
         f"per thousand, {seams['cut_per_thousand']:g} may be cut and {seams['doubled_per_thousand']:g} doubled"
@@ -25,7 +25,7 @@ def seam_words(seams: Mapping[str, float]) -> str:
 
 
 def raster_words(file: str, told: Mapping[str, Any]) -> str:
-    """Return how an image that was read in windows went by."""
+    """Return in words what an image read in windows was like: its size, tiles without data, and its map."""
     empty = f", {told['empty_tiles']:,} tiles without data left out" if told["empty_tiles"] else ""
     where = f", on the map in geojson/{told['map']}" if told["map"] else ""
     return f"{Path(file).name}: {told['width']:,} x {told['height']:,} px{empty}{where}"

@@ -1,4 +1,4 @@
-"""Draws tracks: a colour and a number for each object, and where it has been, as a thin line."""
+"""Draws tracks: each object has a colour, a number, and a thin line that shows where it has been."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from pixelkeep.report.drawing import PALETTE, colour, enlarged, label, lettering, outline, text_size, with_legend
 
-_NEUTRAL = PALETTE.index((255, 255, 255))  # of the legend: colours tell identities apart, not classes
+_NEUTRAL = PALETTE.index((255, 255, 255))  # colour of the legend: colours tell identities apart, not classes
 
 
 def draw_tracks(
@@ -29,10 +29,10 @@ def draw_tracks(
         image: (H, W, 3) uint8, BGR.
         boxes: (n, 4) xyxy in pixels.
         classes: (n,) class indices.
-        identities: (n,) numbers of the objects.
-        trails: For each object (k, 2), where its centre was, in pixels, latest last.
+        identities: (n,) track numbers of the objects.
+        trails: For each object, (k, 2) x, y of its centre in pixels over time, the latest last.
         names: Class index to class name.
-        line_width: As in :func:`pixelkeep.report.drawing.draw`.
+        line_width: Width of the boxes' lines, as in :func:`pixelkeep.report.drawing.draw`.
 
     Returns:
         (H', W', 3) uint8, BGR, in the size that :func:`pixelkeep.report.drawing.draw` gives it.

@@ -1,4 +1,4 @@
-"""How videos and streams went by, in lines for a terminal."""
+"""Describes in words how videos and streams were processed, for the terminal."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 
 def video_words(name: str, video: Mapping[str, Any], fps: float | None) -> str:
-    """Return what is to be said of a video: what was skipped, and what is wrong with it; empty where it is nothing.
+    """Return a line on a video: what was skipped, and what is wrong with it; empty if there is nothing to say.
 
     Args:
-        name: Its file.
-        video: As the summary of detect has it.
-        fps: Frames a second that were to be got through.
+        name: File of the video.
+        video: Entry of the video in the summary of detect.
+        fps: Frames per second that detect was asked to keep up with; None if there was no such rate.
     """
     told = []
     if fps is not None:

@@ -1,4 +1,4 @@
-"""A sheet of small things in large: each tile shows one box in its surroundings, enlarged, with what is said of it."""
+"""Draws a sheet of enlarged details: each tile shows one box in its surroundings, with a text below."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from PIL import Image, ImageDraw
 
 from pixelkeep.report.drawing import lettering
 
-TILE = 208  # pixels, side of a tile
-LEAST_VIEW = 40  # pixels of the original image in a tile: an object of six of them is 31 wide there
-AROUND = 3  # the view's side in sides of the box
+TILE = 208  # side of a tile in pixels
+LEAST_VIEW = 40  # least side of the view in image pixels: an object 6 pixels wide is then 31 wide in the tile
+AROUND = 3  # side of the view in multiples of the box's longer side
 MOST = 40  # tiles on a sheet
 COLUMNS = 8
 GAP = 10
 _PAPER, _INK, _OUTSIDE = (250, 250, 250), (40, 40, 40), (120, 120, 120)
 _MARK, _OTHER = (255, 220, 0), (0, 210, 255)  # RGB of the box that the tile is about, and of detections around it
-_LINE = 15  # pixels from a line of text to the next
+_LINE = 15  # pixels from one line of text to the next
 
 Box = tuple[float, float, float, float]
 
@@ -30,10 +30,10 @@ class Tile:
     """One thing to show.
 
     Attributes:
-        file: The image.
-        box: x, y, width, height in its pixels: what the tile is about.
-        lines: What stands below it.
-        others: Boxes that are drawn thinly besides.
+        file: Path of the image.
+        box: x, y, width, height in pixels of the image: the box that the tile is about.
+        lines: Lines of text below the tile.
+        others: Further boxes to draw in the tile, in another colour.
     """
 
     file: Path
@@ -43,12 +43,12 @@ class Tile:
 
 
 def zoom_sheet(tiles: Sequence[Tile], read: Callable[[Path], np.ndarray], note: str) -> Image.Image:
-    """Return the sheet of at most `MOST` tiles, row by row.
+    """Draw a sheet of the first `MOST` tiles, row by row.
 
     Args:
-        tiles: At least one.
-        read: Returns an image as uint8 (H, W, 3), BGR.
-        note: What the sheet shows, below it.
+        tiles: One or more tiles.
+        read: Function that returns the image of a path as uint8 (H, W, 3), BGR.
+        note: Text at the bottom that says what the sheet shows.
     """
     tiles = tiles[:MOST]
     columns = min(COLUMNS, max(len(tiles), 3))  # the note needs some width
@@ -66,7 +66,7 @@ def zoom_sheet(tiles: Sequence[Tile], read: Callable[[Path], np.ndarray], note: 
 
 
 def _view(tile: Tile, image: np.ndarray) -> Image.Image:
-    """Cut the surroundings of a box out of an image, and enlarge them."""
+    """Return the surroundings of a tile's box, cut out of its image, scaled to the tile, with the boxes drawn in."""
     x, y, width, height = tile.box
     side = max(LEAST_VIEW, AROUND * max(width, height))
     left = _start(x + (width - side) / 2, side, image.shape[1])
@@ -84,7 +84,7 @@ def _view(tile: Tile, image: np.ndarray) -> Image.Image:
 
 
 def _start(start: float, side: float, size: int) -> float:
-    """Move a view of ``side`` pixels into an image of ``size``, where it fits."""
+    """Return the start of a view of ``side`` pixels, moved into an image of ``size`` if it fits."""
     return min(max(start, 0), size - side) if side <= size else start
 
 
@@ -99,7 +99,7 @@ def _frame(
 
 
 def _fit(pen: ImageDraw.ImageDraw, text: str, width: int) -> str:
-    """Cut the front of a text that is too long: the ends of file names differ."""
+    """Return a text, cut at its front if it is too wide, as file names differ at their ends."""
     if pen.textlength(text, font=lettering(12)) <= width:
         return text
     while text and pen.textlength(f"…{text}", font=lettering(12)) > width:

@@ -1,6 +1,6 @@
-"""Large images in tiles: where they lie, what they make of an image, and one set of boxes from theirs.
+"""Detection in large images by tiles: where the tiles lie, what is found in them, and merging it into one set of boxes.
 
-Knows arrays and boxes, no model: what looks at a tile is a function that is given.
+This package works with arrays and boxes and knows no model: the function that detects objects in tiles is an argument.
 """
 
 from pixelkeep.tiling.candidates import Candidates

@@ -1,12 +1,13 @@
-"""Which boxes of neighbouring tiles are one object, judged by where the tiles end.
+"""Decide which boxes of neighbouring tiles are one object, judging by where the tiles end.
 
-A box that ends at an inner border of its tile may be part of an object that goes on beyond it: it is *cut* there. Of
-two tiles that both see an object, the one that cuts it in fewer places shows more of it, and the other's box gives way.
-Where every tile cuts it elsewhere, as where an object is longer than the overlap, the parts are joined.
+A box that ends at an inner border of its tile may be part of an object that extends beyond the border: the box is *cut*
+there. Of two tiles that both see an object, the one that cuts it in fewer places shows more of it, and the box of the
+other tile gives way. Where each tile cuts the object in a different place, for example because the object is longer
+than the overlap, the parts are joined.
 
-Two boxes of different tiles are compared in the area that both tiles see, where the same object must look the same;
-of the boxes of another tile a box is compared with the one that suits it best, its counterpart. Boxes of one tile are
-never compared: the detector has told them apart.
+Two boxes of different tiles are compared in the area that both tiles see, where the same object must look the same. Of
+all boxes of another tile, a box is compared with the one that matches it best, its counterpart. Boxes of one tile are
+never compared, because the detector has already told them apart.
 """
 
 from __future__ import annotations
@@ -21,20 +22,21 @@ from pixelkeep.tiling.candidates import Candidates
 from pixelkeep.tiling.grid import Grid
 from pixelkeep.tiling.pairs import meeting, overlap
 
-TOUCH = 2.0  # pixels between a border and a box that ends there: networks do not place a cut side exactly
-_LEAST_TOUCH = 0.5
-_GAP = 0.999  # pixels: parts of one object lie nearer to each other
+TOUCH = 2.0  # pixels within which a box ends at a border: networks do not place a cut side exactly
+_LEAST_TOUCH = 0.5  # pixels
+_GAP = 0.999  # pixels; parts of one object are less far apart than this
 
 
 class Cuts(NamedTuple):
-    """Where boxes are cut, n of them.
+    """Where each of n boxes is cut.
 
     Attributes:
-        lines: (n, 4) left, top, right, bottom: the coordinate of the border that cuts there, NaN where none does.
-        windows: (n, 4), the window that each box is from.
-        shown: (n, 4), the boxes, reaching ``touch`` beyond the borders that cut them.
-        touch: Pixels.
-        rotated: (n, 5), the boxes themselves where they are oriented.
+        lines: Coordinates (n, 4) of the borders that cut the left, top, right and bottom side of each box, NaN for
+            sides that are not cut.
+        windows: Window (n, 4) in which each box was found, x1, y1, x2, y2.
+        shown: Boxes (n, 4), extended to ``touch`` pixels beyond the borders that cut them.
+        touch: Distance in pixels within which a box counts as ending at a border.
+        rotated: Rotated boxes (n, 5) if the boxes are oriented, otherwise None.
     """
 
     lines: torch.Tensor
@@ -45,17 +47,20 @@ class Cuts(NamedTuple):
 
     @property
     def count(self) -> torch.Tensor:
-        """How many sides are cut: (n,)."""
+        """Number of cut sides of each box: (n,)."""
         return (~self.lines.isnan()).sum(1)
 
 
 def touch_of(grid: Grid) -> float:
-    """Return how near to a border a box ends there: less where tiles share so little that it would be all of it."""
+    """Return the distance in pixels within which a box counts as ending at a border.
+
+    The distance is smaller where tiles share few pixels, so that it does not make up the whole overlap.
+    """
     return float(np.clip(grid.shared / 4, _LEAST_TOUCH, TOUCH))
 
 
 def find_cuts(found: Candidates, grid: Grid) -> Cuts:
-    """Return where the boxes are cut by inner borders."""
+    """Find where the boxes are cut by inner borders."""
     touch = touch_of(grid)
     boxes = found.boxes
     windows = torch.as_tensor(grid.windows, device=boxes.device)[found.windows].to(boxes.dtype)
@@ -67,18 +72,19 @@ def find_cuts(found: Candidates, grid: Grid) -> Cuts:
 
 
 def giving_way(found: Candidates, cuts: Cuts, threshold: float) -> torch.Tensor:
-    """Return which boxes give way to one of another tile: bool (n,).
+    """Return which boxes give way to a box of another tile: bool (n,).
 
-    A box gives way to its counterpart if that is cut by fewer borders, all of which cut the box too, and shows what it
-    shows; or if both are cut by the same borders, or by none, and the counterpart comes first in the order of scores.
+    A box gives way to its counterpart in two cases. In the first, the counterpart is cut by fewer borders, all of which
+    cut the box too, and shows everything that the box shows. In the second, both are cut by the same borders, or by
+    none, and the counterpart comes first in the order of scores.
 
     Args:
         found: The boxes, from the highest score down.
-        cuts: Where they are cut.
+        cuts: Where the boxes are cut.
         threshold: Share of overlap from which two boxes are one object.
     """
     pairs = _pairs(found, cuts)
-    one, other = (torch.cat(part) for part in (pairs, pairs[::-1]))  # both directions: ``one`` may give way
+    one, other = (torch.cat(part) for part in (pairs, pairs[::-1]))  # both directions, since ``one`` may give way
     fewer, same = _is_cut_less(cuts, other, one)
     agree = torch.where(fewer & ~same, _covered(cuts, one, other), _alike(cuts, one, other))
     right = agree >= threshold
@@ -91,15 +97,16 @@ def giving_way(found: Candidates, cuts: Cuts, threshold: float) -> torch.Tensor:
 
 
 def showing_nothing_new(found: Candidates, cuts: Cuts, kept: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Return which cut boxes lie where another tile looks too, in a larger box that is found there: bool (n,).
+    """Return which cut boxes are covered by a larger box of another tile that sees the same area: bool (n,).
 
-    A slanting object crosses the corners of tiles, which see slivers of it: neither box is cut less, and of a sliver a
-    pixel more or less is too much for the two to be alike. An upright object has no such corners.
+    A slanting object crosses corners of tiles, and these tiles see only slivers of it. Then neither box is cut by fewer
+    borders, and a difference of one pixel in a sliver is enough to keep the two boxes from being alike. For upright
+    boxes, which have no such slivers, the result is false everywhere.
 
     Args:
         found: The boxes.
-        cuts: Where they are cut.
-        kept: Which of them have not given way, bool (n,).
+        cuts: Where the boxes are cut.
+        kept: Whether each box has been kept, that is, has not given way, bool (n,).
         threshold: Share of overlap from which two boxes are one object.
     """
     nothing_new = torch.zeros_like(kept)
@@ -117,20 +124,22 @@ def showing_nothing_new(found: Candidates, cuts: Cuts, kept: torch.Tensor, thres
 
 
 def joining(found: Candidates, cuts: Cuts, kept: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Return for each box the first box of the object that it is a part of, itself where it is no part: int64 (n,).
+    """Return for each box the index of the first box of the same object: int64 (n,).
 
-    Cut boxes of two tiles are parts of one object if each is the other's counterpart.
+    Cut boxes of two tiles are parts of one object if each is the other's counterpart. A box that is not a part of a
+    larger object gets its own index.
 
     Args:
         found: The boxes, from the highest score down.
-        cuts: Where they are cut.
-        kept: Which of them have not given way, bool (n,). The others are no parts, but may be counterparts.
+        cuts: Where the boxes are cut.
+        kept: Whether each box has been kept, that is, has not given way, bool (n,). The other boxes are not parts, but
+            may be counterparts.
         threshold: Share of overlap from which two boxes are one object.
     """
     one, other = _pairs(found, cuts)
     agree = _alike(cuts, one, other)
     near = _gaps(found.boxes[one], found.boxes[other]) < _GAP
-    right = near & (agree >= threshold / 2)  # the parts of a slanting object differ where both are seen
+    right = near & (agree >= threshold / 2)  # parts of a slanting object differ where both tiles see them
     one, other, agree = one[right], other[right], agree[right]
     linked = _counterparts(found, one, other, agree) & _counterparts(found, other, one, agree)
     for side in (one, other):
@@ -139,20 +148,20 @@ def joining(found: Candidates, cuts: Cuts, kept: torch.Tensor, threshold: float)
 
 
 def _pairs(found: Candidates, cuts: Cuts) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the pairs i < j of boxes of a class, of different windows, that meet or nearly do."""
+    """Return the pairs i < j of boxes of the same class and different windows that overlap or nearly do."""
     one, other = meeting(_widened(cuts.shown, cuts.touch), found.classes)
     apart = found.windows[one] != found.windows[other]
     return one[apart], other[apart]
 
 
 def _is_cut_less(cuts: Cuts, one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return whether all borders that cut ``one`` cut ``other`` too, and whether the same borders cut both."""
+    """Return whether all borders that cut ``one`` also cut ``other``, and whether exactly the same borders cut both."""
     a, b = cuts.lines[one], cuts.lines[other]
     return ((a == b) | a.isnan()).all(1), ((a == b) | (a.isnan() & b.isnan())).all(1)
 
 
 def _covered(cuts: Cuts, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Return which share of ``one`` lies in ``other``, a little widened."""
+    """Return the share of ``one`` that lies in ``other`` when ``other`` is widened by ``touch``: (pairs,)."""
     if cuts.rotated is not None:
         return shapes.covered(cuts.rotated[one], cuts.windows[one], cuts.rotated[other], cuts.touch)
     shared, area, _ = overlap(cuts.shown[one], _widened(cuts.shown[other], cuts.touch))
@@ -160,10 +169,10 @@ def _covered(cuts: Cuts, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor
 
 
 def _common(cuts: Cuts, one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return both boxes as far as both windows show them, a little widened.
+    """Return both boxes of each pair, clipped to the area that both windows see, all of it widened a little.
 
-    Without the widening two boxes of a few pixels that differ by one would not be alike, and tiles that share nothing
-    would have nothing to compare.
+    Without the widening, two boxes of a few pixels that differ by one pixel would not be alike, and tiles that share
+    nothing would have nothing to compare.
     """
     low, high = _both_see(cuts, one, other)
     shown = (_widened(cuts.shown[part], cuts.touch / 2) for part in (one, other))
@@ -171,13 +180,13 @@ def _common(cuts: Cuts, one: torch.Tensor, other: torch.Tensor) -> tuple[torch.T
 
 
 def _both_see(cuts: Cuts, one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the corners of what both windows show, a little widened: (pairs, 2) each."""
+    """Return the corners of the area that both windows see when widened by ``touch``: (pairs, 2) each."""
     a, b = (_widened(cuts.windows[part], cuts.touch) for part in (one, other))
     return torch.maximum(a[:, :2], b[:, :2]), torch.minimum(a[:, 2:], b[:, 2:])
 
 
 def _alike(cuts: Cuts, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Return the intersection over union of what both windows show."""
+    """Return the intersection over union of the two boxes of each pair in the area that both windows see: (pairs,)."""
     if cuts.rotated is not None:
         common = torch.cat(_both_see(cuts, one, other), 1)
         return shapes.alike(*(shapes.widened(cuts.rotated[part], cuts.touch / 2) for part in (one, other)), common)
@@ -186,14 +195,15 @@ def _alike(cuts: Cuts, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 
 def _gaps(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Return by how many pixels boxes are apart, row or column; below 0 where they overlap: (n,)."""
+    """Return by how many pixels the boxes of each pair are apart, along x or y; below 0 where they overlap: (n,)."""
     return (torch.maximum(one[:, :2], other[:, :2]) - torch.minimum(one[:, 2:], other[:, 2:])).amax(1)
 
 
 def _counterparts(found: Candidates, one: torch.Tensor, other: torch.Tensor, agree: torch.Tensor) -> torch.Tensor:
-    """Return which pairs hold the counterpart of ``one`` in the window of ``other``: bool (pairs,).
+    """Return in which pairs ``other`` is the counterpart of ``one`` in the window of ``other``: bool (pairs,).
 
-    It is the box of that window with the highest product of agreement and score, of equal ones the first.
+    The counterpart is the box of that window with the highest product of agreement and score, or the first of several
+    with the same product.
     """
     key = one * (found.windows.max() + 1) + found.windows[other]
     weight = agree * found.scores[other]
@@ -208,7 +218,7 @@ def _counterparts(found: Candidates, one: torch.Tensor, other: torch.Tensor, agr
 
 
 def _components(one: torch.Tensor, other: torch.Tensor, count: int) -> torch.Tensor:
-    """Return the smallest number of the connected set that each of ``count`` numbers is in: int64 (count,)."""
+    """Return for each of ``count`` indices the smallest index in its connected component: int64 (count,)."""
     label = torch.arange(count, device=one.device)
     while True:
         low = torch.minimum(label[one], label[other])

@@ -1,4 +1,4 @@
-"""What a detector found in the tiles of one image, before anything is merged."""
+"""The boxes that a detector found in the tiles of one image, before merging."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import torch
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """What was found in the tiles of one image.
+    """Boxes found in the tiles of one image.
 
     Shapes: ``boxes`` (n, 4) x1, y1, x2, y2 in pixels of the grid's image, ``scores`` (n,), ``classes`` int64 (n,),
-    ``windows`` int64 (n,), the number of the window that each box was found in. ``rotated`` (n, 5), for oriented boxes:
-    centre x, y, width, height, radians; they may reach over their windows, and ``boxes`` are around what is inside.
+    ``windows`` int64 (n,), the index of the window in which each box was found. ``rotated`` (n, 5), for oriented boxes:
+    centre x, y, width, height, angle in radians. Rotated boxes may extend beyond their windows; ``boxes`` then enclose
+    the part inside the window.
     """
 
     boxes: torch.Tensor
@@ -26,12 +27,12 @@ class Candidates:
         return len(self.scores)
 
     def __getitem__(self, kept: torch.Tensor) -> Candidates:
-        """Return those at the positions, or under the mask, ``kept``."""
+        """Return the boxes selected by ``kept``, which holds positions or is a mask."""
         rotated = None if self.rotated is None else self.rotated[kept]
         return Candidates(self.boxes[kept], self.scores[kept], self.classes[kept], self.windows[kept], rotated)
 
     def ordered(self) -> Candidates:
-        """Return them from the highest score down, equal ones by class, place and window."""
+        """Return the boxes from the highest score down, those with equal scores by class, place and window."""
         order = torch.arange(len(self), device=self.scores.device)
         turned = () if self.rotated is None else self.rotated.flip(1).unbind(1)
         for key in (self.windows, *turned, *self.boxes.flip(1).unbind(1), self.classes, -self.scores):

@@ -1,4 +1,4 @@
-"""Where the tiles of an image lie: windows that cover it exactly, and which of their borders are inside the image."""
+"""Where the tiles of an image lie: windows that cover the image exactly, and which of their borders lie inside it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from functools import cached_property
 
 import numpy as np
 
-MOST_OVERLAP = 0.9  # of a tile: at 0.9 every pixel is looked at a hundred times
+MOST_OVERLAP = 0.9  # share of a tile; at 0.9 every pixel is looked at a hundred times
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Windows over an image.
+    """The windows of an image.
 
     Attributes:
-        width: Of the image, in pixels.
-        height: Of the image, in pixels.
-        shared: Pixels that neighbours have in common; the last row and column may have more.
-        windows: Int64 (n, 4): x1, y1, x2, y2, row by row; a window of the whole image comes last.
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
+        shared: Number of pixels that neighbouring tiles have in common along a side; the last row and column may share
+            more.
+        windows: Windows x1, y1, x2, y2 in pixels, int64 (n, 4), row by row; a window of the whole image comes last.
         whole: Whether there is a window of the whole image besides the tiles.
     """
 
@@ -34,29 +35,30 @@ class Grid:
 
     @cached_property
     def inner(self) -> np.ndarray:
-        """Which borders have image beyond them: bool (n, 4), left, top, right, bottom."""
+        """Which borders of each window have image beyond them: bool (n, 4), left, top, right, bottom."""
         return self.windows != np.array([0, 0, self.width, self.height])
 
     @property
     def tiles(self) -> np.ndarray:
-        """The windows without that of the whole image, all of one size: (n, 4)."""
+        """The windows except that of the whole image, all of one size: (n, 4)."""
         return self.windows[: len(self.windows) - self.whole]
 
 
 def make_grid(width: int, height: int, tile: int, overlap: float = 0.2, *, whole: bool = False) -> Grid:
-    """Return the windows of an image, all of one size.
+    """Return the grid of an image, whose tiles all have the same size.
 
-    The last column and the last row are moved inwards rather than padded. A side shorter than ``tile`` is taken whole.
+    The last column and the last row are moved inwards rather than padded. If a side of the image is shorter than
+    ``tile``, the tiles span all of it.
 
     Args:
-        width: Of the image, in pixels.
-        height: Of the image, in pixels.
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
         tile: Side of a tile in pixels.
-        overlap: Share of a tile that neighbours have in common at least, 0 to 0.9.
-        whole: Add a window of the whole image where there are several tiles.
+        overlap: Least share of a tile that neighbours have in common, from 0 to 0.9.
+        whole: Whether to add a window of the whole image if there are several tiles.
 
     Raises:
-        ValueError: A side below 1, or an overlap out of range.
+        ValueError: A side is below 1, or the overlap is out of range.
     """
     if min(width, height, tile) < 1:
         raise ValueError(f"image {width} x {height} in tiles of {tile}: every side is 1 pixel at least")
@@ -73,7 +75,7 @@ def make_grid(width: int, height: int, tile: int, overlap: float = 0.2, *, whole
 
 
 def _starts(side: int, tile: int, step: int) -> list[int]:
-    """Return where tiles begin along a side."""
+    """Return the coordinates at which tiles begin along a side."""
     if side <= tile:
         return [0]
     return [*range(0, side - tile, step), side - tile]

@@ -1,9 +1,9 @@
-"""One set of boxes from those of overlapping tiles.
+"""Merge the boxes of overlapping tiles into one set.
 
-``border`` knows where the tiles end (:mod:`pixelkeep.tiling.borders`). ``nms`` and ``ios`` are the usual ways that do
-not: non-maximum suppression by intersection over union, and greedy merging by intersection over the smaller area, in
-which a box takes in what it covers or what covers it, and grows. All three look at one class at a time, and at the
-boxes in an order of their own, so the order in which tiles and boxes come changes nothing, not a bit.
+The method ``border`` uses where the tiles end (:mod:`pixelkeep.tiling.borders`). ``nms`` and ``ios`` are the usual
+methods, which do not: non-maximum suppression by intersection over union, and greedy merging by intersection over the
+smaller area, in which a box absorbs the boxes that it covers or that cover it, and grows. All three methods treat one
+class at a time and sort the boxes themselves, so the order of tiles and boxes does not change a bit of the result.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from pixelkeep.tiling.pairs import meeting
 from pixelkeep.tiling.seams import Seams, count_seams
 from pixelkeep.tiling.shapes import around, join_rotated, shared
 
-THRESHOLD = 0.5  # from which two boxes of neighbouring tiles are taken for one object
+THRESHOLD = 0.5  # share of overlap from which two boxes of neighbouring tiles are taken for one object
 
 
 @dataclass(frozen=True, eq=False)
 class Merged:
-    """The boxes of one image, from the highest score down.
+    """The merged boxes of one image, from the highest score down.
 
-    Shapes: ``boxes`` (n, 4), ``scores`` (n,), ``classes`` int64 (n,); ``seams`` says what was made of the candidates.
-    ``rotated`` (n, 5), for oriented boxes: centre x, y, width, height, radians; ``boxes`` are around what was seen.
+    Shapes: ``boxes`` (n, 4) x1, y1, x2, y2, ``scores`` (n,), ``classes`` int64 (n,). ``rotated`` (n, 5), for oriented
+    boxes: centre x, y, width, height, angle in radians; ``boxes`` then enclose what the tiles showed of them. ``seams``
+    counts what became of the candidates.
     """
 
     boxes: torch.Tensor
@@ -39,16 +40,16 @@ class Merged:
 
 
 def merge(found: Candidates, grid: Grid, method: str = "border", threshold: float = THRESHOLD) -> Merged:
-    """Merge what was found in the tiles of one image.
+    """Merge the boxes that were found in the tiles of one image.
 
     Args:
-        found: The boxes, each inside its window.
-        grid: The windows.
-        method: One of :data:`METHODS`.
+        found: Boxes of all tiles, each inside its window.
+        grid: Windows of the image.
+        method: Merging method, one of :data:`METHODS`.
         threshold: Share of overlap from which two boxes of different tiles are one object.
 
     Raises:
-        ValueError: Another method.
+        ValueError: The method is not one of these.
     """
     if method not in METHODS:
         raise ValueError(f"merge '{method}' is not one of {', '.join(METHODS)}")
@@ -61,7 +62,8 @@ def merge(found: Candidates, grid: Grid, method: str = "border", threshold: floa
     return Merged(objects.boxes, objects.scores, objects.classes, seams, objects.rotated)
 
 
-Decision = tuple[torch.Tensor, Candidates, torch.Tensor]  # kept bool (n,), what is made of all, joined bool (n,)
+# Which boxes are kept, bool (n,); all boxes after merging; which of them were joined from several, bool (n,).
+Decision = tuple[torch.Tensor, Candidates, torch.Tensor]
 
 
 def _border(found: Candidates, grid: Grid, threshold: float) -> Decision:
@@ -99,12 +101,12 @@ def _much_of_smaller(one: Candidates, other: Candidates, threshold: float) -> to
 
 
 def _grow(found: Candidates, owner: torch.Tensor, threshold: float) -> tuple[Candidates, torch.Tensor]:
-    """Return the boxes, each grown around what it owns, the best first, and which have grown, bool (n,).
+    """Grow each box around the boxes that it owns, taken from the best down; also return which have grown, bool (n,).
 
-    A box takes in another only if that still shares enough with what the box has become.
+    A box absorbs another only if the other still shares enough with what the box has become by then.
     """
     members = (owner != torch.arange(len(found), device=owner.device)).nonzero().flatten()
-    members = members[owner[members].sort(stable=True).indices]  # of each owner, the best first
+    members = members[owner[members].sort(stable=True).indices]  # grouped by owner, the best first
     _, counts = torch.unique_consecutive(owner[members], return_counts=True)
     rank = torch.arange(len(members), device=owner.device)
     rank -= torch.repeat_interleave(counts.cumsum(0) - counts, counts)
@@ -126,12 +128,12 @@ METHODS: dict[str, Callable[[Candidates, Grid, float], Decision]] = {"border": _
 
 
 def _greedy(better: torch.Tensor, worse: torch.Tensor, count: int) -> torch.Tensor:
-    """Return which boxes stay, bool (count,): each is dropped by a better one that stays itself.
+    """Return which boxes stay, bool (count,): a box is dropped if it is paired with a better box that stays.
 
     Args:
-        better: Numbers of the better boxes of pairs, (pairs,); the boxes are numbered from the best.
-        worse: Numbers of the worse ones.
-        count: How many boxes there are.
+        better: Index of the better box of each pair, (pairs,); indices count from the best box.
+        worse: Index of the worse box of each pair, (pairs,).
+        count: Number of boxes.
     """
     undecided = torch.ones(count, dtype=torch.bool, device=better.device)
     kept = torch.zeros_like(undecided)
@@ -150,7 +152,7 @@ def _greedy(better: torch.Tensor, worse: torch.Tensor, count: int) -> torch.Tens
 def _enclose(
     found: Candidates, owner: torch.Tensor, used: torch.Tensor, windows: torch.Tensor
 ) -> tuple[Candidates, torch.Tensor]:
-    """Return the boxes, those that own others joined with all used ones of theirs, and which these are, bool (n,)."""
+    """Join each box with the used boxes that it owns; return all boxes, and which were joined, bool (n,)."""
     rows, index = found.boxes[used], owner[used]
     enclosing = found.boxes.clone()
     for column, reduce in ((0, "amin"), (1, "amin"), (2, "amax"), (3, "amax")):

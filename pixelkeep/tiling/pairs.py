@@ -1,4 +1,4 @@
-"""Which boxes meet: pairs of many boxes found by cells, without comparing each with each."""
+"""Find the pairs of boxes that overlap by sorting boxes into cells, without comparing every box with every other."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from math import log2
 
 import torch
 
-_PER_SMALLEST = 4  # sides of the smallest box that the smallest cells measure
-_ACROSS = 4  # cells that a box of their size may measure
-_STEP = 4  # how much larger the cells of the next size are
+_PER_SMALLEST = 4  # side of the smallest cells, as a multiple of the side of the smallest box
+_ACROSS = 4  # longest side of a box, in cells of the size that the box is assigned to
+_STEP = 4  # ratio of the cells' side to that of the next smaller size
 
 
 def meeting(boxes: torch.Tensor, groups: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the pairs i < j of boxes of one group whose areas have something in common.
+    """Return the pairs i < j of boxes of the same group whose areas overlap.
 
-    There are cells of several sizes, the smallest for the smallest boxes: so neither do a few boxes as large as the
-    image make neighbours of all others, nor do large boxes touch many cells. Size by size, the boxes of that size are
-    compared with those of that size and smaller ones that touch the same cell. Two boxes are a pair in the cell that
-    holds the upper left corner of what they share, so each pair comes up once.
+    There are cells of several sizes, the smallest for the smallest boxes. So a few boxes as large as the image do not
+    make all other boxes neighbours, and large boxes do not touch many cells. For each cell size, the boxes assigned to
+    that size are compared with the boxes of that size and of smaller sizes that touch the same cell. A pair is taken
+    only in the cell that holds the upper left corner of the shared area, so each pair is found once.
 
     Args:
-        boxes: (n, 4) x1, y1, x2, y2, finite.
-        groups: Int64 (n,), at least 0.
+        boxes: Boxes (n, 4) x1, y1, x2, y2, finite.
+        groups: Group of each box, int64 (n,), at least 0.
 
     Returns:
-        Two int64 tensors (pairs,), in no particular order.
+        Indices i and j of the pairs, two int64 tensors (pairs,), in no particular order.
     """
     if len(boxes) < 2:
         return groups.new_zeros(0), groups.new_zeros(0)
     sides = (boxes[:, 2:] - boxes[:, :2]).amax(1)
     smallest = (_PER_SMALLEST * sides.min()).clamp(min=1)
-    size = (torch.log2(sides / (_ACROSS * smallest)) / log2(_STEP)).ceil().clamp(min=0).long()  # of each box's cells
+    size = (torch.log2(sides / (_ACROSS * smallest)) / log2(_STEP)).ceil().clamp(min=0).long()  # cell size of each box
     pairs = []
     for number in size.unique().tolist():
         among = (size <= number).nonzero().flatten()
@@ -44,7 +44,10 @@ def meeting(boxes: torch.Tensor, groups: torch.Tensor) -> tuple[torch.Tensor, to
 def _meeting_in_cells(
     boxes: torch.Tensor, groups: torch.Tensor, own: torch.Tensor, side: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the pairs of boxes that meet, at least one of which is among ``own``, bool (n,): two tensors (pairs,)."""
+    """Return the pairs of overlapping boxes with at least one box in the mask ``own``, bool (n,): two tensors (pairs,).
+
+    Cells have the side ``side``.
+    """
     corner = boxes[:, :2].amin(0)
     first, last = (((part - corner) / side).floor().long() for part in (boxes[:, :2], boxes[:, 2:]))  # (n, 2) each
     across = last[:, 0].max() + 1
@@ -60,7 +63,7 @@ def _meeting_in_cells(
 
 
 def _enter(first: torch.Tensor, last: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return box numbers (m,) and cells (m, 2) column, row: every cell between the first and last of each box."""
+    """List all cells from the first to the last of each box: the box indices (m,) and the cells (m, 2) column, row."""
     counts = last - first + 1  # (n, 2)
     total = counts.prod(1)
     owner = torch.repeat_interleave(torch.arange(len(first), device=first.device), total)
@@ -72,8 +75,12 @@ def _enter(first: torch.Tensor, last: torch.Tensor) -> tuple[torch.Tensor, torch
 def _within_runs(
     owner: torch.Tensor, key: torch.Tensor, own: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return all pairs of entries of equal key with one of ``own``: the two owners and the key, (pairs,) each."""
-    order = (2 * key + ~own).sort(stable=True).indices  # of each key, own ones first
+    """Return all pairs of entries with equal keys, at least one of them in ``own``.
+
+    Returns:
+        The owners of both entries and their key, (pairs,) each.
+    """
+    order = (2 * key + ~own).sort(stable=True).indices  # grouped by key, entries in ``own`` first
     owner, key, own = owner[order], key[order], own[order]
     _, counts = torch.unique_consecutive(key, return_counts=True)
     ends = torch.repeat_interleave(counts.cumsum(0), counts)
@@ -85,7 +92,7 @@ def _within_runs(
 
 
 def overlap(one: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the shared area of boxes (n, 4) and (n, 4), row by row, and the areas of both: (n,) each."""
+    """Return the areas that boxes (n, 4) share with other boxes (n, 4), row by row, and both their areas: (n,) each."""
     sides = torch.minimum(one[:, 2:], other[:, 2:]) - torch.maximum(one[:, :2], other[:, :2])
     areas = ((part[:, 2:] - part[:, :2]).clamp(min=0).prod(1) for part in (one, other))
     return sides.clamp(min=0).prod(1), *areas

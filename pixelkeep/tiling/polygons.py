@@ -1,6 +1,7 @@
-"""Convex polygons, many at a time: rotated boxes as corners, what half-planes leave of them, and how large that is.
+"""Convex polygons in batches: the corners of rotated boxes, polygons clipped by half-planes, and their areas.
 
-All polygons of a tensor have as many vertices: one with fewer repeats its first at the end, an empty one is a point.
+All polygons of a tensor have the same number of vertices. A polygon with fewer repeats its first vertex at the end, and
+an empty polygon is a single point.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import cv2
 import numpy as np
 import torch
 
-_DIAGONAL = 0.1
+_DIAGONAL = 0.1  # least |cos^2 - sin^2| of an angle that counts as away from a diagonal
 
 
 def corners(rotated: torch.Tensor) -> torch.Tensor:
@@ -21,14 +22,14 @@ def corners(rotated: torch.Tensor) -> torch.Tensor:
 
 
 def axes(rotated: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the unit vectors along width and height: (n, 2) each."""
+    """Return the unit vectors along the width and the height of boxes (n, 5): (n, 2) each."""
     cos, sin = rotated[:, 4].cos(), rotated[:, 4].sin()
     return torch.stack([cos, sin], 1), torch.stack([-sin, cos], 1)
 
 
 def areas(polygons: torch.Tensor) -> torch.Tensor:
     """Return the areas (n,) of polygons (n, v, 2)."""
-    x, y = (polygons - polygons[:, :1]).unbind(2)  # from a corner: far from the origin, differences lose digits
+    x, y = (polygons - polygons[:, :1]).unbind(2)  # relative to a corner: differences lose digits far from the origin
     return (x * y.roll(-1, 1) - x.roll(-1, 1) * y).sum(1).abs() / 2
 
 
@@ -38,7 +39,7 @@ def bounds(polygons: torch.Tensor) -> torch.Tensor:
 
 
 def within_windows(polygons: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
-    """Return what lies inside upright windows (n, 4), one for each polygon: (n, v + 4, 2)."""
+    """Clip polygons (n, v, 2) to upright windows (n, 4), one for each polygon: (n, v + 4, 2)."""
     for side, (axis, sign) in enumerate(((0, -1.0), (1, -1.0), (0, 1.0), (1, 1.0))):
         normal = torch.zeros_like(windows[:, :2])
         normal[:, axis] = sign
@@ -47,7 +48,7 @@ def within_windows(polygons: torch.Tensor, windows: torch.Tensor) -> torch.Tenso
 
 
 def within_rotated(polygons: torch.Tensor, rotated: torch.Tensor) -> torch.Tensor:
-    """Return what lies inside rotated boxes (n, 5), one for each polygon: (n, v + 4, 2)."""
+    """Clip polygons (n, v, 2) to rotated boxes (n, 5), one for each polygon: (n, v + 4, 2)."""
     for axis, length in zip(axes(rotated), (rotated[:, 2], rotated[:, 3]), strict=True):
         middle = (rotated[:, :2] * axis).sum(1)
         polygons = _halved(polygons, axis, middle + length / 2)
@@ -56,14 +57,14 @@ def within_rotated(polygons: torch.Tensor, rotated: torch.Tensor) -> torch.Tenso
 
 
 def _halved(polygons: torch.Tensor, normal: torch.Tensor, limit: torch.Tensor) -> torch.Tensor:
-    """Return what lies where ``normal`` (n, 2) times a point is ``limit`` (n,) at most: (n, v + 1, 2)."""
+    """Keep the points p of polygons (n, v, 2) with ``normal`` (n, 2) * p <= ``limit`` (n,): (n, v + 1, 2)."""
     beyond = (polygons * normal[:, None]).sum(2) - limit[:, None]  # (n, v)
     following, beyond_there = polygons.roll(-1, 1), beyond.roll(-1, 1)
     inside = beyond <= 0
     crossed = inside != (beyond_there <= 0)
     share = beyond / torch.where(crossed, beyond - beyond_there, 1.0)
     at = polygons + share[..., None] * (following - polygons)
-    points = torch.stack([polygons, at], 2).flatten(1, 2)  # (n, 2v, 2): each corner, then where its side is cut
+    points = torch.stack([polygons, at], 2).flatten(1, 2)  # (n, 2v, 2): each corner, then the point that cuts its side
     there = torch.stack([inside, crossed], 2).flatten(1)
     order = (~there).to(torch.uint8).sort(dim=1, stable=True).indices[:, : polygons.shape[1] + 1]
     chosen = points.gather(1, order[..., None].expand(-1, -1, 2))
@@ -81,11 +82,11 @@ def smallest_around(points: torch.Tensor) -> torch.Tensor:
 
 
 def filling(upright: torch.Tensor, rotated: torch.Tensor) -> list[torch.Tensor]:
-    """Return rotated boxes (5,) at the angle of another one (5,) that touch all sides of an upright one (4,).
+    """Return rotated boxes (5,) that have the angle of ``rotated`` (5,) and touch all sides of ``upright`` (4,).
 
-    There are two at most. One follows from the angle alone, unless that is next to a diagonal, where the sides of the
-    upright box give the sum of the two lengths and nothing else. The other takes over the shorter side with the angle:
-    of an object longer than a tile, parts show how wide it is.
+    There are two at most. One follows from the angle alone, unless the angle is close to a diagonal, where the sides of
+    the upright box determine only the sum of width and height. The other also takes over the shorter side of
+    ``rotated``, because the parts of an object longer than a tile still show how wide it is.
     """
     cos, sin = rotated[4].cos().abs(), rotated[4].sin().abs()
     across, down = upright[2:] - upright[:2]  # width * cos + height * sin, width * sin + height * cos

@@ -1,4 +1,4 @@
-"""Detection in tiles over a function that looks at a batch of them."""
+"""Detection in tiles, given a function that detects objects in a batch of them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pixelkeep.tiling.grid import Grid
 from pixelkeep.tiling.merge import THRESHOLD, Merged, merge
 from pixelkeep.tiling.shapes import bounds_inside
 
-# Windows (b, 4) -> for each (n, 6) x1, y1, x2, y2, score, class, or of oriented boxes (n, 7) centre x, y, width,
-# height, score, class, radians.
+# Maps windows (b, 4) to one tensor for each window: (n, 6) x1, y1, x2, y2, score, class; for oriented boxes (n, 7)
+# centre x, y, width, height, score, class, radians.
 Look = Callable[[np.ndarray], Sequence[torch.Tensor]]
-Progress = Callable[[int, int], None]  # how many tiles are done, and of how many
+Progress = Callable[[int, int], None]  # called with the number of windows that are done and the number of all windows
 
 
 def detect_in_tiles(
@@ -27,15 +27,15 @@ def detect_in_tiles(
     threshold: float = THRESHOLD,
     progress: Progress | None = None,
 ) -> Merged:
-    """Detect in all windows of an image and merge what is found.
+    """Detect objects in all windows of an image and merge the boxes.
 
     Args:
-        look: Gives for windows of one size what is in each of them, boxes in pixels of the window.
-        grid: The windows.
-        batch: How many windows ``look`` gets at once at most.
-        method: See :data:`pixelkeep.tiling.METHODS`.
+        look: Function that returns the boxes in each of several windows of one size, in pixels of the window.
+        grid: Windows of the image.
+        batch: Largest number of windows that ``look`` gets at once.
+        method: Merging method, one of :data:`pixelkeep.tiling.METHODS`.
         threshold: Share of overlap from which two boxes of different tiles are one object.
-        progress: Is told how many windows are done.
+        progress: Function called after each batch with the number of windows that are done and of all windows.
     """
     found: list[torch.Tensor] = []
     parts = [grid.tiles[start : start + batch] for start in range(0, len(grid.tiles), batch)]
@@ -47,11 +47,11 @@ def detect_in_tiles(
 
 
 def collect(found: Sequence[torch.Tensor], grid: Grid) -> Candidates:
-    """Return the boxes of all windows in pixels of the image; upright ones end at the borders of their windows.
+    """Return the boxes of all windows in pixels of the image; upright boxes are clipped to their windows.
 
     Args:
-        found: For each window what :data:`Look` gives, in pixels of the window.
-        grid: The windows.
+        found: Boxes of each window as :data:`Look` returns them, in pixels of the window.
+        grid: Windows of the image.
     """
     rows = torch.cat(list(found))
     counts = torch.tensor([len(part) for part in found], device=rows.device)

@@ -1,4 +1,4 @@
-"""Which tiles of a large image are read at once: neighbours in a row, as far as they fit into memory together."""
+"""Group the tiles of a large image into runs to read at once: neighbours in a row that fit into memory together."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pixelkeep.tiling.grid import Grid
 
 
 class Run(NamedTuple):
-    """Neighbouring tiles: the numbers of their windows (n,), and the window around them, x1, y1, x2, y2."""
+    """Neighbouring tiles: the indices of their windows, (n,), and the window around them, x1, y1, x2, y2."""
 
     numbers: np.ndarray
     around: tuple[int, int, int, int]
 
 
 def runs(grid: Grid, widest: int, batch: int) -> Iterator[Run]:
-    """Give all tiles of a grid in runs, in their order.
+    """Yield all tiles of a grid in runs, in the order of the tiles.
 
     Args:
-        grid: The windows; that of the whole image is in no run.
-        widest: Columns of pixels that a run may span; one tile at least is in each.
-        batch: Tiles that are looked at together: runs have a multiple of them where they can.
+        grid: Windows of the image; the window of the whole image is in no run.
+        widest: Largest number of pixel columns that a run may span; each run has at least one tile.
+        batch: Number of tiles that are looked at together; runs have a multiple of it where possible.
     """
     tiles = grid.tiles
-    starts = np.flatnonzero(np.r_[True, tiles[1:, 1] != tiles[:-1, 1]])  # of rows
+    starts = np.flatnonzero(np.r_[True, tiles[1:, 1] != tiles[:-1, 1]])  # first tile of each row
     for row, end in zip(starts, [*starts[1:], len(tiles)], strict=True):
         at = row
         while at < end:

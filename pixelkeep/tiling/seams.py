@@ -1,4 +1,4 @@
-"""What became of the boxes of tiles: how many gave way or were joined, and what is left of the seams."""
+"""Count what became of the boxes of tiles: how many gave way or were joined, and where seams are left."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pixelkeep.tiling.grid import Grid
 from pixelkeep.tiling.pairs import meeting
 from pixelkeep.tiling.shapes import shared
 
-_MOSTLY = 0.5  # of the smaller of two boxes
+_MOSTLY = 0.5  # share of the smaller of two boxes
 
 
 @dataclass(frozen=True)
 class Seams:
-    """Counts over one image or more; they add up.
+    """Counts over one or more images; the counts of several images can be added.
 
     Attributes:
-        candidates: Boxes that the tiles gave.
-        objects: Boxes that came of them.
-        joined: Of these, those made of several.
-        cut: Of these, those that still end at an inner border of a tile: objects of which a part may be missing.
-        doubled: Of these, those of which half or more, or half of the other, is shared with a better box of the class
-            from another tile: objects that may be reported twice. Objects that do overlap count too.
+        candidates: Number of boxes found in the tiles.
+        objects: Number of boxes after merging.
+        joined: Number of objects made of several boxes.
+        cut: Number of objects that still end at an inner border of a tile, of which a part may be missing.
+        doubled: Number of objects that share half or more of their area, or of the other's, with a better box of the
+            same class from another tile and may be reported twice. Objects that really overlap count too.
     """
 
     candidates: int = 0
@@ -38,7 +38,7 @@ class Seams:
         return Seams(*(one + two for one, two in zip(asdict(self).values(), asdict(other).values(), strict=True)))
 
     def report(self) -> dict[str, float | int]:
-        """Return the counts, and what is left of the seams per thousand objects."""
+        """Return the counts, and the numbers of cut and doubled objects per thousand objects."""
         thousands = max(self.objects, 1) / 1000
         return {
             **asdict(self),
@@ -48,14 +48,14 @@ class Seams:
 
 
 def count_seams(found: Candidates, made: Candidates, joined: torch.Tensor, grid: Grid, *, candidates: int) -> Seams:
-    """Count what is left of the seams.
+    """Count the objects of one image and those that seams still affect.
 
     Args:
         found: The boxes that were kept, as they were found, from the highest score down.
-        made: What was made of them.
-        joined: Bool (n,), whether they were made of several.
-        grid: The windows.
-        candidates: How many boxes there were before.
+        made: The same boxes after merging.
+        joined: Whether each box was made of several, bool (n,).
+        grid: Windows of the image.
+        candidates: Number of boxes before merging.
     """
     cut = borders.find_cuts(found, grid).count > 0
     better, worse = meeting(made.boxes, made.classes)

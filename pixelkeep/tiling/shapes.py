@@ -1,7 +1,8 @@
-"""How much boxes have in common, upright or rotated; of rotated ones exactly, as polygons.
+"""Measure how much boxes have in common, upright or rotated; rotated boxes are compared exactly, as polygons.
 
-What a tile shows of an object that its border cuts is the part inside the border: a rotated box around that part often
-reaches over it, where the tile has seen nothing. So rotated boxes are compared as far as their windows show them.
+When the border of a tile cuts an object, the tile shows only the part inside the border. A rotated box around that part
+often extends beyond the border, where the tile has seen nothing. So only the part of a rotated box inside its window is
+compared.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _LEAST = 1e-9  # square pixels
 
 
 def shared(one: Candidates, other: Candidates) -> tuple[torch.Tensor, ...]:
-    """Return the shared area of boxes, row by row, and the areas of both: (n,) each."""
+    """Return the areas that boxes share with other boxes, row by row, and both their areas: (n,) each."""
     if one.rotated is None:
         return overlap(one.boxes, other.boxes)
     common = polygons.areas(polygons.within_rotated(polygons.corners(one.rotated), other.rotated))
@@ -26,7 +27,7 @@ def shared(one: Candidates, other: Candidates) -> tuple[torch.Tensor, ...]:
 
 
 def bounds_inside(rotated: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
-    """Return the upright boxes (n, 4) around what windows (n, 4) show of rotated boxes (n, 5)."""
+    """Return the upright boxes (n, 4) around the parts of rotated boxes (n, 5) inside windows (n, 4)."""
     shown = polygons.within_windows(polygons.corners(rotated), windows)
     around = polygons.bounds(polygons.corners(rotated))
     low, high = windows[:, [0, 1, 0, 1]], windows[:, [2, 3, 2, 3]]
@@ -35,13 +36,13 @@ def bounds_inside(rotated: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
 
 
 def covered(rotated: torch.Tensor, window: torch.Tensor, other: torch.Tensor, by: float) -> torch.Tensor:
-    """Return which share of boxes, as far as their windows show them, lies in others that are widened: (n,).
+    """Return the share of each box, clipped to its window, that lies in another box, which is widened: (n,).
 
     Args:
-        rotated: (n, 5).
-        window: (n, 4), of the first ones.
-        other: (n, 5).
-        by: Pixels.
+        rotated: Rotated boxes (n, 5) whose covered share is measured.
+        window: Windows (n, 4) of these boxes.
+        other: Rotated boxes (n, 5) that may cover them.
+        by: Number of pixels by which each side of the other boxes is moved outwards.
     """
     shown = polygons.within_windows(polygons.corners(rotated), window)
     inside = polygons.within_rotated(shown, widened(other, by))
@@ -56,12 +57,12 @@ def alike(one: torch.Tensor, other: torch.Tensor, common: torch.Tensor) -> torch
 
 
 def widened(rotated: torch.Tensor, by: float) -> torch.Tensor:
-    """Return rotated boxes (n, 5) whose sides lie ``by`` pixels further out."""
+    """Return rotated boxes (n, 5) with every side moved outwards by ``by`` pixels."""
     return rotated + rotated.new_tensor([0, 0, 2 * by, 2 * by, 0])
 
 
 def around(one: Candidates, other: Candidates) -> Candidates:
-    """Return boxes, grown around others, row by row: upright ones, and the rotated ones of least area."""
+    """Return boxes grown around others, row by row: the upright boxes, and the rotated boxes of least area."""
     low, high = (pick(one.boxes, other.boxes) for pick in (torch.minimum, torch.maximum))
     boxes = torch.cat([low[:, :2], high[:, 2:]], 1)
     if one.rotated is None:
@@ -73,14 +74,14 @@ def around(one: Candidates, other: Candidates) -> Candidates:
 def join_rotated(rotated: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
     """Return the rotated box (5,) of an object from its parts.
 
-    All parts together show where the object ends, upwards, downwards and sideways; which angle it has, some of them
-    show and some do not, as where a tile sees a corner alone. So there are several answers: at the angle of each part
-    the boxes that touch all sides of the upright box around what is shown, and the one of least area around it. The
-    one is taken that is most like the parts.
+    All parts together show where the object ends, upwards, downwards and sideways. Only some of them show its angle; a
+    tile that sees nothing but a corner does not. So there are several candidates: for the angle of each part, the boxes
+    that touch all sides of the upright box around everything shown, and the box of least area around it. The candidate
+    most like the parts is returned.
 
     Args:
-        rotated: (parts, 5).
-        windows: (parts, 4).
+        rotated: Rotated boxes of the parts, (parts, 5).
+        windows: Window in which each part was found, (parts, 4).
     """
     points = polygons.within_windows(polygons.corners(rotated), windows).flatten(0, 1)
     around = polygons.bounds(points[None])[0]

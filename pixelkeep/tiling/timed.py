@@ -1,4 +1,4 @@
-"""Detection in as many tiles of an image as there is time for."""
+"""Detection in as many tiles of a video frame as there is time for."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _BEYOND = 1.0  # pixels
 
 
 class Looked(NamedTuple):
-    """Where a frame has been looked at.
+    """The windows of a frame, and which of them have been looked at.
 
-    Shapes: ``windows`` (n, 4) x1, y1, x2, y2 in pixels of the frame, ``now`` bool (n,), whether each has been.
+    Shapes: ``windows`` (n, 4) x1, y1, x2, y2 in pixels of the frame; ``now`` bool (n,), whether each window has been
+    looked at.
     """
 
     windows: np.ndarray
@@ -29,7 +30,8 @@ class Looked(NamedTuple):
     def tell(self, boxes: np.ndarray) -> np.ndarray:
         """Return for boxes (m, 4) whether they would have been found: bool (m,).
 
-        That is where a window has been looked at that holds the box whole; of a box that none holds, one that it meets.
+        A box would have been found if a window that holds all of it has been looked at. For a box that no window holds,
+        a window that overlaps it is enough.
         """
         low, high = self.windows[None, :, :2], self.windows[None, :, 2:]
         holds = ((boxes[:, None, :2] >= low) & (boxes[:, None, 2:] <= high)).all(2)  # (m, n)
@@ -39,16 +41,16 @@ class Looked(NamedTuple):
 
 
 class Timed:
-    """In the place of :func:`pixelkeep.tiling.detect_in_tiles`, for one frame of a video.
+    """A replacement for :func:`pixelkeep.tiling.detect_in_tiles` with a time limit, for one frame of a video.
 
     Args:
-        turns: Which tiles are next; its frame has begun.
-        costs: What tiles take; is told what these took.
-        until: When the time is over, in seconds of the clock of ``turns``. One tile is looked at anyway.
+        turns: Order in which tiles are looked at; its frame must have begun.
+        costs: Measured time per tile; the time that the tiles of this frame take is added.
+        until: Time at which to stop, in seconds of the clock of ``turns``. At least one tile is looked at anyway.
 
     Attributes:
-        looked: Which windows have been looked at: bool (n,).
-        held: Which windows something was found in: bool (n,).
+        looked: Whether each window has been looked at, bool (n,).
+        held: Whether something was found in each window, bool (n,).
     """
 
     def __init__(self, turns: Turns, costs: Costs, until: float):
@@ -66,10 +68,11 @@ class Timed:
         threshold: float = THRESHOLD,
         progress: Progress | None = None,
     ) -> Merged:
-        """Detect in some windows of an image and merge what is found.
+        """Detect objects in as many windows as there is time for, and merge the boxes.
 
-        A box that is cut by a border is left out if the tile beyond it has not been looked at: what the border cuts
-        off is not known, and where the overlap holds objects whole, the other tile shows this one whole in its turn.
+        A box that is cut by a border is left out if the tile beyond the border has not been looked at, because the part
+        that the border cuts off is unknown. Where the overlap holds whole objects, the other tile shows this object
+        whole when its turn comes.
         """
         found: dict[int, torch.Tensor] = {}
         while self.turns.left:
@@ -91,7 +94,7 @@ class Timed:
 
 
 def _alone(chosen: np.ndarray, grid: Grid) -> list[np.ndarray]:
-    """Return window numbers in parts that can be looked at together: that of the whole image is on its own."""
+    """Split window indices into parts that can be looked at together: the window of the whole image is on its own."""
     whole = (chosen == len(grid) - 1) & grid.whole
     return [part for part in (chosen[~whole], chosen[whole]) if len(part)]
 
@@ -101,8 +104,8 @@ def cut_at_unseen(found: Candidates, grid: Grid, looked: np.ndarray) -> torch.Te
 
     Args:
         found: The boxes.
-        grid: The windows.
-        looked: Which of them have been looked at: bool (windows,).
+        grid: Windows of the frame.
+        looked: Whether each window has been looked at, bool (windows,).
     """
     cuts = borders.find_cuts(found, grid)
     boxes, windows = found.boxes, cuts.windows

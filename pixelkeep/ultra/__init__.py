@@ -5,7 +5,7 @@ import sys
 
 
 def _asked_threads() -> str | None:
-    """Return the number of threads that the user asks for; Ultralytics writes 1 into its place when it is imported."""
+    """Return the user's ``OMP_NUM_THREADS``, or None; importing Ultralytics overwrites the variable with 1."""
     asked = os.environ.get("OMP_NUM_THREADS")
     return None if "ultralytics" in sys.modules and asked == "1" else asked
 

@@ -1,12 +1,12 @@
-"""A detection head whose finest level runs on the active regions of a mask alone, and the neck block before it.
+"""A detection head that computes its finest level only in the active regions of a mask, and the neck block before it.
 
-The finest level (stride 4, P2) of a detector is much of its work, for objects that lie in few places. Here a mask says
-where. `RegionC3` and the level's two branches are run on tiles of the active regions, cut out with a margin
-that shrinks by what each convolution needs; what lies outside the image is set to zero again before each of them. So
-every active anchor has the values of the dense network, and the others score 0. Training and exports run densely,
-which gives the same output: BatchNorm counts each cell once.
+The finest level of a detector (stride 4, P2) accounts for much of its work, although the objects that need it lie in
+few places. Here a mask says where. `RegionC3` and the two branches of the level run on tiles cut out of the active
+regions. Each tile has a margin, of which every convolution uses up what its kernel needs, and cells outside the image
+are set to zero again before each convolution. So every active anchor has the values of the dense network, and all
+other anchors score 0. Training and exports run densely, which gives the same output: BatchNorm counts each cell once.
 
-The mask decides which anchors exist, and the detection loss has no gradient for that: see `ObjectMask`.
+The mask decides which anchors exist, and the detection loss has no gradient for that decision: see `ObjectMask`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from pixelkeep.blocks.regions import cut, pixels, regions_of, windows
 from pixelkeep.ultra.network.registry import adjust, register
 from pixelkeep.ultra.network.tiles import Slots, cropped, leaves, shrinking
 
-SIDE = 8  # cells of the finest level along a region
-REACH = 2  # cells beyond a region that the level's branches read: two 3x3 convolutions
+SIDE = 8  # side of a region, in cells of the finest level
+REACH = 2  # how many cells beyond a region the level's branches read: they have two 3x3 convolutions
 INACTIVE = -1e4  # logit of an anchor that does not exist: its score is 0 in every precision
-BREAK_EVEN = 0.4  # share of active regions above which the dense level is the faster one
+BREAK_EVEN = 0.4  # share of active regions above which running the level densely is faster
 
 
 @dataclass
@@ -42,19 +42,19 @@ class Pending:
 
     @property
     def shape(self) -> torch.Size:
-        """Shape of the finer input."""
+        """Shape of the finer input map."""
         return self.fine.shape
 
     def dense(self) -> Tensor:
-        """Run everywhere."""
+        """Run the block on the whole map."""
         return self.neck.everywhere(self.coarse, self.fine)
 
     def tiles(self, active: Tensor, reach: int) -> tuple[Tensor, Tensor]:
-        """Run on the active regions and ``reach`` cells around them.
+        """Run the block on the active regions and ``reach`` cells around them.
 
         Args:
-            active: bool (N, rows, columns).
-            reach: How far the output is needed beyond a region.
+            active: Mask of the active regions, bool (N, rows, columns).
+            reach: How many cells beyond a region the output is needed.
 
         Returns:
             The output (T, C, s, s) with s = SIDE + 2 * reach, and which of its cells lie inside the image (T, 1, s, s).
@@ -70,32 +70,32 @@ class Pending:
 
 
 class RegionC3(C3):
-    """C3 of a map and, upsampled by two, a coarser one; it waits until it is known where the output is needed.
+    """C3 block on a map concatenated with a coarser map upsampled by two, run once the head knows where it is needed.
 
     Shapes: [(N, c, ceil(H/2), ceil(W/2)), (N, c', H, W)] -> a `Pending` (N, out_channels, H, W), for `RegionDetect`.
     Parameters: those of Ultralytics' C3 without shortcuts.
 
     Args:
-        in_channels: Of the coarser map and of the finer one.
-        out_channels: Of the result.
-        repeats: Bottlenecks inside.
+        in_channels: Channels of the coarser map and of the finer map.
+        out_channels: Channels of the output.
+        repeats: Number of bottlenecks inside the block.
     """
 
     def __init__(self, in_channels: list[int], out_channels: int, repeats: int = 1) -> None:
         super().__init__(sum(in_channels), out_channels, repeats, False)
 
     def forward(self, x: list[Tensor]) -> Pending:
-        """Wait."""
+        """Return the inputs as a `Pending`, without computing anything yet."""
         coarse, fine = x
         return Pending(self, coarse, fine)
 
     def everywhere(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        """Run on the whole map."""
+        """Run the block on the whole map."""
         upsampled = F.interpolate(coarse, scale_factor=2.0, mode="nearest")[..., : fine.shape[2], : fine.shape[3]]
         return super().forward(torch.cat([upsampled, fine], 1))
 
     def layers(self) -> Iterator[tuple[nn.Conv2d, int]]:
-        """Yield the convolutions, and how far beyond a region each is computed for the output to be right there."""
+        """Yield each convolution, and how many cells beyond a region it must run for a correct output in the region."""
         margin = len(self.m)
         yield self.cv1.conv, margin
         for bottleneck in self.m:
@@ -106,11 +106,14 @@ class RegionC3(C3):
         yield self.cv3.conv, 0
 
     def inside(self, x: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Run on tiles (T, C, s, s), of which each bottleneck uses up a margin of one cell.
+        """Run the block on tiles; each bottleneck uses up a margin of one cell.
 
         Args:
-            x: The tiles.
+            x: Tiles (T, C, s, s).
             image: Which cells lie inside the image, bool (T, 1, s, s).
+
+        Returns:
+            The output tiles, and which of their cells lie inside the image.
         """
         margin = len(self.m)
         deep = self.cv1(x)
@@ -121,28 +124,28 @@ class RegionC3(C3):
 
 
 class RegionDetect(Detect):
-    """Ultralytics' Detect, whose first level exists in the active regions of a mask alone.
+    """Ultralytics' Detect whose first level exists only in the active regions of a mask.
 
-    Inputs: the finest level as a `Pending`, the other levels' maps, and a mask (N, 1, h, w) of 0 and 1.
-    Outputs: as Detect's. In evaluation without export, inactive anchors of the first level are left out of the decoded
-    predictions; in the raw ones, and in exports, they have the logit `INACTIVE`. ``active`` in the raw predictions,
-    bool (N, anchors), is for the loss.
+    Inputs: the finest level as a `Pending`, the feature maps of the other levels, and a mask (N, 1, h, w) of 0 and 1.
+    Outputs: the same as those of Detect. In evaluation without export, inactive anchors of the first level are left
+    out of the decoded predictions. In the raw predictions, and in exports, they have the logit `INACTIVE`. The raw
+    predictions also hold ``active``, bool (N, anchors), which the loss needs.
 
     Attributes:
-        active_fraction: Share of active regions in the last forward pass; None before.
-        region_mask: What it was, bool (N, rows, columns), for drawing.
+        active_fraction: Share of active regions in the last forward pass; None before the first one.
+        region_mask: Active regions of the last forward pass, bool (N, rows, columns), for drawing.
     """
 
     region_mask: Tensor | None = None
-    size = (0, 0)  # of the last map of the first level
-    work: tuple[tuple[nn.Conv2d, int], ...] = ()  # its convolutions, and how far beyond a region they are computed
+    size = (0, 0)  # height and width of the first level's last map, in cells
+    work: tuple[tuple[nn.Conv2d, int], ...] = ()  # its convolutions, and how many cells beyond a region each runs
 
     @classmethod
     def of(cls, detect: Detect) -> RegionDetect:
-        """Make Ultralytics' head one of this kind, in place.
+        """Turn Ultralytics' Detect head into a `RegionDetect`, in place.
 
         Raises:
-            ValueError: It has an end-to-end branch.
+            ValueError: The head has an end-to-end branch.
         """
         if getattr(detect, "one2one_cv2", None) is not None:
             raise ValueError("RegionDetect: there is no end-to-end form of it; remove 'end2end: True'")
@@ -151,13 +154,14 @@ class RegionDetect(Detect):
 
     @property
     def active_fraction(self) -> float | None:
-        """The share of active regions in the last forward pass."""
+        """Share of active regions in the last forward pass."""
         return None if self.region_mask is None else self.region_mask.float().mean().item()
 
     def saved_multiply_adds(self, fraction: float) -> float:
-        """Return how many multiply-adds fewer than densely the last maps take, for an image, at a share of regions.
+        """Return the multiply-adds per image that the sparse level saves at a share of active regions.
 
-        It is linear in the share up to `BREAK_EVEN`, from which on the level is dense.
+        The saving is relative to running the level densely, at the map size of the last forward pass. It is linear in
+        ``fraction`` up to `BREAK_EVEN`; above that the level runs densely and nothing is saved.
         """
         if fraction > BREAK_EVEN:
             return 0.0
@@ -169,11 +173,11 @@ class RegionDetect(Detect):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the last mask out of copies and checkpoints."""
+        """Return the state without the last forward pass's mask and layers, for copies and checkpoints."""
         return {**self.__dict__, "region_mask": None, "work": ()}
 
     def forward(self, x: list[Any]) -> Any:
-        """Detect; see the class."""
+        """Run the head; the class docstring describes inputs and outputs."""
         finest, *others, mask = x
         height, width = self.size = tuple(finest.shape[2:])
         self.work = tuple(self._work(finest.neck))
@@ -193,10 +197,10 @@ class RegionDetect(Detect):
         return y if self.export else (y, preds)
 
     def _sparse(self, finest: Pending, others: list[Tensor], active: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        """Run the first level on tiles, the others as they are."""
+        """Run the first level on tiles and the other levels densely."""
         n, _, height, width = finest.shape
         boxes, scores = self._levels(others)
-        feats = [others[0].new_empty(1).expand(n, 1, height, width), *others]  # the first for its shape alone
+        feats = [others[0].new_empty(1).expand(n, 1, height, width), *others]  # only the shape of the first is read
         cells = torch.arange(1, 1 + height * width, device=active.device).view(1, height, width)
         cells = windows(cells.expand(n, -1, -1), active, SIDE, 0, 0)  # (T, SIDE, SIDE), 0 outside the image
         slots = Slots(active)
@@ -220,14 +224,18 @@ class RegionDetect(Detect):
                 yield conv, margin
 
     def _levels(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Return boxes (N, 4*reg_max, A) and scores (N, nc, A) of all levels but the first."""
+        """Return box logits (N, 4*reg_max, A) and score logits (N, nc, A) of all levels but the first."""
         heads = zip(self.cv2[1:], self.cv3[1:], maps, strict=True)
         pairs = [(box(x).flatten(2), score(x).flatten(2)) for box, score, x in heads]
         boxes, scores = (torch.cat(parts, 2) for parts in zip(*pairs, strict=True))
         return boxes, scores
 
     def _branches(self, tiles: Tensor, within: Tensor) -> list[Tensor]:
-        """Run the first level's branches on tiles with a margin of `REACH` cells: (T, 4*reg_max and nc, SIDE, SIDE)."""
+        """Run the first level's two branches on tiles that have a margin of `REACH` cells.
+
+        Returns:
+            Box logits (T, 4*reg_max, SIDE, SIDE) and score logits (T, nc, SIDE, SIDE).
+        """
         outputs = []
         for branch in (self.cv2[0], self.cv3[0]):
             x, image = tiles, within
@@ -237,7 +245,7 @@ class RegionDetect(Detect):
         return outputs
 
     def _decoded(self, feats: list[Tensor], ids: Tensor, boxes: Tensor, scores: Tensor) -> Tensor:
-        """Decode the anchors of the first level at ``ids`` and all others: (N, 4 + nc, K + A)."""
+        """Decode the first level's anchors at ``ids`` and all anchors of the other levels into (N, 4 + nc, K + A)."""
         shape = feats[0].shape
         if self.dynamic or self.shape != shape:
             self.anchors, self.strides = (a.transpose(0, 1) for a in make_anchors(feats, self.stride, 0.5))
@@ -251,14 +259,14 @@ class RegionDetect(Detect):
 
 
 class LazyPreds(dict):
-    """Raw predictions of all anchors, put together when they are asked for: only a loss does, in validation."""
+    """Raw predictions of all anchors, assembled only when they are read, as the loss does in validation."""
 
     def __init__(self, feats: list[Tensor], ids: Tensor, boxes: tuple[Tensor, ...], scores: tuple[Tensor, ...]) -> None:
         super().__init__(feats=feats)
         self.ids, self.parts = ids, {"boxes": (*boxes, 0.0), "scores": (*scores, INACTIVE)}
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Return an entry, as indexing does."""
+        """Return the entry for ``key``, assembled if need be as by indexing, or ``default``."""
         return self[key] if key in (*self, *self.parts, "active") else default
 
     def __missing__(self, key: str) -> Tensor:
@@ -277,7 +285,7 @@ class LazyPreds(dict):
 
 
 def register_heads() -> None:
-    """Make them usable in model YAMLs. Calling it twice changes nothing."""
+    """Make `RegionC3` and `RegionDetect` usable in model YAMLs. Calling it twice changes nothing."""
     register(RegionC3)
     adjust("RegionC3", sources="all", repeats_inside=True)
     register(RegionDetect, scaled=False)

@@ -1,1 +1,1 @@
-"""The annotations of a split: the record of an image, what is wrong with it, and what is mended."""
+"""The annotations of a split: the record of each image, the problems found in it and how some of them are mended."""

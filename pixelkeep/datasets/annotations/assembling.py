@@ -1,7 +1,7 @@
-"""From the annotations of a split as files give them to its records, by the one rule for what is wrong.
+"""Turn the annotations of a split, as its files give them, into image records, with one rule for whatever is wrong.
 
-The readers of COCO, VOC and VisDrone fill one table with all annotations of a split; it is checked here at once, so
-that half a million rows cost no more than a few operations on arrays.
+The readers of COCO, VOC and VisDrone fill one table with the annotations of a split. The whole table is checked here
+at once, so that half a million rows cost no more than a few array operations.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from pixelkeep.datasets.annotations.record import ImageRecord, box_areas
 from pixelkeep.datasets.definitions.spec import DatasetSpec
 from pixelkeep.datasets.images.inspection import Facts
 
-REGION = -1  # in place of a label: a rectangle in which nothing is judged
-SLACK = 1e-6  # relative difference up to which an area is the box's
+REGION = -1  # in place of a label number: the rectangle is a region in which nothing is judged
+SLACK = 1e-6  # relative difference up to which an annotated area counts as equal to the area of its box
 
-Read = tuple[ImageRecord, Path]  # a record and the file of its annotations
+Read = tuple[ImageRecord, Path]  # a record and its annotation file
 
 
 @dataclass
 class Source:
-    """One image of a split and the file of its annotations.
+    """One image of a split and its annotation file.
 
     Attributes:
         image: The image file.
-        file: Where its annotations are.
-        size: Width and height as the annotations have them; None or 0 where they do not say.
-        id: Its id in a COCO file.
-        wrong: Line, kind and detail of what is wrong with it, whatever its boxes are.
+        file: The file that holds the image's annotations.
+        size: Width and height in pixels as the annotations state them; None or 0 where they state none.
+        id: The image's id in a COCO file.
+        wrong: Problems that were found while reading and do not depend on the boxes, each as line, kind and detail.
     """
 
     image: Path
@@ -49,13 +49,13 @@ class Rows:
     """The annotations of a split.
 
     Attributes:
-        owner: Int (n,), not falling: the position of each one's image among the sources.
+        owner: Int (n,), for each annotation the position of its image among the sources, in non-decreasing order.
         boxes: Float64 (n, 4), x1 y1 x2 y2 in pixels.
-        labels: Int (n,), the number of each one's label; `REGION` for a region to ignore.
-        where: Gives for a row its line in the file (None for none) and what messages call it.
-        areas: Float64 (n,), NaN for the box's; None for those of all boxes.
-        difficult: Bool (n,); None for none.
-        ids: Int (n,) or None.
+        labels: Int (n,), the label number of each annotation; `REGION` for a region to ignore.
+        where: Function that returns for a row its line in the file (None if it has none) and its name in messages.
+        areas: Float64 (n,), annotated areas; NaN where the area of the box is to be used. None if that holds for all.
+        difficult: Bool (n,), objects that an evaluation leaves out; None if there are none.
+        ids: Int (n,), annotation ids; None if the annotations have none.
     """
 
     owner: np.ndarray
@@ -70,7 +70,7 @@ class Rows:
 def assemble(
     sources: Sequence[Source], rows: Rows, spec: DatasetSpec, facts: dict[Path, Facts], problems: Problems
 ) -> list[Read]:
-    """Return the records of the images that can be used; what is wrong is told to ``problems``."""
+    """Return the records of the images that can be used, and record in ``problems`` what is wrong with the others."""
     boxes = snap(np.asarray(rows.boxes, np.float64).reshape(-1, 4))
     usable = np.array([_is_usable(source, facts[source.image], problems) for source in sources], bool)
     sizes = np.array([(facts[s.image].width, facts[s.image].height) for s in sources], np.float64).reshape(-1, 2)
@@ -97,13 +97,13 @@ def assemble(
 
 
 def complete(reads: Sequence[Read], spec: DatasetSpec, split: str, problems: Problems) -> list[ImageRecord]:
-    """Return records with the extras of their split, each object once, and ignored classes as regions.
+    """Return records with the extras of their split applied, repeated objects dropped and ignored classes as regions.
 
     Args:
-        reads: Records whose classes are label numbers, and the files of their annotations.
-        spec: The dataset.
+        reads: Records whose classes are label numbers, each with its annotation file.
+        spec: The dataset definition.
         split: train, val or test.
-        problems: Where objects given twice are recorded; images left out may stand in the extras.
+        problems: Collects the objects that were given twice. The extras may also name the images it has left out.
     """
     records = [record for record, _ in reads]
     if split in spec.extras:
@@ -113,7 +113,7 @@ def complete(reads: Sequence[Read], spec: DatasetSpec, split: str, problems: Pro
 
 
 def _is_usable(source: Source, facts: Facts, problems: Problems) -> bool:
-    """Tell whether boxes can be placed on an image; record what is wrong with it."""
+    """Return whether boxes can be placed on an image, and record what is wrong with it."""
     if facts.reason:
         detail = f"{facts.reason}; its annotations are in {source.file}"
         problems.leave_out(source.image, "image unusable", source.image, detail)
@@ -156,7 +156,7 @@ def _tell_of_borders(sources: Sequence[Source], owner: np.ndarray, over: np.ndar
 
 
 def _areas(boxes: np.ndarray, clipped: np.ndarray, areas: np.ndarray | None) -> np.ndarray:
-    """Return areas (n,): as annotated, but the box's where there is none, or where it was the uncut box's."""
+    """Return areas (n,) as annotated, but the clipped box's area where none is given or it was the uncut box's area."""
     own = box_areas(clipped)
     if areas is None:
         return own

@@ -1,10 +1,10 @@
-"""What labels cannot hold, in one JSON file for each split.
+"""Extras: what label files cannot hold, kept in one JSON file per split.
 
 ``{"schema": 1, "images": {"<image path>": {"difficult": [row, ...], "areas": {"<row>": area, ...},
 "regions": [[x1, y1, x2, y2], ...], "polygons": [[x, y, x, y, ...], ...], "image_id": id, "ids": [id, ...],
-"region_ids": [id, ...]}}}``. Paths are relative to the dataset's folder, with forward slashes; rows count the image's
-objects from 0 in the order of its annotations; areas are listed where they differ from the box's; polygons and ids are
-those of all objects; keys and images with nothing to say are left out. Areas and regions are in pixels.
+"region_ids": [id, ...]}}}``. Paths are relative to the dataset's folder, with forward slashes. Rows count the image's
+objects from 0 in the order of its annotations. Areas are listed where they differ from the area of the box; polygons
+and ids are listed for all objects. Empty keys and images without extras are left out. Areas and regions are in pixels.
 """
 
 from __future__ import annotations
@@ -25,18 +25,21 @@ KEYS = ("difficult", "areas", "regions", "polygons", "image_id", "ids", "region_
 
 
 def save_extras(path: Path, images: Iterable[tuple[str, ImageRecord]], holds: Collection[str] = ()) -> None:
-    """Write the extras of ``images``, pairs of a relative path and a record, without the keys that labels hold."""
+    """Write the extras of ``images`` (pairs of relative path and record) without the keys in ``holds``.
+
+    The keys in ``holds`` are those that the annotation files themselves can express.
+    """
     entries = {name: entry for name, record in images if (entry := _entry(record, holds))}
     write_json(path, {"schema": SCHEMA, "images": entries})
 
 
 def load_extras(path: Path) -> dict[str, dict]:
-    """Return for each relative image path what its labels cannot hold, some of `KEYS`.
+    """Return the extras of each image by its relative path: a dictionary with some of `KEYS`.
 
     Rows are ints, areas map row to area, and polygons are arrays (k, 2).
 
     Raises:
-        DataError: The file is no such JSON, or of another schema.
+        DataError: The file is not an extras JSON, or it has another schema.
     """
     document = read_json(path)
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
@@ -51,16 +54,16 @@ def load_extras(path: Path) -> dict[str, dict]:
 def apply_extras(
     records: Sequence[ImageRecord], root: Path, path: Path, left_out: Collection[Path] = ()
 ) -> list[ImageRecord]:
-    """Return ``records``, images under ``root``, with the areas, flags and regions that ``path`` holds for them.
+    """Return ``records`` with the areas, flags, regions, polygons and ids that the extras file holds for them.
 
     Args:
-        records: The images that are used.
+        records: The images that are used, all below ``root``.
         root: The dataset's folder.
         path: The extras file.
-        left_out: Images that it may name although they are not used.
+        left_out: Images that are not used but that the file may name all the same.
 
     Raises:
-        DataError: An image or a row of the extras is not among the records.
+        DataError: The extras name an image or a row that is not among the records.
     """
     extras = load_extras(path)
     complete = []

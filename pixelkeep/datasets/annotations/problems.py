@@ -1,9 +1,9 @@
-"""What is wrong with a dataset, collected while it is read, told in one summary and listed whole in one file.
+"""Collect the problems of a dataset while it is read, to be summed up on screen and listed in full in one file.
 
-One rule for every format: an image that cannot be decoded, or whose labels cannot all be understood, is left out as a
-whole, since training on an image with an object missing teaches that the object is background. What can be mended
-without guessing is mended. A split of which more than half would be left out is refused: then the mistake is not in
-single files.
+One rule holds for every format. An image that cannot be decoded, or whose labels cannot all be understood, is left out
+as a whole: training on an image with an object missing teaches that the object is background. What can be mended
+without guessing is mended. A split that would lose more than half of its images is refused, because then the mistake
+does not lie in single files.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from pixelkeep.errors import DataError
 
 LEFT_OUT, MENDED, NOTED = "left out", "mended", "noted"
 COLUMNS = ("split", "effect", "problem", "file", "line", "detail")
-WIDTH = 80  # of a summary, in characters
-REFUSED_ABOVE = 0.5  # share of a split's images
+WIDTH = 80  # line width of a summary, in characters
+REFUSED_ABOVE = 0.5  # share of a split's images that may be left out; with more, the split is refused
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """One problem of a dataset.
 
     Attributes:
-        effect: ``left out`` (the image), ``mended`` or ``noted``.
-        kind: What is wrong, in words that can be counted, e.g. ``class number unknown``.
-        file: The file it is in.
-        line: Its line in ``file``, from 1; None for the file as a whole.
+        effect: What was done about it: ``left out`` (the image), ``mended`` or ``noted``.
+        kind: Fixed wording of what is wrong, so that cases can be counted, e.g. ``class number unknown``.
+        file: The file in which the problem is.
+        line: Line of the problem in ``file``, from 1; None if it concerns the file as a whole.
         detail: What was found and what would be right.
     """
 
@@ -51,13 +51,13 @@ class Problems:
 
     Args:
         split: train, val or test.
-        strict: Whether the first image that would be left out is an error instead.
+        strict: Whether to raise an error at the first image that would otherwise be left out.
 
     Attributes:
         split: train, val or test.
-        found: All of them, in the order of the files.
+        found: All problems, in the order of the files.
         left_out: The images that are left out.
-        images: How many images the split lists.
+        images: Number of images that the split lists.
     """
 
     def __init__(self, split: str, strict: bool = False):
@@ -71,7 +71,7 @@ class Problems:
         """Record why ``image`` is left out.
 
         Raises:
-            DataError: The problem itself, where these are strict.
+            DataError: The problem itself, if ``strict`` is set.
         """
         problem = Problem(LEFT_OUT, kind, file, line, detail)
         if self.strict:
@@ -80,21 +80,21 @@ class Problems:
         self.found.append(problem)
 
     def mend(self, kind: str, file: Path, detail: str, line: int | None = None) -> None:
-        """Record what was put right."""
+        """Record something that was mended."""
         self.found.append(Problem(MENDED, kind, file, line, detail))
 
     def note(self, kind: str, file: Path, detail: str = "") -> None:
-        """Record what changes nothing but may not be meant."""
+        """Record something that has no effect but may be unintended."""
         self.found.append(Problem(NOTED, kind, file, None, detail))
 
     def refuse_if_systematic(self, where: object) -> None:
-        """Refuse a split of which too little is left.
+        """Refuse a split if too many of its images are left out.
 
         Args:
-            where: What the message names, such as the dataset's file.
+            where: What the message names as the place of the problem, such as the dataset's file.
 
         Raises:
-            DataError: More than half of its images are left out.
+            DataError: More than half of the split's images are left out.
         """
         if len(self.left_out) > REFUSED_ABOVE * self.images:
             first = next(problem for problem in self.found if problem.effect == LEFT_OUT)
@@ -104,10 +104,10 @@ class Problems:
             )
 
     def summary(self, root: Path) -> str:
-        """Return a few lines for people: each kind of problem with its first case; '' for none.
+        """Return a summary of a few lines, each kind of problem with its count and first case; '' without problems.
 
         Args:
-            root: Paths below it are shown relative to it.
+            root: Folder to which the paths below it are shown relative.
         """
         heads = {
             LEFT_OUT: f"{self.split}: {len(self.left_out)} of {self.images} images left out",
@@ -139,7 +139,7 @@ def _indented(text: str) -> str:
 
 
 def to_csv(reports: Iterable[Problems]) -> str:
-    """Return every problem as a line of CSV, under a header."""
+    """Return a CSV text with a header and one line per problem."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)

@@ -1,4 +1,4 @@
-"""One labelled image, whatever format it came from."""
+"""The record of one labelled image, the same for every dataset format."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ class ImageRecord:
 
     Attributes:
         path: The image file.
-        width: Its width.
-        height: Its height.
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
         boxes: Float64 (n, 4), x1 y1 x2 y2; x2 and y2 are exclusive, so that a box of one pixel has sides of 1.
-        classes: Int64 (n,), from 0.
-        areas: Float64 (n,), the objects' areas as annotated; None for those of the boxes.
-        difficult: Bool (n,), objects that an evaluation leaves out; None for none.
-        regions: Float64 (m, 4), x1 y1 x2 y2, rectangles in which nothing is judged, for all classes; None for none.
-        polygons: For each box the outline that it encloses, float64 (k, 2); None where boxes are all there is.
+        classes: Int64 (n,), the class number of each object, from 0.
+        areas: Float64 (n,), the objects' areas as annotated; None to use the areas of the boxes.
+        difficult: Bool (n,), objects that an evaluation leaves out; None if there are none.
+        regions: Float64 (m, 4), x1 y1 x2 y2, rectangles in which no class is judged; None if there are none.
+        polygons: For each box the outline that it encloses, float64 (k, 2); None if there are only boxes.
         image_id: The image's id in a COCO file; None if it has none.
         ids: Int64 (n,), the objects' annotation ids in a COCO file; None if they have none.
-        region_ids: Int64 (m,), the same of the regions.
+        region_ids: Int64 (m,), the regions' annotation ids in a COCO file; None if they have none.
 
     Raises:
         DataError: Lengths do not agree, a box is inverted or not finite, or a class or an area is negative.
@@ -46,7 +46,7 @@ class ImageRecord:
     region_ids: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        """Bring the arrays to their types and check them."""
+        """Convert the arrays to their dtypes and check them."""
         boxes = self._corners("boxes", self.boxes)
         n = len(boxes)
         areas = box_areas(boxes) if self.areas is None else self.areas
@@ -73,7 +73,7 @@ class ImageRecord:
             raise DataError(f"{self.path}: areas {self.areas.tolist()}; they must be finite and not negative")
 
     def _ids(self, name: str, count: int) -> np.ndarray:
-        """Return ids as int64, one for each of ``count`` boxes."""
+        """Return the ids in the field ``name`` as int64 (count,)."""
         ids = np.array(getattr(self, name), np.int64)
         if ids.shape != (count,):
             raise DataError(f"{self.path}: {name} of shape {ids.shape}; it must be ({count},)")

@@ -1,6 +1,6 @@
-"""Dividing images into training and validation by groups, so that what belongs together stays on one side.
+"""Divide images into training and validation by groups, so that images that belong together stay on one side.
 
-Neighbouring frames of a video or tiles of one picture are almost the same image; a validation on such neighbours of
+Neighbouring frames of a video, or tiles of one picture, are almost the same image. A validation on such neighbours of
 training images measures memory.
 """
 
@@ -17,21 +17,21 @@ from pixelkeep.errors import DataError, OptionError
 def split_by_group(
     records: Sequence[ImageRecord], share: float, seed: int = 0, pattern: str | None = None
 ) -> tuple[list[ImageRecord], list[ImageRecord], int]:
-    """Divide records into two parts, whole groups at a time; the same for the same file names and seed.
+    """Divide records into two parts without splitting groups; equal file names and seeds give equal parts.
 
     Args:
-        records: The images.
-        share: The share of the images in the first part, between 0 and 1.
-        seed: Decides which groups go where.
-        pattern: A regular expression, searched for in file names; its first group names an image's group. None for
-            a group of its own for each image.
+        records: The images to divide.
+        share: Share of the images that go into the first part, between 0 and 1.
+        seed: Seed that decides which groups go where.
+        pattern: Regular expression to search for in file names; the text of its first group names the image's group.
+            None puts each image into a group of its own.
 
     Returns:
         The two parts, each in the order of ``records``, and the number of groups.
 
     Raises:
         OptionError: The share or the pattern cannot be used.
-        DataError: The pattern is not in a file name, or there are fewer than two groups.
+        DataError: The pattern does not match a file name, or there are fewer than two groups.
     """
     if not 0 < share < 1:
         raise OptionError(f"--split {share:g}: the share of the training images must be between 0 and 1, such as 0.8")
@@ -43,7 +43,7 @@ def split_by_group(
     keys = sorted(groups)
     random.Random(seed).shuffle(keys)
     target, first = share * len(records), set()
-    for key in keys[:-1]:  # the last one keeps the second part from being empty
+    for key in keys[:-1]:  # the last group always goes to the second part, which is therefore never empty
         if abs(len(first) + len(groups[key]) - target) <= abs(len(first) - target):
             first.update(groups[key])
     first = first or set(groups[keys[0]])

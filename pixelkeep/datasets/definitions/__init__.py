@@ -1,1 +1,1 @@
-"""Dataset YAMLs: found, read and checked, with the forms in which they give data and the names of the classes."""
+"""Dataset YAMLs: finding, reading and checking them, the formats they can describe, and the names of the classes."""

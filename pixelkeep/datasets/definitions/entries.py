@@ -1,4 +1,4 @@
-"""Single entries of a dataset YAML, checked one by one."""
+"""Check single entries of a dataset YAML."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def extras_files(file: Path, root: Path, value: object) -> dict[str, Path]:
     """Return the extras file of each split that has one.
 
     Raises:
-        DataError: ``extras:`` is no mapping from split to file, or a file is not there.
+        DataError: ``extras:`` is not a mapping from split to file, or a file does not exist.
     """
     if value is not None and not (isinstance(value, dict) and all(isinstance(path, str) for path in value.values())):
         raise DataError(f"{file}: 'extras:' must be a JSON file by split, such as 'val: extras.json', not {value!r}")
@@ -24,10 +24,10 @@ def extras_files(file: Path, root: Path, value: object) -> dict[str, Path]:
 
 
 def channel_count(file: Path, value: object) -> int:
-    """Return the number of channels.
+    """Return the number of image channels that ``channels:`` declares.
 
     Raises:
-        DataError: ``channels:`` is no positive whole number.
+        DataError: ``channels:`` is not a positive whole number.
     """
     if type(value) is not int or value < 1:
         raise DataError(f"{file}: 'channels: {value}' must be the number of channels of the images, 1 or more")
@@ -35,10 +35,10 @@ def channel_count(file: Path, value: object) -> int:
 
 
 def stretch_percentiles(file: Path, value: object) -> tuple[float, float] | None:
-    """Return the percentiles that become 0 and 255; None where nothing is stretched.
+    """Return the percentiles that become 0 and 255; None if no stretch is declared.
 
     Raises:
-        DataError: ``stretch:`` is anything else than two rising percentiles.
+        DataError: ``stretch:`` is anything other than two rising percentiles.
     """
     if value is None:
         return None
@@ -49,10 +49,10 @@ def stretch_percentiles(file: Path, value: object) -> tuple[float, float] | None
 
 
 def image_folders(file: Path, root: Path, d: dict, splits: dict) -> dict[str, Path]:
-    """Return for each split the folder that the file names in its COCO files are relative to.
+    """Return for each split the folder to which the file names in its COCO files are relative.
 
     Raises:
-        DataError: ``images:`` names none, or one that is not there.
+        DataError: ``images:`` names no folder for a split, or one that does not exist.
     """
     value = d.get("images")
     if isinstance(value, dict):
@@ -70,7 +70,7 @@ def image_folders(file: Path, root: Path, d: dict, splits: dict) -> dict[str, Pa
 
 
 def voc_pixels(file: Path, d: dict) -> str:
-    """Return how the corners in VOC files are meant.
+    """Return how the corners in VOC files are to be read, one of `VOC_PIXELS`.
 
     Raises:
         DataError: ``voc_pixels:`` is something else.

@@ -1,4 +1,4 @@
-"""The forms in which a dataset YAML may give its data, recognised from its entries alone, and the keys of each form."""
+"""The formats (forms) in which a dataset YAML may give its data, recognised from its entries, and their keys."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ INCLUSIVE, EDGES = VOC_PIXELS = ("inclusive", "edges")
 
 
 def listed(value: object) -> list:
-    """Return an entry that may be a list as a list."""
+    """Return an entry as a list; an entry that is not a list becomes a list of one."""
     return value if isinstance(value, list) else [value]
 
 
 def form_of(file: Path, d: dict) -> str:
-    """Return the form of a dataset: what ``format:`` says, else what the entries of its splits look like.
+    """Return the form of a dataset: the one that ``format:`` names, else the one its split entries look like.
 
     Raises:
-        DataError: The entries are of several forms, or of another one than ``format:`` says.
+        DataError: ``format:`` names no known form, the entries are of several forms or of another form than
+            ``format:`` names, or a key belongs to another form.
     """
     entries = {item: split for split in SPLITS for item in listed(d.get(split) or []) if isinstance(item, str)}
     looks = {item: _look(item) for item in entries}
@@ -38,7 +39,7 @@ def form_of(file: Path, d: dict) -> str:
         (first, one), (second, other) = {look: item for item, look in looks.items()}.items()
         raise DataError(f"{file}: '{one}' is of form {first} and '{other}' of form {second}; one form for all splits")
     form = given or next(iter(looks.values()), YOLO)
-    expected = YOLO if form == VISDRONE else form  # both are folders: only 'format:' tells them apart
+    expected = YOLO if form == VISDRONE else form  # both list folders, so only 'format:' tells them apart
     for item, look in looks.items():
         if look != expected:
             raise DataError(f"{file}: 'format: {form}' wants {ENTRIES[form]}, but '{entries[item]}:' has '{item}'")

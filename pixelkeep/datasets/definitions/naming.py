@@ -1,8 +1,8 @@
-"""The classes of a dataset: from ``names:`` or from its files, without those that are to be ignored.
+"""The classes of a dataset, taken from ``names:`` or from its files, without the classes to ignore.
 
-One rule for every form: the network's classes are the names without those under ``ignore:``, in their order. Where
-classes are numbers (YOLO, VisDrone), ``names:`` lists all that the files count, the ignored ones too; where they are
-names (COCO, VOC), an ignored one need not stand there.
+One rule holds for every form: the network's classes are the names without those under ``ignore:``, in their order.
+Where annotations give classes as numbers (YOLO, VisDrone), ``names:`` lists every class that the files count, including
+the ignored ones. Where they give classes by name (COCO, VOC), ``names:`` may leave out ignored classes.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ VISDRONE_NAMES = "pedestrian people bicycle car van truck tricycle awning-tricyc
 def class_names(
     file: Path, d: dict, form: str, splits: dict[str, list[Path]]
 ) -> tuple[dict[int, str], tuple[str, ...], tuple[str, ...]]:
-    """Return the network's classes by number, the labels in the order of their numbers, and those to ignore.
+    """Return the network's classes by number, all label names in the order of their numbers, and the names to ignore.
 
     Args:
         file: The YAML file.
-        d: Its content.
+        d: The content of the YAML file.
         form: One of :data:`pixelkeep.datasets.definitions.forms.FORMS`.
-        splits: For each split its files; names that the YAML does not give come from those of train and val.
+        splits: The files of each split. If the YAML gives no names, they come from the files of train and val.
 
     Raises:
-        DataError: The names cannot be used, or do not fit those to ignore.
+        DataError: The names cannot be used, or ``ignore:`` does not fit them.
     """
     ignore = _ignored(file, d.get("ignore"))
     labels, given = _labels(file, d, form, splits)
@@ -50,16 +50,16 @@ def class_names(
 def category_ids(
     file: Path, d: dict, form: str, splits: dict[str, list[Path]], names: dict[int, str]
 ) -> tuple[int, ...]:
-    """Return the id of each class in the dataset's COCO files, so that results can be read beside them.
+    """Return the id of each class in the dataset's COCO files, so that results can be compared with these files.
 
     Ids that do not rise with the class numbers are not used: the order of ids is the order of classes everywhere.
 
     Args:
-        file, d, form, splits: As of :func:`class_names`.
+        file, d, form, splits: The same as for :func:`class_names`.
         names: The network's classes by number.
 
     Returns:
-        The ids, or () where classes count from 1.
+        The ids, or () if the classes are to count from 1.
 
     Raises:
         DataError: The YAML gives ids that cannot be used.
@@ -87,8 +87,8 @@ def _nearest(name: str, labels: list[str]) -> str:
 
 
 def _labels(file: Path, d: dict, form: str, splits: dict[str, list[Path]]) -> tuple[list[str], bool]:
-    """Return all labels in their order, and whether the YAML gives them."""
-    if d.get("label_names"):  # written by ourselves, where names are the network's alone
+    """Return all label names in the order of their numbers, and whether the YAML gives them."""
+    if d.get("label_names"):  # a YAML that pixelkeep wrote, in which 'names:' holds the network's classes only
         return [str(name) for name in d["label_names"]], True
     if d.get("names") is not None or d.get("nc") is not None or form not in (COCO, VOC, VISDRONE):
         labels = _names(file, d)
@@ -107,7 +107,7 @@ def _labels(file: Path, d: dict, form: str, splits: dict[str, list[Path]]) -> tu
 
 
 def _coco_names(files: list[Path]) -> list[str]:
-    """Return the categories by the order of their ids; those that only a later file has come after."""
+    """Return the category names of COCO files in the order of their ids, file by file and without repetition."""
     return list(dict.fromkeys(name for path in files for name in read_coco_file(path).categories.values()))
 
 

@@ -1,9 +1,9 @@
-"""Dataset YAMLs: found, read and checked before anything is trained, with one line for each thing that is wrong.
+"""Find, read and check dataset YAMLs before anything is trained, with a one-line message for each mistake.
 
-A file is read as Ultralytics reads it (``path``, ``train``, ``val``, ``test``, ``names``, ``channels``), with optional
-keys of our own: what form the data has and what belongs to that form (see ``forms.py``), classes to ignore (see
-``naming.py``), ``extras``, a JSON file for each split that holds what labels cannot (see ``extras.py``), and
-``stretch``, two percentiles that bring images deeper than eight bits to eight (see ``pixels.py``).
+A file is read as Ultralytics reads it (``path``, ``train``, ``val``, ``test``, ``names``, ``channels``). Optional keys
+of this project state the form of the data and the settings of that form (see ``forms.py``), classes to ignore (see
+``naming.py``), ``extras``, one JSON file per split for what labels cannot hold (see ``extras.py``), and ``stretch``,
+two percentiles that map images deeper than eight bits to eight (see ``pixels.py``).
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ class DatasetSpec:
     Attributes:
         file: The YAML file.
         root: The dataset's folder.
-        splits: For each split its files and folders, as its form has them.
+        splits: The files and folders of each split, as the form requires them.
         names: Class index to class name, indices 0 to n-1.
-        extras: For some splits the JSON file with what labels cannot hold.
-        channels: Channels of the images as the network sees them.
-        stretch: Percentiles that become 0 and 255 in images deeper than eight bits; None if there are none such.
-        others: Keys of the YAML that are passed on as they are.
+        extras: The extras file (JSON with what labels cannot hold) of each split that has one.
+        channels: Number of channels of the images as the network sees them.
+        stretch: Percentiles that become 0 and 255 in images deeper than eight bits; None if none are declared.
+        others: Other keys of the YAML, which are passed on unchanged.
         form: yolo, coco, voc or visdrone.
         folders: For COCO, the image folder of each split.
-        voc_pixels: For VOC, whether corners count pixels from 1 (inclusive) or are edges as they are.
-        ignore: Classes whose objects become regions to ignore.
-        labels: The names of all labels in the order of their numbers, the ignored ones too; () for ``names``.
-        category_ids: The id of each class in COCO files; () for numbers from 1.
+        voc_pixels: For VOC, whether corners count pixels from 1 (inclusive) or are used as edges unchanged (edges).
+        ignore: Names of the classes whose objects become regions to ignore.
+        labels: All label names in the order of their numbers, including the ignored ones; () if ``names`` are all.
+        category_ids: The id of each class in COCO files; () for ids that count from 1.
     """
 
     file: Path
@@ -69,9 +69,9 @@ class DatasetSpec:
     category_ids: tuple[int, ...] = ()
 
     def classes(self) -> np.ndarray:
-        """Return for each label number the number of its class, -1 for one to ignore; int (labels,)."""
+        """Return int (labels,), the class number of each label number, or -1 for a label to ignore."""
         numbers = {name: number for number, name in self.names.items()}
-        if not self.ignore:  # names may repeat where labels are numbers
+        if not self.ignore:  # names may repeat in forms whose labels are numbers, so they cannot serve as keys here
             return np.arange(len(self.names))
         return np.array([-1 if name in self.ignore else numbers[name] for name in self.labels])
 
@@ -86,7 +86,7 @@ class DatasetSpec:
         return self.splits[split]
 
     def count_images(self, split: str) -> int:
-        """Return how many images a split of YOLO data has, by names alone."""
+        """Return the number of images that a split of YOLO data lists, without opening them."""
         return sum(1 for _ in self.images(split))
 
     def images(self, split: str) -> Iterator[Path]:
@@ -100,7 +100,7 @@ class DatasetSpec:
                 )
 
     def to_ultralytics(self) -> dict:
-        """Return the dictionary that Ultralytics reads: paths absolute, nothing to download, its ``source`` named."""
+        """Return the dictionary for Ultralytics: absolute paths, no ``download``, and the YAML's path as ``source``."""
         d = {**self.others, "source": str(self.file), "path": str(self.root), "names": self.names}
         d["channels"] = self.channels
         if self.stretch:
@@ -113,7 +113,7 @@ class DatasetSpec:
         return d | self._of_form()
 
     def _of_form(self) -> dict:
-        """Return the keys that only some forms have."""
+        """Return the keys that only some datasets need: those of the form, of ignored classes and of category ids."""
         d: dict = {} if self.form == YOLO else {"format": self.form}
         if self.form == COCO:
             d["images"] = {split: str(folder) for split, folder in self.folders.items()}
@@ -127,11 +127,11 @@ class DatasetSpec:
 
 
 def images_below(folder: Path) -> list[Path]:
-    """Return the image files in a folder and those below it, linked folders included, sorted by path."""
+    """Return the image files in a folder and its subfolders, including linked folders, sorted by path."""
     found, seen = [], set()
     for where, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(where)
-        if real in seen:  # a link that leads back
+        if real in seen:  # a link that leads back to a folder visited before
             folders.clear()
             continue
         seen.add(real)
@@ -140,7 +140,7 @@ def images_below(folder: Path) -> list[Path]:
 
 
 def _line_path(line: str, file: Path) -> Path:
-    """Return the image that a line of an image list means: relative to the current folder, else to the list."""
+    """Return the path that a line of an image list means: relative to the current folder, else to the list's folder."""
     path = Path(line)
     return path.absolute() if not line.startswith("./") and path.exists() else file.parent / path
 
@@ -151,10 +151,10 @@ def load_spec(file: Path, folder: str | None = None, needs: tuple[str, ...] = ("
     Args:
         file: The YAML file.
         folder: The dataset's folder, in place of the file's own ``path:``.
-        needs: The splits that it must have.
+        needs: The splits that the dataset must have.
 
     Raises:
-        DataError: It is no YAML mapping, a split or names are missing, or a split's entries cannot be used.
+        DataError: The file is not a YAML mapping, a split or the names are missing, or an entry cannot be used.
     """
     d = read_mapping(file)
     if "val" not in d and "validation" in d:
@@ -188,7 +188,7 @@ def read_mapping(file: Path) -> dict:
     """Return the mapping in a YAML file.
 
     Raises:
-        DataError: The file cannot be read, is no YAML, or holds something else than a mapping.
+        DataError: The file cannot be read, is not YAML, or holds something other than a mapping.
     """
     try:
         d = yaml.safe_load(_read_text(file))
@@ -197,7 +197,7 @@ def read_mapping(file: Path) -> dict:
         line = f", line {mark.line + 1}" if mark else ""
         problem = " ".join(str(getattr(error, "problem", error)).split())
         raise DataError(f"{file}{line}: not valid YAML ({problem})") from error
-    except (ValueError, RecursionError) as error:  # a date that does not exist, brackets without end
+    except (ValueError, RecursionError) as error:  # e.g. a date that does not exist, or endlessly nested brackets
         if isinstance(error, DataError):
             raise
         raise DataError(f"{file}: not valid YAML ({error})") from error
@@ -219,12 +219,12 @@ def _near(key: str, d: dict) -> str:
 
 
 def dataset_root(file: Path, d: dict, folder: str | None = None) -> Path:
-    """Return the folder of the dataset that a YAML with the content ``d`` defines, or ``folder`` in its place."""
+    """Return the dataset's folder: the one that a YAML with content ``d`` defines, or ``folder`` if that is given."""
     return _root(file, d if folder is None else {**d, "path": _folder(file, folder)})
 
 
 def _folder(file: Path, folder: str) -> str:
-    """Return the folder that was given in place of the YAML's own."""
+    """Return the absolute path of the folder that was given in place of the YAML's own."""
     path = Path(os.path.abspath(os.path.expanduser(folder)))
     if not path.is_dir():
         raise DataError(f"--set path={folder}: not a folder; give the one that the entries of {file} are in")
@@ -232,9 +232,10 @@ def _folder(file: Path, folder: str) -> str:
 
 
 def _root(file: Path, d: dict) -> Path:
-    """Resolve ``path:`` in Ultralytics' order (as given, then its datasets folder), then beside the YAML.
+    """Resolve ``path:`` in Ultralytics' order (as given, then below the datasets folder), then beside the YAML.
 
-    The first folder that holds every split is taken: ``path: .`` is a folder wherever the command runs.
+    The first candidate that holds every split is taken. To exist is not enough, because ``path: .`` is a folder
+    wherever the command runs.
     """
     given = Path(os.path.expanduser(str(d.get("path") or file.parent)))
     datasets = os.environ.get("PIXELKEEP_DATASETS_DIR")
@@ -251,8 +252,8 @@ def _root(file: Path, d: dict) -> Path:
 
 
 def _locate(root: Path, item: str) -> Path:
-    """Return where an entry of a split lies; a needless ``../`` is tolerated, as by Ultralytics."""
-    path = Path(os.path.abspath(root / item))  # links are kept: labels are looked for beside the link first
+    """Return the path of a split's entry; a superfluous leading ``../`` is tolerated, as in Ultralytics."""
+    path = Path(os.path.abspath(root / item))  # links are not resolved: labels are looked for beside the link first
     return Path(os.path.abspath(root / item[3:])) if not path.exists() and item.startswith("../") else path
 
 

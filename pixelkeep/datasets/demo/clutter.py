@@ -1,8 +1,8 @@
-"""What the demo's scenes hold without a box: hard negatives that look like an object from further away, and trees.
+"""The unlabelled things in the demo's scenes: trees, and hard negatives that look like an object from further away.
 
 A bush or rock stands in for a person, a crate for a car, a container for a truck, a raft for a boat, a sports court
-for a building. Their colours and sizes are those of the class; only its structure (head, windows, cab, bow, roof)
-is missing, and structure is what halving the resolution destroys.
+for a building. Each has the colours and sizes of that class. Only the structure (head, windows, cab, bow, roof) is
+missing, and structure is what halving the resolution destroys.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pixelkeep.datasets.demo.painter import Painter
 
 LEAVES = [(48, 95, 62), (42, 82, 70), (60, 110, 78)]
 
-# Length and width by length of each kind, and its shadow's length, in pixels.
+# For each kind the range of lengths in pixels, the range of width by length, and the length of the shadow in pixels.
 LENGTHS = {
     "tree": (22, 44), "bush": (9, 15), "rock": (8, 14), "post": (9, 13), "crate": (20, 28), "container": (38, 58),
     "raft": (20, 36), "buoy": (6, 9), "court": (52, 84),
@@ -30,7 +30,7 @@ HEIGHTS = {
 
 
 def _leaves(painter: Painter, radius: float, count: int, colour: np.ndarray, rng: np.random.Generator) -> None:
-    """Fill a crown with ``count`` tufts, dark below and light on top."""
+    """Fill a crown with ``count`` tufts of leaves at each of four brightnesses, dark below and light on top."""
     for light in (0.62, 0.85, 1.06, 1.3):
         reach = radius * (0.74 - 0.3 * (light - 0.62))
         turns, far = rng.uniform(0, 2 * np.pi, count), reach * np.sqrt(rng.uniform(0, 1, count))
@@ -53,7 +53,7 @@ def _bush(painter: Painter, length: float, width: float, rng: np.random.Generato
 
 
 def _rock(painter: Painter, length: float, width: float, rng: np.random.Generator) -> None:
-    """An angular stone with one face in the sun."""
+    """Draw an angular stone with one face in the sun."""
     turns = np.sort(rng.uniform(0, 2 * np.pi, 8))
     outline = np.stack([0.5 * length * np.cos(turns), 0.5 * width * np.sin(turns)], 1) * rng.uniform(0.8, 1, (8, 1))
     grey = np.array([125, 130, 135]) + rng.normal(0, 14)
@@ -63,14 +63,14 @@ def _rock(painter: Painter, length: float, width: float, rng: np.random.Generato
 
 
 def _post(painter: Painter, length: float, width: float, rng: np.random.Generator) -> None:
-    """A parasol, litter bin or cone: a shirt's colour, but neither head nor legs."""
+    """Draw a parasol, litter bin or cone: it has a shirt's colour, but neither head nor legs."""
     colour = pick(rng, SHIRTS)
     painter.oval(0, 0, 0.5 * length, 0.5 * width, colour * 0.7)
     painter.oval(-0.05 * length, -0.05 * length, 0.36 * length, 0.36 * width, colour)
 
 
 def _crate(painter: Painter, length: float, width: float, rng: np.random.Generator) -> None:
-    """A skip or crate: a car's outline and paint with planks instead of windows."""
+    """Draw a skip or crate: it has a car's outline and paint, with planks instead of windows."""
     a, b = 0.5 * length, 0.5 * width
     paint = pick(rng, PAINTS)
     painter.rectangle(-a, -b, a, b, paint * 0.75)
@@ -80,7 +80,7 @@ def _crate(painter: Painter, length: float, width: float, rng: np.random.Generat
 
 
 def _container(painter: Painter, length: float, width: float, rng: np.random.Generator) -> None:
-    """A freight container: a lorry's box without a cab."""
+    """Draw a freight container: a lorry's box without a cab."""
     a, b = 0.5 * length, 0.5 * width
     paint = pick(rng, CARGO)
     painter.rectangle(-a, -b, a, b, paint * 0.8)
@@ -90,7 +90,7 @@ def _container(painter: Painter, length: float, width: float, rng: np.random.Gen
 
 
 def _raft(painter: Painter, length: float, width: float, rng: np.random.Generator) -> None:
-    """A floating jetty of planks: a boat's deck without a bow."""
+    """Draw a floating jetty of planks: a boat's deck without a bow."""
     a, b = 0.5 * length, 0.5 * width
     wood = pick(rng, DECKS)
     painter.rectangle(-a, -b, a, b, wood * 0.7)
@@ -105,7 +105,7 @@ def _buoy(painter: Painter, length: float, width: float, rng: np.random.Generato
 
 
 def _court(painter: Painter, length: float, width: float, rng: np.random.Generator) -> None:
-    """A tennis court: a roof's size and colour, but flat, with white lines and no shadow."""
+    """Draw a tennis court: it has a roof's size and colour, but is flat, with white lines and no shadow."""
     a, b = 0.5 * length, 0.5 * width
     ground = pick(rng, [(80, 100, 165), (150, 115, 70), (95, 135, 85)])
     painter.rectangle(-a, -b, a, b, ground * 0.9)

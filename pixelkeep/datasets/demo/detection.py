@@ -1,8 +1,8 @@
-"""The demo dataset: aerial scenes of small objects, generated in seconds, the same for the same seed.
+"""The demo dataset: aerial scenes of small objects, generated in seconds and identical for the same seed.
 
-`write_demo` writes it in YOLO, COCO and VOC form with the same boxes (demo.yaml, coco.yaml and voc/voc.yaml), and a
-short video to detect in. What makes it
-easier or harder is in the constants here, in `scene` (light, noise, counts, hard negatives) and in `objects` (sizes).
+`write_demo` writes the same boxes in YOLO, COCO and VOC format (demo.yaml, coco.yaml and voc/voc.yaml), and a short
+video for detection. How hard the dataset is depends on the constants here, in `scene` (light, noise, counts, hard
+negatives) and in `objects` (sizes).
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from pixelkeep.datasets.files.disk import read_json, write_image, write_json
 from pixelkeep.datasets.saving import save_split, save_yaml
 from pixelkeep.errors import DataError
 
-VERSION = 2  # raise it whenever the same seed gives something else
-SIZE = (256, 256)  # height and width of every image
+VERSION = 2  # increase it whenever the same seed gives a different dataset
+SIZE = (256, 256)  # height and width of every image in pixels
 SPLITS = {"train": 80, "val": 40, "test": 12}
 NAMES = dict(enumerate(CLASSES))
 REGION_SHARE = 0.22  # share of the images that have a region to ignore
-EMPTY_EVERY = 19  # one image of so many has no objects
+EMPTY_EVERY = 19  # one image in this many has no objects
 CROWDED = ("train", 7)  # the one image with more than 150 objects
-FORMS = {YOLO: "demo.yaml", COCO: "coco.yaml", VOC: "voc/voc.yaml"}  # the YAML of each form
-MARKER = "demo.json"  # names version, seed and splits of a complete dataset
+FORMS = {YOLO: "demo.yaml", COCO: "coco.yaml", VOC: "voc/voc.yaml"}  # the YAML of each format
+MARKER = "demo.json"  # file that states version, seed and splits; only a complete dataset has it
 
 Progress = Callable[[int, int], None]
 
@@ -39,15 +39,16 @@ Progress = Callable[[int, int], None]
 def write_demo(
     root: Path, seed: int = 0, progress: Progress | None = None, splits: dict[str, int] | None = None
 ) -> Path:
-    """Write the demo dataset to the folder ``root``, unless it is there already, and return its YAML.
+    """Write the demo dataset to the folder ``root``, unless it is there already, and return the path of its YAML.
 
-    It is made in a temporary folder beside ``root`` and renamed at the end: an interruption leaves nothing behind that
-    looks like a dataset. A demo of another version, seed or size is replaced; any other folder is left alone.
+    The dataset is written to a temporary folder beside ``root`` that is renamed at the end, so that an interruption
+    leaves nothing behind that looks like a dataset. A demo of another version, seed or size is replaced; any other
+    folder is left alone.
 
     Args:
-        root: The folder to write, new or a demo's.
+        root: The folder to write, a new one or that of an earlier demo.
         seed: A whole number from 0; other seeds give other scenes.
-        progress: Called with (images done, images in all) after each image.
+        progress: Called with (images done, images in total) after each image.
         splits: Number of images of train, val and test, or of some of them; None for `SPLITS`.
 
     Raises:
@@ -64,15 +65,15 @@ def write_demo(
 
 
 def write_once(root: Path, marker: dict, write: Callable[[Path], None]) -> Path:
-    """Write a generated dataset, unless it is there, whole or not at all; return its folder.
+    """Write a generated dataset completely or not at all, unless it is there already, and return its folder.
 
     Args:
-        root: The folder, new or that of such a dataset, which is replaced if its marker is another.
-        marker: What decides about the content, ``seed`` among it.
-        write: Writes the content into a folder that is new.
+        root: The folder, a new one or that of an earlier generated dataset, which is replaced if its marker differs.
+        marker: Everything that decides the content, including ``seed``.
+        write: Function that writes the content into a new folder.
 
     Raises:
-        DataError: The seed is negative, or ``root`` holds something that was not written here.
+        DataError: The seed is negative, or ``root`` holds something that this function did not write.
     """
     if marker["seed"] < 0:
         raise DataError(f"seed {marker['seed']}; it must be a whole number from 0")
@@ -84,7 +85,7 @@ def write_once(root: Path, marker: dict, write: Callable[[Path], None]) -> Path:
         made = Path(folder) / root.name
         write(made)
         write_json(made / MARKER, marker)
-        if not _is_there(root, marker):  # another process may have been faster
+        if not _is_there(root, marker):  # another process may have written it in the meantime
             if root.exists():
                 shutil.rmtree(root)
             made.rename(root)
@@ -92,7 +93,11 @@ def write_once(root: Path, marker: dict, write: Callable[[Path], None]) -> Path:
 
 
 def _is_there(root: Path, marker: dict) -> bool:
-    """Tell whether ``root`` is the dataset that ``marker`` describes; a folder that is not ours raises DataError."""
+    """Return whether ``root`` is the dataset that ``marker`` describes.
+
+    Raises:
+        DataError: The folder is neither empty nor a generated dataset.
+    """
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     if not (root / MARKER).is_file():
@@ -101,7 +106,7 @@ def _is_there(root: Path, marker: dict) -> bool:
 
 
 def demo_scene(split: str, index: int, seed: int = 0) -> Scene:
-    """Render image ``index`` of ``split``; each image has a seed of its own and depends on no other."""
+    """Render image ``index`` of ``split``; each image has a seed of its own and does not depend on other images."""
     theme = "crowd" if (split, index) == CROWDED else tuple(THEMES)[index % len(THEMES)]
     entropy = np.random.SeedSequence([seed, tuple(SPLITS).index(split), index])
     empty = index % EMPTY_EVERY == EMPTY_EVERY // 2
@@ -109,7 +114,7 @@ def demo_scene(split: str, index: int, seed: int = 0) -> Scene:
 
 
 def _has_region(index: int) -> bool:
-    """Spread the images with a region evenly over themes and splits."""
+    """Return whether image ``index`` has a region, such that these images are spread evenly over themes and splits."""
     turn = index // len(THEMES) + index % len(THEMES) * 3
     return int((turn + 1) * REGION_SHARE) > int(turn * REGION_SHARE)
 

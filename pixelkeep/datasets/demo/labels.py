@@ -1,8 +1,8 @@
-"""The demo datasets of classification and semantic segmentation, cut from the scenes of the demo for detection.
+"""The demo datasets for classification and semantic segmentation, made from scenes like those of the detection demo.
 
-`write_class_demo`: windows of 48 pixels, each around one object, in a folder for each class; a person is a dozen
-pixels of it. `write_mask_demo`: whole scenes with a mask of what the ground is and what stands on it. Both are
-generated in seconds and are the same for the same seed.
+`write_class_demo` writes windows of 48 pixels, each around one object, in one folder per class; a person measures a
+dozen pixels in such a window. `write_mask_demo` writes whole scenes, each with a mask of the ground and of what stands
+on it. Both are generated in seconds and are identical for the same seed.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from pixelkeep.datasets.files.disk import write_image
 from pixelkeep.datasets.mask_files import IGNORED
 from pixelkeep.writing import write_text
 
-VERSION = 1  # raise it whenever the same seed gives something else
+VERSION = 1  # increase it whenever the same seed gives a different dataset
 WINDOW = 48  # pixels, side of the classification demo's images
-OFF_CENTRE = 5  # pixels, how far an object may be from the middle of its window, in each direction
-PER_CLASS = {"train": 120, "val": 40, "test": 4}  # images of each class
+OFF_CENTRE = 5  # pixels by which an object may be off the middle of its window, in each direction
+PER_CLASS = {"train": 120, "val": 40, "test": 4}  # number of images per class
 SCENES = {"train": 64, "val": 24, "test": 8}
 SURFACES = {GRASS: "land", PAVED: "paved", ROAD: "paved", WATER: "water"}
-CALLED = {"car": "vehicle", "truck": "vehicle"}  # classes that are one in the masks
+CALLED = {"car": "vehicle", "truck": "vehicle"}  # classes that are merged in the masks
 NAMES = ("land", "paved", "water", "building", "vehicle", "boat", "person")
 
 Progress = Callable[[int, int], None]
@@ -37,13 +37,13 @@ Progress = Callable[[int, int], None]
 def write_class_demo(
     root: Path, seed: int = 0, progress: Progress | None = None, per_class: dict[str, int] | None = None
 ) -> Path:
-    """Write the classification demo to the folder ``root``, unless it is there, and return its YAML.
+    """Write the classification demo to the folder ``root``, unless it is there, and return the path of its YAML.
 
     Args:
-        root: The folder to write, new or a demo's.
+        root: The folder to write, a new one or that of an earlier demo.
         seed: A whole number from 0; other seeds give other scenes.
-        progress: Called with (images done, images in all) after each image.
-        per_class: Images of each class in train, val and test, or in some of them; None for `PER_CLASS`.
+        progress: Called with (images done, images in total) after each image.
+        per_class: Number of images per class in train, val and test, or in some of them; None for `PER_CLASS`.
 
     Raises:
         DataError: The seed is negative, or ``root`` holds something that is not a demo.
@@ -67,10 +67,10 @@ def write_class_demo(
 def write_mask_demo(
     root: Path, seed: int = 0, progress: Progress | None = None, splits: dict[str, int] | None = None
 ) -> Path:
-    """Write the semantic demo to the folder ``root``, unless it is there, and return its YAML.
+    """Write the semantic segmentation demo to the folder ``root``, unless it is there, and return the path of its YAML.
 
     Args:
-        root, seed, progress: As of :func:`write_class_demo`.
+        root, seed, progress: As for :func:`write_class_demo`.
         splits: Number of images of train, val and test, or of some of them; None for `SCENES`.
 
     Raises:
@@ -97,15 +97,16 @@ def write_mask_demo(
 
 
 def label_scene(split: str, index: int, seed: int = 0) -> Scene:
-    """Render scene ``index`` of ``split``; each has a seed of its own, which no image of the detection demo has."""
+    """Render scene ``index`` of ``split``; each scene has a seed that no other scene and no detection image has."""
     entropy = np.random.SeedSequence([seed, len(SPLITS) + 1 + tuple(SPLITS).index(split), index])
     return render_scene(tuple(THEMES)[index % len(THEMES)], entropy, SIZE)
 
 
 def scene_mask(scene: Scene) -> np.ndarray:
-    """Return what each pixel of a scene is, an index into `NAMES`, uint8 (H, W).
+    """Return the mask of a scene, uint8 (H, W): for each pixel an index into `NAMES`, or `IGNORED`.
 
-    Clutter counts as the ground it stands on. Objects that are hidden in part or lie in deep shade are left open.
+    Clutter counts as the ground it stands on. The boxes of objects that are partly hidden or lie in deep shade are
+    ignored.
     """
     lookup = np.array([NAMES.index(SURFACES[zone]) for zone in range(len(SURFACES))], np.uint8)
     mask = lookup[scene.zone]
@@ -121,7 +122,7 @@ def scene_mask(scene: Scene) -> np.ndarray:
 
 
 def _windows(split: str, count: int, seed: int) -> Iterator[tuple[str, int, np.ndarray]]:
-    """Yield class, number and picture of ``count`` windows of each class, scene by scene."""
+    """Yield class name, number and pixels of ``count`` windows per class, scene by scene."""
     found = dict.fromkeys(CLASSES, 0)
     index = 0
     while min(found.values()) < count:
@@ -137,7 +138,7 @@ def _windows(split: str, count: int, seed: int) -> Iterator[tuple[str, int, np.n
 
 
 def _cut(picture: np.ndarray, box: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """Return the window around a box x1 y1 x2 y2, moved by ``shift`` and back into the picture where it leaves it."""
+    """Return the window around a box x1 y1 x2 y2, moved by ``shift`` and then back inside the picture if necessary."""
     middle = (box[:2] + box[2:]) / 2 + shift
     corner = np.round(middle - WINDOW / 2).astype(int)
     x, y = np.clip(corner, 0, np.array(picture.shape[1::-1]) - WINDOW)

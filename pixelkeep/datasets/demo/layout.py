@@ -1,4 +1,4 @@
-"""Where things are in a demo scene: placed at random on ground that suits them, none on top of another."""
+"""Place the things of a demo scene at random on ground that suits them, none on top of another."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from pixelkeep.datasets.demo.objects import Item, draw_item
 from pixelkeep.datasets.demo.painter import Sprite
 from pixelkeep.datasets.demo.terrain import GRASS, JETTY, PAINT, PAVED, ROAD, WATER, Terrain
 
-TRIES = 60  # places tried for one thing before it is left out
+TRIES = 60  # number of places tried for one thing before it is left out
 GAP = 1  # free pixels between two boxes
-ROW_SIZES = 0.25  # share of a kind's range of lengths that rows use, so that they can be close
+ROW_SIZES = 0.25  # share of a kind's range of lengths, from the shortest, that rows use so that they can be close
 OCCUPANCY = 0.94  # share of the places in rows and crowds that are taken
 AISLE = 15  # pixels between two pairs of rows
-ELBOW_ROOM = 15
-LANE = 0.25  # distance of a lane's middle from the road's middle, by the road's breadth
-ROAD_BREADTH = 44.0
+ELBOW_ROOM = 15  # pixels, side of the square that each person of a crowd has
+LANE = 0.25  # distance of a lane's middle from the road's middle, as a share of the road's breadth
+ROAD_BREADTH = 44.0  # pixels
 
 DRAWERS = {**objects.DRAWERS, **clutter.DRAWERS}
 LENGTHS = {**objects.LENGTHS, **clutter.LENGTHS}
 SLIMNESS = {**objects.SLIMNESS, **clutter.SLIMNESS}
 AFLOAT = ("boat", "yacht", "raft", "buoy")
 DRIVING = ("car", "truck")
-SQUARED = ("building", "hall", "court")  # roughly along the picture's sides
+SQUARED = ("building", "hall", "court")  # kinds that are aligned roughly with the picture's sides
 OFF_ROAD = ("building", "hall", "tree", "bush", "rock", "court", "container", "crate")
 
 
 @dataclass(frozen=True)
 class Placed:
-    """One thing in the scene: what it is, how it looks, its tight box and whether it lies in a region to ignore."""
+    """One thing in the scene: item, sprite, tight box (x1, y1, x2, y2) and whether it lies in a region to ignore."""
 
     item: Item
     sprite: Sprite
@@ -43,7 +43,7 @@ class Layout:
     """The things placed so far on a `Terrain`."""
 
     def __init__(self, terrain: Terrain, rng: np.random.Generator) -> None:
-        """Begin with nothing placed."""
+        """Create a layout with nothing placed."""
         self.terrain, self.rng = terrain, rng
         self.placed: list[Placed] = []
         self.regions: list[tuple[int, int, int, int]] = []
@@ -57,7 +57,7 @@ class Layout:
                     break
 
     def put(self, item: Item, ignored: bool = False) -> bool:
-        """Place ``item`` exactly there; False if it would leave the picture."""
+        """Place ``item`` exactly where it says; return False, without placing it, if it would leave the picture."""
         sprite = draw_item(item, DRAWERS)
         x1, y1, x2, y2 = box = sprite.box
         height, width = self.terrain.zone.shape
@@ -67,7 +67,7 @@ class Layout:
         return True
 
     def is_free(self, box: tuple[float, float, float, float]) -> bool:
-        """Tell whether ``box`` (x1, y1, x2, y2) is inside the picture and clear of all boxes and regions."""
+        """Return whether ``box`` (x1, y1, x2, y2) is inside the picture and clear of all boxes and regions."""
         height, width = self.terrain.zone.shape
         x1, y1, x2, y2 = box
         if x1 < 1 or y1 < 1 or x2 > width - 1 or y2 > height - 1:
@@ -92,7 +92,7 @@ class Layout:
             self.rows(kind, box, ignored=True)
 
     def rows(self, kind: str, box: tuple[int, int, int, int], ignored: bool = False) -> list[tuple[int, int, int, int]]:
-        """Fill ``box`` with parallel rows of ``kind``: two rows, then an aisle. Return the aisles."""
+        """Fill ``box`` with parallel rows of ``kind``, with an aisle after every two rows, and return the aisles."""
         x1, y1, x2, y2 = box
         low, high = LENGTHS[kind]
         high = low + ROW_SIZES * (high - low)
@@ -127,7 +127,7 @@ class Layout:
                     self.put(self._item("person", x + dx, y + dy, self.rng.uniform(0, 2 * np.pi), length), ignored)
 
     def _propose(self, kind: str) -> Item:
-        """Return a random item: vehicles mostly in a lane of a road, everything else anywhere."""
+        """Return an item at a random place: vehicles mostly in a lane of a road, everything else anywhere."""
         height, width = self.terrain.zone.shape
         x, y = self.rng.uniform(0, [width, height])
         angle = self.rng.uniform(0, 2 * np.pi)
@@ -138,7 +138,7 @@ class Layout:
         return self._item(kind, x, y, angle, self.rng.uniform(*LENGTHS[kind]))
 
     def _lane(self, reach: float) -> tuple[float, float, float]:
-        """Return a place and heading in the right-hand lane of a road."""
+        """Return x, y and heading of a random place in the right-hand lane of a road."""
         x, y, angle = self.terrain.headings[self.rng.integers(len(self.terrain.headings))]
         angle += np.pi * self.rng.integers(2)
         along, aside = self.rng.uniform(-0.5, 0.5) * reach, LANE * ROAD_BREADTH
@@ -155,7 +155,7 @@ class Layout:
         return self.is_free(box) and self.suits(box, item.kind)
 
     def suits(self, box: tuple[float, float, float, float], kind: str) -> bool:
-        """Tell whether the ground in ``box`` suits ``kind``."""
+        """Return whether the ground in ``box`` suits ``kind``."""
         x1, y1, x2, y2 = map(int, box)
         zone = self.terrain.zone[y1:y2, x1:x2]
         if kind in AFLOAT:
@@ -169,7 +169,7 @@ class Layout:
 
 
 def _outline(item: Item) -> tuple[float, float, float, float]:
-    """The box (x1, y1, x2, y2) of the turned rectangle that the item is drawn into."""
+    """Return the box (x1, y1, x2, y2) around the rotated rectangle into which the item is drawn."""
     cosine, sine = abs(np.cos(item.angle)), abs(np.sin(item.angle))
     half_w = 0.5 * (item.length * cosine + item.width * sine)
     half_h = 0.5 * (item.length * sine + item.width * cosine)

@@ -1,7 +1,7 @@
-"""A generated video of small moving objects whose tracks are known: a window that pans and shakes over a large scene.
+"""A generated video of small moving objects with known tracks: a window that pans and shakes over a large scene.
 
-Objects wander, cross each other and pass behind walls. What a detector would report is drawn too: boxes that are off,
-objects that are missed, scores that are low where objects are small, boxes where nothing is.
+Objects wander, cross each other and pass behind walls. The output of a detector is simulated too: boxes with position
+errors, missed objects, scores that are low for small objects, and boxes where there is no object.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-MARGIN = 160  # pixels of the scene around the window's way
+MARGIN = 160  # pixels of the scene on each side of the window's path
 
 
 @dataclass(frozen=True, kw_only=True)
 class Motion:
-    """What moves and how; lengths in pixels, speeds in pixels per frame.
+    """What moves in the video and how; lengths are in pixels, speeds in pixels per frame.
 
     Attributes:
         size: Height and width of a frame.
-        frames: How many there are.
-        objects: How many there are in the scene.
-        sides: Smallest and largest width and height of an object.
-        speeds: Slowest and fastest.
-        turn: Standard deviation of an object's turn in a frame, in radians.
+        frames: Number of frames.
+        objects: Number of objects in the scene.
+        sides: Smallest and largest side of an object, for width and height alike.
+        speeds: Slowest and fastest speed of an object.
+        turn: Standard deviation of an object's change of heading per frame, in radians.
         pan: Speed of the window.
-        shake: Standard deviation of the window's place in a frame around its way.
-        walls: How many there are that objects pass behind.
+        shake: Standard deviation of the window's position around its path, in each frame.
+        walls: Number of walls that objects pass behind.
     """
 
     size: tuple[int, int] = (360, 480)
@@ -44,13 +44,13 @@ class Motion:
 
 @dataclass(frozen=True, kw_only=True)
 class Detector:
-    """What a detector makes of the objects that can be seen.
+    """The errors of a simulated detector on the visible objects.
 
     Attributes:
-        jitter: Standard deviation of each side's place, by the object's shorter side.
+        jitter: Standard deviation of the position of each side of a box, as a share of the object's shorter side.
         missed: Probability that an object is not reported at all.
-        score: Mean score of an object; it varies with a standard deviation of a third of that.
-        false: Mean number of boxes in a frame where nothing is, with scores around a third of ``score``.
+        score: Mean score of an object; the standard deviation is a third of it.
+        false: Mean number of false positives per frame, whose scores lie around a third of ``score``.
     """
 
     jitter: float = 0.08
@@ -60,18 +60,19 @@ class Detector:
 
 
 PERFECT = Detector(jitter=0.0, missed=0.0, score=0.9, false=0.0)
-WALL = 36  # pixels of its width
+WALL = 36  # width of a wall in pixels
 
 
 class Moving:
-    """A video, drawn at random.
+    """A randomly generated video with its ground truth.
 
     Args:
         motion: What moves and how.
-        seed: Of everything.
+        seed: Seed for everything that is random.
 
     Attributes:
-        truth: For each frame (n, 5): xyxy in its pixels and identity from 0 of the objects that can be seen by half.
+        truth: For each frame an array (n, 5) with xyxy in pixels of the frame and identity (from 0) of the objects that
+            are less than half hidden by walls and more than half inside the frame.
     """
 
     def __init__(self, motion: Motion, seed: int):
@@ -94,7 +95,7 @@ class Moving:
         self.truth = [self._visible(frame) for frame in range(motion.frames)]
 
     def _ways(self, rng: np.random.Generator) -> np.ndarray:
-        """Return (frames, objects, 2) centres in the scene; objects that meet its edge turn back."""
+        """Return the objects' centres in the scene, (frames, objects, 2); objects that meet its edge turn back."""
         motion, bounds = self.motion, np.array(self._scene_size[::-1], float)
         at = rng.uniform(0, 1, (motion.objects, 2)) * bounds
         heading = rng.uniform(0, 2 * np.pi, motion.objects)
@@ -110,7 +111,7 @@ class Moving:
         return np.stack(ways)
 
     def _visible(self, frame: int) -> np.ndarray:
-        """Return the truth of a frame."""
+        """Return the ground truth of a frame, (n, 5)."""
         height, width = self.motion.size
         half = self._sides / 2
         low, high = self._centres[frame] - half, self._centres[frame] + half
@@ -125,7 +126,7 @@ class Moving:
         return np.column_stack([clipped[seen], seen])
 
     def images(self) -> Iterator[np.ndarray]:
-        """Yield the frames, (H, W, 3) uint8 BGR."""
+        """Yield the frames, uint8 (H, W, 3), BGR."""
         rng = np.random.default_rng([self._seed, 1])
         scene = np.zeros((*self._scene_size, 3), np.float32)
         for blur in (1, 4, 16):
@@ -143,7 +144,7 @@ class Moving:
             yield np.ascontiguousarray(image[top : top + height, left : left + width])
 
     def detections(self, detector: Detector) -> Iterator[np.ndarray]:
-        """Yield what a detector finds in each frame, (n, 6) float32: xyxy, score and class 0, best first."""
+        """Yield the simulated detections of each frame, float32 (n, 6): xyxy, score and class 0, best score first."""
         rng = np.random.default_rng([self._seed, 2])
         height, width = self.motion.size
         for truth in self.truth:

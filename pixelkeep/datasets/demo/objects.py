@@ -1,7 +1,7 @@
-"""The demo's five classes, seen from above: person, car, truck, boat, building.
+"""Drawers for the demo's five classes, seen from above: person, car, truck, boat, building.
 
-Each drawer fills a `Painter` from a size in pixels and a random generator; which generator state it gets decides
-colours and details, so the same seed draws the same object again at another place (as the video needs).
+Each drawer fills a `Painter` from a size in pixels and a random generator. The generator's state decides colours and
+details, so that the same seed draws the same object again at another place, as the video needs.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pixelkeep.datasets.demo.painter import Painter, Sprite
 
 CLASSES = ("person", "car", "truck", "boat", "building")
 
-# What is drawn, and the class it counts as: yachts and halls are the large boats and buildings.
+# Each kind that is drawn and the class it counts as: yachts and halls are the large boats and buildings.
 CLASS_OF = {
     "hall": "building", "building": "building", "truck": "truck", "yacht": "boat", "boat": "boat", "car": "car",
     "person": "person",
 }  # fmt: skip
-# Length in pixels from front to back, width by length, and length of the shadow in pixels.
+# For each kind the range of lengths (front to back) in pixels, of width by length, and the shadow's length in pixels.
 LENGTHS = {
     "hall": (104, 138), "building": (44, 70), "truck": (40, 62), "yacht": (44, 64), "boat": (20, 34), "car": (23, 30),
     "person": (10, 14),
@@ -45,16 +45,16 @@ SKIN = (120, 160, 215)
 
 @dataclass(frozen=True)
 class Item:
-    """What to draw and where: a class or a kind of clutter, the middle (x, y), heading, size and looks.
+    """What to draw and where: an object or a piece of clutter with its centre, heading, size and appearance.
 
     Attributes:
-        kind: A key of `CLASS_OF` or of the clutter.
-        x: Column of the middle, in pixels.
-        y: Row of the middle, in pixels.
+        kind: What to draw, a key of `CLASS_OF` or a kind of clutter.
+        x: Column of the centre, in pixels.
+        y: Row of the centre, in pixels.
         angle: Heading in radians, clockwise from the right.
         length: Length along the heading, in pixels.
-        width: Width across it, in pixels.
-        seed: Decides colours and details.
+        width: Width across the heading, in pixels.
+        seed: Seed that decides colours and details.
     """
 
     kind: str
@@ -70,19 +70,19 @@ Drawer = Callable[[Painter, float, float, np.random.Generator], None]
 
 
 def draw_item(item: Item, drawers: dict[str, Drawer]) -> Sprite:
-    """Draw ``item`` with the drawer of its kind."""
+    """Draw ``item`` with the drawer of its kind and return the sprite."""
     painter = Painter((item.x, item.y), item.angle, 0.6 * float(np.hypot(item.length, item.width)))
     drawers[item.kind](painter, item.length, item.width, np.random.default_rng(item.seed))
     return painter.finish()
 
 
 def pick(rng: np.random.Generator, colours: list, spread: float = 10) -> np.ndarray:
-    """Return one of ``colours``, changed a little."""
+    """Return a random one of ``colours``, with noise of standard deviation ``spread`` added to each channel."""
     return np.asarray(colours[rng.integers(len(colours))], float) + rng.normal(0, spread, 3)
 
 
 def _person(painter: Painter, length: float, width: float, rng: np.random.Generator) -> None:
-    """A walker: legs in stride, shoulders in a bright shirt, a dark head with a light face."""
+    """Draw a walker: legs in stride, shoulders in a bright shirt, a dark head with a light face."""
     trousers = pick(rng, [(90, 60, 40), (50, 50, 55), (120, 110, 100)])
     shirt = pick(rng, SHIRTS)
     stride = rng.choice([-1, 1]) * 0.16 * width
@@ -94,7 +94,7 @@ def _person(painter: Painter, length: float, width: float, rng: np.random.Genera
 
 
 def _car(painter: Painter, length: float, width: float, rng: np.random.Generator) -> None:
-    """A car: rounded body, dark windscreen and rear window, roof a little lighter, lamps front and back."""
+    """Draw a car: a rounded body, dark windscreen and rear window, a slightly lighter roof, lamps front and back."""
     paint = pick(rng, PAINTS)
     a, b = 0.5 * length, 0.5 * width
     painter.oval(0, 0, a, b, paint * 0.8, 5)
@@ -108,7 +108,7 @@ def _car(painter: Painter, length: float, width: float, rng: np.random.Generator
 
 
 def _truck(painter: Painter, length: float, width: float, rng: np.random.Generator) -> None:
-    """A lorry: a cab with a windscreen, a gap, and a long box with ribs across."""
+    """Draw a lorry: a cab with a windscreen, a gap, and a long box with ribs across."""
     a, b = 0.5 * length, 0.5 * width
     cab, box = pick(rng, PAINTS), pick(rng, CARGO)
     painter.rectangle(-a, -0.5 * b, 0.9 * a, 0.5 * b, (45, 45, 48))
@@ -122,7 +122,7 @@ def _truck(painter: Painter, length: float, width: float, rng: np.random.Generat
 
 
 def _boat(painter: Painter, length: float, width: float, rng: np.random.Generator) -> None:
-    """A motor boat: pointed hull, wooden deck, a cabin with a windscreen; the wake is part of the water."""
+    """Draw a motor boat: a pointed hull, a wooden deck, a cabin with a windscreen; the wake is part of the water."""
     hull, deck = pick(rng, HULLS, 6), pick(rng, DECKS, 6)
     painter.polygon(_hull(0.5 * length, 0.5 * width), hull)
     painter.polygon(_hull(0.4 * length, 0.36 * width) - [0.03 * length, 0], deck)
@@ -132,14 +132,14 @@ def _boat(painter: Painter, length: float, width: float, rng: np.random.Generato
 
 
 def _hull(a: float, b: float) -> np.ndarray:
-    """Outline (n, 2) of a hull with its bow at x = a and a straight stern at x = -a."""
+    """Return the outline (n, 2) of a hull with its bow at x = a and a straight stern at x = -a."""
     x = np.linspace(-1, 1, 16)
     y = np.where(x < -0.1, 0.92 + 0.08 * (x + 1) / 0.9, np.sqrt(np.clip(1 - ((x + 0.1) / 1.1) ** 2, 0, 1)))
     return np.concatenate([np.stack([a * x, b * y], 1), np.stack([a * x, -b * y], 1)[::-1]])
 
 
 def _building(painter: Painter, length: float, width: float, rng: np.random.Generator) -> None:
-    """A house with a hipped, tiled roof and a chimney."""
+    """Draw a house with a hipped, tiled roof and a chimney."""
     a, b = 0.5 * length, 0.5 * width
     tile = pick(rng, ROOFS)
     ridge = a - 0.8 * b
@@ -160,7 +160,7 @@ def _building(painter: Painter, length: float, width: float, rng: np.random.Gene
 
 
 def _hall(painter: Painter, length: float, width: float, rng: np.random.Generator) -> None:
-    """A hall: a flat roof with a parapet, seams, rows of skylights and a few machines."""
+    """Draw a hall: a flat roof with a parapet, seams, rows of skylights and a few machines."""
     a, b = 0.5 * length, 0.5 * width
     roof = pick(rng, HALLS, 6)
     painter.rectangle(-a, -b, a, b, roof * 1.2)

@@ -1,8 +1,8 @@
-"""Soft-edged sprites for the demo's scenes: drawn enlarged, shrunk by area, then laid over the picture.
+"""Soft-edged sprites for the demo's scenes: drawn enlarged, shrunk by area averaging, then laid over the picture.
 
-A sprite is drawn in its own coordinates (pixels of the final picture, x forward, y to the right, origin in the
-middle), turned and placed with a fraction of a pixel, so that edges are anti-aliased at every angle. Colours are BGR
-from 0 to 255.
+A sprite is drawn in its own coordinates: pixels of the final picture, x forward, y to the right, origin in the middle.
+It is rotated and placed at fractions of a pixel, so that edges are anti-aliased at every angle. Colours are BGR from 0
+to 255.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from functools import cache
 import cv2
 import numpy as np
 
-ENLARGE = 4  # sprites are drawn this many times larger than they end up
-FIXED_BITS = 4  # OpenCV takes corners in fixed point
+ENLARGE = 4  # factor by which sprites are drawn larger than they end up
+FIXED_BITS = 4  # fractional bits of the corners that OpenCV takes in fixed point
 FIXED = 1 << FIXED_BITS
-SOLID = 0.5  # coverage from which a pixel belongs to an object
+SOLID = 0.5  # coverage from which on a pixel belongs to an object
 
 Colour = Sequence[float]
 
@@ -27,10 +27,10 @@ class Sprite:
     """A drawn object.
 
     Attributes:
-        colour: Float32 (h, w, 3), multiplied by the coverage already.
-        cover: Float32 (h, w), how much of each pixel the object covers, 0 to 1.
-        left: Picture column of the sprite's first column; may be negative.
-        top: Picture row of the sprite's first row; may be negative.
+        colour: Float32 (h, w, 3), BGR, already multiplied by the coverage.
+        cover: Float32 (h, w), share of each pixel that the object covers, 0 to 1.
+        left: Column of the picture at which the sprite's first column lies; may be negative.
+        top: Row of the picture at which the sprite's first row lies; may be negative.
     """
 
     colour: np.ndarray
@@ -49,10 +49,10 @@ class Sprite:
 
 
 class Painter:
-    """Draws one sprite, centred at ``centre`` = (x, y) of the picture, turned by ``angle`` radians."""
+    """Draws one sprite that is centred at ``centre`` = (x, y) of the picture and rotated by ``angle`` radians."""
 
     def __init__(self, centre: tuple[float, float], angle: float, radius: float) -> None:
-        """Make an empty sprite that has room for ``radius`` pixels around its centre."""
+        """Create an empty sprite with room for ``radius`` pixels around its centre."""
         half = int(np.ceil(radius)) + 2
         self.left, self.top = int(np.floor(centre[0])) - half, int(np.floor(centre[1])) - half
         side = (2 * half + 1) * ENLARGE
@@ -63,7 +63,7 @@ class Painter:
         self._shift = scale * (np.array(centre) - [self.left, self.top]) - 0.5 * FIXED
 
     def polygon(self, points: np.ndarray | Sequence, colour: Colour) -> None:
-        """Fill a polygon, (n, 2) in the sprite's own coordinates."""
+        """Fill a polygon with corners (n, 2) in the sprite's own coordinates."""
         corners = (np.asarray(points, float) @ self._turn + self._shift).round().astype(np.int32)  # (n, 2)
         b, g, r = (min(max(float(c), 0.0), 255.0) for c in colour)
         cv2.fillPoly(self._canvas, [corners], (b, g, r, 255), shift=FIXED_BITS)
@@ -73,11 +73,11 @@ class Painter:
         self.polygon([(x1, y1), (x2, y1), (x2, y2), (x1, y2)], colour)
 
     def oval(self, x: float, y: float, a: float, b: float, colour: Colour, squareness: float = 2.0) -> None:
-        """Fill |dx/a|^s + |dy/b|^s <= 1: an ellipse at squareness 2, a rounded rectangle at 4 or 5."""
+        """Fill |dx/a|^s + |dy/b|^s <= 1 with s = ``squareness``: an ellipse at 2, a rounded rectangle at 4 or 5."""
         self.polygon(_curve(squareness) * (a, b) + (x, y), colour)
 
     def finish(self) -> Sprite:
-        """Shrink what was drawn to the picture's pixels."""
+        """Return the sprite, shrunk to the picture's pixels."""
         side = self._canvas.shape[0] // ENLARGE
         small = cv2.resize(self._canvas.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
         return Sprite(small[..., :3], small[..., 3] / 255, self.left, self.top)
@@ -85,21 +85,21 @@ class Painter:
 
 @cache
 def _curve(squareness: float) -> np.ndarray:
-    """Outline (40, 2) of |x|^s + |y|^s = 1."""
+    """Return the outline (40, 2) of |x|^s + |y|^s = 1, with s = ``squareness``."""
     t = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     circle = np.stack([np.cos(t), np.sin(t)], 1)
     return np.sign(circle) * np.abs(circle) ** (2 / squareness)
 
 
 def overlay(picture: np.ndarray, sprite: Sprite) -> None:
-    """Lay ``sprite`` over ``picture``, float32 (H, W, 3), in place; what is outside is cut off."""
+    """Lay ``sprite`` over ``picture``, float32 (H, W, 3), in place; parts outside the picture are cut off."""
     here, there = _overlap(picture, sprite)
     cover = sprite.cover[there][..., None]
     picture[here] = picture[here] * (1 - cover) + sprite.colour[there]
 
 
 def cast_shadow(picture: np.ndarray, sprite: Sprite, reach: tuple[float, float], depth: float) -> None:
-    """Darken ``picture`` where a body that reaches ``reach`` = (x, y) pixels of shadow keeps the sun away, in place."""
+    """Darken ``picture`` in place where a body with a shadow of ``reach`` = (x, y) pixels blocks the sun."""
     steps = max(1, int(np.ceil(max(abs(reach[0]), abs(reach[1])) / 2)))
     pad = int(np.ceil(max(abs(reach[0]), abs(reach[1])))) + 2
     cover = np.pad(sprite.cover, pad)
@@ -114,7 +114,7 @@ def cast_shadow(picture: np.ndarray, sprite: Sprite, reach: tuple[float, float],
 
 
 def _overlap(picture: np.ndarray, sprite: Sprite) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Return the slices of the picture and of the sprite that lie on each other."""
+    """Return the slices of the picture and of the sprite at which the two overlap."""
     height, width = picture.shape[:2]
     h, w = sprite.cover.shape
     y1, y2 = max(0, sprite.top), max(0, min(height, sprite.top + h))

@@ -1,6 +1,6 @@
-"""One demo scene from above: ground, buildings, vehicles, boats, people, clutter, light, and what a camera adds.
+"""Render one demo scene from above: ground, buildings, vehicles, boats, people, clutter, light and camera effects.
 
-A scene is a function of its theme, its size and its seed. The boxes are measured on what was drawn.
+A scene is a function of its theme, its size and its seed. The boxes are measured on the drawn sprites.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pixelkeep.datasets.demo.painter import cast_shadow, overlay
 from pixelkeep.datasets.demo.terrain import Terrain
 
 NOISE = 3.0  # standard deviation of the sensor's noise, in grey levels
-BLUR = 0.35  # sigma of the lens, in pixels
+BLUR = 0.35  # sigma of the lens blur, in pixels
 SHADOW_DEPTH = 0.45  # share of the light that a shadow takes away
-DEEP_SHADE = 0.62
-DIFFICULT_SHARE = 0.045  # of the labelled objects, half under a tree, half in deep shade
-REGION_SIDES = (60, 77)  # pixels
+DEEP_SHADE = 0.62  # share of the light that the deep shade over difficult objects takes away
+DIFFICULT_SHARE = 0.045  # share of difficult objects among the labelled ones: half under a tree, half in deep shade
+REGION_SIDES = (60, 77)  # pixels, range of the sides of a region to ignore
 
 HEIGHTS = {**objects.HEIGHTS, **clutter.HEIGHTS}
 
@@ -31,13 +31,13 @@ class Theme:
     """A kind of place.
 
     Attributes:
-        objects: For each kind of object the fewest and the most objects.
-        clutter: For each kind of clutter the fewest and the most things.
-        region: What fills a region to ignore.
+        objects: Smallest and largest number of objects of each kind.
+        clutter: Smallest and largest number of things of each kind of clutter.
+        region: The kind of object that fills a region to ignore.
         water: Share of the picture that is water.
         roads: Number of roads.
-        yard: Side of a paved yard, as a share of the picture's.
-        fields: Whether the land is farmed.
+        yard: Side of a paved yard, as a share of the picture's side; 0 for no yard.
+        fields: Whether the land has fields.
     """
 
     objects: dict[str, tuple[int, int]]
@@ -82,10 +82,10 @@ class Scene:
         labelled: The objects that have a box, in the order of `boxes`.
         boxes: Float64 (n, 4), x1 y1 x2 y2 in pixels, whole numbers.
         classes: Int64 (n,), indices into `objects.CLASSES`.
-        difficult: Bool (n,).
-        regions: Float64 (m, 4), rectangles to ignore.
-        ignored: How many objects lie in the regions.
-        zone: Uint8 (H, W), what the ground is, as `terrain` counts it.
+        difficult: Bool (n,), objects that are partly hidden or lie in deep shade.
+        regions: Float64 (m, 4), x1 y1 x2 y2 of the regions to ignore, in pixels.
+        ignored: Number of objects in the regions.
+        zone: Uint8 (H, W), the kind of ground at each pixel, one of the zones of `terrain`.
     """
 
     picture: np.ndarray
@@ -101,14 +101,14 @@ class Scene:
 def render_scene(
     theme: str, seed: np.random.SeedSequence, size: tuple[int, int], *, region: bool = False, empty: bool = False
 ) -> Scene:
-    """Return a scene of ``theme`` (a key of `THEMES`, or "crowd") and ``size`` = (height, width).
+    """Render a scene.
 
     Args:
-        theme: A kind of place, or "crowd" for a full car park with more than 150 objects.
-        seed: Decides everything that is left to chance.
+        theme: A key of `THEMES`, or "crowd" for a full car park with more than 150 objects.
+        seed: Seed for everything that is random.
         size: Height and width in pixels.
-        region: Whether there is a region to ignore.
-        empty: Whether all objects are left out; the clutter stays.
+        region: Whether to add a region to ignore.
+        empty: Whether to leave out all objects; the clutter stays.
     """
     rng = np.random.default_rng(seed)
     layout = _crowd_layout(size, rng) if theme == "crowd" else _layout(THEMES[theme], size, rng, region, empty)
@@ -125,7 +125,7 @@ def render_scene(
 
 
 def lay_ground(theme: Theme, size: tuple[int, int], rng: np.random.Generator) -> Terrain:
-    """Return the ground of ``theme``."""
+    """Return the ground of ``theme`` for a picture of ``size`` = (height, width)."""
     terrain = Terrain(*size, rng)
     if theme.fields:
         terrain.fields()
@@ -139,7 +139,7 @@ def lay_ground(theme: Theme, size: tuple[int, int], rng: np.random.Generator) ->
 
 
 def populate(layout: Layout, theme: Theme, empty: bool = False) -> None:
-    """Place the objects of ``theme``, unless ``empty``, and its clutter: what needs most room first."""
+    """Place the objects of ``theme``, unless ``empty``, and then its clutter, beginning with what needs most room."""
     for kind, (low, high) in {} if empty else theme.objects.items():
         layout.scatter(kind, int(layout.rng.integers(low, high + 1)))
     for kind, (low, high) in theme.clutter.items():
@@ -147,7 +147,7 @@ def populate(layout: Layout, theme: Theme, empty: bool = False) -> None:
 
 
 def paint(layout: Layout) -> np.ndarray:
-    """Return the ground with everything placed on it, float32 (H, W, 3): flat things first, tall ones last."""
+    """Return the ground with everything painted on it, float32 (H, W, 3), flat things first and tall ones last."""
     picture = layout.terrain.picture
     sun = layout.rng.uniform(0, 2 * np.pi)
     for thing in sorted(layout.placed, key=lambda p: HEIGHTS[p.item.kind]):
@@ -159,7 +159,7 @@ def paint(layout: Layout) -> np.ndarray:
 
 
 def expose(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return what the camera makes of ``picture``: light of the day, a little blur and noise; uint8 (H, W, 3)."""
+    """Return ``picture`` as a camera records it, uint8 (H, W, 3): with random daylight, a little blur and noise."""
     light = rng.uniform(0.88, 1.1) * (1 + rng.normal(0, 0.02, 3))
     picture = cv2.GaussianBlur(picture, (0, 0), BLUR) * light.astype(np.float32)
     picture += rng.standard_normal(picture.shape, np.float32) * NOISE
@@ -175,7 +175,7 @@ def _layout(theme: Theme, size: tuple[int, int], rng: np.random.Generator, regio
 
 
 def _add_region(layout: Layout, theme: Theme, rng: np.random.Generator) -> None:
-    """Put a region to ignore where the ground allows: a marina on the water, anything else beside the roads."""
+    """Add a region to ignore where the ground allows it: a marina on the water, anything else beside the roads."""
     height, width = layout.terrain.zone.shape
     for _ in range(200):
         w, h = rng.integers(*REGION_SIDES, 2)
@@ -187,7 +187,7 @@ def _add_region(layout: Layout, theme: Theme, rng: np.random.Generator) -> None:
 
 
 def _crowd_layout(size: tuple[int, int], rng: np.random.Generator) -> Layout:
-    """A full car park with people in its aisles."""
+    """Return the layout of a full car park with people in its aisles."""
     height, width = size
     layout = Layout(lay_ground(Theme({}, {}, "car"), size, rng), rng)
     layout.terrain.plaza((3, 3, width - 3, height - 3), asphalt=True)
@@ -197,7 +197,7 @@ def _crowd_layout(size: tuple[int, int], rng: np.random.Generator) -> Layout:
 
 
 def _obstruct(picture: np.ndarray, thing: Placed, rng: np.random.Generator) -> None:
-    """Hide part of an object under a tree's crown, or put all of it in deep shade."""
+    """Hide part of an object under a tree's crown, or darken all of it by deep shade, in place."""
     x1, y1, x2, y2 = thing.box
     crown = float(np.clip(0.8 * np.hypot(x2 - x1, y2 - y1), 12, 40))
     if rng.random() < 0.5:

@@ -1,7 +1,7 @@
 """The ground of the demo's scenes: grass, ploughed fields, roads, paved yards and water, with texture at every scale.
 
-`Terrain` holds the picture so far and says of each pixel what it is, so that boats float and cars do not. Everything
-is drawn at the final size, except for the edges of roads and yards, which are drawn enlarged and shrunk.
+`Terrain` holds the picture so far and the kind of ground at each pixel, so that boats float and cars do not. Everything
+is drawn at the final size, except for the edges of roads and yards, which are drawn enlarged and then shrunk.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class Terrain:
 
     Attributes:
         picture: Float32 (H, W, 3), BGR from 0 to 255.
-        zone: Uint8 (H, W): GRASS, PAVED, ROAD or WATER.
-        headings: For each road (x, y, angle) of its middle, for placing what drives on it.
+        zone: Uint8 (H, W), the kind of ground at each pixel: GRASS, PAVED, ROAD or WATER.
+        headings: For each road (x, y, angle) of its centre line, for placing what drives on it.
     """
 
     def __init__(self, height: int, width: int, rng: np.random.Generator) -> None:
-        """Lay out grass, textured and mown."""
+        """Cover the whole picture with textured, mown grass."""
         self.rng = rng
         self.zone = np.full((height, width), GRASS, np.uint8)
         self.headings: list[tuple[float, float, float]] = []
@@ -43,7 +43,7 @@ class Terrain:
         self._speckle(0.05, 0.0)
 
     def fields(self) -> None:
-        """Replace part of the grass by two or three fields with furrows, each at its own angle."""
+        """Replace part of the grass with two or three fields with furrows, each at its own angle."""
         for _ in range(self.rng.integers(2, 4)):
             angle = self.rng.uniform(0, np.pi)
             far = self._across(self._somewhere(), angle)
@@ -55,7 +55,7 @@ class Terrain:
             self._blend(mask, colour)
 
     def yard(self, share: float) -> None:
-        """Pave a turned rectangle with sides of ``share`` of the picture, with joints between the slabs."""
+        """Pave a rotated rectangle, its sides about ``share`` of the picture's, with joints between the slabs."""
         height, width = self.zone.shape
         centre = self._somewhere(0.35)
         angle = self.rng.uniform(0, np.pi)
@@ -69,7 +69,7 @@ class Terrain:
         self._blend(mask, colour, PAVED)
 
     def road(self, breadth: float) -> None:
-        """Draw a straight road right across, with edge lines and a dashed middle."""
+        """Draw a straight road across the whole picture, with edge lines and a dashed centre line."""
         x, y = centre = self._somewhere(0.3)
         angle = self.rng.uniform(0, np.pi)
         self.headings.append((x, y, angle))
@@ -84,7 +84,7 @@ class Terrain:
         self._blend(0.8 * self._enlarged(dashes), PAINT)
 
     def water(self, share: float) -> None:
-        """Flood about ``share`` of the picture from one side: a shore of sand, shallows, ripples."""
+        """Flood about ``share`` of the picture from one side, with a shore of sand, shallows and ripples."""
         angle = self.rng.uniform(0, 2 * np.pi)
         far = self._across((0, 0), angle) + 11 * self._noise(70) + 2 * self._noise(14)
         far -= np.quantile(far, 1 - share)
@@ -101,7 +101,7 @@ class Terrain:
         self._blend(0.6 * foam, np.float32([235, 238, 235]))
 
     def plaza(self, box: tuple[int, int, int, int], asphalt: bool) -> None:
-        """Pave the inside of ``box`` = (x1, y1, x2, y2), as a car park (``asphalt``) or a square."""
+        """Pave the inside of ``box`` = (x1, y1, x2, y2) as a car park (``asphalt``) or as a square."""
         x1, y1, x2, y2 = box
         corners = np.float32([(x1, y1), (x2, y1), (x2, y2), (x1, y2)])
         self._blend(self._enlarged([corners]), self._textured(ASPHALTS if asphalt else PAVINGS, 0.05), PAVED)
@@ -119,31 +119,31 @@ class Terrain:
         return self.rng.uniform(margin, 1 - margin, 2) * [width, height]
 
     def _across(self, centre: tuple[float, float] | np.ndarray, angle: float) -> np.ndarray:
-        """Signed distance (H, W) of each pixel from the line through ``centre`` at ``angle``."""
+        """Return the signed distance (H, W) of each pixel from the line through ``centre`` at ``angle``."""
         return (self._ys - centre[1]) * np.float32(np.cos(angle)) - (self._xs - centre[0]) * np.float32(np.sin(angle))
 
     def _noise(self, scale: float) -> np.ndarray:
-        """Smooth noise (H, W), mean 0, standard deviation about 0.8, with features of ``scale`` pixels."""
+        """Return smooth noise (H, W) of mean 0 and standard deviation about 0.8, with features of ``scale`` pixels."""
         height, width = self.zone.shape
         grid = self.rng.standard_normal((int(height / scale) + 3, int(width / scale) + 3), np.float32)
         grown = cv2.resize(grid, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
         return grown[int(scale) :, int(scale) :][:height, :width]
 
     def _textured(self, colours: list, contrast: float) -> np.ndarray:
-        """A colour (H, W, 3) with clouds of light and hue in four octaves."""
+        """Return a random one of ``colours`` as (H, W, 3), with clouds of brightness and hue in four octaves."""
         base = np.asarray(colours[self.rng.integers(len(colours))], np.float32) + self.rng.normal(0, 5, 3)
         light = sum(w * self._noise(s) for s, w in ((64, 0.5), (24, 0.35), (9, 0.3), (3, 0.3)))
         hue = self._noise(40)[..., None] * np.float32([-4, 1, 5])
         return (base.astype(np.float32) + hue) * (1 + contrast * light[..., None])
 
     def _speckle(self, share: float, threshold: float) -> None:
-        """Add tufts: dark dots in clumps."""
+        """Add tufts to the picture: dark dots in clumps."""
         clumps = np.clip(self._noise(30) - threshold, 0, 2)
         dots = cv2.GaussianBlur(self.rng.standard_normal(self.zone.shape, np.float32), (0, 0), 0.9)
         self.picture *= 1 - share * 4 * (clumps * np.clip(dots - 0.25, 0, 1))[..., None]
 
     def _enlarged(self, polygons: list[np.ndarray]) -> np.ndarray:
-        """Coverage (H, W), 0 to 1, of polygons given in pixels."""
+        """Return the coverage (H, W), 0 to 1, of polygons given in pixels."""
         height, width = self.zone.shape
         canvas = np.zeros((height * ENLARGE, width * ENLARGE), np.uint8)
         for polygon in polygons:
@@ -169,12 +169,12 @@ class Terrain:
 
 
 def _soft(distance: np.ndarray) -> np.ndarray:
-    """Coverage of pixels from their signed distance to an edge: 0 outside, 1 inside, a ramp of one pixel between."""
+    """Return the coverage of pixels from their signed distance to an edge: 0 outside, 1 inside, a ramp of one pixel."""
     return np.clip(distance + 0.5, 0, 1)
 
 
 def _corners(centre: np.ndarray, angle: float, length: float, breadth: float) -> np.ndarray:
-    """Corners (4, 2) of a rectangle turned by ``angle``."""
+    """Return the corners (4, 2) of a rectangle rotated by ``angle``."""
     along = 0.5 * length * np.array([np.cos(angle), np.sin(angle)])
     side = 0.5 * breadth * np.array([-np.sin(angle), np.cos(angle)])
     return np.stack([centre - along - side, centre + along - side, centre + along + side, centre - along + side])

@@ -16,7 +16,7 @@ from pixelkeep.errors import PixelkeepError
 
 FRAMES = 40
 RATE = 10  # frames per second
-WIDER = 1.75  # width of the scene, by the window's
+WIDER = 1.75  # width of the scene as a multiple of the window's
 SPEEDS = {"car": 1.5, "boat": 0.7, "person": 0.35}  # pixels per frame, forwards
 THEME = replace(
     THEMES["shore"],
@@ -27,10 +27,10 @@ THEME = replace(
 
 
 def write_video(path: Path, seed: np.random.SeedSequence, size: tuple[int, int]) -> None:
-    """Write an MP4 of `FRAMES` frames of ``size`` = (height, width).
+    """Write an MP4 video with `FRAMES` frames of ``size`` = (height, width).
 
     Raises:
-        PixelkeepError: This OpenCV cannot write MP4 files.
+        PixelkeepError: The installed OpenCV cannot write MP4 files.
     """
     height, width = size
     rng = np.random.default_rng(seed)
@@ -61,7 +61,7 @@ def _moved(item: Item, frame: int) -> Item:
 
 
 def _may_move(thing: Placed, layout: Layout) -> bool:
-    """Tell whether a thing is on the same ground at the end as at the start, or leaves the picture."""
+    """Return whether a thing can move: it has a speed, and is on one kind of ground while it is in the scene."""
     if thing.item.kind not in SPEEDS:
         return False
     zone = layout.terrain.zone

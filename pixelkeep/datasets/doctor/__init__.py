@@ -1,1 +1,1 @@
-"""What a dataset asks of a detector, found out before training: object sizes, anchors, duplicates, advice."""
+"""Find out before training what a dataset asks of a detector: object sizes, anchor points, duplicates, advice."""

@@ -1,4 +1,4 @@
-"""Where a trained model and the rule for sizes disagree, by size class."""
+"""Find the size classes in which a trained model and the advice on sizes disagree."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ from typing import Any
 
 from pixelkeep.datasets.doctor.recommendations import Advice, percent
 
-ENOUGH = 30  # objects: below, the recall of a size class compares nothing
-HALF = 0.5  # share of a class that is large enough, and recall, from which it is said to be seen
+ENOUGH = 30  # number of objects below which the recall of a size class is not compared
+HALF = 0.5  # limit for both sides of the comparison: share of large enough objects in a size class, and its recall
 KINDS = {"missed": "missed", "badly_placed": "badly placed", "wrong_class": "taken for another class"}
 
 
 def span(low: float, high: float | None) -> str:
-    """Return a size class as text."""
+    """Return a size class as text; ``low`` and ``high`` are in pixels, and None means no upper limit."""
     return f"{low:g} px and more" if high is None else f"{low:g}-{high:g} px"
 
 
 def on_agreement(rows: Sequence[Mapping[str, Any]], goal: float) -> list[Advice]:
-    """Say of each size class where recall and rule disagree, or that they agree.
+    """Return advice for each size class in which recall and rule disagree, or one statement that they agree.
+
+    Size classes with fewer than `ENOUGH` objects are left out.
 
     Args:
-        rows: For each class ``low``, ``high``, ``objects``, ``above_goal`` (the share that the rule calls large
-            enough), ``recall``, ``missed``, ``badly_placed`` and ``wrong_class`` (counts).
-        goal: Network pixels that the rule asks for.
+        rows: For each size class ``low``, ``high``, ``objects``, ``above_goal`` (share of the objects that are large
+            enough by the rule), ``recall``, and the counts ``missed``, ``badly_placed`` and ``wrong_class``.
+        goal: Size in network pixels that the rule asks for.
     """
     judged = [row for row in rows if row["objects"] >= ENOUGH]
     said = [advice for row in judged if (advice := _on_row(row, goal))]

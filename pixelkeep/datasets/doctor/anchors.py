@@ -1,9 +1,9 @@
-"""Which objects can have an anchor of their own, by geometry alone.
+"""Find out which objects can have an anchor point of their own, by geometry alone.
 
-Ultralytics' TaskAlignedAssigner (8.4) takes as candidates of an object the anchor centres strictly inside its box,
-sides under the second finest stride enlarged to it about the middle; an anchor serves one object. Which object gets it
-depends on the predictions, but no predictions can give anchors to more objects than the largest matching of objects
-and candidates has, and predictions that are right give that many.
+In Ultralytics' TaskAlignedAssigner (8.4), the candidates of an object are the anchor points strictly inside its box;
+a side shorter than the second finest stride is first enlarged to that stride about its middle. An anchor point serves
+one object. Which object gets it depends on the predictions. But no predictions can give anchor points to more objects
+than the largest matching of objects and candidates has, and predictions that are right give that many.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 
 from pixelkeep.datasets.doctor.sizes import Objects, Size
 
-MARGIN = 1e-9  # pixels that the assigner asks for between centre and border
-NONE = -1
+MARGIN = 1e-9  # pixels that the assigner requires between an anchor point and the border of a box
+NONE = -1  # in place of an anchor number: the box has no anchor point
 
 
 def unassigned(objects: Objects, size: Size, strides: Sequence[int]) -> np.ndarray:
-    """Return which objects find no anchor even at best, bool (n,); which of several crowded ones is arbitrary."""
+    """Return bool (n,), the objects without an anchor even at best; among crowded objects, which lose is arbitrary."""
     missing = np.zeros(len(objects.image), bool)
     ends = np.searchsorted(objects.image, np.arange(len(objects.records) + 1))
     for start, end in pairwise(ends):
@@ -30,18 +30,18 @@ def unassigned(objects: Objects, size: Size, strides: Sequence[int]) -> np.ndarr
 
 
 def match(boxes: np.ndarray, size: Size, strides: Sequence[int]) -> np.ndarray:
-    """Give as many boxes as possible an anchor each.
+    """Match boxes with anchor points so that as many boxes as possible have one of their own.
 
     Args:
-        boxes: (n, 4) x1 y1 x2 y2 in pixels of the network's input.
-        size: Its height and width, multiples of the strides.
-        strides: Of the head's levels, the finest first.
+        boxes: Boxes (n, 4), x1 y1 x2 y2 in pixels of the network's input.
+        size: Height and width of the network's input, multiples of the strides.
+        strides: Strides of the head's levels, the finest first.
 
     Returns:
         Int64 (n,), the number of each box's anchor in Ultralytics' order (level, row, column), -1 for none.
     """
     spans = [_spans(boxes, size, stride, _floor(strides)) for stride in strides]
-    # A box with as many candidates as there are boxes can never be left out, so no more are looked at.
+    # A box with as many candidates as there are boxes can never be left out, so at most that many are collected.
     candidates = [_candidates([span[row] for span in spans], size, strides, len(boxes)) for row in range(len(boxes))]
     owner: dict[int, int] = {}  # anchor -> box
     held: dict[int, int] = {}  # box -> anchor
@@ -51,12 +51,12 @@ def match(boxes: np.ndarray, size: Size, strides: Sequence[int]) -> np.ndarray:
 
 
 def _floor(strides: Sequence[int]) -> int:
-    """Return the side in pixels to which the assigner enlarges smaller ones."""
+    """Return the length in pixels to which the assigner enlarges shorter sides."""
     return strides[1] if len(strides) > 1 else strides[0]
 
 
 def _spans(boxes: np.ndarray, size: Size, stride: int, floor: int) -> np.ndarray:
-    """Return the first and the last column and row whose centre is inside each box, int64 (n, 4): x1 y1 x2 y2."""
+    """Return int64 (n, 4), x1 y1 x2 y2: the first and last column and row with anchor points inside each box."""
     middle, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
     half = np.where(sides < floor, floor, sides) / 2
     first = np.floor((middle - half + MARGIN) / stride - 0.5).astype(int) + 1
@@ -66,7 +66,7 @@ def _spans(boxes: np.ndarray, size: Size, stride: int, floor: int) -> np.ndarray
 
 
 def _candidates(spans: Sequence[np.ndarray], size: Size, strides: Sequence[int], most: int) -> list[int]:
-    """Return the numbers of at most ``most`` anchors in a box, level by level."""
+    """Return the numbers of the anchors in a box, ``most`` at most, level by level."""
     found: list[int] = []
     offset = 0
     for (x1, y1, x2, y2), stride in zip(spans, strides, strict=True):
@@ -81,8 +81,8 @@ def _candidates(spans: Sequence[np.ndarray], size: Size, strides: Sequence[int],
 
 
 def _give(row: int, candidates: Sequence[Sequence[int]], owner: dict[int, int], held: dict[int, int]) -> None:
-    """Give a box an anchor, others changing theirs where that makes room (a shortest augmenting path)."""
-    reached: dict[int, int] = {}  # anchor -> the box that would take it
+    """Give a box an anchor if possible; other boxes may change theirs for it (a shortest augmenting path)."""
+    reached: dict[int, int] = {}  # anchor -> the box that would take it over
     queue = deque([row])
     while queue:
         taker = queue.popleft()
@@ -97,7 +97,7 @@ def _give(row: int, candidates: Sequence[Sequence[int]], owner: dict[int, int], 
 
 
 def _shift(free: int, reached: dict[int, int], owner: dict[int, int], held: dict[int, int]) -> None:
-    """Pass a free anchor on along the path that led to it, back to the box that has none yet."""
+    """Reassign anchors along the path that led to a free one, back to the box that had none."""
     anchor: int | None = free
     while anchor is not None:
         taker = reached[anchor]

@@ -1,8 +1,9 @@
-"""Images that are the same, or nearly: copies, and neighbouring frames of one film.
+"""Find images that are identical or nearly so: copies, and neighbouring frames of one film.
 
-Two images are nearly the same if their difference hashes (dHash, after N. Krawetz, "Kind of Like That", 2013: which of
-two neighbouring pixels of a tiny grey copy is the brighter one) differ in at most 40 of 256 bits. That survives
-recompression, resizing and changes of brightness, and a shift by one part in a hundred; not mirroring or turning.
+Two images are nearly the same if their difference hashes differ in at most 40 of 256 bits. The hash (dHash, after
+N. Krawetz, "Kind of Like That", 2013) records which of two neighbouring pixels of a tiny grey copy is brighter. The
+comparison survives recompression, resizing, changes of brightness, and a shift by one hundredth of the image, but not
+mirroring or rotation.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ from pixelkeep.datasets.images.pixels import read_pixels
 from pixelkeep.datasets.images.remembering import Memory, stamp
 from pixelkeep.errors import DataError
 
-SIDE = 16  # pixels of the tiny copy: a hash has its square in bits
-NEAR = 40  # bits
-FLAT = 2.0  # grey levels, the standard deviation under which there is nothing to compare
+SIDE = 16  # pixels, side of the tiny copy; a hash has SIDE * SIDE bits
+NEAR = 40  # bits in which two hashes may differ at most
+FLAT = 2.0  # grey levels, standard deviation of the tiny copy below which there is nothing to compare
 CHUNK = 2048  # images compared at once
-FORMAT = 1  # of what is remembered
+FORMAT = 1  # version of the cached fingerprints
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What an image is recognised by.
+    """The hashes by which an image is recognised.
 
     Attributes:
-        content: A hash of the file; equal for copies.
-        bits: The difference hash in hexadecimal; '' where the image is too even to have one.
+        content: Hash of the file's bytes, equal for copies.
+        bits: The difference hash in hexadecimal; '' if the image is too even to have one.
     """
 
     content: str
@@ -45,7 +46,7 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images of different splits that are nearly the same, and in how many bits they differ."""
+    """Two nearly equal images of different splits, and the number of bits in which their hashes differ."""
 
     first: Path
     second: Path
@@ -56,12 +57,12 @@ class Pair:
 def fingerprints(
     spec: DatasetSpec, paths: Sequence[Path], progress: Callable[[int, int], None] | None = None
 ) -> dict[Path, Fingerprint]:
-    """Return what images are recognised by; those that have not changed come from the cache.
+    """Return the fingerprints of images; those of unchanged images come from the cache.
 
     Args:
-        spec: The dataset, which says how pixels are read.
-        paths: The images.
-        progress: Called with how many of the uncached images are done, and how many there are.
+        spec: The dataset definition, which says how pixels are read.
+        paths: The image files.
+        progress: Called with the number of uncached images done so far and their total number.
     """
     memory = Memory("fingerprints", FORMAT, paths, [str(spec.channels), str(spec.stretch)])
     stamps = {path: stamp(path) for path in paths}
@@ -84,7 +85,7 @@ def _remembered(values: list | None) -> Fingerprint | None:
 
 
 def fingerprint(path: Path, spec: DatasetSpec) -> Fingerprint:
-    """Return what one image is recognised by."""
+    """Return the fingerprint of one image."""
     data = np.fromfile(path, np.uint8)
     content = hashlib.blake2b(data, digest_size=16).hexdigest()
     grey = _grey(path, data, spec)
@@ -92,7 +93,7 @@ def fingerprint(path: Path, spec: DatasetSpec) -> Fingerprint:
 
 
 def _grey(path: Path, data: np.ndarray, spec: DatasetSpec) -> np.ndarray | None:
-    """Return a grey picture (H, W), decoded at a quarter of its size where that is possible."""
+    """Return a grey picture (H, W), decoded at a quarter of its size where possible; None if it cannot be decoded."""
     if spec.channels in (1, 3) and spec.stretch is None:
         return cv2.imdecode(data, cv2.IMREAD_REDUCED_GRAYSCALE_4)
     try:
@@ -102,7 +103,7 @@ def _grey(path: Path, data: np.ndarray, spec: DatasetSpec) -> np.ndarray | None:
 
 
 def difference_hash(grey: np.ndarray) -> str:
-    """Return the difference hash of a picture (H, W) in hexadecimal, '' if it is too even."""
+    """Return the difference hash of a grey picture (H, W) in hexadecimal, '' if the picture is too even."""
     tiny = cv2.resize(grey.astype(np.float32), (SIDE + 1, SIDE), interpolation=cv2.INTER_AREA)
     if tiny.std() < FLAT:
         return ""
@@ -112,7 +113,7 @@ def difference_hash(grey: np.ndarray) -> str:
 def near_pairs(
     members: Mapping[str, Sequence[Path]], found: Mapping[Path, Fingerprint], limit: int = NEAR
 ) -> list[Pair]:
-    """Return the pairs of images of different splits that are nearly the same, or one file twice, nearest first."""
+    """Return the pairs of images of different splits that are nearly or exactly the same, nearest first."""
     splits = list(members)
     pairs = []
     for number, first in enumerate(splits):
@@ -140,7 +141,7 @@ def _between(
     lefts, left = _signs(firsts, found)
     for start in range(0, len(lefts), CHUNK):
         for other in range(0, len(rights), CHUNK):
-            # Of vectors of +1 and -1, the product is the number of bits less twice those that differ: exact in float32.
+            # The product of vectors of +1 and -1 is the bit count minus twice the differing bits: exact in float32.
             product = left[start : start + CHUNK] @ right[other : other + CHUNK].T
             distance = ((SIDE * SIDE - product) / 2).astype(int)
             for i, j in zip(*np.nonzero(distance <= limit), strict=True):
@@ -153,7 +154,7 @@ def _between(
 
 
 def _signs(paths: Sequence[Path], found: Mapping[Path, Fingerprint]) -> tuple[list[Path], np.ndarray]:
-    """Return the images that have a difference hash, and float32 (n, 256) of +1 and -1."""
+    """Return the images that have a difference hash, and the bits of their hashes as float32 (n, 256) of +1 and -1."""
     hashed = [path for path in dict.fromkeys(paths) if found[path].bits]
     raw = b"".join(bytes.fromhex(found[path].bits) for path in hashed)
     bits = np.unpackbits(np.frombuffer(raw, np.uint8).reshape(len(hashed), SIDE * SIDE // 8), axis=1)

@@ -1,4 +1,4 @@
-"""What is wrong with a dataset, as lines for people, the worst first."""
+"""What is wrong with a dataset, as findings in sentences, the worst first."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pixelkeep.datasets.annotations.problems import LEFT_OUT, Problems
 from pixelkeep.datasets.doctor.duplicates import Pair
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
-LEVELS = (ERROR, WARNING, NOTE)  # figures or training cannot be trusted; objects will be missed; to be known
-NAMED = 5  # things of a kind that a line names
-TELLING = 0.01  # share of the objects from which a loss is worth a line
-MANY = 0.1  # share of the objects under a cell from which it is worth one
+LEVELS = (ERROR, WARNING, NOTE)  # metrics or training cannot be trusted; objects will be missed; for information
+NAMED = 5  # number of things that a finding lists by name
+TELLING = 0.01  # share of the objects that are lost from which on a loss is a finding
+MANY = 0.1  # share of the objects that are smaller than a cell from which on this is a finding
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
+    """One thing that is wrong with a dataset.
 
     Attributes:
-        level: error, warning or note.
-        kind: What it is about, in a word that does not change: problem, refused, classes, duplicates, copies, groups,
-            cells, anchors, augmentation or density.
-        count: How many cases: files, images, classes or objects.
-        text: One sentence or two.
+        level: How serious it is: error, warning or note.
+        kind: What it is about, as a fixed word: problem, refused, classes, duplicates, copies, groups, cells, anchors,
+            augmentation or density.
+        count: Number of cases: files, images, classes or objects.
+        text: The finding in one or two sentences.
     """
 
     level: str
@@ -36,12 +36,12 @@ class Finding:
 
 
 def in_order(findings: Iterable[Finding]) -> list[Finding]:
-    """Return findings with the worst first, else in their order."""
+    """Return findings sorted by level, the worst first, and in their original order within a level."""
     return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
 
 
 def of_problems(problems: Problems, root: Path) -> list[Finding]:
-    """Return a finding for each kind of problem that reading a split met."""
+    """Return a finding for each kind of problem that came up while a split was read."""
     counts = Counter((p.effect, p.kind) for p in problems.found)
     findings = []
     for (effect, kind), count in counts.items():
@@ -59,11 +59,11 @@ def of_refused(split: str, reason: str) -> Finding:
 
 
 def of_classes(lopsided: Mapping[str, Sequence[str]], splits: Sequence[str]) -> list[Finding]:
-    """Return findings for classes that splits have no object of.
+    """Return findings for classes without an object in some or all splits.
 
     Args:
-        lopsided: For each class the splits without it.
-        splits: All of them.
+        lopsided: For each such class the splits without an object of it.
+        splits: All splits.
     """
     findings = []
     nowhere = [name for name, without in lopsided.items() if len(without) == len(splits)]
@@ -80,7 +80,12 @@ def of_classes(lopsided: Mapping[str, Sequence[str]], splits: Sequence[str]) -> 
 
 
 def of_duplicates(pairs: Sequence[Pair], totals: Mapping[str, int]) -> list[Finding]:
-    """Return findings for images that are nearly the same in two splits."""
+    """Return a finding for each two splits that share nearly the same images.
+
+    Args:
+        pairs: The nearly equal images of different splits.
+        totals: Number of images of each split.
+    """
     findings = []
     for first, second in dict.fromkeys(pair.splits for pair in pairs):
         own = [pair for pair in pairs if pair.splits == (first, second)]
@@ -95,7 +100,11 @@ def of_duplicates(pairs: Sequence[Pair], totals: Mapping[str, int]) -> list[Find
 
 
 def of_copies(groups: Mapping[str, Sequence[Sequence[Path]]]) -> list[Finding]:
-    """Return findings for files that a split has several times under different names."""
+    """Return a finding for each split that has files several times under different names.
+
+    Args:
+        groups: For each split the groups of equal files.
+    """
     findings = []
     for split, found in groups.items():
         count = sum(len(group) - 1 for group in found)
@@ -107,7 +116,12 @@ def of_copies(groups: Mapping[str, Sequence[Sequence[Path]]]) -> list[Finding]:
 
 
 def of_groups(shared: Mapping[str, Mapping[str, int]], unmatched: int) -> list[Finding]:
-    """Return findings for groups that stand in several splits."""
+    """Return findings for groups of images that occur in several splits, and for file names without a group.
+
+    Args:
+        shared: For each group in several splits its number of images by split.
+        unmatched: Number of file names that the pattern does not match.
+    """
     findings = []
     if shared:
         shown = [
@@ -125,9 +139,9 @@ def of_sizes(under: float, cell: int, total: int) -> list[Finding]:
     """Return a finding if many objects are smaller than a cell of the finest level.
 
     Args:
-        under: Share of the objects.
-        cell: Pixels.
-        total: Objects.
+        under: Share of the objects that are smaller than a cell.
+        cell: Side of a cell in network pixels.
+        total: Number of objects.
     """
     if under < MANY:
         return []
@@ -136,7 +150,7 @@ def of_sizes(under: float, cell: int, total: int) -> list[Finding]:
 
 
 def of_anchors(missing: int, total: int) -> list[Finding]:
-    """Return a finding if objects can have no anchor."""
+    """Return a finding if ``missing`` of ``total`` objects cannot have an anchor; an empty list if none is missing."""
     if not missing:
         return []
     text = (
@@ -150,11 +164,11 @@ def of_augmentation(ever: float, views: float, scale: float, limit: float, total
     """Return a finding if random scaling takes small objects out of the labels.
 
     Args:
-        ever: Share of the objects that this can happen to.
-        views: Share of all views of objects in which it happens.
-        scale: The setting.
-        limit: Pixels that both sides must exceed.
-        total: Objects.
+        ever: Share of the objects to which this can happen.
+        views: Share of all augmented views of objects in which it happens.
+        scale: The setting ``scale`` of the augmentation.
+        limit: Length in pixels that both sides of a box must exceed.
+        total: Number of objects.
     """
     if ever < TELLING:
         return []
@@ -166,12 +180,12 @@ def of_augmentation(ever: float, views: float, scale: float, limit: float, total
 
 
 def of_density(densest: int, over: Mapping[int, int], limit: int) -> list[Finding]:
-    """Return a finding if images hold more objects than usual limits let through.
+    """Return a finding if images hold more objects than the usual limits of detections per image.
 
     Args:
-        densest: Objects of the densest image.
-        over: For each usual limit, how many images have more objects.
-        limit: What our commands keep.
+        densest: Number of objects in the densest image.
+        over: For each usual limit the number of images with more objects.
+        limit: Number of detections per image that this project's commands keep.
     """
     broken = [most for most, images in over.items() if images]
     if not broken:
@@ -183,7 +197,7 @@ def of_density(densest: int, over: Mapping[int, int], limit: int) -> list[Findin
 
 
 def of_flat(count: int) -> list[Finding]:
-    """Return a finding if images are too even to be compared."""
+    """Return a finding if ``count`` images are too even to be compared; an empty list if there are none."""
     if not count:
         return []
     return [Finding(NOTE, "duplicates", count, f"{count:,} images are too even to be compared with others")]

@@ -1,4 +1,4 @@
-"""Advice in words: what to do about object sizes, each with its reason."""
+"""Put advice into words: what to do about object sizes, each time with the reason."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pixelkeep.datasets.doctor.advice import SHARE, WHOLE, Choice, Tiling
 from pixelkeep.datasets.doctor.sizes import Size
 
-HALF = 0.5  # share of the objects
+HALF = 0.5  # share of small objects above which smaller initial boxes are advised
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,9 @@ class Advice:
     """One recommendation.
 
     Attributes:
-        kind: image size, tiles, head, boxes, memory or validation.
+        kind: What it is about: image size, tiles, head, boxes, memory or validation.
         text: What to do.
-        why: The reason, with its figures.
+        why: The reason, with numbers.
     """
 
     kind: str
@@ -27,12 +27,12 @@ class Advice:
 
 
 def percent(share: float) -> str:
-    """Return a share with one decimal, without one where that is 0."""
+    """Return a share as a percentage with one decimal, which is dropped if it is 0."""
     return f"{100 * share:.1f}".removesuffix(".0") + "%"
 
 
 def show_size(size: Size) -> str:
-    """Return a size as --imgsz takes it: 640, or 512 640."""
+    """Return a size in the form of --imgsz: 640 for a square, or height and width such as 512 640."""
     return str(size[0]) if size[0] == size[1] else f"{size[0]} {size[1]}"
 
 
@@ -40,10 +40,10 @@ def on_size(size: Size, here: float, choices: Sequence[Choice], tiles: Tiling) -
     """Recommend an image size, or tiles.
 
     Args:
-        size: The input that is asked about.
-        here: Share of the objects that reach the goal of ``choices[0]`` there.
-        choices: The model that is asked about, then others.
-        tiles: What does it with inputs of ``size``.
+        size: Height and width of the input that is asked about.
+        here: Share of the objects that reach the goal of ``choices[0]`` at ``size``.
+        choices: The choice with the model that is asked about, followed by those with other models.
+        tiles: Tiles in which enough objects reach the goal with inputs of ``size``.
     """
     own = choices[0]
     measure = f"{percent(here)} of the objects measure {own.goal:g} px or more"
@@ -70,13 +70,13 @@ def on_size(size: Size, here: float, choices: Sequence[Choice], tiles: Tiling) -
 
 
 def on_head(size: Size, here: float, fine: Choice, fine_here: float) -> Advice | None:
-    """Recommend for or against a P2 head; nothing where :func:`on_size` weighs a model that has one.
+    """Recommend for or against a P2 head; return None if :func:`on_size` already weighs a model that has one.
 
     Args:
-        size: The input that is asked about.
-        here: Share of the objects that reach the goal without a P2 head there.
+        size: Height and width of the input that is asked about.
+        here: Share of the objects that reach the goal without a P2 head at ``size``.
         fine: The choice with a P2 head.
-        fine_here: Share of the objects that reach its goal at ``size``.
+        fine_here: Share of the objects that reach the goal of ``fine`` at ``size``.
     """
     shown = show_size(size)
     if here >= SHARE:
@@ -92,12 +92,12 @@ def on_head(size: Size, here: float, fine: Choice, fine_here: float) -> Advice |
 
 
 def on_boxes(under: float, stride: int, size: Size) -> Advice | None:
-    """Recommend smaller boxes to begin with, if most objects are smaller than two cells.
+    """Recommend smaller initial boxes if most objects are smaller than two cells; return None otherwise.
 
     Args:
-        under: Share of the objects that are.
-        stride: Pixels of a cell of the finest level.
-        size: The input that is asked about.
+        under: Share of the objects that are smaller than two cells.
+        stride: Side in pixels of a cell of the finest level.
+        size: Height and width of the input that is asked about.
     """
     if under <= HALF:
         return None
@@ -110,7 +110,13 @@ def on_boxes(under: float, stride: int, size: Size) -> Advice | None:
 
 
 def on_memory(amounts: dict[tuple[Size, str | None], int], batch: int) -> Advice:
-    """Say what training takes at the sizes, and with the models, that are talked about; None is that asked about."""
+    """Return the expected memory of a training.
+
+    Args:
+        amounts: Bytes for each input size and model that is asked about or advised; None stands for the model asked
+            about.
+        batch: Batch size.
+    """
     text = ", ".join(
         f"{total / 2**30:.1f} GB at {show_size(size)}" + (f" with {model}" if model else "")
         for (size, model), total in amounts.items()

@@ -1,4 +1,4 @@
-"""The doctor's document: everything that `pixelkeep doctor --json` prints, put together from what was found out."""
+"""The doctor's document: the facts that `pixelkeep doctor --json` prints, put together from what was found out."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pixelkeep.datasets.doctor.duplicates import NEAR, Fingerprint, Pair
 from pixelkeep.datasets.doctor.sizes import BORDERS, MARKS, Objects, size_table
 from pixelkeep.datasets.loading import Split
 
-PAIRS = 1000  # that the document lists; there may be more
+PAIRS = 1000  # largest number of pairs that the document lists; there may be more
 
 
 def split_facts(split: Split, objects: Objects, names: Mapping[int, str]) -> dict[str, Any]:
-    """Return what a split holds."""
+    """Return the counts of a split: images, objects, problems by effect, objects per image and objects per class."""
     effects = [problem.effect for problem in split.problems.found]
     counts = objects.counts
     return {
@@ -36,19 +36,19 @@ def split_facts(split: Split, objects: Objects, names: Mapping[int, str]) -> dic
 
 
 def class_counts(objects: Objects, names: Mapping[int, str]) -> dict[str, int]:
-    """Return the objects of each class, by name."""
+    """Return the number of objects of each class, by class name."""
     counts = np.bincount(objects.classes, minlength=len(names))
     return {f"{name}": int(counts[index]) for index, name in names.items()}
 
 
 def size_facts(original: np.ndarray, shown: np.ndarray, strides: Sequence[int], goal: float) -> dict[str, Any]:
-    """Return the sizes of objects (n,) in original and in network pixels.
+    """Return statistics of object sizes in original and in network pixels.
 
     Args:
-        original: Square roots of areas.
-        shown: The same in the network's input.
-        strides: Of the head's levels.
-        goal: Network pixels that objects should measure.
+        original: Sizes of the objects (n,), square roots of their areas, in original pixels.
+        shown: The same sizes (n,) in network pixels.
+        strides: Strides of the head's levels.
+        goal: Size in network pixels that objects should reach.
     """
     return {
         "original": size_table(original, MARKS),
@@ -70,7 +70,7 @@ def _share(shown: np.ndarray, goal: float) -> float | None:
 def duplicate_facts(
     pairs: Sequence[Pair], groups: Mapping[str, Sequence[Sequence[Path]]], found: Mapping[Path, Fingerprint], root: Path
 ) -> dict[str, Any]:
-    """Return near-duplicates across splits, and copies within them."""
+    """Return the near-duplicates across splits and the copies within splits, with paths relative to ``root``."""
     return {
         "bits": NEAR,
         "count": len(pairs),

@@ -1,4 +1,4 @@
-"""What splits must not share, and what they must have in common: groups of images, and classes."""
+"""Check what splits must not share (groups of images) and what they must have in common (classes)."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ Members = Mapping[str, Sequence[Path]]  # the images of each split
 
 
 def shared_groups(members: Members, pattern: str) -> tuple[dict[str, dict[str, int]], int]:
-    """Find the groups of images that stand in several splits.
+    """Find the groups of images that occur in several splits.
 
     Args:
         members: The images of each split.
-        pattern: A regular expression that is searched in the file name; the group is the first group's text, or all
-            that matches.
+        pattern: Regular expression to search for in file names. An image's group is named by the text of the pattern's
+            first group, or by the whole match if the pattern has no group.
 
     Returns:
-        For each shared group its images by split, and how many file names do not match.
+        For each shared group its number of images by split, and the number of file names that do not match.
 
     Raises:
-        OptionError: The pattern is no regular expression, or matches no file name.
+        OptionError: The pattern is not a regular expression, or it matches no file name.
     """
     try:
         expression = re.compile(pattern)
@@ -45,10 +45,10 @@ def shared_groups(members: Members, pattern: str) -> tuple[dict[str, dict[str, i
 
 
 def lopsided_classes(counts: Mapping[str, Mapping[str, int]]) -> dict[str, list[str]]:
-    """Return for each class that some split has no object of, those splits.
+    """Return the splits without an object of a class, for each class that some split lacks.
 
     Args:
-        counts: For each split the objects of each class.
+        counts: For each split the number of objects of each class.
     """
     names = next(iter(counts.values())) if counts else ()
     without = {name: [split for split, found in counts.items() if not found[name]] for name in names}

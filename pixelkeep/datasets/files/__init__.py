@@ -1,1 +1,1 @@
-"""One file of a format: COCO JSON, VOC XML and lists, YOLO rows; images and JSON on disk."""
+"""Single files of each format: COCO JSON, VOC XML and image lists, YOLO label files; images and JSON on disk."""

@@ -1,7 +1,7 @@
-"""A COCO detection JSON as columns: read once in a process, its keys and values checked.
+"""A COCO detection JSON as columns: read once per process, with keys and values checked.
 
-Half a million annotations are too many to look at one by one each time; here they are arrays, and only those in which
-something is wrong are looked at more closely.
+Half a million annotations are too many to look at one by one each time. Here they are arrays, and only the annotations
+that have something wrong are looked at more closely.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ import numpy as np
 from pixelkeep.datasets.files.disk import read_json
 from pixelkeep.errors import DataError
 
-KEPT = 4  # files held in memory: training and validation, and one of each to spare
-SHOWN = 60  # characters of a value in a message
+KEPT = 4  # number of files held in memory: training and validation, and one of each to spare
+SHOWN = 60  # number of characters that a message quotes of a value
 
 
 @dataclass(frozen=True)
 class CocoImage:
-    """An image as a COCO file lists it; a size is None where the file has none."""
+    """An image as a COCO file lists it; width or height is None where the file gives no usable value."""
 
     id: int | str
     file_name: str
@@ -40,23 +40,23 @@ class CocoImage:
 
 @dataclass(frozen=True, eq=False)
 class CocoFile:
-    """The content of a COCO JSON; annotations are ordered by image, those of one image as in the file.
+    """The content of a COCO JSON, with annotations ordered by image and, within an image, as in the file.
 
     Attributes:
-        path: The file.
-        categories: Category id to name, by the order of the ids.
+        path: The JSON file.
+        categories: Category id to name, in the order of the ids.
         images: The images in the order of the file.
         owner: Int (n,), for each annotation the position of its image in ``images``; -1 for an image that is not there.
-        category: Int (n,), the position of its category in ``categories``; -1 for one that is not there.
-        boxes: Float64 (n, 4), x y w h in pixels; NaN where there are no four numbers.
-        areas: Float64 (n,); NaN where there is none, or none that can be used.
-        odd_areas: Bool (n,), where there is one that cannot be used.
-        crowd: Bool (n,), regions to ignore.
-        difficult: Bool (n,), from ``ignore``.
-        ids: Int (n,); None unless every annotation has a whole number of its own.
-        rows: Int (n,), positions in the file's list.
-        values: What messages quote of the annotations that are wrong: (row in these columns, key) to value.
-        notes: What was read although it is written otherwise: kind and detail.
+        category: Int (n,), for each annotation the position of its category in ``categories``; -1 for an unknown one.
+        boxes: Float64 (n, 4), x y w h in pixels; NaN where the file does not give four finite numbers.
+        areas: Float64 (n,), annotated areas; NaN where the file gives none or an unusable one.
+        odd_areas: Bool (n,), annotations with an unusable area.
+        crowd: Bool (n,), annotations that are regions to ignore.
+        difficult: Bool (n,), difficult objects, from the key ``ignore``.
+        ids: Int (n,), annotation ids; None unless every annotation has a whole number of its own.
+        rows: Int (n,), position of each annotation in the file's list.
+        values: Unusable values for messages to quote: (row in these columns, key) to the value's text.
+        notes: Remarks on the file as kind and detail, such as a key that was read although it is spelt differently.
     """
 
     path: Path
@@ -75,16 +75,16 @@ class CocoFile:
     notes: list[tuple[str, str]]
 
     def where(self, row: int) -> str:
-        """Return what messages call the annotation in ``row`` of the columns."""
+        """Return the name that messages use for the annotation in ``row`` of the columns."""
         place = f"annotations[{self.rows[row]}]"
         return place if self.ids is None else f"{place} (id {self.ids[row]})"
 
 
 def read_coco_file(path: Path) -> CocoFile:
-    """Read and check a COCO JSON, unless this process has done so since it was changed.
+    """Read and check a COCO JSON; a file that this process has read and that has not changed comes from memory.
 
     Raises:
-        DataError: It is no COCO JSON, or its images or categories cannot be told apart.
+        DataError: The file is not a COCO JSON, or its images or categories cannot be told apart.
     """
     try:
         state = os.stat(path)
@@ -94,7 +94,7 @@ def read_coco_file(path: Path) -> CocoFile:
 
 
 class _Section:
-    """One of the lists of a COCO file, and how its keys are spelt there."""
+    """One of the lists of a COCO file, whose keys may be spelt differently from COCO's."""
 
     def __init__(self, path: Path, document: dict, name: str, notes: list[tuple[str, str]]):
         self.name, self.notes, self.path = name, notes, path
@@ -105,12 +105,12 @@ class _Section:
         self.entries: list[dict] = entries
 
     def column(self, key: str) -> list:
-        """Return the value of ``key`` in every entry, None where it is not there."""
+        """Return the value of ``key`` in every entry, with None for entries that lack it."""
         key = self._spelling(key, self.entries)
         return [entry.get(key) for entry in self.entries]
 
     def _spelling(self, key: str, entries: list[dict]) -> str:
-        """Return how the file spells ``key``: as it should, or in the one other way that can be meant."""
+        """Return how the file spells ``key``: exactly so, or in the only other spelling that can mean it."""
         if not entries or any(key in entry for entry in entries):
             return key
         found = [other for other in entries[0] if _plain(other) == _plain(key)]
@@ -127,7 +127,7 @@ def _plain(key: str) -> str:
 @lru_cache(maxsize=KEPT)
 def _read(path: Path, size: int, changed: int) -> CocoFile:
     collecting = gc.isenabled()
-    gc.disable()  # it would look through millions of new objects again and again
+    gc.disable()  # the garbage collector would scan millions of new objects again and again
     try:
         return _parse(path, read_json(path))
     finally:
@@ -147,7 +147,7 @@ def _parse(path: Path, document: Any) -> CocoFile:
     values: dict[tuple[int, str], str] = {}
 
     def checked(key: str, convert: Callable[[list], np.ndarray]) -> np.ndarray:
-        """Return a column in the order of the images, and keep in ``values`` what nothing could be made of."""
+        """Return a column in the order of the images, and store its unusable values in ``values``."""
         column = annotations.column(key)
         array = convert(column)[order]
         wrong = np.isnan(array).any(1) if array.ndim == 2 else array < 0
@@ -203,7 +203,7 @@ def _images(section: _Section) -> list[CocoImage]:
 
 
 def _check_ids(section: _Section, ids: list, names: list) -> None:
-    """Refuse ids that are no numbers or texts, or given twice."""
+    """Refuse ids that are neither numbers nor texts, or that are given twice."""
     seen: dict[Any, int] = {}
     for place, value in enumerate(ids):
         where = f"{section.path}: {section.name}[{place}] ('{names[place]}')"
@@ -214,7 +214,7 @@ def _check_ids(section: _Section, ids: list, names: list) -> None:
 
 
 def _side(value: Any) -> float | None:
-    """Return a width or height; None where the file gives none that can be meant."""
+    """Return a width or height, or None if the file's value is not a positive number."""
     return value if _is_number(value) and value > 0 else None
 
 
@@ -223,21 +223,21 @@ def _is_number(value: Any) -> bool:
 
 
 def _positions(column: list, known: dict[Any, int]) -> np.ndarray:
-    """Return for each value its position among the known ones, -1 if it is none of them."""
+    """Return for each value its position among the known ones, -1 for an unknown value."""
     try:
         found = [known.get(value, -1) for value in column]
-    except TypeError:  # a list or a mapping for an id
+    except TypeError:  # an id is a list or a mapping, which cannot be looked up
         found = [known.get(value, -1) if isinstance(value, int | float | str) else -1 for value in column]
     return np.array(found, np.int64)
 
 
 def _boxes(column: list) -> np.ndarray:
-    """Return (n, 4); NaN where a value is anything else than four finite numbers."""
+    """Return boxes (n, 4), with NaN where a value is anything other than four finite numbers."""
     whole = all(type(box) is list and len(box) == 4 for box in column)
     if whole and set(map(type, chain.from_iterable(column))) <= {int, float}:
         try:
             boxes = np.array(column, np.float64).reshape(-1, 4)
-        except OverflowError:  # a number of hundreds of digits
+        except OverflowError:  # a number has hundreds of digits
             boxes = np.full((1, 4), np.nan)
         if np.isfinite(boxes).all():
             return boxes
@@ -250,7 +250,7 @@ def _is_box(value: Any) -> bool:
 
 
 def _areas(column: list) -> tuple[np.ndarray, np.ndarray]:
-    """Return areas (n,), NaN for none, and whether there is one that cannot be used."""
+    """Return areas (n,), NaN where there is no usable one, and bool (n,), whether an area is given but unusable."""
     if set(map(type, column)) <= {int, float}:
         with suppress(OverflowError):
             areas = np.array(column, np.float64)
@@ -269,7 +269,7 @@ def _flags(column: list) -> np.ndarray:
 
 
 def _ids(column: list, notes: list[tuple[str, str]]) -> np.ndarray | None:
-    """Return annotation ids; None where they do not tell the annotations apart."""
+    """Return annotation ids; None if there are none or if they do not tell the annotations apart."""
     kinds = set(map(type, column))
     if not kinds or kinds == {type(None)}:
         return None

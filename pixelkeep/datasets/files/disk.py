@@ -1,4 +1,4 @@
-"""Images and JSON on disk, with one clear error for what cannot be read."""
+"""Images and JSON on disk, with one clear error for whatever cannot be read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pixelkeep.writing import write_text
 
 
 def write_image(path: Path, image: np.ndarray, quality: int = 95) -> None:
-    """Write uint8 (H, W, 3), BGR, in the format that the ending of ``path`` names; ``quality`` is JPEG's."""
+    """Write a BGR image, uint8 (H, W, 3), in the format of the path's ending; ``quality`` applies to JPEG only."""
     path.parent.mkdir(parents=True, exist_ok=True)
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix.lower() in (".jpg", ".jpeg") else []
     _, data = cv2.imencode(path.suffix, image, options)
@@ -26,10 +26,10 @@ def write_image(path: Path, image: np.ndarray, quality: int = 95) -> None:
 
 
 def copy_image(source: Path, folder: Path, link: bool = False) -> Path:
-    """Copy an image into ``folder``, or link it there, unless it is there already; return where it now is.
+    """Copy or link an image into ``folder``, unless it is there already, and return its path there.
 
     Raises:
-        DataError: The image is missing, or another image of that name is there.
+        DataError: The image is missing, or the folder holds a different image of that name.
     """
     target = folder / source.name
     if source.resolve() == target.resolve():
@@ -45,7 +45,7 @@ def copy_image(source: Path, folder: Path, link: bool = False) -> Path:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Make a symbolic link, or where the system does not allow one, a hard link."""
+    """Make a symbolic link, or a hard link if the system does not allow symbolic ones."""
     try:
         target.symlink_to(source.resolve())
     except (OSError, NotImplementedError):
@@ -77,10 +77,10 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: cannot be read as text ({error})") from error
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
+    except (ValueError, RecursionError) as error:  # e.g. a number of thousands of digits, or endlessly nested brackets
         raise DataError(f"{path}: not valid JSON ({error})") from error
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Write ``document`` as JSON, on one line."""
+    """Write ``document`` as JSON on a single line."""
     write_text(path, json.dumps(document, separators=(",", ":")) + "\n")

@@ -1,4 +1,4 @@
-"""One YOLO label file: its rows as boxes in fractions of the image, and what is wrong with them, by line."""
+"""One YOLO label file: its rows as boxes in fractions of the image, and the problems of each line."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Labels:
     """The rows of a label file.
 
     Attributes:
-        classes: For each box its class.
-        boxes: For each box x1, y1, x2, y2 as fractions of the image.
-        polygons: For each box its outline as fractions, float64 (k, 2); None for a row that is a box.
-        wrong: Line number (None for the whole file), kind of problem and detail of what cannot be understood.
+        classes: The class number of each row.
+        boxes: The box of each row, x1, y1, x2, y2 as fractions of the image.
+        polygons: The outline of each row as fractions of the image, float64 (k, 2); None for a row that is a box.
+        wrong: Rows that cannot be understood, each as line number (None for the whole file), kind and detail.
     """
 
     classes: list[int] = field(default_factory=list)
@@ -28,7 +28,7 @@ class Labels:
 
 
 class _RowError(DataError):
-    """A row that cannot be understood: its kind, to be counted, and the detail."""
+    """A row that cannot be understood, with the kind of problem (a fixed wording that can be counted) and a detail."""
 
     def __init__(self, kind: str, detail: str):
         super().__init__(detail)
@@ -36,11 +36,11 @@ class _RowError(DataError):
 
 
 def read_labels(path: Path, classes: int) -> Labels:
-    """Read a label file; a file that is not there has no rows.
+    """Read a label file; a missing file counts as one without rows.
 
     Args:
-        path: The label file. A byte-order mark and any kind of line end are fine.
-        classes: The number of classes, 0 if not known.
+        path: The label file. A byte-order mark and any kind of line ending are accepted.
+        classes: The number of classes, 0 if unknown.
     """
     labels = Labels()
     try:
@@ -66,7 +66,7 @@ def read_labels(path: Path, classes: int) -> Labels:
 
 
 def _parse(line: str, classes: int) -> tuple[int, tuple, np.ndarray | None]:
-    """Return class, corners and polygon of a row."""
+    """Return class number, corners and polygon (None for a box) of a row."""
     try:
         label, *values = map(float, line.split())
     except ValueError:
@@ -90,7 +90,7 @@ def _parse(line: str, classes: int) -> tuple[int, tuple, np.ndarray | None]:
 
 
 def _checked(box: tuple) -> tuple[float, float, float, float]:
-    """Return a box as floats; refuse one without a size, or with nothing of it inside the image."""
+    """Return a box as floats; refuse a box of size 0 and one that lies entirely outside the image."""
     x1, y1, x2, y2 = map(float, box)
     if x1 == x2 or y1 == y2:
         raise _RowError("label without a size", "all points lie on one line")

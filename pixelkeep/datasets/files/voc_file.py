@@ -1,4 +1,4 @@
-"""Pascal VOC's files: image lists in ImageSets, and one XML file per image, which is never trusted with entities."""
+"""Pascal VOC's files: image lists in ImageSets, and one XML file per image, in which entities are never expanded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MARKS = (LEFT_AWAY, "0", "1")
 
 @dataclass(frozen=True)
 class VocObject:
-    """One ``<object>``: its name, corners (None where they are no numbers) and whether it is difficult."""
+    """One ``<object>``: class name, corners (None if they are not numbers), their text, and whether it is difficult."""
 
     name: str
     corners: tuple[float, float, float, float] | None
@@ -27,7 +27,7 @@ class VocObject:
 
 @dataclass(frozen=True)
 class VocFile:
-    """What an XML file says; width and height are None where it does not."""
+    """The content of an XML file; width or height is None where the file states no usable one."""
 
     filename: str
     size: tuple[float | None, float | None]
@@ -35,17 +35,17 @@ class VocFile:
 
 
 def root_of(listing: Path) -> Path:
-    """Return the folder above ImageSets, which holds Annotations and JPEGImages too."""
+    """Return the folder above ImageSets, which also holds Annotations and JPEGImages."""
     parts = listing.parts
     last = len(parts) - 1 - parts[::-1].index("ImageSets")
     return Path(*parts[:last])
 
 
 def read_list(listing: Path) -> list[str]:
-    """Return the images of a list by their stems, without rows whose second column is -1.
+    """Return the stems of the images in a list, without the rows whose second column is -1.
 
     Raises:
-        DataError: The list is no text.
+        DataError: The list cannot be read as text.
     """
     annotations = root_of(listing) / "Annotations"
     try:
@@ -55,7 +55,7 @@ def read_list(listing: Path) -> list[str]:
     stems = []
     for line in filter(None, lines):
         stem, _, mark = line.replace("\t", " ").rpartition(" ")
-        # A stem may hold spaces, and end in a number: then its file is there.
+        # A stem may contain spaces and end in a number: the whole line is a stem if it has an annotation file.
         if not stem or mark not in MARKS or (annotations / f"{line}.xml").is_file():
             stems.append(line)
         elif mark != LEFT_AWAY:
@@ -64,7 +64,7 @@ def read_list(listing: Path) -> list[str]:
 
 
 def names_in(listing: Path) -> set[str]:
-    """Return the class names in the XML files of a list; files that cannot be read are for the reader to name."""
+    """Return the class names in the XML files of a list; files that cannot be read are skipped and reported later."""
     root, found = root_of(listing), set()
     for stem in read_list(listing):
         try:
@@ -78,7 +78,7 @@ def read_voc_file(path: Path) -> VocFile:
     """Read one annotation file.
 
     Raises:
-        DataError: It cannot be read, is not XML, or declares a document type. The message does not name it.
+        DataError: The file cannot be read, is not XML, or declares a document type. The message does not name the file.
     """
     tree = read_xml(path)
     sizes = (_number(tree.findtext(f"size/{key}")) for key in ("width", "height"))
@@ -87,10 +87,10 @@ def read_voc_file(path: Path) -> VocFile:
 
 
 def read_xml(path: Path) -> ElementTree.Element:
-    """Return the root element of an XML file that declares no document type, hence no entities.
+    """Return the root element of an XML file that declares no document type and therefore no entities.
 
     Raises:
-        DataError: As of :func:`read_voc_file`.
+        DataError: As for :func:`read_voc_file`.
     """
     try:
         return ElementTree.fromstring(path.read_bytes(), ElementTree.XMLParser(target=_PlainBuilder()))
@@ -103,11 +103,11 @@ def read_xml(path: Path) -> ElementTree.Element:
 
 
 class _DoctypeError(Exception):
-    """An XML file declares a document type."""
+    """The XML file declares a document type."""
 
 
 class _PlainBuilder(ElementTree.TreeBuilder):
-    """Builds the tree and stops at a DOCTYPE, before any entity in it is declared, let alone expanded."""
+    """Tree builder that stops at a DOCTYPE, before any entity in it is declared, let alone expanded."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
         raise _DoctypeError

@@ -1,1 +1,1 @@
-"""Image files: pixels of any depth, every file decoded once before training, images read window by window."""
+"""Image files: reading pixels of any depth, decoding every file once before training, reading window by window."""

@@ -1,4 +1,4 @@
-"""What image files say of themselves, read without decoding a pixel, however many there are."""
+"""Read the headers of image files without decoding a pixel, however large the image is."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 TIFF = (".tif", ".tiff")
-# Opened by their own classes: Image.open refuses large images before it says how large they are.
+# Images are opened by these classes because Image.open refuses large images before it tells their size.
 _CLASSES = {".jp2": Jpeg2KImageFile, ".png": PngImageFile, ".jpg": JpegImageFile, ".jpeg": JpegImageFile}
-_ORIENTATION = 274  # EXIF's tag, 1 where nothing is turned
-_EXTRA_SAMPLES, _NODATA = 338, 42113  # of TIFF: what bands beyond the colours are; GDAL's value of missing pixels
-_GEO_TAGS = (33550, 34264, 33922, 34735)  # of TIFF: scale, transformation, tie points, keys of a coordinate system
+_ORIENTATION = 274  # EXIF tag, 1 if the image is not rotated
+_EXTRA_SAMPLES, _NODATA = 338, 42113  # TIFF tags: meaning of the bands beyond the colours; GDAL's value without data
+_GEO_TAGS = (33550, 34264, 33922, 34735)  # TIFF tags: scale, transformation, tie points, keys of a coordinate system
 
 
 class Header(NamedTuple):
-    """How many pixels an image has, and whether it may have map coordinates."""
+    """Number of pixels of an image, and whether it may have map coordinates."""
 
     pixels: int
     mapped: bool = False
 
 
 class Gaps(NamedTuple):
-    """What marks pixels without data: a value, if there is one, or else alpha of 0, where the last band is alpha."""
+    """What marks pixels without data: the value ``nodata``, or, if that is None and ``alpha`` is set, alpha of 0."""
 
     nodata: float | None = None
     alpha: bool = False
 
 
 def read_header(path: Path) -> Header:
-    """Return what a TIFF, JPEG 2000, PNG or JPEG says of itself; nothing of one that is damaged."""
+    """Return the header of a TIFF, JPEG 2000, PNG or JPEG; one of 0 pixels if the file is damaged."""
     with _forgiving():
         if path.suffix.lower() in TIFF:
             tags = _tiff_tags(path)
@@ -47,18 +47,18 @@ def read_header(path: Path) -> Header:
 
 
 def read_gaps(path: Path) -> Gaps:
-    """Return how a TIFF marks pixels without data, as far as its own tags say so; no other kind of file does."""
+    """Return how a TIFF marks pixels without data, as far as its own tags say so; other formats mark none."""
     if path.suffix.lower() in TIFF:
         with _forgiving():
             tags = _tiff_tags(path)
             if _NODATA in tags:
                 return Gaps(nodata=float(tags[_NODATA]))
-            return Gaps(alpha=tags.get(_EXTRA_SAMPLES, (0,))[-1] in (1, 2))  # associated alpha, or not
+            return Gaps(alpha=tags.get(_EXTRA_SAMPLES, (0,))[-1] in (1, 2))  # associated or unassociated alpha
     return Gaps()
 
 
 def is_turned(path: Path) -> bool:
-    """Whether EXIF turns such an image; False for one that is damaged."""
+    """Return whether EXIF rotates or mirrors a TIFF, JPEG 2000, PNG or JPEG; False if the file is damaged."""
     with _forgiving():
         if path.suffix.lower() in TIFF:
             return _tiff_tags(path).get(_ORIENTATION, 1) != 1
@@ -70,7 +70,7 @@ def is_turned(path: Path) -> bool:
 
 
 def _png_exif(path: Path) -> Image.Exif:
-    """Return what a PNG's chunk for it says, wherever it stands: also behind the pixels, which are skipped."""
+    """Return the EXIF data of a PNG's eXIf chunk, which may also stand after the pixels; these are skipped."""
     exif = Image.Exif()
     with path.open("rb") as file:
         file.seek(8)  # signature
@@ -79,15 +79,15 @@ def _png_exif(path: Path) -> Image.Exif:
             if kind == b"eXIf":
                 exif.load(file.read(length))
                 break
-            file.seek(length + 4, 1)  # a checksum follows
+            file.seek(length + 4, 1)  # the chunk's content and its checksum
     return exif
 
 
 def _tiff_tags(path: Path) -> ImageFileDirectory_v2:
-    """Return the tags of a TIFF's first page alone, as Pillow has no pixels of many kinds."""
+    """Return the tags of a TIFF's first page without opening it as an image: Pillow refuses many kinds of pixels."""
     with path.open("rb") as file:
         start = file.read(8)
-        start += file.read(8) if start[2:3] == b"+" or start[3:4] == b"+" else b""  # 43, of BigTIFF
+        start += file.read(8) if start[2:3] == b"+" or start[3:4] == b"+" else b""  # "+" is 43, the version of BigTIFF
         tags = ImageFileDirectory_v2(start)
         file.seek(tags.next)
         tags.load(file)
@@ -95,5 +95,5 @@ def _tiff_tags(path: Path) -> ImageFileDirectory_v2:
 
 
 def _forgiving() -> contextlib.AbstractContextManager:
-    """Suppress what the readers raise at damaged files; whatever decodes them says what is wrong."""
+    """Suppress what the readers raise at damaged files; the code that decodes them reports what is wrong."""
     return contextlib.suppress(OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error)

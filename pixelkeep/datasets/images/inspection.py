@@ -1,6 +1,7 @@
-"""Looks at every image file once, before training: decoded as training decodes it, so that no epoch stumbles over one.
+"""Inspect every image file once before training, decoded as training decodes it, so that no epoch fails on one.
 
-What was found is kept in the cache folder by path, size and time of change; a second start only asks for those.
+The results are kept in the cache folder under path, file size and modification time, so that a second start only has to
+compare these.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ from pixelkeep.datasets.images.pixels import read_pixels
 from pixelkeep.datasets.images.remembering import Memory, stamp
 from pixelkeep.errors import DataError
 
-SMALLEST = 10  # pixels: Ultralytics' own limit; less holds no object
-FORMAT = 1  # of what is remembered; change it when an inspection finds something else
-_ANIMATED = {b"RIFF": b"ANIM", b"\x89PNG": b"acTL", b"GIF8": b"NETSCAPE"}  # a file's start, and its mark of animation
+SMALLEST = 10  # pixels, the shortest side of an image: Ultralytics' own limit
+FORMAT = 1  # version of the cached results; change it when an inspection would find something else
+_ANIMATED = {b"RIFF": b"ANIM", b"\x89PNG": b"acTL", b"GIF8": b"NETSCAPE"}  # first bytes of a file to its animation mark
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What an inspection found: the size in pixels, or why the image cannot be used.
+    """The result of inspecting an image: its size in pixels, or why it cannot be used.
 
     Attributes:
-        width, height: Upright, as training sees the image; 0 where it cannot be used.
-        reason: Why it cannot be used, or ''.
-        frames: Whether it is an animation or has several pages, of which the first is used.
+        width, height: Size in pixels of the upright image, as training sees it; 0 if the image cannot be used.
+        reason: Why the image cannot be used; '' if it can.
+        frames: Whether the file is an animation or has several pages, of which only the first is used.
     """
 
     width: int
@@ -40,7 +41,7 @@ class Facts:
 
 
 def inspect(path: Path, channels: int = 3, stretch: tuple[float, float] | None = None) -> Facts:
-    """Decode one image; see :func:`pixelkeep.datasets.images.pixels.read_pixels` for the arguments."""
+    """Decode one image and return its facts; :func:`pixelkeep.datasets.images.pixels.read_pixels` has the arguments."""
     try:
         str(path).encode("utf-8")
         height, width = read_pixels(path, channels, stretch).shape[:2]
@@ -59,13 +60,13 @@ def inspect_all(
     stretch: tuple[float, float] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[Path, Facts]:
-    """Inspect images, in as many threads as there are cores; those that have not changed come from the cache.
+    """Return the facts of images, inspected with one thread per core; unchanged images come from the cache.
 
     Args:
         paths: The image files.
-        channels: As declared by the data.
-        stretch: As declared by the data.
-        progress: Called with how many of the uncached images are done, and how many there are.
+        channels: Number of channels that the dataset declares.
+        stretch: Percentiles that the dataset declares; None if there are none.
+        progress: Called with the number of uncached images inspected so far and their total number.
     """
     memory = Memory("images", FORMAT, paths, [str(channels), str(stretch)])
     stamps = {path: stamp(path) for path in paths}
@@ -92,7 +93,7 @@ def _has_frames(path: Path, channels: int) -> bool:
 
 
 def _remembered(values: list | None) -> Facts | None:
-    """Return what a memory holds, None if that is nothing or of another form: then the image is looked at again."""
+    """Return the facts from a cache entry; None, so that the image is inspected again, if there is no valid one."""
     with contextlib.suppress(TypeError, ValueError):
         width, height, reason, frames = values
         return Facts(int(width), int(height), str(reason), bool(frames))
@@ -100,7 +101,7 @@ def _remembered(values: list | None) -> Facts | None:
 
 
 def threads() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of threads to use: as many as this process may use cores."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

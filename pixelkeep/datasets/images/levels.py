@@ -1,8 +1,9 @@
-"""What becomes of the stored values of an image deeper than eight bits: bytes, by percentiles of all of it.
+"""Convert the stored values of images deeper than eight bits to bytes, by percentiles over the whole image.
 
-One rule for images that are read whole and for those that are read in windows, so that training and detection see the
-same. Of 16-bit images the percentiles are exact, by counting levels. Of others they are those of pixels on a regular
-grid over the image, so many that they are all of a small one. Pixels that hold no data do not count, and become 0.
+One rule serves images that are read whole and images that are read in windows, so that training and detection see the
+same bytes. For 16-bit images the percentiles are exact, from counts of each level. For other images they come from the
+pixels on a regular grid over the image, which in a small image are all pixels. Pixels without data do not count towards
+the percentiles and become 0.
 """
 
 from __future__ import annotations
@@ -12,21 +13,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SAMPLE = 4_000_000  # pixels at most that percentiles of floats are taken from
+SAMPLE = 4_000_000  # pixels: the largest sample for percentiles of floats
 LEVELS = 1 << 16
-VERSION = 2  # change it where the same file gives other bytes: decoded images are cached under it
-# Values (h, w, C), bool (h, w) where they mean something (None: everywhere), and x, y of the first one in the image.
+VERSION = 2  # change it when the same file would give other bytes, because decoded images are cached under it
+# Values (h, w, C), bool (h, w) where they are data (None: everywhere), and x, y of the part's first pixel in the image.
 Part = tuple[np.ndarray, np.ndarray | None, tuple[int, int]]
 
 
 @dataclass(frozen=True, eq=False)
 class Levels:
-    """How values become bytes: for each channel a lowest and a highest one, or None where they are bytes already."""
+    """How values become bytes: for each channel the values that become 0 and 255, or None for values that are bytes."""
 
     bounds: list[tuple[float, float]] | None
 
     def apply(self, raw: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
-        """Return (h, w, C) as uint8; deep pixels that mean nothing, by ``valid`` (h, w), are 0."""
+        """Return ``raw`` (h, w, C) as uint8; in deep images, pixels without data by ``valid`` (h, w) become 0."""
         if self.bounds is None:
             return raw
         shown = np.empty(raw.shape, np.uint8)
@@ -42,7 +43,10 @@ class Levels:
 
 
 def meaning(raw: np.ndarray, valid: np.ndarray | None) -> np.ndarray | None:
-    """Return ``valid``, bool (h, w) or None for everywhere, less where a channel of ``raw`` (h, w, C) is not finite."""
+    """Return where pixels hold data, bool (h, w) or None for everywhere.
+
+    These are the pixels in ``valid`` (the same type) at which every channel of ``raw`` (h, w, C) is finite.
+    """
     finite = np.isfinite(raw).all(2) if raw.dtype.kind == "f" else None
     if finite is None or finite.all():
         return valid
@@ -55,10 +59,10 @@ def measure_levels(
     """Return the levels of an image.
 
     Args:
-        parts: Windows that cover it once, in any order; those of uint8 need none.
-        percentiles: What becomes 0 and 255; None for bytes that stay as they are.
-        shape: Height and width of the image.
-        channels: Of the image.
+        parts: Windows that cover the image exactly once, in any order; may be empty for an image of uint8.
+        percentiles: The percentiles that become 0 and 255; None for bytes, which stay as they are.
+        shape: Height and width of the image in pixels.
+        channels: Number of channels of the image.
     """
     if percentiles is None:
         return Levels(None)
@@ -86,9 +90,9 @@ def _bounds(counts: np.ndarray, sample: list[np.ndarray], percentiles: tuple[flo
 
 
 def _bounds_of_counts(counts: np.ndarray, percentiles: tuple[float, float]) -> tuple[int, int]:
-    """Return the levels at two percentiles, from how often each level occurs (65536,)."""
+    """Return the levels at two percentiles, from the number of pixels at each level (65536,)."""
     cumulated = counts.cumsum()
-    ranks = np.maximum(np.array(percentiles) / 100 * cumulated[-1], 1)  # percentile 0 is the lowest level there is
+    ranks = np.maximum(np.array(percentiles) / 100 * cumulated[-1], 1)  # percentile 0 is the lowest level that occurs
     return tuple(np.searchsorted(cumulated, ranks))
 
 

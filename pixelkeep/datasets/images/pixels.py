@@ -1,9 +1,10 @@
-"""Reads image files as training and detection see them: eight bits, as many channels as the data declares.
+"""Read image files as training and detection see them: in eight bits, with as many channels as the data declares.
 
-OpenCV decodes, turned upright as EXIF says; CMYK becomes BGR, an alpha channel is dropped where three channels are
-wanted, and of several pages or frames the first is taken, except that the equal pages of a TIFF are its channels where
-more than three are declared. Deeper images need a declared percentile stretch: their upper eight bits alone are
-nearly black in thermal and satellite images. Pixels without data, by a TIFF's own tags, do not count and become 0.
+OpenCV decodes the file and turns it upright as EXIF says. CMYK becomes BGR, and an alpha channel is dropped if three
+channels are wanted. Of several pages or frames the first is taken; but if more than three channels are declared, the
+equally large pages of a TIFF are its channels. Images deeper than eight bits need a declared percentile stretch,
+because the upper eight bits of thermal and satellite images alone are nearly black. Pixels that a TIFF's own tags mark
+as without data do not count towards the percentiles and become 0.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pixelkeep.datasets.images.levels import meaning, measure_levels
 from pixelkeep.errors import DataError
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-_TAIL = 1 << 16  # bytes: cameras append previews and notes after the end of a JPEG
+_TAIL = 1 << 16  # bytes at the end that are searched: cameras append previews and notes after the end of a JPEG
 
 
 def read_pixels(path: Path, channels: int = 3, stretch: tuple[float, float] | None = None) -> np.ndarray:
@@ -31,7 +32,7 @@ def read_pixels(path: Path, channels: int = 3, stretch: tuple[float, float] | No
 
     Raises:
         DataError: The file cannot be decoded whole, has another number of channels, or is deeper than eight bits
-            without a ``stretch``. The message names no file.
+            without a ``stretch``. The message does not name the file.
     """
     try:
         data = np.fromfile(path, np.uint8)
@@ -61,23 +62,23 @@ def stretch_to_bytes(
 
     Args:
         image: (H, W, C) of integers or floats deeper than eight bits.
-        percentiles: The lower and the upper one, 0 to 100; values outside are clipped.
-        valid: Bool (H, W), where the image holds data; None for everywhere. Pixels of which a channel is not finite
-            hold none.
+        percentiles: The lower and the upper percentile, 0 to 100; values beyond the range are clipped.
+        valid: Bool (H, W), where the image holds data; None for everywhere. A pixel with a channel that is not finite
+            holds no data in any case.
 
     Returns:
-        uint8 (H, W, C), 0 where there is no data.
+        Uint8 (H, W, C), 0 where there is no data.
     """
     valid = meaning(image, valid)
     return measure_levels([(image, valid, (0, 0))], percentiles, image.shape[:2], image.shape[2]).apply(image, valid)
 
 
 def _filled(path: Path, data: np.ndarray, image: np.ndarray) -> np.ndarray | None:
-    """Return where a deep image holds data, bool (H, W), as GDAL has it; None for everywhere."""
+    """Return bool (H, W), where a deep image holds data by GDAL's rules; None for everywhere."""
     nodata, alpha = read_gaps(path)
     if nodata is None and not alpha:
         return None
-    stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if image.shape[2] in (1, 3) else image  # not yet turned to grey
+    stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if image.shape[2] in (1, 3) else image  # before any conversion
     same = stored is not None and stored.shape[:2] == image.shape[:2]
     stored = stored.reshape(*stored.shape[:2], -1) if same else image
     if alpha:
@@ -89,7 +90,7 @@ def _filled(path: Path, data: np.ndarray, image: np.ndarray) -> np.ndarray | Non
 
 
 def _decode(data: np.ndarray, ending: str, channels: int) -> np.ndarray | None:
-    """Return what OpenCV makes of a file's bytes at its own depth, or None."""
+    """Decode a file's bytes with OpenCV at the image's own depth; return None if they cannot be decoded whole."""
     if not data.size or _is_cut_jpeg(data):
         return None
     try:
@@ -102,7 +103,7 @@ def _decode(data: np.ndarray, ending: str, channels: int) -> np.ndarray | None:
             if len(pages) > 1 and all(page.ndim == 2 and page.shape == pages[0].shape for page in pages):
                 return np.stack(pages, axis=2)
         return cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-    except cv2.error:  # too large, or damaged in a way that its decoder asserts on
+    except cv2.error:  # the image is too large, or damaged in a way that makes the decoder fail an assertion
         return None
 
 
@@ -115,5 +116,5 @@ def _floats(data: np.ndarray, channels: int) -> np.ndarray | None:
 
 
 def _is_cut_jpeg(data: np.ndarray) -> bool:
-    """Whether a JPEG ends too early: older releases of OpenCV fill the rest with grey."""
+    """Return whether a JPEG ends too early; older releases of OpenCV would fill the missing rest with grey."""
     return data[:2].tobytes() == _JPEG_START and _JPEG_END not in data[-_TAIL:].tobytes()

@@ -1,8 +1,8 @@
-"""Images too large for memory, and images with map coordinates, read window by window by GDAL (extra ``geo``).
+"""Read images that are too large for memory or have map coordinates, window by window with GDAL (extra ``geo``).
 
-TIFF, JPEG 2000, PNG and JPEG that hold many pixels, and TIFF and JPEG 2000 of any size that say where on Earth they
-are. Channels and depth follow the rules of :mod:`pixelkeep.datasets.images.pixels`. What a stretch needs to know comes
-from the whole image: a window looks as it would in an image that was read whole.
+These are TIFF, JPEG 2000, PNG and JPEG files with very many pixels, and TIFF and JPEG 2000 files of any size that say
+where on Earth they are. Channels and depth follow the rules of :mod:`pixelkeep.datasets.images.pixels`. The levels of
+a stretch come from the whole image, so that a window looks as it would in an image that was read whole.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from pixelkeep.errors import DataError, OptionError
 
 EXTRA = "pip install 'pixelkeep[geo]'"
 DRIVERS = {".tif": "GTiff", ".tiff": "GTiff", ".jp2": "JP2OpenJPEG", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
-LARGE = 100_000_000  # pixels: from here on an image is read in windows
+LARGE = 100_000_000  # number of pixels from which on an image is read in windows
 CACHE = 64 << 20  # bytes of decoded blocks that GDAL keeps
-MOST_BLOCK = 1 << 29  # bytes of a block
-READ = 24_000_000  # bytes of an image, as stored, that are read at once where statistics are taken
+MOST_BLOCK = 1 << 29  # bytes, the largest block that is accepted
+READ = 24_000_000  # bytes of pixels, as stored, that are read at once when levels are measured
 
 
 class Window(NamedTuple):
-    """Part of an image in whole pixels, the end excluded."""
+    """Part of an image in whole pixels, with x2 and y2 exclusive."""
 
     x1: int
     y1: int
@@ -42,12 +42,13 @@ class Raster:
     """An open image.
 
     Attributes:
-        path: The file.
-        channels: That windows have.
-        source: Rasterio's dataset.
-        stretch: Percentiles that become 0 and 255 where it is deeper than eight bits.
-        points: Whether it has ground control points.
-        rows: How high windows are going to be: of a file whose blocks are as wide as the image, GDAL keeps as many.
+        path: The image file.
+        channels: Number of channels of the windows.
+        source: The open rasterio dataset.
+        stretch: Percentiles that become 0 and 255 if the image is deeper than eight bits.
+        points: Whether the image has ground control points.
+        rows: Height in pixels of the windows to come; if the file's blocks are as wide as the image, GDAL's cache is
+            made large enough for so many rows.
     """
 
     path: Path
@@ -65,25 +66,27 @@ class Raster:
 
     @property
     def pixel_bytes(self) -> int:
-        """Bytes of one pixel as it is stored."""
+        """Size of one pixel in bytes, as it is stored."""
         return sum(np.dtype(kind).itemsize for kind in self.source.dtypes)
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return part of the image as uint8 (h, w, channels), three as BGR, and which pixels hold data, bool (h, w).
+        """Return part of the image, uint8 (h, w, channels), and bool (h, w), which of its pixels hold data.
 
-        None stands for all of them. Pixels of deep images that hold none are 0.
+        Three channels are BGR. None in place of the second value means that all pixels hold data. In deep images,
+        pixels without data are 0.
 
         Raises:
-            DataError: The file is damaged there.
+            DataError: The file is damaged in this window.
         """
         raw, valid = self._read(window)
         return self.levels.apply(raw, valid), valid
 
     @property
     def cache(self) -> int:
-        """Bytes of decoded blocks that GDAL keeps.
+        """Size of GDAL's cache of decoded blocks in bytes.
 
-        Blocks as wide as the image come again with every window of a row; decoding them again would take for ever.
+        Blocks as wide as the image are needed again for every window of a row. Decoding them each time would take far
+        too long, so the cache then has room for a whole row of windows.
         """
         down, across = self.source.block_shapes[0]
         band = (self.rows + 2 * down) * across * self.pixel_bytes
@@ -91,7 +94,7 @@ class Raster:
 
     @property
     def unmapped(self) -> str | None:
-        """Why places in the image have no map coordinates; None where they have."""
+        """Why places in the image have no map coordinates; None if they have some."""
         if self.points and self.source.transform.is_identity:
             return "it has ground control points alone; warp it to a map first (gdalwarp)"
         if self.source.transform.is_identity:
@@ -100,7 +103,7 @@ class Raster:
 
     @property
     def levels(self) -> Levels:
-        """What becomes of stored values; of a deep image it takes one pass over all of it, at the first call."""
+        """How stored values become bytes; for a deep image the first access takes a pass over the whole image."""
         if self._levels is None:
             deep = self.source.dtypes[0] != "uint8"
             parts = ((*self._read(window), window[:2]) for window in self._all()) if deep else ()
@@ -108,18 +111,21 @@ class Raster:
         return self._levels
 
     def overview(self, longest: int) -> np.ndarray:
-        """Return the image with its longer side ``longest`` at most: uint8 (h, w, channels), averages of its pixels."""
+        """Return the image, uint8 (h, w, channels), reduced by averaging to a longer side of at most ``longest``."""
         shrink = max(1.0, max(self.shape) / longest)
         height, width = (max(1, round(side / shrink)) for side in self.shape)
         raw, valid = self._read(Window(0, 0, *self.shape[::-1]), (height, width))
         return self.levels.apply(raw, valid)
 
     def close(self) -> None:
-        """Close the file; its size, and where it lies on the map, are known still."""
+        """Close the file; the image's size and its place on the map remain available."""
         self.source.close()
 
     def _read(self, window: Window, size: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return stored values (h, w, channels), and where there are any."""
+        """Return stored values (h, w, channels) and bool (h, w), where they are data (None for everywhere).
+
+        With ``size``, height and width, the window is resampled to that size by averaging.
+        """
         import rasterio
         from rasterio.enums import Resampling
         from rasterio.windows import Window as Place
@@ -142,7 +148,7 @@ class Raster:
         return _as_channels(raw, self.source, self.channels), meaning(raw, valid)
 
     def _all(self) -> Iterator[Window]:
-        """Give windows of whole blocks that cover the image once, of a limited size."""
+        """Yield windows of whole blocks and limited size that cover the image exactly once."""
         height, width = self.shape
         down, across = self.source.block_shapes[0]
         across *= _at_least_one(READ / (self.pixel_bytes * down * across))
@@ -158,17 +164,18 @@ def _at_least_one(times: float) -> int:
 
 
 def open_raster(path: Path, channels: int = 3, stretch: tuple[float, float] | None = None) -> Raster | None:
-    """Open an image that is to be read in windows; None for one that is not, or that GDAL cannot open.
+    """Open an image to be read in windows; return None if it need not be or if GDAL cannot open it.
 
     Args:
         path: The image file.
-        channels: See :func:`pixelkeep.datasets.images.pixels.read_pixels`, as for ``stretch``.
+        channels: See :func:`pixelkeep.datasets.images.pixels.read_pixels`, also for ``stretch``.
         stretch: For images deeper than eight bits the percentiles of each channel that become 0 and 255.
 
     Raises:
-        DataError: It has another number of channels, is deeper than eight bits without a ``stretch``, or is stored in
-            blocks that do not fit into memory. The message names no file.
-        OptionError: It is too large to be read whole, and rasterio is not installed.
+        DataError: The image has another number of channels or values of an unsupported type, is deeper than eight bits
+            without a ``stretch``, is rotated by EXIF, or is stored in blocks that do not fit into memory. The message
+            does not name the file.
+        OptionError: The image is too large to be read whole, and rasterio is not installed.
     """
     driver = DRIVERS.get(path.suffix.lower())
     if driver is None:
@@ -186,7 +193,8 @@ def open_raster(path: Path, channels: int = 3, stretch: tuple[float, float] | No
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         try:
-            source = rasterio.open(path, driver=driver)  # named: others would follow what a file says to other places
+            # The driver is named because other drivers would follow references in a file to other places.
+            source = rasterio.open(path, driver=driver)
         except rasterio.errors.RasterioError:
             return None
     if source.width * source.height < LARGE and (source.crs is None and source.transform.is_identity):
@@ -203,12 +211,12 @@ def open_raster(path: Path, channels: int = 3, stretch: tuple[float, float] | No
 
 
 def is_mapped(path: Path) -> bool:
-    """Whether a TIFF says where on Earth it is, as far as that shows without rasterio."""
+    """Return whether a TIFF says where on Earth it is, as far as its tags show without rasterio."""
     return path.suffix.lower() in DRIVERS and read_header(path).mapped
 
 
 def _check(source: Any, channels: int, stretch: tuple[float, float] | None) -> None:
-    """Refuse what cannot be shown to a network, or not in windows."""
+    """Refuse an image that cannot be shown to a network, or not in windows."""
     if len(_bands(source, channels)) not in {1: (1, 3), 3: (1, 3)}.get(channels, (channels,)):
         raise DataError(f"has {source.count} channels, not the {channels} that the dataset declares (channels:)")
     kind = np.dtype(source.dtypes[0])
@@ -227,7 +235,7 @@ def _check(source: Any, channels: int, stretch: tuple[float, float] | None) -> N
 
 
 def _bands(source: Any, channels: int) -> list[int]:
-    """Return which bands are read: alpha goes where one or three channels are wanted, as does a fourth of four."""
+    """Return the bands to read; for one or three channels, alpha is dropped, and so is the fourth band of four."""
     from rasterio.enums import ColorInterp
 
     every = list(range(1, source.count + 1))
@@ -238,7 +246,7 @@ def _bands(source: Any, channels: int) -> list[int]:
 
 
 def _as_channels(raw: np.ndarray, source: Any, channels: int) -> np.ndarray:
-    """Return (h, w, bands) as (h, w, channels) in the order in which OpenCV has them: BGR, and what is more."""
+    """Return ``raw`` (h, w, bands) as (h, w, channels) in OpenCV's order: BGR first, then any further bands."""
     from rasterio.enums import ColorInterp
 
     if source.colorinterp[0] == ColorInterp.palette and channels in (1, 3):

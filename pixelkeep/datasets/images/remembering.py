@@ -1,4 +1,4 @@
-"""What was found out about files, kept in the cache folder by path, size and time of change."""
+"""Cache of what was found out about files, kept in the cache folder under path, size and modification time."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 from pixelkeep import assets
 from pixelkeep.writing import DAY, sweep, write_text
 
-Stamp = tuple[int, int]  # what changes when a file does: its size and the time of its last change
+Stamp = tuple[int, int]  # size in bytes and modification time in nanoseconds, which tell whether a file has changed
 MISSING: Stamp = (-1, -1)
 
 
 def stamp(path: Path) -> Stamp:
-    """Return the stamp of a file, `MISSING` if it is not there."""
+    """Return the stamp of a file, or `MISSING` if the file does not exist."""
     try:
         state = os.stat(path)
     except OSError:
@@ -27,13 +27,13 @@ def stamp(path: Path) -> Stamp:
 
 
 class Memory:
-    """Lists of plain values by path, in one JSON file for a set of folders; nothing in it is ever executed.
+    """A cache of lists of plain values by path, in one JSON file per set of folders; nothing in it is ever executed.
 
     Args:
-        kind: The folder in the cache.
-        version: Change it when something else is found out.
-        paths: The files; those of the same folders share a memory.
-        key: What else the values depend on.
+        kind: Name of the folder in the cache.
+        version: Version of the values, to be changed when something else is found out about files.
+        paths: The files; files of the same set of folders share a cache file.
+        key: Everything else that the values depend on.
     """
 
     def __init__(self, kind: str, version: int, paths: Iterable[Path], key: Iterable[str] = ()):
@@ -47,17 +47,17 @@ class Memory:
             self.entries = content if isinstance(content, dict) else {}
 
     def get(self, path: Path, stamp: Stamp) -> list | None:
-        """Return what is known of a file that has not changed."""
+        """Return the values of a file that has not changed since they were written; None if there are none."""
         entry = self.entries.get(str(path))
-        with contextlib.suppress(TypeError, ValueError):  # an entry of another form
+        with contextlib.suppress(TypeError, ValueError):  # the entry is missing or malformed
             size, changed, *values = entry
             if (size, changed) == stamp:
                 return values
         return None
 
     def write(self, found: dict[Path, tuple[Stamp, list]]) -> None:
-        """Keep values of files under their stamps, and forget all others."""
+        """Store the values of files under their stamps, and forget all other entries."""
         entries = {str(path): [*stamp, *values] for path, (stamp, values) in found.items() if stamp != MISSING}
-        with contextlib.suppress(OSError):  # a cache that cannot be written costs time only
+        with contextlib.suppress(OSError):  # if the cache cannot be written, that only costs time
             sweep(self.path.parent, older_than=DAY)
             write_text(self.path, json.dumps(entries))

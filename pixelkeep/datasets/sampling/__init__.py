@@ -1,1 +1,1 @@
-"""What training shows of large images and small objects: windows, those of an epoch, objects copied elsewhere."""
+"""What training shows of large images and small objects: windows, their choice per epoch, and copied objects."""

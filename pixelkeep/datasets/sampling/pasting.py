@@ -1,9 +1,9 @@
-"""Small objects copied to other places: cut out with a margin, and blended into ground that suits them.
+"""Copy small objects to other places: cut them out with a margin and blend them into similar ground.
 
-Kisantal et al., "Augmentation for small object detection", 2019 (arXiv:1902.07296), with boxes in place of masks: the
-margin about a box fades out, and what the ground there is brighter or darker in each channel is added to the copy, so
-that it keeps its contrast and shows no seam. It is put only where the ground is much like its own: a car from a road
-onto roads rather than into trees.
+Kisantal et al., "Augmentation for small object detection", 2019 (arXiv:1902.07296), with boxes in place of masks. The
+margin around a box fades out. The difference in brightness between the new and the old ground is added to the copy in
+each channel, so that it keeps its contrast and shows no seam. A copy is placed only where the ground is much like its
+own: a car from a road goes onto roads rather than into trees.
 
 Boxes are (n, 4) as x1 y1 x2 y2 in pixels; pixels are uint8 (H, W, C).
 """
@@ -16,23 +16,23 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-SMALL = 32**2  # square pixels, the upper end of COCO's small
-MARGIN = 0.35  # of the longer side, within the limits of the next line
-MARGINS = (3, 8)  # pixels
-LEAST = 3  # pixels of either side: less has no shape
-JITTER = (0.8, 1.25)  # of the scale
-TRIES = 40  # places looked at for one copy; of those with nothing on them the most alike is taken
-UNLIKE = 12  # grey levels by which median and spread of the ground may differ, on average
+SMALL = 32**2  # square pixels, the upper limit of COCO's small objects
+MARGIN = 0.35  # margin as a share of the longer side, within the limits of the next line
+MARGINS = (3, 8)  # pixels, the smallest and the largest margin
+LEAST = 3  # pixels, the shortest side of an object to copy: anything smaller has no shape
+JITTER = (0.8, 1.25)  # range of the random scale factor
+TRIES = 40  # places tried for one copy; the free one with the most similar ground is taken
+UNLIKE = 12  # grey levels: limit of the mean difference in the ground's median and standard deviation
 
 
 @dataclass(frozen=True, eq=False)
 class Cutting:
-    """An object with the ground about it.
+    """An object cut out together with the ground around it.
 
     Attributes:
-        pixels: float32 (h, w, C).
-        box: (4,) of the object in them.
-        margin: Pixels of ground on each side.
+        pixels: Float32 (h, w, C), the object and its margin.
+        box: Float (4,), x1 y1 x2 y2 of the object in ``pixels``.
+        margin: Number of pixels of ground on each side of the box.
     """
 
     pixels: np.ndarray
@@ -41,7 +41,7 @@ class Cutting:
 
     @property
     def alpha(self) -> np.ndarray:
-        """How much of each pixel is copied, (h, w, 1): 1 in the box, falling smoothly to 0 at the border."""
+        """Weight of each pixel in the blend, float32 (h, w, 1): 1 in the box, falling smoothly to 0 at the border."""
         height, width = self.pixels.shape[:2]
         down, right = (
             _fade(length, self.box[axis], self.box[axis + 2], self.margin) for axis, length in ((1, height), (0, width))
@@ -50,33 +50,33 @@ class Cutting:
 
     @property
     def ground(self) -> np.ndarray:
-        """Median and deviation of each channel about the object, (2, C)."""
+        """Median and standard deviation of each channel of the ground around the object, (2, C)."""
         return _ground(self.pixels, self.box)
 
 
 def candidates(boxes: np.ndarray, others: np.ndarray, image: tuple[int, int]) -> np.ndarray:
-    """Return the numbers of the small objects that lie alone, with a margin about them inside the image.
+    """Return the rows of the small objects whose margin is free of other boxes and lies inside the image.
 
     Args:
-        boxes: Of objects.
-        others: Of what else must not be copied along: what is ignored.
-        image: Height and width.
+        boxes: Boxes (n, 4) of the objects.
+        others: Boxes (m, 4) of everything else that must not be copied along, i.e. of what is ignored.
+        image: Height and width of the image in pixels.
     """
     sides = boxes[:, 2:] - boxes[:, :2]
     small = np.flatnonzero((sides.prod(1) <= SMALL) & (sides >= LEAST).all(1))
     around = _around(boxes[small])
-    alone = _overlapped(around, np.concatenate([boxes, others])).sum(1) == 1  # itself
+    alone = _overlapped(around, np.concatenate([boxes, others])).sum(1) == 1  # each overlaps with itself
     inside = (around[:, :2] >= 0).all(1) & (around[:, 2:] <= np.array(image)[::-1]).all(1)
     return small[alone & inside]
 
 
 def cut_out(image: np.ndarray, box: np.ndarray, chance: random.Random) -> Cutting:
-    """Cut an object out of an image, a little larger or smaller than it is.
+    """Cut an object out of an image and scale it randomly by a factor within `JITTER`.
 
     Args:
-        image: The pixels it is in.
-        box: One of :func:`candidates`.
-        chance: Decides how much.
+        image: The image that holds the object.
+        box: The object's box (4,), one of those that :func:`candidates` chose.
+        chance: Random generator for the scale.
     """
     x1, y1, x2, y2 = _around(box[None])[0]
     pixels = image[y1:y2, x1:x2].astype(np.float32)
@@ -90,13 +90,13 @@ def cut_out(image: np.ndarray, box: np.ndarray, chance: random.Random) -> Cuttin
 
 
 def find_place(image: np.ndarray, taken: np.ndarray, cutting: Cutting, chance: random.Random) -> tuple[int, int] | None:
-    """Return the left upper corner of a place for a cutting, or None where none is found that is free and like its own.
+    """Return the top left corner (x, y) of a place for a cutting; None if no free place with similar ground is found.
 
     Args:
-        image: The pixels to paste into.
-        taken: Boxes that the cutting must not touch, its margin included.
-        cutting: What to paste.
-        chance: Decides where.
+        image: The image to paste into.
+        taken: Boxes (n, 4) that the cutting, including its margin, must not overlap.
+        cutting: The object to paste.
+        chance: Random generator for the places to try.
     """
     height, width = cutting.pixels.shape[:2]
     room = image.shape[1] - width, image.shape[0] - height
@@ -114,7 +114,7 @@ def find_place(image: np.ndarray, taken: np.ndarray, cutting: Cutting, chance: r
 
 
 def paste(image: np.ndarray, cutting: Cutting, x: int, y: int) -> np.ndarray:
-    """Blend a cutting into an image, in place, its left upper corner at x, y; return the box (4,) of the object."""
+    """Blend a cutting into an image in place, with its top left corner at x, y; return the object's box (4,) there."""
     height, width = cutting.pixels.shape[:2]
     part = image[y : y + height, x : x + width]
     there = part.astype(np.float32)
@@ -124,26 +124,26 @@ def paste(image: np.ndarray, cutting: Cutting, x: int, y: int) -> np.ndarray:
 
 
 def _around(boxes: np.ndarray) -> np.ndarray:
-    """Return boxes with their margins in whole pixels, int (n, 4)."""
+    """Return boxes enlarged by their margins, in whole pixels, int (n, 4)."""
     margin = np.clip(MARGIN * (boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True), *MARGINS)
     return np.hstack([np.floor(boxes[:, :2] - margin), np.ceil(boxes[:, 2:] + margin)]).astype(int)
 
 
 def _overlapped(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return which of two sets of boxes share area, bool (n, m)."""
+    """Return bool (n, m), whether each of n boxes shares area with each of m others."""
     far, near = np.minimum(boxes[:, None, 2:], others[:, 2:]), np.maximum(boxes[:, None, :2], others[:, :2])
     return (far > near).all(2)
 
 
 def _fade(length: int, low: float, high: float, margin: int) -> np.ndarray:
-    """Return (length,): 1 between low and high, a cosine's fall to 0 over the margin outside."""
+    """Return weights (length,): 1 between ``low`` and ``high``, falling to 0 along a cosine over the margin outside."""
     middle = np.arange(length) + 0.5
     outside = np.maximum(np.maximum(low - middle, middle - high), 0)
     return (1 + np.cos(np.pi * np.minimum(outside / margin, 1))) / 2
 
 
 def _ground(pixels: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Return median and deviation of each channel outside a box, (2, C)."""
+    """Return median and standard deviation of each channel of the pixels outside a box, (2, C)."""
     outside = np.ones(pixels.shape[:2], bool)
     (x1, y1), (x2, y2) = np.floor(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
     outside[y1:y2, x1:x2] = False

@@ -1,7 +1,7 @@
-"""Windows of images: where one may lie about an object, and what of an image's boxes it shows.
+"""Windows of images: choosing one around an object, and finding out what it shows of an image's boxes.
 
-Pure functions of boxes (n, 4) as x1 y1 x2 y2 in pixels; a window is cut out of the pixels as ``image[window.rows,
-window.columns]``.
+All functions are pure functions of boxes (n, 4), x1 y1 x2 y2 in pixels. The pixels of a window are
+``image[window.rows, window.columns]``.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LEAST = 0.5  # share of its area that makes a cut object one that can be learnt
+LEAST = 0.5  # share of its area that a cut object must show to be learnt
 
 
 @dataclass(frozen=True)
 class Window:
-    """A rectangle of whole pixels that lies inside an image: its left upper corner and its size."""
+    """A rectangle of whole pixels inside an image: its top left corner (x, y) and its width and height."""
 
     x: int
     y: int
@@ -37,10 +37,11 @@ class Shown:
     """What a window shows of boxes.
 
     Attributes:
-        boxes: (n, 4), clipped to the window, in its own pixels; without size where nothing is shown.
-        share: (n,) of the area that is shown, 0 to 1.
-        visible: Whether more than ``sliver`` pixels of either side are, bool (n,).
-        whole: Whether enough is to learn the object, bool (n,); what is visible and not whole is to be ignored.
+        boxes: Float (n, 4), the boxes clipped to the window, in the window's pixels; of size 0 where nothing is shown.
+        share: Float (n,), share of each box's area that is shown, 0 to 1.
+        visible: Bool (n,), whether both sides of the clipped box are longer than ``sliver`` pixels.
+        whole: Bool (n,), whether enough is shown to learn the object; objects that are visible but not whole are to be
+            ignored.
     """
 
     boxes: np.ndarray
@@ -50,13 +51,13 @@ class Shown:
 
 
 def window_about(box: np.ndarray, size: tuple[int, int], image: tuple[int, int], chance: random.Random) -> Window:
-    """Return a window that has the whole box in it, anywhere in it with the same chance, as far as the image allows.
+    """Return a window that holds the whole box at a place drawn uniformly from those that the image allows.
 
     Args:
-        box: (4,), inside the image. Of one that is larger than the window its middle is shown.
-        size: Height and width of the window; less where the image is smaller.
-        image: Height and width.
-        chance: Decides where.
+        box: The box (4,), inside the image. If it is larger than the window, the window shows its middle.
+        size: Height and width of the window in pixels; a smaller image makes the window smaller.
+        image: Height and width of the image in pixels.
+        chance: Random generator for the window's place.
     """
     (y, height), (x, width) = (
         _place(box[axis], box[axis + 2], size[1 - axis], image[1 - axis], chance) for axis in (1, 0)
@@ -65,7 +66,7 @@ def window_about(box: np.ndarray, size: tuple[int, int], image: tuple[int, int],
 
 
 def _place(low: float, high: float, length: int, limit: int, chance: random.Random) -> tuple[int, int]:
-    """Return where a window begins on one axis, and how long it is."""
+    """Return the start and the length of a window on one axis, in pixels."""
     length = min(length, limit)
     first, last = int(np.ceil(high)) - length, int(np.floor(low))
     if first > last:
@@ -78,10 +79,10 @@ def shown(boxes: np.ndarray, window: Window, *, least: float = LEAST, sliver: fl
     """Return what a window shows of boxes.
 
     Args:
-        boxes: (n, 4) in the image.
-        window: Where it lies in the image.
-        least: Share of its area from which an object is whole.
-        sliver: Pixels of a side that show nothing yet.
+        boxes: Boxes (n, 4) in pixels of the image.
+        window: The window in the image.
+        least: Share of its area from which on a visible object counts as whole.
+        sliver: Side length in pixels up to which a clipped box counts as not visible.
     """
     limits = np.tile([window.width, window.height], 2)
     clipped = np.clip(boxes - np.tile([window.x, window.y], 2), 0, limits)

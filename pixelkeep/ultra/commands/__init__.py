@@ -1,1 +1,1 @@
-"""What train, val and detect do, as functions from settings to a result."""
+"""The work of train, val and detect, as functions from settings to a result."""

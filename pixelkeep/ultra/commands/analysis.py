@@ -1,4 +1,4 @@
-"""What a validation run is asked besides AP: the operating point, errors by size, the label audit."""
+"""Analyses of a validation besides AP: the operating point, errors by size and the label audit."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from pixelkeep.ultra.weights.confidence import Stored, store
 from pixelkeep.writing import write_bytes, write_text
 
 FILES = ("errors.json", "misses.jpg", "label_audit.csv", "label_audit.json", "label_audit.jpg")
-OTHERWISE = 0.25  # confidence of errors and audit where no confidence serves the objective
+OTHERWISE = 0.25  # confidence for errors and audit if no confidence meets the objective
 
 
 @dataclass
 class Analysis:
-    """What is asked, and what was found.
+    """The analyses that are requested, and their results.
 
     Attributes:
-        objective: What the operating point's confidences are chosen for.
-        store: Write them into the weights.
-        errors: Write errors.json and misses.jpg.
-        audit: Write label_audit.csv, .json and .jpg.
-        point: The operating point.
-        error_counts: The content of errors.json.
-        candidates: The label audit's, the strongest first.
+        objective: Objective by which the confidences of the operating point are chosen.
+        store: Whether to write these confidences into the weights.
+        errors: Whether to write errors.json and misses.jpg.
+        audit: Whether to write label_audit.csv, .json and .jpg.
+        point: The operating point; None until it has been found.
+        error_counts: Content of errors.json; None without ``errors``.
+        candidates: Candidates of the label audit, the strongest first; None without ``audit``.
     """
 
     objective: Objective = field(default_factory=Objective)
@@ -54,10 +54,10 @@ class Analysis:
     candidates: list[Candidate] | None = field(default=None, init=False)
 
     def check(self, settings: dict) -> None:
-        """Refuse to store confidences that would not be those of the weights on their validation split.
+        """Refuse to store confidences that would not be those of the weights on the validation split.
 
         Raises:
-            OptionError: Another split, or not all classes by themselves.
+            OptionError: Confidences are to be stored, but the split is not val, or classes are left out or merged.
         """
         if not self.store:
             return
@@ -80,18 +80,18 @@ class Analysis:
         matrix: bool = False,
         curves: bool = False,
     ) -> OperatingPoint:
-        """Find the operating point, and write what is asked into the run folder.
+        """Find the operating point, write the requested analyses into the run folder, and return the operating point.
 
         Args:
             folder: The run folder.
-            spec: The dataset.
-            truth: The ground truth in COCO form.
-            detections: At a low confidence, ``floor``.
-            max_dets: Cap on the detections of one class in one image.
-            floor: The lowest score that could have been detected.
+            spec: Definition of the dataset.
+            truth: Ground truth in COCO form.
+            detections: Detections with scores from ``floor`` up.
+            max_dets: Largest number of detections of one class in one image.
+            floor: Lowest score that could have been detected.
             bins: Size ranges besides S, M and L.
-            matrix: Draw the confusion matrix at the operating point.
-            curves: Draw precision, recall and F1.
+            matrix: Whether to draw the confusion matrix at the operating point.
+            curves: Whether to draw the curves of precision, recall and F1.
         """
         self.point = operating_point(truth, detections, self.objective, max_dets=max_dets, floor=floor)
         if not (self.errors or self.audit or matrix or curves):
@@ -157,13 +157,14 @@ class Analysis:
 
 
 def keep(weights: Path, point: OperatingPoint, *, classes: int, imgsz: int | list[int], split: str, sha: str) -> bool:
-    """Write the confidences into a weights file; False if there are none.
+    """Write the operating point's confidences into a weights file; return False if the point has none.
 
     Args:
-        weights: The file.
+        weights: Path of the weights file.
         point: The operating point.
-        classes: How many the model has.
-        imgsz, split, sha: What was validated at and on; see :class:`pixelkeep.ultra.weights.confidence.Stored`.
+        classes: Number of classes of the model.
+        imgsz, split, sha: Image size, split and ground-truth hash of the validation; see
+            :class:`pixelkeep.ultra.weights.confidence.Stored`.
     """
     confidences = point.confidences()
     if confidences is None:
@@ -174,20 +175,20 @@ def keep(weights: Path, point: OperatingPoint, *, classes: int, imgsz: int | lis
 
 
 class _Pictures:
-    """Shows boxes of a scene in the dataset's images."""
+    """Sheets of enlarged boxes of a scene, cut from the images of the dataset."""
 
     def __init__(self, spec: DatasetSpec, scene: Scene) -> None:
         self.spec, self.scene, self.labels = spec, scene, scene.labels()
 
     def tile(self, image: int, box: tuple[float, float, float, float], category: int, said: str, others: list) -> Tile:
-        """Return the tile of a box: file, class and size, what is said of it, and other boxes of the image."""
+        """Return the tile of a box, with its text (file; class and size; ``said``) and other boxes of the image."""
         record = self.scene.images[image]
         size = f"{self.labels[category]}  {box[2]:.0f}x{box[3]:.0f} px"
         file = Path(record["file_name"])
         return Tile(self.spec.root / file, box, (file.name, size, said), tuple(map(tuple, others)))
 
     def save(self, path: Path, tiles: list[Tile], note: str) -> None:
-        """Write the sheet, if there is anything to show."""
+        """Write a sheet of tiles as JPEG, unless there are none."""
         if tiles:
             content = io.BytesIO()
             zoom_sheet(tiles, self._read, note).save(content, "JPEG", quality=92)

@@ -1,4 +1,4 @@
-"""What detect is asked for besides Ultralytics' settings, and the form in which a run keeps it for going on."""
+"""The requests to detect besides Ultralytics' settings, and the form in which a run keeps them for --resume."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from pixelkeep.ultra.network.choosing import STATIC
 from pixelkeep.ultra.tiled.images import AUTO, Request, Tiles
 
 WHOLE = Request()  # images as a whole
-OPTIONS = {"sources": "--source", "auto_conf": "--conf auto"}  # that have another name than what they give
+OPTIONS = {"sources": "--source", "auto_conf": "--conf auto"}  # options not named after their field
 OF_THE_PLACE = ("project", "name", "exist_ok")  # settings that say where a run goes, not what it does
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What detect is asked for.
+    """What detect is asked for besides Ultralytics' settings.
 
     Attributes:
-        sources: See :func:`pixelkeep.ultra.data.sources.resolve_sources`.
-        classes: Keep only these: names or numbers, separated by commas.
-        save_json: Write predictions.json in COCO results form.
-        save_csv: Write predictions.csv, one line a detection.
-        save_masks: Write what semantic segmentation says of each pixel, as PNG.
-        save_geojson: Write what is found in georeferenced images in map coordinates.
-        raster_crs: Of them, those of each image's own reference system.
-        show_regions: Draw dark what the network's masks leave out.
-        save_video: Write annotated videos; None for files yes and webcams and streams no.
-        auto_conf: Take each class's lowest confidence from the weights.
-        tiling: The tiles that images are cut into; none by default.
-        track: The tracker that gives what is found in videos identities, a name or file; None for none.
-        fps: Frames of a video or stream that are got through a second; None for as fast as it goes.
+        sources: Sources as given; see :func:`pixelkeep.ultra.data.sources.resolve_sources`.
+        classes: Names or numbers, separated by commas, of the classes to keep; None for all.
+        save_json: Whether to write predictions.json in COCO results form.
+        save_csv: Whether to write predictions.csv, one line per detection.
+        save_masks: Whether to write the class map of semantic segmentation as PNG.
+        save_geojson: Whether to write detections in georeferenced images in map coordinates.
+        raster_crs: Whether these coordinates are in each image's own reference system, not in WGS 84.
+        show_regions: Whether to darken what the network's masks leave out.
+        save_video: Whether to write annotated videos; None writes them for files, not for webcams and streams.
+        auto_conf: Whether to take the lowest confidence of each class from the weights.
+        tiling: Tiles that images are cut into; none by default.
+        track: Name or file of the tracker that gives objects in videos identities; None for no tracking.
+        fps: Frames of a video or stream to get through per second; None for as many as possible.
         fold: What is folded of a network in PyTorch; see :mod:`pixelkeep.ultra.network.choosing`.
     """
 
@@ -52,20 +52,21 @@ class Asked:
     fold: str = STATIC
 
     def given(self) -> list[str]:
-        """Return the options, as on the command line, of all that is not as it is by default."""
+        """Return the options, as on the command line, of all fields that differ from their defaults."""
         differing = _differing(self, Asked(sources=[])) | _differing(self.tiling, WHOLE)
         return [option(name, value) for name, value in differing.items() if name != "tiling"]
 
     def kept(
         self, settings: Mapping[str, Any], source: str | list[str], weights: Path, tiles: Tiles | None
     ) -> dict[str, Any]:
-        """Return all of it in the form in which a run keeps it: from any folder the same files.
+        """Return the whole request in the form in which a run keeps it, with paths that are valid from any folder.
 
         Args:
-            settings: Ultralytics', as given.
-            source: What the sources stand for.
-            weights: What is used.
-            tiles: What is asked for in ``tiling`` comes to; the data that ``auto`` goes by may not be there later.
+            settings: Ultralytics' settings, as given.
+            source: Files, or the live source, that the sources stand for.
+            weights: The weights file in use.
+            tiles: Tiles that ``tiling`` amounts to. They are kept for ``auto``, as the data that it is derived from may
+                be missing later.
         """
         auto = {"auto": [tiles.size, tiles.imgsz]} if tiles and self.tiling.tile == AUTO else {}
         lasting = {key: value for key, value in settings.items() if key not in OF_THE_PLACE}
@@ -79,21 +80,21 @@ class Asked:
 
     @classmethod
     def read(cls, kept: Mapping[str, Any]) -> tuple[dict[str, Any], Asked]:
-        """Return the settings, and what else was asked for, of what :meth:`kept` returned."""
+        """Return the settings and the request that :meth:`kept` turned into a mapping."""
         others = {key: value for key, value in kept.items() if key not in ("settings", "tiling")}
         return dict(kept["settings"]), cls(**others, tiling=Request(**kept["tiling"]))
 
 
 def _differing(one: Any, other: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass that are not as in another one."""
+    """Return the fields, by name, in which a dataclass differs from another one."""
     return {each.name: value for each in fields(one) if (value := getattr(one, each.name)) != getattr(other, each.name)}
 
 
 def option(name: str, value: Any) -> str:
-    """Return the option of detect, as on the command line, that gives what has a name here, or is a setting."""
+    """Return the command-line option of detect that sets a field of `Asked` or `Request`, or a setting."""
     return OPTIONS.get(name) or ("--no-" if value is False else "--") + name.replace("_", "-")
 
 
 def _from_anywhere(name: str) -> str:
-    """Return the name of a file, or of anything else, so that it is found from another folder."""
+    """Return the absolute path if ``name`` is a file, so that it is found from another folder; else ``name``."""
     return str(Path(name).resolve()) if Path(name).is_file() else name

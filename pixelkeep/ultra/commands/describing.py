@@ -1,4 +1,4 @@
-"""What every result of a validation says of its network, whatever the task."""
+"""What every validation result states about its network, whatever the task."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ PHASES = ("preprocess", "inference", "postprocess")
 def describe(
     result: Result | LabelResult, validator: Any, checkpoint: dict, weights: Path, spec: DatasetSpec
 ) -> Exported | None:
-    """Complete a result by what was validated, on what, its cost and its speed.
+    """Add to a result what was validated, on which data, and the network's cost and speed.
 
     Args:
-        result: Completed in place.
-        validator: It has run.
-        checkpoint: As it is loaded.
-        weights: Its file.
-        spec: The dataset.
+        result: Result of the validation, completed in place.
+        validator: Validator that has run.
+        checkpoint: Checkpoint as it was loaded.
+        weights: Path of the checkpoint or exported file.
+        spec: Definition of the dataset.
 
     Returns:
-        What an exported file says of itself; None for a checkpoint.
+        The facts stored in an exported file; None for a checkpoint.
     """
     args, model = validator.args, model_of(checkpoint)
     trained = checkpoint.get("train_args", {})

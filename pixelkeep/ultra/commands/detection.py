@@ -32,15 +32,15 @@ PREDICTORS = {"detect": Predictor, "obb": OrientedPredictor, "classify": ClassPr
 
 
 def detect(settings: dict[str, Any], asked: Asked, *, folder: Path | None = None) -> Summary:
-    """Detect in sources.
+    """Detect in images, videos or streams, and return a summary of the run.
 
     Args:
-        settings: As :func:`pixelkeep.ultra.running.settings.merge` gives them, with ``weights``.
-        asked: Everything else.
-        folder: Of the run that is gone on with, everything else being as it was; None for a new run.
+        settings: Settings as :func:`pixelkeep.ultra.running.settings.merge` returns them, with ``weights``.
+        asked: Everything else that was requested.
+        folder: Folder of a run to resume, whose settings and request are given unchanged; None for a new run.
 
     Raises:
-        PixelkeepError: Anything in the settings that cannot be used; nothing has been written then.
+        PixelkeepError: Something in the settings cannot be used; nothing has been written in that case.
     """
     resumed = folder is not None
     plan = prepare(settings, asked, again=resumed)
@@ -53,23 +53,24 @@ def detect(settings: dict[str, Any], asked: Asked, *, folder: Path | None = None
     finally:
         with suppress(OSError):
             for unused in (folder, folder.parent):
-                unused.rmdir()  # only if nothing has been written
+                unused.rmdir()  # succeeds only if nothing has been written
 
 
 def resume(
     run: str | None, flags: dict[str, Any], asked: Asked, *, requested: bool, assignments: list[str] | None
 ) -> Summary:
-    """Go on with a run that was interrupted: what is finished is not repeated.
+    """Resume an interrupted run without repeating what is finished.
 
     Args:
         run: A run folder; None for the newest unfinished run.
-        flags: Settings given on the command line; see :data:`pixelkeep.ultra.commands.resuming.CHANGEABLE`.
-        asked: What else is given on the command line, which must be nothing.
+        flags: Settings given on the command line, of which only those in
+            :data:`pixelkeep.ultra.commands.resuming.CHANGEABLE` may be set.
+        asked: What else was given on the command line, which must be nothing.
         requested: Whether --resume was given.
-        assignments: What was given as --set.
+        assignments: Values of --set, which must be none.
 
     Raises:
-        PixelkeepError: There is no such run, or something is given that would make it another one.
+        PixelkeepError: There is no such run, or an option is given that would make it a different run.
     """
     others = [*asked.given(), *(f"--set {each}" for each in assignments or [])]
     folder, settings, before = resuming.asked_before(run, flags, others, requested=requested)
@@ -78,7 +79,7 @@ def resume(
 
 
 def _run(plan: Plan, asked: Asked, kept: dict[str, Any], folder: Path) -> Summary:
-    """Do what is planned, with a folder to write to."""
+    """Run a planned detection, and write its results into a folder."""
     source = plan.source
     predictor = _predictor(plan, asked, folder)
     if isinstance(source, str) and is_file_address(source):
@@ -94,7 +95,7 @@ def _run(plan: Plan, asked: Asked, kept: dict[str, Any], folder: Path) -> Summar
 
 
 def _predictor(plan: Plan, asked: Asked, folder: Path) -> RunPredictor:
-    """Return what looks at pictures, in tiles or whole."""
+    """Return the predictor for the plan, which processes images in tiles or whole."""
     settings = for_ultralytics(plan.settings | {"model": str(plan.weights), "mode": "predict", "save_dir": str(folder)})
     channels, stretch = plan.model.yaml.get("channels", 3), plan.model.yaml.get("stretch")
     given = (settings, plan.saves_video, channels, stretch, *([plan.least] if plan.least else []))
@@ -114,7 +115,7 @@ def _lowest(plan: Plan) -> list[float]:
 
 
 def _shown(plan: Plan) -> dict[str, float] | float | None:
-    """Return the lowest confidence, of each class where they differ; None where none is given."""
+    """Return the lowest confidence, by class name if classes have their own; None if none is given."""
     if plan.least:
         return dict(zip(plan.model.names.values(), plan.least, strict=True))
     return plan.settings.get("conf")

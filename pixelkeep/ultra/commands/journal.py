@@ -1,7 +1,7 @@
-"""frames.jsonl: what detect has done, a line for each picture, on the disk before the next one is looked at.
+"""frames.jsonl: the journal of detect, one line per image or frame, on disk before the next one is processed.
 
-predictions.json and predictions.csv are made of it at the end, and a run that was cut off goes on behind its last line.
-A line that a kill has torn is none.
+predictions.json and predictions.csv are made from it at the end, and an interrupted run is resumed after its last line.
+A line that a kill has cut off does not count.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from pixelkeep.ultra.data.videos import Passage
 from pixelkeep.writing import Growing
 
 NAME = "frames.jsonl"
-LASTING = ("skipped", "broken", "passed", "listed")  # what is known of a video when it has ended
+LASTING = ("skipped", "broken", "passed", "listed")  # what is known about a video once it has ended
 
 
 class Journal:
-    """The file, to be written.
+    """A journal that is being written.
 
     Args:
-        path: The file.
-        size: How many bytes of what is there are kept.
+        path: Path of the file.
+        size: Number of bytes of an existing file to keep.
     """
 
     def __init__(self, path: Path, size: int = 0):
@@ -36,7 +36,7 @@ class Journal:
         """Append a line.
 
         Raises:
-            OSError: The disk is full; the lines before are there.
+            OSError: The disk is full; the earlier lines are intact.
         """
         self._file.append(json.dumps(entry, separators=(",", ":"), allow_nan=False).encode() + b"\n")
 
@@ -46,7 +46,7 @@ class Journal:
 
 
 def entries(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Return the whole lines of a file, each with the number of bytes up to its end."""
+    """Yield the complete lines of a journal, each preceded by the number of bytes of the file up to its end."""
     if not path.is_file():
         return
     size = 0
@@ -63,7 +63,7 @@ def entries(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def objects(path: Path) -> Iterator[dict[str, Any]]:
-    """Return all that was found in a run, each with the image or frame it is from."""
+    """Yield all objects found in a run, each with the image or frame it was found in."""
     for _, entry in entries(path):
         frame = {"frame": entry["frame"]} if entry.get("frame") else {}
         where = {"image_id": entry.get("image_id"), "file_name": Path(entry["file"]).name, **frame}
@@ -73,22 +73,24 @@ def objects(path: Path) -> Iterator[dict[str, Any]]:
 
 @dataclass
 class Done:
-    """What a journal says is done.
+    """What has been done according to a journal.
+
+    The place of a stream is its index among the streams.
 
     Attributes:
-        size: Bytes of the file that count.
-        images: How many images and frames have been looked at.
-        detections: By class, how many objects have been found.
-        files: Images, and videos that have been gone through.
-        passages: How videos, by path, and streams, by place, went by.
-        times: The second of the last frame of each stream, by place.
+        size: Number of bytes of the file that count.
+        images: Number of images and frames processed.
+        detections: Number of objects found, by class.
+        files: Images processed, and videos read to their end.
+        passages: Progress through videos, by path, and through streams, by place.
+        times: Time in seconds of the last frame of each stream, by place.
         streams: Names of the streams, by place.
-        names: Of results, by path, or place of a stream.
-        identities: The highest identity that a tracker has given, by path or place.
-        known: How many objects it has told apart, by path or place.
-        seams: What became of the boxes of tiles: the sum of the lines' counts.
-        rasters: How images that were read in windows went by, by path.
-        turns: How many tiles of a video or stream were looked at where time was short, by path or place.
+        names: Names of the results, by path, or by place of a stream.
+        identities: Highest identity that a tracker has given, by path or place.
+        known: Number of objects that the tracker has told apart, by path or place.
+        seams: What became of the boxes of tiles: the sum of the counts in the lines.
+        rasters: Facts on images that were read in windows, by path.
+        turns: Number of tiles of a video or stream that were processed when time was short, by path or place.
     """
 
     size: int = 0
@@ -110,8 +112,9 @@ class Done:
         """Read a journal.
 
         Args:
-            path: The file; nothing is done where there is none.
-            limits: How many lines of a video count, by its path: its later ones, and all that follow, do not.
+            path: Path of the file; a missing file means that nothing is done.
+            limits: Number of lines that count of a video, by its path; the next line of that video and everything after
+                it do not count.
         """
         done, lines = cls(), Counter()
         for size, entry in entries(path):
@@ -153,9 +156,9 @@ class Done:
         self.known[key] = entry.get("known", 0)
 
     def source(self, key: Any) -> Any:
-        """Return a video's path for itself, and for a stream's place both that and its name."""
+        """Return the key of a video, its path, unchanged; for a stream, its place and its name."""
         return (key, self.streams[key]) if isinstance(key, int) else key
 
     def cut_off(self) -> dict[str, Passage]:
-        """Return the videos that have not been gone through, by path."""
+        """Return the progress through videos that have not been read to their end, by path."""
         return {key: p for key, p in self.passages.items() if isinstance(key, str) and key not in self.files}

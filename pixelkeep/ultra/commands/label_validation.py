@@ -1,4 +1,4 @@
-"""Validation of classification and semantic segmentation: the figures, metrics.json and predictions.json."""
+"""Validation of classification and semantic segmentation: the metrics, metrics.json and predictions.json."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def validate_labels(task: Task, settings: dict, folder: Path | None = None) -> t
     """Validate weights on a split of a dataset.
 
     Args:
-        task: What the weights are for: classification or semantic segmentation.
-        settings: As :func:`pixelkeep.ultra.running.settings.merge` gives them, with ``weights``.
+        task: Task of the weights: classification or semantic segmentation.
+        settings: Settings as :func:`pixelkeep.ultra.running.settings.merge` returns them, with ``weights``.
         folder: The run folder of a training; a new one in ``runs/val`` by default.
 
     Returns:
         The result, and the run folder with metrics.json and, for classification, predictions.json.
 
     Raises:
-        PixelkeepError: Anything in the settings that cannot be used; nothing has been written then.
+        PixelkeepError: Something in the settings cannot be used; nothing has been written in that case.
     """
     settings = dict(settings)
     check_task(settings, "val", task.name)
@@ -55,7 +55,7 @@ def validate_labels(task: Task, settings: dict, folder: Path | None = None) -> t
     settings.setdefault("imgsz", trained_size(checkpoint))
     project, name, exist_ok = (settings.pop(key, None) for key in ("project", "name", "exist_ok"))
     reports = []
-    if folder is None:  # else training has said already what is wrong with the data
+    if folder is None:  # a training has already reported what is wrong with the data
         reports = [task.read(spec, split, settings["imgsz"]).problems]
         folder = runs.new_run(project, name, kind="val", exist_ok=bool(exist_ok))
     settings.update(model=str(weights), data=str(task.write(spec)), save_dir=str(folder), mode="val", task=task.name)
@@ -74,7 +74,7 @@ def validate_labels(task: Task, settings: dict, folder: Path | None = None) -> t
 
 
 def _describe(result: LabelResult, validator: Any, checkpoint: dict, weights: Path, spec: Any) -> LabelResult:
-    """Complete the figures to the full schema."""
+    """Complete the metrics to the full schema of metrics.json."""
     args = validator.args
     truth = [[relative(Path(file), spec.root), label] for file, label in validator.truth()]
     result.gt_sha256 = hashlib.sha256(json.dumps([list(spec.names.values()), truth]).encode()).hexdigest()

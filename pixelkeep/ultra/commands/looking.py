@@ -1,4 +1,4 @@
-"""What detect does once everything is checked: look, keep records, and end well whatever ends it."""
+"""Detection once everything is checked: process the source, keep records, and end cleanly whatever ends it."""
 
 from __future__ import annotations
 
@@ -38,19 +38,22 @@ def look(
     done: Done,
     tracks: tracking.Tracking | None = None,
 ) -> Summary:
-    """Look at what is left of a source, and write the results of all of it.
+    """Process what is left of a source, and write the results for the whole source.
 
     Args:
-        predictor: Knows what is done.
+        predictor: Predictor, which has been told what is done.
         source: Files, or a live source.
-        summary: To be completed.
-        asked: What is written besides annotated copies.
-        kept: All that the command was asked for, kept for going on.
+        summary: Summary of the run, completed in place.
+        asked: Request, which says what is written besides annotated copies.
+        kept: The whole request in the form in which a run keeps it for --resume.
         done: What earlier runs have done.
-        tracks: What gives objects identities.
+        tracks: Tracking, which gives objects identities; None without it.
+
+    Returns:
+        The completed summary.
 
     Raises:
-        SourceError: There is nothing that can be looked at.
+        SourceError: Nothing in the source can be read.
     """
     folder = summary.folder
 
@@ -58,22 +61,22 @@ def look(
         runs.write_yaml(folder / runs.ASKED, kept | {"fold": started.folding})
 
     predictor.add_callback("on_predict_start", keep)
-    rows = asked.save_json or asked.save_csv or isinstance(source, list)  # what has no end is not kept unasked
+    rows = asked.save_json or asked.save_csv or isinstance(source, list)  # live sources get rows on request only
     record = Record(folder, rows, asked.save_masks, done)
     left = [file for file in source if file not in done.files] if isinstance(source, list) else source
     try:
         if left:
             _go_through(predictor, left, summary, record)
         else:
-            predictor.setup_model(None, verbose=False)  # for what is said of it
+            predictor.setup_model(None, verbose=False)  # for the facts on it in the summary
         predictor.finish_videos()
         if not summary.interrupted:
             record.end_videos(getattr(predictor.dataset, "passages", {}))
     finally:
-        with suppress(OSError):  # of a full disk, which has been told
+        with suppress(OSError):  # a full disk, which has been reported
             predictor.finish_videos()
         record.close()
-        if not record.images:  # nothing to go on with
+        if not record.images:  # nothing to resume
             (folder / runs.ASKED).unlink(missing_ok=True)
     summary.images, summary.detections = record.images, record.detections
     if isinstance(left, list) and not summary.interrupted:
@@ -91,8 +94,8 @@ def look(
 
 
 def _go_through(predictor: RunPredictor, source: str | list[str], summary: Summary, record: Record) -> None:
-    """Look at everything."""
-    if isinstance(source, list):  # Ultralytics takes images alone as a list, but images and videos from a list file
+    """Run the predictor over the whole source until its end or an interruption."""
+    if isinstance(source, list):  # Ultralytics reads videos from a list file, but not from a list
         listed = summary.folder / PARTIAL / "sources.txt"
         write_text(listed, "".join(f"{file}\n" for file in source))
         source = str(listed)
@@ -111,7 +114,7 @@ def _go_through(predictor: RunPredictor, source: str | list[str], summary: Summa
 
 
 def _reason(predictor: RunPredictor, file: str) -> str:
-    """Return why nothing has been looked at of a file."""
+    """Return why no image or frame of a file was processed."""
     passage = getattr(predictor.dataset, "passages", {}).get(file, Passage())
     if 0 < passage.passed < predictor.args.vid_stride and not passage.broken:
         return f"it has fewer frames than --vid-stride {predictor.args.vid_stride}"
@@ -119,15 +122,15 @@ def _reason(predictor: RunPredictor, file: str) -> str:
 
 
 class Stop:
-    """Lets Ctrl-C, and a request to end (SIGTERM), end the work, but not in the middle of what belongs together."""
+    """Handler that lets Ctrl-C and SIGTERM end the work, but not in the middle of a step that must not be divided."""
 
     def __init__(self) -> None:
         self._held = self._asked = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Raise KeyboardInterrupt inside on either signal."""
-        if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
+        """Raise KeyboardInterrupt inside the context on either signal."""
+        if threading.current_thread() is not threading.main_thread():  # Python allows handlers only there
             yield
             return
         former = {number: signal.signal(number, self._end) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -139,7 +142,7 @@ class Stop:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Wait with it until the end."""
+        """Postpone the interruption until the end of the context."""
         self._held = True
         try:
             yield
@@ -157,14 +160,14 @@ class Stop:
 def _shown(predictor: RunPredictor, source: str) -> Generator:
     """Detect in ``source`` with a progress bar, which appears with the first result."""
     bar, start, left_out = None, time.time(), 0
-    without = predictor.args.verbose or isinstance(predictor, TiledPredictor)  # which has a bar of its own
+    without = predictor.args.verbose or isinstance(predictor, TiledPredictor)  # which has its own bar
     with closing(predictor(source, stream=True)) as results:
         try:
             for result in results:
                 if bar is None:
                     bar = Bar(desc="detecting", every=A_MINUTE, total=_pictures(predictor), unit="img", disable=without)
-                    bar.start_t = start  # a first batch may be all there is
-                bar.update(1 + len(predictor.unreadable) - left_out)  # what is left out is done too
+                    bar.start_t = start  # the first batch may be the only one
+                bar.update(1 + len(predictor.unreadable) - left_out)  # unreadable images are done too
                 left_out = len(predictor.unreadable)
                 yield result
         finally:
@@ -174,7 +177,7 @@ def _shown(predictor: RunPredictor, source: str) -> Generator:
 
 
 def _pictures(predictor: RunPredictor) -> int | None:
-    """Return how many pictures there are to look at; None where there is a video, whose frames nobody has counted."""
+    """Return the number of images to process; None if there is a video, as its frames have not been counted."""
     videos = getattr(predictor.dataset, "video_flag", None)
     return len(videos) if videos and not any(videos) else None
 
@@ -182,12 +185,12 @@ def _pictures(predictor: RunPredictor) -> int | None:
 def _complete(
     summary: Summary, predictor: RunPredictor, record: Record, done: Done, tracks: tracking.Tracking | None
 ) -> None:
-    """Say what was skipped and how long it took."""
+    """Add tiles, tracks, precision, folding, speed and the progress through videos to the summary."""
     if isinstance(predictor, TiledPredictor):
         summary.seams = predictor.seams.report()
         summary.rasters = predictor.rasters
     summary.track = tracks and tracks.report()
-    if predictor.model is not None:  # as where the run was interrupted before
+    if predictor.model is not None:  # it is None if the run was interrupted before loading it
         summary.precision, summary.format, summary.folding = predictor.ran()
     summary.speed_ms = {key: round(value, 3) for key, value in (predictor.speed or {}).items()}
     if summary.interrupted:  # frames may have been read ahead, and one may have been under way
@@ -197,7 +200,7 @@ def _complete(
 
 
 def _videos(done: Done, passages: Mapping[str, Passage], turns: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
-    """Return how videos and streams went by: what is done, and in the place of that what is known of the same later."""
+    """Return the progress through videos and streams: that of earlier runs, overridden by newer facts on the same."""
     gone = {**{_named(done.source(key)): passage for key, passage in done.passages.items()}, **passages}
     turned = {**{done.source(key): told for key, told in done.turns.items()}, **turns}
     tiles = {_named(key): told for key, told in turned.items()}
@@ -205,11 +208,11 @@ def _videos(done: Done, passages: Mapping[str, Passage], turns: Mapping[Any, dic
 
 
 def _named(key: Any) -> str:
-    """Return the name by which a video or stream is known to a :class:`Record`."""
+    """Return the name by which a :class:`Record` knows a video or stream."""
     return f"{key[0]}: {key[1]}" if isinstance(key, tuple) else str(key)
 
 
 def _told(passage: Passage) -> dict[str, Any]:
-    """Return how a video or stream went by, without what does not apply."""
+    """Return the progress through a video or stream, with the fields that belong in the summary."""
     told = {key: value for key, value in asdict(passage).items() if key in ("frames", "skipped", "broken", "lost")}
     return {**told, "damage": passage.damage() if passage.ended else None}

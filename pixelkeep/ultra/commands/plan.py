@@ -1,4 +1,4 @@
-"""Everything that can be refused of a detection, refused before anything is written."""
+"""Checks of a detection, so that whatever must be refused is refused before anything is written."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from pixelkeep.ultra.weights.fitting import refuse, refuse_options
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A detection of which everything is checked.
+    """A detection in which everything has been checked.
 
     Attributes:
-        settings: Ultralytics', with the size of the network's input.
+        settings: Ultralytics' settings, with the size of the network's input.
         source: Files, or a live source.
-        weights: The file.
-        model: Its network.
-        task: The network's.
-        tiles: That images are cut into; None for images as a whole.
-        tracker: What gives objects identities; None for nothing.
-        least: The lowest confidence of each class where the weights say it.
+        weights: Path of the weights file.
+        model: The network in the weights.
+        task: Task of the network.
+        tiles: Tiles that images are cut into; None for whole images.
+        tracker: Tracker that gives objects identities; None for no tracking.
+        least: Lowest confidence of each class, from the weights; None if these are not to be used.
         saves_video: Whether annotated videos are written.
     """
 
@@ -55,15 +55,15 @@ class Plan:
 
 
 def prepare(settings: dict[str, Any], asked: Asked, *, again: bool) -> Plan:
-    """Check what is asked for, and complete it.
+    """Check what is requested of detect, and return the completed plan.
 
     Args:
-        settings: As :func:`pixelkeep.ultra.running.settings.merge` gives them, with ``weights``.
-        asked: Everything else.
-        again: Whether a run is gone on with.
+        settings: Settings as :func:`pixelkeep.ultra.running.settings.merge` returns them, with ``weights``.
+        asked: Everything else that was requested.
+        again: Whether an earlier run is resumed.
 
     Raises:
-        PixelkeepError: Anything that cannot be used.
+        PixelkeepError: Something that was requested cannot be used.
     """
     settings = dict(settings)
     _check_alone(asked, settings)
@@ -83,7 +83,7 @@ def prepare(settings: dict[str, Any], asked: Asked, *, again: bool) -> Plan:
     _fit_export(model, settings, weights, asked)
     tiles = asked.tiling.resolve(checkpoint, settings)
     settings.setdefault("imgsz", tiles.imgsz if tiles else trained_size(checkpoint))
-    settings.setdefault("rect", not isinstance(settings["imgsz"], list))  # no more padding than the stride asks for
+    settings.setdefault("rect", not isinstance(settings["imgsz"], list))  # no more padding than the stride requires
     return Plan(
         settings=settings,
         source=source,
@@ -98,12 +98,12 @@ def prepare(settings: dict[str, Any], asked: Asked, *, again: bool) -> Plan:
 
 
 def _saves_video(asked: Asked, source: str | list[str]) -> bool:
-    """Return whether annotated videos are written: where nothing is said, not of what has no end."""
+    """Return whether annotated videos are written: as requested, else for all but live sources."""
     return asked.save_video if asked.save_video is not None else isinstance(source, list) or not is_live(source)
 
 
 def _check_alone(asked: Asked, settings: dict) -> None:
-    """Refuse options that exclude each other, or need each other, whatever the weights and the source are."""
+    """Refuse options that exclude or require each other, whatever the weights and the source are."""
     asked.tiling.check()
     check_choice(asked.fold)
     copies = settings.get("save", True)
@@ -120,7 +120,7 @@ def _check_alone(asked: Asked, settings: dict) -> None:
 
 
 def _weights(settings: dict) -> Path:
-    """Take the weights out of the settings; those that were trained last where none are given."""
+    """Remove the weights from the settings, and return their path; without any, use those that were trained last."""
     given = settings.pop("weights", None)
     weights = check_weights(given or runs.newest_weights(), exported=True)
     if not given:
@@ -129,7 +129,7 @@ def _weights(settings: dict) -> Path:
 
 
 def _check_task(task: tasks.Task, asked: Asked) -> None:
-    """Refuse what is for objects alone, or for pixels alone, where the weights are for another task."""
+    """Refuse options for objects only, or for pixels only, if the weights are for another task."""
     options = {"classes": asked.classes, "save-csv": asked.save_csv, "conf auto": asked.auto_conf, "track": asked.track}
     if task is tasks.ORIENTED:
         refuse("detect", task.name, {name: options[name] for name in ("conf auto", "track")})
@@ -143,7 +143,7 @@ def _check_task(task: tasks.Task, asked: Asked) -> None:
 
 
 def _fit_export(model: Any, settings: dict, weights: Path, asked: Asked) -> None:
-    """Give an exported file the settings that it was made for; nothing where it is none."""
+    """Complete the settings with those that an exported file was made for; do nothing for a checkpoint."""
     if isinstance(model, Exported):
         if asked.fold != STATIC:
             raise OptionError(f"--fold {asked.fold}: '{weights}' is folded as it was exported; export it with --fold")
@@ -151,7 +151,7 @@ def _fit_export(model: Any, settings: dict, weights: Path, asked: Asked) -> None
 
 
 def _check_rate(fps: float | None, source: str | list[str]) -> None:
-    """Refuse a rate that is none, or where nothing moves."""
+    """Refuse a frame rate that is no positive number, or that is given for images."""
     if fps is None:
         return
     if not (fps > 0 and isfinite(fps)):
@@ -161,7 +161,7 @@ def _check_rate(fps: float | None, source: str | list[str]) -> None:
 
 
 def _stored_confidences(checkpoint: dict, weights: Path, settings: dict) -> list[float]:
-    """Return the confidences that the weights hold, one a class, and say where they do not quite belong."""
+    """Return the confidences stored in the weights, one per class, and log where they do not quite apply."""
     if settings.get("conf") is not None:
         raise OptionError(f"--conf auto and conf={settings['conf']} exclude each other; leave one out")
     stored = stored_in(checkpoint, weights, len(model_of(checkpoint).names))
@@ -179,7 +179,7 @@ def _stored_confidences(checkpoint: dict, weights: Path, settings: dict) -> list
 
 
 def _class_numbers(classes: str, names: dict[int, str]) -> list[int]:
-    """Turn ``"car,2"`` into class numbers."""
+    """Return the class numbers of a text such as ``"car,2"``."""
     by_name = {name.casefold(): index for index, name in names.items()}
     numbers = []
     for item in (part.strip() for part in classes.split(",")):

@@ -1,4 +1,4 @@
-"""What detect writes while it works: a line of the journal for each picture, and results of several once it is done."""
+"""What detect writes: a line of the journal for each image or frame, and files of all results once it is done."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from pixelkeep.writing import staged, write_text
 
 
 class Record:
-    """Keeps the journal of a run; for :attr:`RunPredictor.record`.
+    """Writer of the journal of a run, called by a predictor as :attr:`RunPredictor.record`.
 
     Args:
         folder: The run folder.
-        rows: Whether the journal holds what was found; else only how much.
+        rows: Whether the journal holds the objects found; otherwise it holds only their counts.
         masks: Whether the class of each pixel is written as PNG.
-        done: What earlier runs have done that this one goes on with.
+        done: What was done before, in the run that is resumed.
 
     Attributes:
-        images: How many images and frames have been looked at.
-        detections: By class, how many objects were found.
-        passages: How videos, by path, and streams, by name, went by.
+        images: Number of images and frames processed.
+        detections: Number of objects found, by class.
+        passages: Progress through videos, by path, and through streams, by place and name.
     """
 
     def __init__(self, folder: Path, rows: bool, masks: bool, done: Done):
@@ -39,10 +39,10 @@ class Record:
         self.files = set(done.files)
         self._size = done.size
         self._journal: Journal | None = None
-        self._going = list(done.cut_off())  # videos that have been begun
+        self._going = list(done.cut_off())  # videos that have been started but not ended
 
     def __call__(self, predictor: RunPredictor) -> None:
-        """Write down a batch."""
+        """Record a batch that the predictor has finished."""
         live = predictor.dataset.mode == "stream"
         for i, result in enumerate(predictor.results):
             if live and result.frame == MISSING:
@@ -78,7 +78,7 @@ class Record:
         return told | ({"place": i, "lost": passage.lost} if live else {})
 
     def end_videos(self, passages: Mapping[Any, Passage]) -> None:
-        """Write down which videos have been gone through; one gone on with may have had no frame left."""
+        """Record which videos have been read to their end; a resumed video may have had no frame left."""
         for path in [path for path in self._going if path in passages and passages[path].ended]:
             self.passages[path] = passage = passages[path]
             self.files.add(path)
@@ -97,7 +97,7 @@ class Record:
 
 
 def write_predictions(folder: Path, save_json: bool, save_csv: bool, tracked: bool, oriented: bool) -> None:
-    """Write what was found, as the journal has it, in the forms that are asked for."""
+    """Write predictions.json and predictions.csv, as requested, from the journal."""
     journal = folder / NAME
     if save_json:
         with staged(folder / "predictions.json") as path, path.open("w", encoding="utf-8") as file:
@@ -107,7 +107,7 @@ def write_predictions(folder: Path, save_json: bool, save_csv: bool, tracked: bo
 
 
 def _listed(rows: Iterable[dict]) -> Iterable[str]:
-    """Return a JSON list piece by piece, as json.dumps writes it."""
+    """Yield a JSON list piece by piece, in the form that json.dumps writes."""
     yield "["
     for number, row in enumerate(rows):
         yield (", " if number else "") + json.dumps(row, allow_nan=False)

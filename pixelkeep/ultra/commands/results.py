@@ -1,6 +1,6 @@
 """detections.json, the document of ``detect --json``: how a run went, and what was found in each image or frame.
 
-What was found is written from the journal line by line, so that a long video needs no memory for it.
+The results are written from the journal line by line, so that those of a long video need not fit in memory.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from pixelkeep.ultra.commands.journal import NAME, entries
 from pixelkeep.writing import staged
 
 FILE = "detections.json"
-PLACE = ("place", "frame", "at")  # of a stream, and of a frame in its video or stream
+PLACE = ("place", "frame", "at")  # place of a stream; number and time of a frame in its video or stream
 
 
 def write_document(folder: Path, summary: dict[str, Any], objects: bool, rows: bool) -> None:
-    """Write the document, a line for each key and for each image or frame.
+    """Write the document, one line for each key and for each image or frame.
 
     Args:
-        folder: The run folder, with its journal.
-        summary: How the run went.
-        objects: Whether the task finds objects.
-        rows: Whether the journal holds what was found; else ``results`` is null.
+        folder: The run folder, which holds the journal.
+        summary: Keys and values that say how the run went.
+        objects: Whether the results of the task are objects.
+        rows: Whether the journal holds the results; otherwise ``results`` is null.
     """
     with staged(folder / FILE) as path, path.open("w", encoding="utf-8") as file:
         file.write("{\n")
@@ -35,7 +35,7 @@ def write_document(folder: Path, summary: dict[str, Any], objects: bool, rows: b
 
 
 def results(journal: Path, objects: bool) -> Iterator[dict[str, Any]]:
-    """Return what was found in each image or frame, as docs/detect.md describes it."""
+    """Yield what was found in each image or frame, in the form that docs/detect.md describes."""
     for _, entry in entries(journal):
         if "ended" in entry:
             continue
@@ -46,7 +46,7 @@ def results(journal: Path, objects: bool) -> Iterator[dict[str, Any]]:
 
 
 def _object(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row in COCO results form with both corners of its box, and of an oriented one all four."""
+    """Return an object in the document's form: two corners of its box, and all four of an oriented box."""
     x, y, width, height = row["bbox"]
     told = {"class": row["category_id"] - 1, "name": row["category"], "confidence": row["score"]}
     told["xyxy"] = [x, y, round(x + width, 3), round(y + height, 3)]
@@ -57,7 +57,7 @@ def _object(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _listed(rows: Iterator[dict[str, Any]]) -> Iterator[str]:
-    """Return a JSON list piece by piece, an element a line."""
+    """Yield a JSON list piece by piece, one element per line."""
     opening = "["
     for row in rows:
         yield f"{opening}\n    {_dump(row)}"

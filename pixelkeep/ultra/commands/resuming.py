@@ -1,4 +1,4 @@
-"""``detect --resume``: which run, with which settings, what of it is done, and trackers brought to where they were."""
+"""``detect --resume``: find the run, its settings and what is done, and bring trackers back to their former state."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from pixelkeep.ultra.tiled.budget import tiles_of
 from pixelkeep.ultra.tiled.predictor import TiledPredictor
 from pixelkeep.ultra.tracking.frames import Tracking
 
-CHANGEABLE = {"device", "project", "name", "verbose"}  # of the machine, or of where to look
+CHANGEABLE = {"device", "project", "name", "verbose"}  # settings of the machine, or that say where to look
 
 
 def asked_before(
     run: str | None, flags: Mapping[str, Any], others: list[str], *, requested: bool
 ) -> tuple[Path, dict[str, Any], Asked]:
-    """Return the folder of a run to go on with, its settings, and what else it was asked for.
+    """Return the folder of the run to resume, its settings, and the rest of its request.
 
     Args:
-        run: The folder; None for the newest run that is not finished.
-        flags: Settings given on the command line; the device may differ from before.
-        others: What else was given, as on the command line.
+        run: The run folder; None for the newest unfinished run.
+        flags: Settings given on the command line; of those that affect the run, only the device may be set.
+        others: Other options given, as spelt on the command line, which must be none.
         requested: Whether --resume was given.
 
     Raises:
-        PixelkeepError: There is no such run, or something is given that would make it another one.
+        PixelkeepError: There is no such run, or an option is given that would make it a different run.
     """
     if not requested:
         raise OptionError(f"unexpected argument '{run}'; to go on with a run, write --resume {run}")
@@ -56,7 +56,7 @@ def asked_before(
 
 
 def what_is_done(folder: Path, videos: bool) -> Done:
-    """Return what a run has done; where videos are saved, only what can be played of one counts."""
+    """Return what a run has done; if videos are saved, only frames that the saved video can play count."""
     done = Done.read(folder / NAME)
     cut = [path for path in done.cut_off() if videos and path in done.names]
     if not cut:
@@ -69,15 +69,15 @@ def what_is_done(folder: Path, videos: bool) -> Done:
 
 
 def drop_crops(folder: Path, done: Done) -> None:
-    """Take away the crops of pictures that do not count: they are written again, and would be there twice.
+    """Remove the crops of images and frames that do not count, which would otherwise be written twice.
 
-    Crops are numbered where their name is taken, so which of them count shows itself by naming them all once more.
+    A crop gets a number if its name is taken. Which crops count is therefore found by naming them all once more.
     """
     found = set((folder / "crops").rglob("*.jpg"))
     if not found or min(file.stat().st_mtime for file in found) < (folder / runs.ASKED).stat().st_mtime:
-        return  # none, or some of an earlier run in the same folder
+        return  # there are none, or some are from an earlier run in this folder
     named: set[Path] = set()
-    between = inspect.signature(increment_path).parameters["sep"].default  # of name and number, by release
+    between = inspect.signature(increment_path).parameters["sep"].default  # of name and number; depends on the release
     for size, entry in entries(folder / NAME):
         if size > done.size:
             break
@@ -92,13 +92,13 @@ def drop_crops(folder: Path, done: Done) -> None:
 
 
 def go_on(predictor: RunPredictor, done: Done, tracks: Tracking | None, folder: Path) -> None:
-    """Have a predictor, which has not begun, go on behind what is done.
+    """Prepare a predictor that has not started to continue after what is done.
 
     Args:
-        predictor: The run's.
-        done: What earlier runs have done.
-        tracks: What gives objects identities; it is shown again what was found in a video that was cut off.
-        folder: The run's.
+        predictor: Predictor of the resumed run.
+        done: What the run has done so far.
+        tracks: Tracking, which is given once more what was found in interrupted videos; None without it.
+        folder: The run folder.
     """
     if not (folder / runs.ASKED).is_file():
         return  # a new run
@@ -126,7 +126,7 @@ def go_on(predictor: RunPredictor, done: Done, tracks: Tracking | None, folder: 
 
 
 def _repeat(tracks: Tracking, predictor: RunPredictor, path: str, passage: Passage, journal: Path) -> None:
-    """Show a tracker again what was found in the frames of a video: it is then as it was."""
+    """Give a tracker once more what was found in the frames of a video, which restores its state."""
     lines = (entry for _, entry in entries(journal) if entry["file"] == path and entry.get("frame"))
     video = Videos(path, batch=1, vid_stride=predictor.args.vid_stride, channels=predictor.channels)
     try:

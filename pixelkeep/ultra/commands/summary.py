@@ -1,4 +1,4 @@
-"""What detect tells of a run: detections.json, and the document of ``--json``."""
+"""The summary of a detection run, for detections.json and the document of ``--json``."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ from pathlib import Path
 from pixelkeep.ultra.commands import tasks
 
 OBJECTS = (tasks.DETECT, tasks.ORIENTED)  # tasks that find objects
-# Names of the counts.
+# Key of the counts in the document, by task.
 COUNTED = {"detect": "detections", "obb": "detections", "classify": "images_by_class", "semantic": "pixels"}
 
 
 @dataclass
 class Summary:
-    """What was found.
+    """What a detection run did and found.
 
     Attributes:
         folder: The run folder with the annotated copies.
-        weights: The weights that were used.
-        task: What they are for, in Ultralytics' name.
-        images: How many images and frames were looked at.
-        detections: By class, how many objects were found; of classification images, of segmentation pixels.
-        unreadable: For each file that was left out the reason why it cannot be read.
-        speed_ms: Milliseconds an image for preprocess, inference and postprocess.
-        confidence: Lowest confidence of what was kept, or that of each class.
+        weights: Weights that were used.
+        task: Task of the weights, by Ultralytics' name.
+        images: Number of images and frames processed.
+        detections: Counts by class: of objects, of images in classification, of pixels in segmentation.
+        unreadable: For each file that was left out, the reason why it cannot be read.
+        speed_ms: Milliseconds per image for preprocess, inference and postprocess.
+        confidence: Lowest confidence that was kept, or that of each class.
         tile: How images were cut into tiles; None if they were not.
         seams: What became of the boxes of tiles; see :meth:`pixelkeep.tiling.Seams.report`.
-        precision: The number format that the network computed in; ``format``: what ran it.
-        folding: What of it was folded, and what chooses the same again; see `pixelkeep.ultra.network.choosing`.
-        track: Which tracker, and what it did; see :meth:`pixelkeep.ultra.tracking.frames.Tracking.report`.
-        fps: Frames a second that were to be got through; None for as fast as it went.
-        videos: How each video and stream went by: frames, those skipped or broken, and with ``fps`` its tiles.
-        rasters: How images that were read in windows went by: size, tiles without data, name of the GeoJSON file.
-        interrupted: Whether the run was ended before it was through; it can be gone on with.
+        precision: Number format in which the network computed.
+        format: Format of the weights, which says what ran them.
+        folding: What was folded, and the choice that repeats it; see `pixelkeep.ultra.network.choosing`.
+        track: Which tracker was used, and what it did; see :meth:`pixelkeep.ultra.tracking.frames.Tracking.report`.
+        fps: Frames per second that were to be got through; None for as many as possible.
+        videos: Progress through each video and stream: frames processed, skipped and broken, and with ``fps`` tiles.
+        rasters: Facts on images read in windows: size, tiles without data, name of the GeoJSON file.
+        interrupted: Whether the run ended early; it can then be resumed.
     """
 
     folder: Path
@@ -57,9 +58,9 @@ class Summary:
     folding: dict | None = None
 
     def to_dict(self) -> dict:
-        """Return it for the document of :mod:`pixelkeep.ultra.commands.results`."""
+        """Return the summary as a mapping for the document of :mod:`pixelkeep.ultra.commands.results`."""
         shown = {**asdict(self), "folder": str(self.folder), "weights": str(self.weights)}
-        del shown["detections"]  # a Counter does not survive being copied there
+        del shown["detections"]  # asdict() does not copy a Counter correctly
         counts = dict(self.detections.most_common())
         if self.task not in {task.name for task in OBJECTS}:
             shown = {key: value for key, value in shown.items() if key not in ("confidence", "tile", "seams", "track")}

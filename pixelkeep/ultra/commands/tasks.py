@@ -1,7 +1,7 @@
-"""The tasks that the commands serve, one row each: how its data is read, trained on and measured.
+"""The tasks that the commands serve: how the data of each is read, trained on and measured.
 
 The task of a run follows from its model: the last row of a definition is a head for one task, and a checkpoint knows
-its own. Detection is the task that everything else of the package is made for; the other two share what is not its.
+its own. The package is made for detection; classification and semantic segmentation share what is not specific to it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pixelkeep.ultra.trainers.classes import ClassTrainer
 from pixelkeep.ultra.trainers.masks import MaskTrainer
 from pixelkeep.ultra.weights.definitions import task_of
 
-SMALL_AREA = 32**2  # square pixels, the upper end of COCO's small
+SMALL_AREA = 32**2  # square pixels, upper end of COCO's small objects
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,15 +32,16 @@ class Task:
     """What the commands need to know of a task.
 
     Attributes:
-        name: Ultralytics' name of it.
-        noun: What people call it.
-        best: The figures that may decide which epoch is the best, the default first.
-        imgsz: Image size in pixels where none is given; None for Ultralytics' own, 640.
-        resolve: From ``--data`` and the folder in place of its own to a checked dataset.
-        read: From a dataset, a split and the image size to its records and what is wrong with it.
-        write: Writes a dataset where Ultralytics can read it, and returns that file.
-        require: Refuses records of train and val that the settings cannot be used with.
-        trainer: The trainer.
+        name: Ultralytics' name of the task.
+        noun: Name of the task in messages.
+        best: Metrics that may decide which epoch is the best, the default first.
+        imgsz: Default image size in pixels; None for Ultralytics' own, 640.
+        resolve: Function that returns a checked dataset, from ``--data`` and a folder that replaces the dataset's own.
+        read: Function that returns the records of a split and their problems, from a dataset, a split and an image
+            size.
+        write: Function that writes a dataset's definition where Ultralytics can read it, and returns the path.
+        require: Function that refuses records of train and val that cannot be used with the settings.
+        trainer: Class of the trainer.
     """
 
     name: str
@@ -54,10 +55,10 @@ class Task:
     trainer: type[RunTrainer]
 
     def best_of(self, settings: dict) -> str:
-        """Return the figure that decides which epoch is the best.
+        """Return the metric that decides which epoch is the best.
 
         Raises:
-            OptionError: It is none of this task's.
+            OptionError: The metric in the settings is not measured in this task.
         """
         best = settings.get("best") or self.best[0]
         if best not in self.best:
@@ -69,11 +70,11 @@ def of_model(model: str | Path, *, oriented: bool = False) -> Task:
     """Return the task of a model.
 
     Args:
-        model: As :func:`pixelkeep.ultra.weights.definitions.resolve_model` returns it.
-        oriented: Whether oriented boxes are served too, as they are by detect.
+        model: Model as :func:`pixelkeep.ultra.weights.definitions.resolve_model` returns it.
+        oriented: Whether oriented detection is served too, as it is by detect.
 
     Raises:
-        ModelError: It is for another task.
+        ModelError: The model is for a task that is not served.
     """
     name = task_of(model)
     if name == ORIENTED.name and oriented:
@@ -83,7 +84,7 @@ def of_model(model: str | Path, *, oriented: bool = False) -> Task:
         raise ModelError(f"model '{model}' is for oriented boxes (task 'obb'), not served here; {others}")
     if name not in TASKS:
         served = [task.noun for task in TASKS.values()]
-        what = f"is for task '{name}'" if name else "has a head of another kind"  # RT-DETR's, by name
+        what = f"is for task '{name}'" if name else "has a head of another kind"  # such as RT-DETR's
         others = f", 'pixelkeep yolo {name}' the others" if name else ""
         raise ModelError(
             f"model '{model}' {what}; these commands serve {', '.join(served[:-1])} and {served[-1]}{others}"
@@ -92,7 +93,7 @@ def of_model(model: str | Path, *, oriented: bool = False) -> Task:
 
 
 def require_objects(train: Split, val: Split, settings: dict, spec: DatasetSpec) -> None:
-    """Refuse to train where nothing can be learnt, or to choose the best epoch by AP_S where nothing is small."""
+    """Refuse to train without an object to learn, or to choose the best epoch by AP_S without a small object."""
     classes = settings.get("classes")
     chosen = [
         record.difficult | (False if classes is None else ~np.isin(record.classes, classes)) for record in train.records
@@ -110,7 +111,7 @@ def require_objects(train: Split, val: Split, settings: dict, spec: DatasetSpec)
 
 
 def require_images(train: Any, val: Any, settings: dict, spec: Any) -> None:
-    """Refuse validation images of which there are none: what else is needed has been checked as it was read."""
+    """Refuse an empty val split; everything else that is needed has been checked while reading."""
     if not val.records:
         raise DataError(f"{spec.file}: split 'val' has no image that can be used")
 

@@ -1,4 +1,4 @@
-"""Training from a dictionary of settings to a run folder with its result."""
+"""Training, from a dictionary of settings to a run folder with its result."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from pixelkeep.ultra.weights.definitions import check_model, resolve_model
 
 DEFAULT_MODEL = "yolov5-spd-n"
 PLACE = ("project", "name", "exist_ok")  # settings that say where the run folder is
-CONVERSION = "conversion.json"  # what became of each layer's pretrained weights, where the structure is another
-STRIDE = 32  # of nearly all networks; the trainer rounds the image size for those of others
-PICTURES = ("plots", "visualize")  # of the best epoch
+CONVERSION = "conversion.json"  # how each layer's pretrained weights were carried over from another structure
+STRIDE = 32  # of nearly all networks; for other strides the trainer rounds the image size
+PICTURES = ("plots", "visualize")  # settings for the validation of the best epoch
 MACHINE = ("device", "workers")  # settings that belong to the machine, not to the run
 
 
@@ -44,13 +44,13 @@ def train(settings: dict) -> tuple[Result | LabelResult, Path]:
     """Train a model and validate its best epoch.
 
     Args:
-        settings: As :func:`pixelkeep.ultra.running.settings.merge` gives them; ``data`` is required.
+        settings: Settings as :func:`pixelkeep.ultra.running.settings.merge` returns them; ``data`` is required.
 
     Returns:
         The result of the final validation, and the run folder.
 
     Raises:
-        PixelkeepError: Anything in the settings that cannot be used; nothing has been written then.
+        PixelkeepError: Something in the settings cannot be used; nothing has been written in that case.
     """
     settings = dict(settings)
     device = distributed.join(settings)
@@ -63,18 +63,18 @@ def train(settings: dict) -> tuple[Result | LabelResult, Path]:
 
 
 def _run(task: Task, settings: dict, overrides: dict) -> None:
-    """Run the epochs."""
+    """Run the epochs of a training with the trainer of its task."""
     recipe = Recipe.of(settings | {"best": task.best_of(settings)})
     overrides = for_ultralytics(overrides) | recipe.for_ultralytics()
     task.trainer(overrides=overrides, recipe=recipe, limit=settings.get("max_det")).train()
 
 
 def _check(settings: dict) -> tuple[Task, Any, dict, Conversion | None, list[Problems]]:
-    """Check what can be wrong with model, weights and data, and complete the settings.
+    """Check model, weights and data, and complete the settings in place.
 
     Returns:
-        The task, the dataset, the model's definition, what became of pretrained weights of another structure, and what
-        is wrong with the data of each split.
+        The task, the dataset, the model's definition, how pretrained weights of another structure are carried over
+        (else None), and the problems in the data of each split.
     """
     if teacher := settings.get("distill_model"):
         settings["distill_model"] = str(check_weights(teacher))
@@ -92,8 +92,8 @@ def _check(settings: dict) -> tuple[Task, Any, dict, Conversion | None, list[Pro
     spec = task.resolve(settings.get("data"), settings.pop("path", None))
     definition, report = check_model(model, spec.channels, task.name), None
     start = model if weights in (None, True) and isinstance(model, Path) and is_checkpoint(model) else weights
-    if isinstance(start, (str, Path)):  # says now what would not fit
-        names = {0: "item"} if settings.get("single_cls") else dict(spec.names)  # as Ultralytics calls all of them
+    if isinstance(start, (str, Path)):  # reports now which weights would not fit
+        names = {0: "item"} if settings.get("single_cls") else dict(spec.names)  # Ultralytics' name of the one class
         _, report = adapted(model_of(load(Path(start))), definition, spec.channels, names)
     size = settings.get("imgsz", 640)
     splits = [told(load_split, spec, s) if tile else task.read(spec, s, size) for s in ("train", "val")]
@@ -105,7 +105,7 @@ def _check(settings: dict) -> tuple[Task, Any, dict, Conversion | None, list[Pro
 
 
 def _tell_of_effects(settings: dict, channels: int) -> None:
-    """Say what of the recipe this training leaves without effect."""
+    """Warn about settings of the recipe that have no effect in this training."""
     if told := photometric.check_channels(settings.get("albumentations", "default"), channels):
         LOGGER.warning(told)
     epochs, closing = (settings.get(key, getattr(DEFAULT_CFG, key)) for key in ("epochs", "close_mosaic"))
@@ -117,7 +117,7 @@ def _tell_of_effects(settings: dict, channels: int) -> None:
 
 
 def _whole_cells(settings: dict) -> int | None:
-    """Return the side of the windows to train on; where they are not resized, whole cells of the network."""
+    """Return the side of the windows to train on, rounded up to a multiple of the stride if they are not resized."""
     tile = settings.get("tile")
     if tile and settings.get("imgsz") is None and (rounded := -(-tile // STRIDE) * STRIDE) != tile:
         LOGGER.warning(f"tile {tile} is no multiple of {STRIDE}: using {rounded}")
@@ -126,17 +126,17 @@ def _whole_cells(settings: dict) -> int | None:
 
 
 def _samples(records: list, settings: dict) -> int:
-    """Return how many samples an epoch has."""
+    """Return the number of samples per epoch."""
     return count_windows(records, Recipe.of(settings)) if settings.get("tile") else len(records)
 
 
 def _open_run(settings: dict, spec: Any, definition: dict, report: Conversion | None, problems: list[Problems]) -> Path:
-    """Make the run folder, or empty that of an earlier run, and describe the run in it."""
+    """Create the run folder, or clear that of an earlier run, and describe the run in it."""
     project, name, exist_ok = (settings.get(key) for key in PLACE)
     folder = runs.new_run(project, name, kind="train", exist_ok=bool(exist_ok))
     others = {key: value for key, value in settings.items() if key not in PLACE}
     with runs.storage(folder):
-        runs.clear(folder)  # an earlier run, with --exist-ok
+        runs.clear(folder)  # of an earlier run, with --exist-ok
         _describe(folder, others | {"save_dir": str(folder)}, spec, definition)
         list_problems(folder, problems)
         if report is not None:
@@ -150,17 +150,17 @@ def _open_run(settings: dict, spec: Any, definition: dict, report: Conversion | 
 def resume(
     run: str | None, flags: dict, *, requested: bool, assignments: list[str] | None
 ) -> tuple[Result | LabelResult, Path]:
-    """Go on with a run that was interrupted, after its last whole epoch.
+    """Resume an interrupted run after its last complete epoch.
 
     Args:
         run: A run folder or its last.pt; None for the newest unfinished run.
-        flags: What was given on the command line. ``project`` and ``name`` say where to look, ``model`` may name
+        flags: Settings given on the command line. ``project`` and ``name`` say where to look, ``model`` may name
             last.pt, ``device`` and ``workers`` may differ from before; anything else would make it another run.
         requested: Whether --resume was given.
-        assignments: What was given as --set.
+        assignments: Values of --set, which must be none.
 
     Raises:
-        PixelkeepError: There is no such run, or a setting cannot be changed on the way.
+        PixelkeepError: There is no such run, or a setting is given that cannot change during a run.
     """
     given = {key: value for key, value in flags.items() if value is not None}
     if not requested:
@@ -172,7 +172,7 @@ def resume(
     folder = runs.run_to_resume(run or given.get("model"), given.get("project"), given.get("name"))
     last, best = folder / "weights" / "last.pt", folder / "weights" / "best.pt"
     if best.is_file():
-        check_weights(best)  # Ultralytics will strip it, which loads it in a way that executes what it carries
+        check_weights(best)  # Ultralytics will load it to strip it, which executes code in the file
     epoch = _last_epoch(last)
     settings = read_mapping(folder / "settings.yaml") | {key: given[key] for key in MACHINE if key in given}
     check(settings)
@@ -183,7 +183,7 @@ def resume(
     device = distributed.join(settings)
     with distributed.for_first(runs.storage(folder)):
         if 0 <= epoch < settings.get("epochs", 100) - 1:
-            forget()  # it holds the optimizer's state
+            forget()  # free the loaded checkpoint, which holds the optimizer's state
             overrides = {key: settings[key] for key in ("data", *MACHINE) if key in settings}
             overrides |= {"device": device, "model": str(last), "resume": str(last), "save_dir": str(folder)}
             _run(task, settings, overrides)
@@ -197,10 +197,10 @@ def resume(
 
 
 def _last_epoch(last: Path) -> int:
-    """Return the last whole epoch, from 0; -1 once training is over and the checkpoint is stripped.
+    """Return the last complete epoch, from 0; -1 once training is over and the checkpoint is stripped.
 
     Raises:
-        WeightsError: The checkpoint cannot be used, or Ultralytics will not take its training arguments.
+        WeightsError: The checkpoint cannot be used, or Ultralytics does not accept its training arguments.
     """
     checkpoint = load(last)
     epoch = checkpoint.get("epoch", -1)
@@ -213,14 +213,14 @@ def _last_epoch(last: Path) -> int:
 
 
 def _finish(folder: Path, settings: dict) -> tuple[Result | LabelResult, Path]:
-    """Validate the best epoch, as ``pixelkeep val`` would, under the settings of the epochs' validations.
+    """Validate the best epoch as ``pixelkeep val`` would, with the validation settings of the training.
 
-    Of several processes the first does it, and the others end here.
+    If several processes train, the first one validates, and the others end here.
     """
     distributed.leave()
     best = folder / "weights" / "best.pt"
     chosen = {key: settings[key] for key in ("batch", *MACHINE, *VALIDATION, *PICTURES) if key in settings}
-    if chosen.get("batch") == -1:  # what fits a GPU in training
+    if chosen.get("batch") == -1:  # -1 stands for what fits the GPU in training
         del chosen["batch"]
     chosen |= {"weights": str(best), "data": settings["data"]}
     if tile := settings.get("tile"):
@@ -230,8 +230,8 @@ def _finish(folder: Path, settings: dict) -> tuple[Result | LabelResult, Path]:
 
 
 def _describe(folder: Path, settings: dict, spec: Any, definition: dict) -> None:
-    """Write what is needed to understand and repeat the run."""
-    repeatable = {key: value for key, value in settings.items() if key != "save_dir"}  # a recipe for another run
+    """Write the files that are needed to understand and repeat the run."""
+    repeatable = {key: value for key, value in settings.items() if key != "save_dir"}  # also a recipe for other runs
     runs.write_yaml(folder / "settings.yaml", repeatable)
     runs.write_yaml(folder / "data.yaml", spec.to_ultralytics())
     runs.write_yaml(folder / "model.yaml", definition)

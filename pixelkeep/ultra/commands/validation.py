@@ -1,4 +1,4 @@
-"""Validation of a weights file: the table, metrics.json and predictions.json."""
+"""Validation of a weights file: the result, metrics.json and predictions.json."""
 
 from __future__ import annotations
 
@@ -45,18 +45,19 @@ def validate(
     """Validate weights on a split of a dataset.
 
     Args:
-        settings: As :func:`pixelkeep.ultra.running.settings.merge` gives them, with ``weights`` and ``data``.
+        settings: Settings as :func:`pixelkeep.ultra.running.settings.merge` returns them, with ``weights`` and
+            ``data``.
         folder: The run folder of a training, whose weights get the operating point's confidences; a new one in
             ``runs/val`` by default.
-        scoring: How the detections are scored; by pycocotools by default. VOC's figures come with VOC's data anyway.
-        analysis: What is asked besides; the operating point of the best F1 by default. It takes what is found.
-        tiling: The tiles that images are cut into; none by default.
+        scoring: How detections are scored; by pycocotools by default. Data in VOC form always gets VOC's metrics too.
+        analysis: Further analyses, which also receive their results; by default the operating point of the best F1.
+        tiling: Tiles that images are cut into; none by default.
 
     Returns:
         The result, and the run folder with metrics.json and predictions.json.
 
     Raises:
-        PixelkeepError: Anything in the settings that cannot be used; nothing has been written then.
+        PixelkeepError: Something in the settings cannot be used; nothing has been written in that case.
     """
     settings, analysis = dict(settings), analysis or Analysis()
     tiling.check()
@@ -83,7 +84,7 @@ def validate(
     settings.setdefault("imgsz", tiles.imgsz if tiles else trained_size(checkpoint))
     keeps = analysis.store or folder is not None
     project, name, exist_ok = (settings.pop(key, None) for key in ("project", "name", "exist_ok"))
-    if folder is None:  # else training has said already what is wrong with the data
+    if folder is None:  # a training has already reported what is wrong with the data
         split = (
             told(load_split, spec, settings["split"])
             if tiles
@@ -111,7 +112,7 @@ def validate(
         found, args = validator.detections(), validator.args
         bins = read_bins(scoring.bins).ranges
         common = dict(max_dets=args.max_det, floor=args.conf, bins=bins)
-        drawn = dict(matrix=args.plots, curves=bool(tiles and args.plots))  # those of whole images are there
+        drawn = dict(matrix=args.plots, curves=bool(tiles and args.plots))  # else the validator drew them
         point = analysis.run(folder, spec, validator.truth, found, **common, **drawn)
         result.operating_point = point.to_dict()
         if tiles:
@@ -127,7 +128,7 @@ def validate(
 
 
 def _describe(result: Result, validator: Validator, checkpoint: dict, weights: Path, spec: DatasetSpec) -> Result:
-    """Complete the judge's figures to the full schema."""
+    """Complete the evaluator's metrics to the full schema of metrics.json."""
     args = validator.args
     half = getattr(args, "quantize", None) == 16 or getattr(args, "half", False)
     result.gt_sha256 = sha256(validator.truth)

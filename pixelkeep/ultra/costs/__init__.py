@@ -1,1 +1,1 @@
-"""What a network costs: parameters, multiply-adds, memory and latency, counted and measured the same everywhere."""
+"""Costs of a network: parameters, multiply-adds, memory and latency, counted or measured the same way everywhere."""

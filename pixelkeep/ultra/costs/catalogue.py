@@ -1,4 +1,4 @@
-"""The list of models: ours and the stock baselines, with parameters and GFLOPs at the usual image size."""
+"""The list of models, pixelkeep's and Ultralytics' baselines, with parameters and GFLOPs at the usual image size."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ from pixelkeep.ultra.network.counting import target_fraction
 from pixelkeep.writing import write_text
 
 IMGSZ = 640
-EXTRAS = {"Swin": "timm"}  # blocks that need an optional package
-CLASSIFY_IMGSZ = 224  # pixels a side, for classification
+EXTRAS = {"Swin": "timm"}  # blocks that need an optional package, and that package
+CLASSIFY_IMGSZ = 224  # side in pixels, for classification
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One model: its name, whose definition it is, parameters, and GFLOPs at ``imgsz`` pixels a side.
+    """One model: its name, whether it is Ultralytics' own, its parameters, and its GFLOPs at ``imgsz`` pixels a side.
 
-    The number of classes is that of its definition: 80 for detection, 1000 for classification. Parameters and GFLOPs
-    are None where the package that the model ``needs`` is not installed. Where work depends on the image, GFLOPs are
-    those at ``active_fraction``, the share of regions that the model's masks are trained for; else that is None.
+    The number of classes is that of the model's definition: 80 for detection, 1000 for classification. Parameters and
+    GFLOPs are None if the package that the model ``needs`` is not installed. If the work depends on the image, GFLOPs
+    are those at ``active_fraction``, the share of active regions that the model's masks are trained for; otherwise
+    ``active_fraction`` is None.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Entry:
 
 
 def model_names() -> list[str]:
-    """Return all names: for each of YOLO's hosts the stock baseline first, then our variants, then the other hosts."""
+    """Return all model names: for each YOLO host the baseline and then its variants, and the other hosts at the end."""
     ours = names.our_families()
     ordered = []
     for host in names.STOCK_FAMILIES:
@@ -62,16 +63,16 @@ def model_names() -> list[str]:
 
 
 def _baseline(name: str, known: list[str]) -> str:
-    """Return the shortest name of the same host and size or task: the host itself."""
+    """Return the baseline of a model: the shortest name with the same host and the same size or task."""
     first, last = name.split("-")[0], name.split("-")[-1]
     return min((k for k in known if (k.split("-")[0], k.split("-")[-1]) == (first, last)), key=len)
 
 
 def select(pattern: str | None) -> list[str]:
-    """Return the names that contain ``pattern``, or match it where it is a glob, and the baselines beside them.
+    """Return the model names that contain ``pattern``, or match it as a glob, together with their baselines.
 
     Raises:
-        ModelError: No name does.
+        ModelError: No name contains or matches the pattern.
     """
     known = model_names()
     found = {n for n in known if pattern is None or pattern in n or fnmatchcase(n, pattern)}
@@ -83,11 +84,11 @@ def select(pattern: str | None) -> list[str]:
 
 
 def entries(selected: list[str], progress: Callable[[int, int], None] = lambda done, total: None) -> Iterator[Entry]:
-    """Yield an entry for each name; what has been counted once is kept in the cache folder.
+    """Yield an entry for each model name; counts are kept in the cache folder.
 
     Args:
-        selected: The names.
-        progress: Is told how many are done, and of how many, from the first on that has to be counted.
+        selected: The model names.
+        progress: Called with the number of models done and their total, from the first model on that must be counted.
     """
     cache, counting = _Cache(), False
     for number, name in enumerate(selected):
@@ -105,18 +106,18 @@ def entries(selected: list[str], progress: Callable[[int, int], None] = lambda d
 
 
 def _missing(definition: dict) -> str | None:
-    """Return the optional package that a definition needs and that is not installed, if there is one."""
+    """Return an optional package that a definition needs and that is not installed; None if there is none."""
     blocks = {row[2] for row in definition["backbone"] + definition["head"]}
     return next((name for block, name in EXTRAS.items() if block in blocks and not find_spec(name)), None)
 
 
 def image_size(definition: dict) -> int:
-    """Return the image size that GFLOPs are stated for, by the task of the definition."""
+    """Return the image side in pixels for which GFLOPs are stated, by the task of the definition."""
     return CLASSIFY_IMGSZ if tasks.guess_model_task(definition) == "classify" else IMGSZ
 
 
 def _count(definition: dict) -> tuple[int, float, float | None]:
-    """Build a model on the meta device and count its parameters and GFLOPs; return its target fraction too."""
+    """Build a model on the meta device and return its parameters, GFLOPs and target fraction of active regions."""
     network = tasks.BaseModel()  # without the stride probe of DetectionModel, which needs real data
     with torch.device("meta"):
         network.model, network.save = tasks.parse_model(deepcopy(definition), ch=3, verbose=False)
@@ -125,7 +126,7 @@ def _count(definition: dict) -> tuple[int, float, float | None]:
 
 
 class _Cache:
-    """Counts by the hash of a definition and of the versions that turn it into a network."""
+    """Cache of counts, keyed by a hash of the definition and of the versions that turn it into a network."""
 
     def __init__(self):
         self.path = assets.home() / "cache" / "models.json"

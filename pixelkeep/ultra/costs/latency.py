@@ -1,7 +1,7 @@
-"""Latency of several networks on one device, measured in turns, so that a machine that slows down slows all alike.
+"""Latency of several networks on one device, measured in turns, so that a slower machine affects all of them alike.
 
-One image a time through the network alone, fused as val runs it: loading, resizing and NMS are not in it. In each
-round every network runs once, in an order drawn anew, and is set against the baseline of the same round.
+One image at a time runs through the network alone, fused as in val; loading, resizing and NMS are not included. In each
+round every network runs once, in a newly drawn order, and is compared with the baseline of the same round.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from pixelkeep.ultra.running.environment import use_all_cores
 from pixelkeep.ultra.weights.checkpoints import load, model_of
 
 WARM_UP = 3  # rounds that are not counted
-SECONDS = 20.0  # what the counted rounds may take
-FEWEST, MOST = 10, 100  # rounds
+SECONDS = 20.0  # seconds that the counted rounds may take
+FEWEST, MOST = 10, 100  # limits of the number of counted rounds
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds an image and times the baseline's: medians, and between which values the middle half lies."""
+    """Milliseconds per image, and the ratio to the baseline: the median of each, with its lower and upper quartile."""
 
     ms: float
     low: float
@@ -44,15 +44,15 @@ class Latency:
 def measure_latency(
     networks: Mapping[str, tuple[Path, int | list[int]]], baseline: str, device: str | None = None
 ) -> tuple[dict[str, Latency], dict]:
-    """Measure networks in turns.
+    """Measure the latency of several networks in turns.
 
     Args:
-        networks: By name, a checkpoint and the image size, a side or height and width in pixels.
-        baseline: The name of the network that the others are set against.
-        device: As for training; GPU 0 if there is one, else the CPU, by default.
+        networks: For each name a checkpoint and the image size in pixels, a side or height and width.
+        baseline: The name of the network that the others are compared with.
+        device: The device, as for training; by default GPU 0 if there is one, else the CPU.
 
     Returns:
-        The latencies by name, and what they were measured on.
+        The latencies by name, and facts about the measurement: device, threads, torch version and number of rounds.
     """
     place = device_of(device)
     steps = {
@@ -65,7 +65,7 @@ def measure_latency(
 
 
 def device_of(device: str | None) -> torch.device:
-    """Return the device that latency is measured on, with all cores in use where that is a CPU."""
+    """Return the device to measure latency on; if it is a CPU, let torch use all cores."""
     place = select_device(device or "", verbose=False)
     if place.type == "cpu":
         use_all_cores()
@@ -73,7 +73,11 @@ def device_of(device: str | None) -> torch.device:
 
 
 def rounds_within(steps: Mapping[Hashable, Callable[[], object]], seconds: float, most: int) -> np.ndarray:
-    """Warm up, and return (rounds, steps) seconds of as many rounds as the time allows, `FEWEST` at least."""
+    """Warm up, then time as many rounds as fit into ``seconds``, at least `FEWEST` and at most ``most``.
+
+    Returns:
+        Seconds of each step in each counted round, (rounds, steps).
+    """
     warm = take_turns(steps, WARM_UP)
     return take_turns(steps, int(np.clip(seconds / max(warm[-1].sum(), 1e-6), FEWEST, most)))
 
@@ -81,7 +85,7 @@ def rounds_within(steps: Mapping[Hashable, Callable[[], object]], seconds: float
 def take_turns(
     steps: Mapping[Hashable, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
 ) -> np.ndarray:
-    """Return (rounds, steps) seconds; within a round the steps run in an order drawn anew."""
+    """Return the seconds of each step in each round, (rounds, steps); the order of steps is drawn anew each round."""
     calls, drawn = list(steps.values()), np.random.default_rng(0)
     times = np.zeros((rounds, len(calls)))
     for row in times:
@@ -93,7 +97,13 @@ def take_turns(
 
 
 def summarise(names: list[str], times: np.ndarray, baseline: str) -> dict[str, Latency]:
-    """Return medians and quartiles of (rounds, names) seconds, and of their ratios to the baseline's of each round."""
+    """Return the medians and quartiles of the times and of their ratios to the baseline's time in the same round.
+
+    Args:
+        names: Names of the networks.
+        times: Seconds, (rounds, names).
+        baseline: The name of the baseline.
+    """
     ratios = times / times[:, [names.index(baseline)]]
     quartiles = [np.percentile(values, (50, 25, 75), axis=0).T for values in (times * 1e3, ratios)]  # (names, 3)
     return {name: Latency(*map(float, (*quartiles[0][i], *quartiles[1][i]))) for i, name in enumerate(names)}
@@ -102,9 +112,9 @@ def summarise(names: list[str], times: np.ndarray, baseline: str) -> dict[str, L
 def network_step(
     network: nn.Module, imgsz: int | list[int] | tuple[int, int], device: torch.device
 ) -> Callable[[], None]:
-    """Return a call that runs a network once on one image, and waits until it is done.
+    """Return a function that runs a network once on one image and waits until the result is there.
 
-    The network is folded and moved where it stands: give one of its own.
+    The network is folded and moved in place, so pass a copy.
     """
     network = network.float().to(device).eval().fuse(verbose=False)
     height, width = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
@@ -120,7 +130,7 @@ def network_step(
 
 
 def name_of(device: torch.device) -> str:
-    """Return what a device is called."""
+    """Return the name of a device."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return get_cpu_info() if device.type == "cpu" else f"{device.type} on {platform.machine()}"

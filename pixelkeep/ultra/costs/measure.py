@@ -1,7 +1,7 @@
-"""Parameters and multiply-adds of a model, counted the same way everywhere: see `pixelkeep.ultra.network.counting`.
+"""Parameters and multiply-adds of a model, counted in the same way everywhere: see `pixelkeep.ultra.network.counting`.
 
-A network that adapts to its images is counted at the share of active regions measured on images, where there are any
-(:class:`Watch`).
+A network that adapts to its images is counted at the share of active regions that was measured on images
+(:class:`Watch`), where images are at hand.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from pixelkeep.ultra.network.counting import adaptive_layers, count_gflops
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Return the number of parameters."""
+    """Return the number of parameters of a model."""
     return sum(p.numel() for p in model.parameters())
 
 
 def mean_fraction(fractions: Sequence[float] | None) -> float | None:
-    """Return the mean over adaptive layers as results have it; None without any."""
+    """Return the mean share over adaptive layers, rounded as in the results; None if there are no such layers."""
     return round(sum(fractions) / len(fractions), 4) if fractions else None
 
 
 class Watch:
-    """Follows a network's adaptive layers while it runs, and tells the mean share of active regions in each.
+    """Observes a network's adaptive layers while it runs, and reports the mean share of active regions in each.
 
     Args:
-        model: The network, or Ultralytics' AutoBackend around it, which does not count it among its modules.
+        model: The network, or an Ultralytics AutoBackend, which does not list the network among its modules.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -52,21 +52,21 @@ class Watch:
         return note
 
     def fractions(self) -> list[float] | None:
-        """Return the mean over images for each layer; None where the network has none, or none has run."""
+        """Return each layer's mean share over images; None if there is no adaptive layer, or one has not run yet."""
         if not self._layers or not all(self._shares):
             return None
         return [sum(n * share for n, share in shares) / sum(n for n, _ in shares) for shares in self._shares]
 
     def stop(self) -> None:
-        """Let go of the network."""
+        """Stop observing the network, by removing the hooks."""
         for hook in self._hooks:
             hook.remove()
 
 
 def definition_gflops(definition: dict, imgsz: int | tuple[int, int], channels: int, classes: int) -> float:
-    """Return GFLOPs of the network that a definition makes for data of so many channels and classes.
+    """Return the GFLOPs of the network that a definition describes, for the given numbers of channels and classes.
 
-    Whatever the parser raises on a definition that cannot be built, this raises.
+    If the definition cannot be built, the parser's exception is passed on, whatever it is.
     """
     network = tasks.BaseModel()  # without the stride probe of DetectionModel, which needs real data
     with torch.device("meta"):

@@ -1,8 +1,8 @@
-"""How much memory a training step will take, predicted without taking it.
+"""Predicts how much memory a training step takes, without allocating it.
 
-The network runs forward and backward on torch's meta device, where tensors have shapes and no data, and every tensor
-that is alive is counted. The loss works on values, so it runs for real, on random outputs at a small size, and what it
-holds is scaled by the number of anchors.
+The network runs forward and backward on torch's meta device, where tensors have shapes but no data, and the bytes of
+all live tensors are counted. The loss depends on values, so it really runs, on random outputs at a small size, and the
+memory it takes is scaled by the number of anchor points.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ultralytics.nn import tasks
 from ultralytics.utils import DEFAULT_CFG
 from ultralytics.utils.loss import E2ELoss, v8DetectionLoss
 
-COPIES = 5  # of the parameters: themselves, gradients, their average (EMA), and the two states of Adam
-SMALL_BATCH, SMALL_SIZE = 2, 128  # at which the loss is run
+COPIES = 5  # copies of the parameters: themselves, gradients, moving average (EMA), and the two states of Adam
+SMALL_BATCH, SMALL_SIZE = 2, 128  # number and side in pixels of the images for which the loss is run
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Memory:
     """Bytes that a training step takes at its peak, in single precision.
 
     Attributes:
-        weights: Parameters, gradients, optimizer and averaged weights.
-        activations: What the forward pass keeps for the backward pass, and what both hold for a moment.
-        loss: What assigning objects to anchors and the losses hold at once.
-        workspace: What convolutions hold besides: copies of the largest one's input and output, and of their
-            gradients, in the library's own layout.
+        weights: Bytes of parameters, gradients, optimizer states and averaged weights.
+        activations: Bytes that the forward pass keeps for the backward pass, and that both hold temporarily.
+        loss: Bytes that the assignment of objects to anchors and the losses hold at once.
+        workspace: Bytes that convolutions hold in addition: copies of the input and output of the largest convolution,
+            and of their gradients, in the library's own memory layout.
     """
 
     weights: int
@@ -50,11 +50,11 @@ class Memory:
 
 
 class Probe:
-    """A detection network on the meta device, asked for its strides and its needs.
+    """A detection network on the meta device that tells its strides, its parameters and its memory needs.
 
     Args:
-        definition: As :func:`pixelkeep.ultra.weights.definitions.check_model` returns it.
-        channels: Input channels.
+        definition: The definition, as :func:`pixelkeep.ultra.weights.definitions.check_model` returns it.
+        channels: Number of input channels.
         classes: Number of classes.
     """
 
@@ -68,7 +68,7 @@ class Probe:
         self.network.train()
 
     def strides(self) -> tuple[int, ...]:
-        """Return the stride in pixels of each level of the head, the finest first."""
+        """Return the stride in pixels of each level of the head, the finest level first."""
         size = 256
         levels = _branch(self._outputs(2, (size, size)))["feats"]
         return tuple(size // level.shape[-1] for level in levels)
@@ -78,12 +78,12 @@ class Probe:
         return sum(p.numel() for p in self.network.parameters())
 
     def training_memory(self, batch: int, size: tuple[int, int], objects: int) -> Memory:
-        """Predict what a training step takes at its peak.
+        """Predict the memory that a training step takes at its peak.
 
         Args:
-            batch: Images.
-            size: Height and width in pixels; each is rounded up to a whole number of the coarsest cells.
-            objects: Of the image of a batch that has the most.
+            batch: Number of images in a batch.
+            size: Height and width in pixels; each is rounded up to a multiple of the largest stride.
+            objects: Number of objects in the image of a batch that has the most.
         """
         step = max(self.strides())
         height, width = (-(-side // step) * step for side in size)
@@ -99,7 +99,7 @@ class Probe:
 
     @contextlib.contextmanager
     def _largest_convolution(self) -> Iterator[list[int]]:
-        """Collect the bytes of input and output of every convolution that runs inside."""
+        """Yield a list that collects the bytes of input and output of every convolution run inside the context."""
         sizes: list[int] = []
 
         def note(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
@@ -116,13 +116,13 @@ class Probe:
         return self.network(torch.empty(batch, self.channels, *size, device="meta"))
 
     def _loss_bytes(self, batch: int, anchors: int, objects: int) -> int:
-        """Return what the loss takes at a small size, for as many objects, scaled by the anchors."""
+        """Return the bytes that the loss takes, measured at a small size and scaled by the number of anchor points."""
         small = self._outputs(SMALL_BATCH, (SMALL_SIZE, SMALL_SIZE))
         cells = SMALL_BATCH * _branch(small)["boxes"].shape[-1]
         return round(self._measured_loss(small, objects) * batch * anchors / cells)
 
     def _measured_loss(self, outputs: Any, objects: int) -> int:
-        """Return how many bytes the loss holds at once for outputs of this shape."""
+        """Return how many bytes the loss holds at its peak for outputs of these shapes."""
         generator = torch.Generator().manual_seed(0)
 
         def filled(leaf: torch.Tensor) -> torch.Tensor:
@@ -146,11 +146,11 @@ class Probe:
 
 
 class Tally(TorchDispatchMode):
-    """Counts the bytes of all tensors made inside that are still alive.
+    """Counts the bytes of all tensors that are created inside the context and still alive.
 
     Attributes:
-        live: Bytes now.
-        peak: The most at any time.
+        live: Bytes that are alive at present.
+        peak: Largest value of ``live`` so far.
     """
 
     def __init__(self) -> None:
@@ -160,7 +160,7 @@ class Tally(TorchDispatchMode):
         self._known: dict[int, weakref.ref] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        """Run an operation and count the storages of its results."""
+        """Run an operation and count the storage of each tensor in its result."""
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, torch.Tensor):
@@ -183,5 +183,5 @@ class Tally(TorchDispatchMode):
 
 
 def _branch(outputs: Any) -> dict[str, Any]:
-    """Return a head's outputs for the loss that all heads have: boxes, scores and feats."""
+    """Return the outputs of a head's one-to-many branch, which every head has: boxes, scores and feats."""
     return outputs.get("one2many", outputs)

@@ -1,4 +1,4 @@
-"""What networks cost as multiples of one network's cost: compute by counting, latency by measuring side by side."""
+"""The cost of networks as a multiple of one network's cost: compute is counted, latency is measured side by side."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pixelkeep.ultra.costs.latency import SECONDS, device_of, name_of, network_s
 from pixelkeep.ultra.costs.measure import definition_gflops
 
 Network = tuple[dict, tuple[int, int]]  # a definition, and the height and width of its images in pixels
-PROBE_SECONDS, PROBE_ROUNDS = 4.0, 60  # of one measurement in a search
+PROBE_SECONDS, PROBE_ROUNDS = 4.0, 60  # limits of one measurement in a search: seconds and rounds
 
 
 class Compute:
-    """GFLOPs of networks over those of one network."""
+    """GFLOPs of networks as multiples of those of one network, the target."""
 
     def __init__(self, target: Network, channels: int, classes: int) -> None:
         self._data = channels, classes
@@ -26,14 +26,14 @@ class Compute:
         self._target = self._count(target)
 
     def ratio(self, network: Network) -> float | None:
-        """Return the multiple, or None where the network cannot be built."""
+        """Return a network's multiple, or None if the network cannot be built."""
         try:
             return self._count(network) / self._target
-        except Exception:  # Ultralytics' parser fails in whatever way a wrong row makes it fail
+        except Exception:  # with a wrong row Ultralytics' parser may raise anything
             return None
 
     def settle(self, networks: Sequence[Network]) -> list[float]:
-        """Return the multiples of networks that can be built."""
+        """Return the multiples of several networks, all of which can be built."""
         return [self._count(network) / self._target for network in networks]
 
     def _count(self, network: Network) -> float:
@@ -44,13 +44,14 @@ class Compute:
 
     @property
     def device(self) -> None:
-        """Nothing is measured on a device."""
+        """None, since nothing is measured on a device."""
 
 
 class Latency:
-    """Latency of networks over that of one network, one image a time on one device.
+    """Latency of networks as a multiple of that of one network, the target: one image at a time on one device.
 
-    Each measurement runs both in turns and takes the median of the rounds' ratios, as a busy machine slows both alike.
+    Each measurement runs both networks in turns and takes the median of the ratios of all rounds, as a busy machine
+    slows both alike.
     """
 
     def __init__(self, target: Network, channels: int, classes: int, device: str | None) -> None:
@@ -59,22 +60,22 @@ class Latency:
 
     @property
     def device(self) -> str:
-        """Name of what it is measured on."""
+        """Name of the device that latency is measured on."""
         return name_of(self._place)
 
     def ratio(self, network: Network) -> float | None:
-        """Return the multiple of one measurement, or None where the network cannot be built or run."""
+        """Return a network's multiple by one measurement, or None if the network cannot be built or run."""
         try:
             steps = {"target": self._target, "network": self._step(network)}
             times = rounds_within(steps, PROBE_SECONDS, PROBE_ROUNDS)
-        except Exception:  # as in building; a GPU's memory may not hold it either
+        except Exception:  # building may raise anything, and the network may not fit into GPU memory
             return None
         return float(np.median(times[:, 1] / times[:, 0]))
 
     def settle(self, networks: Sequence[Network]) -> list[float]:
         """Return the multiples of several networks, measured in the same rounds and for longer.
 
-        A search that ends with what came out nearest picks lucky measurements; these are new ones.
+        A search that keeps the networks measured nearest to its goal favours lucky measurements, so these are new ones.
         """
         steps = {-1: self._target} | {index: self._step(network) for index, network in enumerate(networks)}
         times = rounds_within(steps, SECONDS, 2 * PROBE_ROUNDS)
@@ -89,6 +90,6 @@ class Latency:
 
 
 def stride_of(definition: dict, channels: int, classes: int) -> int:
-    """Return the largest stride of a network, which the sides of its images are multiples of; 32 at least."""
+    """Return the largest stride of a network in pixels, but at least 32; image sides must be multiples of it."""
     network = DetectionModel({**deepcopy(definition), "nc": classes}, channels, verbose=False)
     return max(int(network.stride.max()), 32)

@@ -1,1 +1,1 @@
-"""What is wrong with a dataset, and what would help, said before training."""
+"""``pixelkeep doctor``: what is wrong with a dataset, and what would help, reported before training."""

@@ -1,4 +1,4 @@
-"""What a dataset's object sizes ask for: the part of doctor's document that advises, and what it rests on."""
+"""The advice in doctor's document, derived from the object sizes of a dataset, and the figures it is based on."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from pixelkeep.ultra.weights.checkpoints import is_checkpoint
 if TYPE_CHECKING:
     from pixelkeep.ultra.doctor.document import Case
 
-USUAL, BINS = 8, 16  # pixels, the stride of the finest level else; numbers that a distance of a box is made of
+USUAL, BINS = 8, 16  # usual stride of the finest level, in pixels; usual number of bins of a box distance
 P2 = 4  # pixels, the stride of a P2 head's finest level
 
 
 def advise(case: Case) -> dict[str, Any]:
-    """Return the document's advice, and the choices, tiles and memory that it rests on."""
+    """Return the document's advice, and the choices, tiles and memory that it is based on."""
     longer = np.concatenate([own.sides.max(1) for own in case.objects.values()])
     images = [(record.height, record.width) for split in case.splits.values() for record in split.records]
     here = advice.reached(case.shown, case.goal)
@@ -51,7 +51,7 @@ def advise(case: Case) -> dict[str, Any]:
 
 
 def _choice(case: Case, stride: int, model: str | None, probe: Probe | None, least: Size = (0, 0)) -> advice.Choice:
-    """Return the cheapest input, not below ``least``, for a head whose finest level has this stride."""
+    """Return the cheapest input size, not below ``least``, for a head whose finest level has stride ``stride``."""
     goal = advice.goal_for(stride)
     size = advice.cheapest_size(case.size, advice.needed_factor(case.shown, goal), max(case.strides))
     size = tuple(max(sides) for sides in zip(size, least, strict=True))
@@ -61,7 +61,7 @@ def _choice(case: Case, stride: int, model: str | None, probe: Probe | None, lea
 
 
 def _finer(case: Case) -> tuple[str | None, Probe | None]:
-    """Return the model with a P2 head of the same family and scale, None where there is none."""
+    """Return the model of the same family and scale with a P2 head, and its probe; None for both if there is none."""
     own = names.parse(case.model)
     sibling = own and names.parse(f"{own.family}-p2-{own.scale}")
     if not sibling:
@@ -70,13 +70,13 @@ def _finer(case: Case) -> tuple[str | None, Probe | None]:
 
 
 def _begins_large(case: Case) -> bool:
-    """Return whether a training begins with a new head, whose first boxes are 15 cells of 8 pixels large."""
+    """Return whether training starts with a new head whose first boxes have sides of 15 cells of 8 pixels."""
     head = case.probe.network.model[-1]
     return not is_checkpoint(case.model) and getattr(head, "reg_max", 1) == BINS and case.strides[0] == USUAL
 
 
 def _memory(case: Case, advised: list[tuple[advice.Choice, Probe | None]]) -> tuple[dict[str, Any], dict]:
-    """Return the memory of a training step at the size asked about, and the totals there and of what is advised."""
+    """Return the memory of a training step at the requested size, and the totals there and for the advised choices."""
     densest = int(case.trained.counts.max(initial=0))
     here = case.probe.training_memory(case.batch, case.size, densest)
     amounts = {(case.size, None): here.total}

@@ -1,4 +1,4 @@
-"""What is wrong with a dataset, and what would help: everything that can be said before training, in one document."""
+"""The doctor's document: what is wrong with a dataset and what would help, as far as it is known before training."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ from pixelkeep.ultra.weights.definitions import check_model, resolve_model
 from pixelkeep.ultra.weights.fitting import check_classes
 
 FILES = ("doctor.json", "sizes.png", "duplicates.jpg", "smallest.jpg")
-USUAL_LIMITS = (100, 300)  # detections an image: COCO's evaluator, Ultralytics' max_det
+USUAL_LIMITS = (100, 300)  # detections per image: COCO's evaluator, Ultralytics' max_det
 
 
 @dataclass
 class Case:
-    """What is examined, and what has been found out about it.
+    """The dataset and the model that are examined, and the sizes of the objects.
 
     Attributes:
-        spec: The dataset.
-        size: Height and width of the network's input.
-        batch: Images a training step.
-        model: A name of ours, or the path of a YAML file or a checkpoint.
-        probe: The model, asked for what it needs.
-        splits: Those that can be used.
-        refused: For the others, why not.
-        objects: For each split.
+        spec: Definition of the dataset.
+        size: Height and width of the network's input in pixels.
+        batch: Images per training step.
+        model: Name of a model of this project, or path of a YAML file or a checkpoint.
+        probe: The model on the meta device, which tells its strides and memory needs.
+        splits: Splits that can be used, by name.
+        refused: For each split that cannot be used, the reason.
+        objects: Objects of each usable split.
     """
 
     spec: DatasetSpec
@@ -69,7 +69,7 @@ class Case:
 
     @property
     def trained(self) -> Objects:
-        """The objects of train, or of the first split where train cannot be used."""
+        """The objects of train, or of the first usable split if train cannot be used."""
         return self.objects.get("train") or next(iter(self.objects.values()))
 
 
@@ -87,24 +87,24 @@ def examine(
     name: str | None = None,
     exist_ok: bool = False,
 ) -> tuple[dict[str, Any], Path]:
-    """Examine a dataset.
+    """Examine a dataset, and write a document and pictures about it into a run folder.
 
     Args:
-        data, path: As :func:`pixelkeep.ultra.data.resolving.resolve_data` takes them.
-        imgsz: Image size in pixels, or height and width; 640 or what the weights were trained on by default.
-        model: As :func:`pixelkeep.ultra.weights.definitions.resolve_model` takes it; by default the weights, else the
-            default model.
-        batch: Images a training step, for the memory.
-        group: A regular expression that finds in a file name what must not stand in two splits.
-        weights: A checkpoint, validated to bear the advice out.
-        device: Where that validation runs.
-        project, name, exist_ok: Where the run folder is.
+        data, path: Dataset and folder, as :func:`pixelkeep.ultra.data.resolving.resolve_data` takes them.
+        imgsz: Image size in pixels, or height and width; by default the size the weights were trained at, else 640.
+        model: Model, as :func:`pixelkeep.ultra.weights.definitions.resolve_model` takes it; by default the weights,
+            else the default model.
+        batch: Images per training step, used to estimate the memory.
+        group: Regular expression whose match in a file name, such as the video, must not occur in two splits.
+        weights: Checkpoint that is validated to test the advice.
+        device: Device on which this validation runs.
+        project, name, exist_ok: Settings that decide where the run folder is.
 
     Returns:
-        The document of docs/doctor.md, and the run folder with it and the pictures.
+        The document that docs/doctor.md describes, and the run folder that holds the document and the pictures.
 
     Raises:
-        PixelkeepError: An option that cannot be used, or data of which no split can.
+        PixelkeepError: An option cannot be used, or no split of the data can.
     """
     if device is not None and weights is None:
         raise OptionError(f"--device {device} has no effect without --weights: only their validation uses a device")
@@ -147,7 +147,7 @@ def _sides(size: Size) -> int | list[int]:
 
 
 def _open(spec: DatasetSpec, imgsz: int | list[int], model: str | None, batch: int, weights: Path | None) -> Case:
-    """Read what is examined."""
+    """Load the model and read the splits, and return the case to examine."""
     resolved = resolve_model(model or (DEFAULT_MODEL if weights is None else str(weights)))
     probe = Probe(check_model(resolved, spec.channels), spec.channels, len(spec.names))
     step = max(probe.strides())
@@ -168,7 +168,7 @@ def _open(spec: DatasetSpec, imgsz: int | list[int], model: str | None, batch: i
 
 
 def _look(case: Case, group: str | None) -> tuple[list, dict[str, Any], list[duplicates.Pair]]:
-    """Return what is wrong, the facts of the document and the pairs of near-duplicates."""
+    """Return the findings, the facts of the document and the pairs of near-duplicates."""
     spec, splits = case.spec, case.splits
     members = {name: [record.path for record in split.records] for name, split in splits.items()}
     shared, unmatched = shared_groups(members, group) if group is not None else ({}, 0)
@@ -198,7 +198,7 @@ def _look(case: Case, group: str | None) -> tuple[list, dict[str, Any], list[dup
 
 
 def _of_numbers(case: Case, facts: dict[str, Any]) -> list[findings.Finding]:
-    """Return findings about sizes, anchors, augmentation and density."""
+    """Return findings about sizes, anchor points, augmentation, density and images too even to compare."""
     lost, density, total = facts["augmentation"], facts["density"], len(case.trained.image)
     under = facts["sizes"]["network"]["under"][f"{case.strides[0]:g}"]
     over = {int(limit): count for limit, count in density["images_over"].items()}
@@ -212,7 +212,7 @@ def _of_numbers(case: Case, facts: dict[str, Any]) -> list[findings.Finding]:
 
 
 def _losses(case: Case) -> dict[str, Any]:
-    """Return what train's objects lose: anchors, and views of them to random scaling."""
+    """Return how many training objects get no anchor point, and which share of their views random scaling drops."""
     objects = case.trained
     missing = anchors.unassigned(objects, case.size, case.strides)
     scale = float(DEFAULT_CFG_DICT["scale"])
@@ -232,7 +232,7 @@ def _losses(case: Case) -> dict[str, Any]:
 
 
 def _density(case: Case) -> dict[str, Any]:
-    """Return how many objects images hold against the limits of detections; all labelled boxes count."""
+    """Return how many objects images hold, compared with limits on detections per image; all labelled boxes count."""
     counts = np.array([len(record.boxes) for split in case.splits.values() for record in split.records])
     judged = case.splits.get("val") or next(iter(case.splits.values()))
     return {

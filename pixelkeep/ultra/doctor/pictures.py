@@ -28,10 +28,10 @@ def draw(
 
     Args:
         folder: The run folder.
-        spec: The dataset.
-        splits: The objects of each split.
-        document: As docs/doctor.md has it.
-        pairs: Near-duplicates across splits.
+        spec: Definition of the dataset, by which the images are read.
+        splits: Objects of each split.
+        document: The doctor's document, as docs/doctor.md describes it.
+        pairs: Pairs of near-duplicate images in different splits.
     """
 
     def read(path: Path) -> np.ndarray:
@@ -51,7 +51,7 @@ def draw(
 
 
 def _smallest(splits: Sequence[Objects], spec: DatasetSpec) -> list[zoom.Tile]:
-    """Return tiles of the objects that are smallest in the network's input."""
+    """Return picture tiles of the objects that are smallest in the network's input."""
     order = sorted(
         (own.shown[row], number, row)
         for number, own in enumerate(splits)

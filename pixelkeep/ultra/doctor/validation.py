@@ -1,4 +1,4 @@
-"""Whether what the doctor says of sizes is borne out: recall and errors of a trained model in the same size classes."""
+"""A test of the doctor's advice on sizes: recall and errors of a trained model in the same size classes."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from pixelkeep.ultra.commands.analysis import Analysis
 from pixelkeep.ultra.commands.validation import validate
 from pixelkeep.ultra.running.settings import merge
 
-LARGEST = 1e5  # pixels, where the evaluator's sizes end
+LARGEST = 1e5  # pixels; upper end of the evaluator's sizes
 CLASSES = tuple(AreaRange(f"{low:g}-", low, high) for low, high in zip(BORDERS, [*BORDERS[1:], LARGEST], strict=True))
 
 
 def bear_out(
     weights: Path, settings: dict, objects: Objects, goal: float, folder: Path
 ) -> tuple[dict[str, Any], list[Advice]]:
-    """Validate weights, and set what they find beside what the rule for sizes says.
+    """Validate weights, and compare their recall by size with what the rule for sizes predicts.
 
     Args:
-        weights: A checkpoint.
-        settings: Of the validation, ``data`` and ``imgsz`` among them.
-        objects: Those of the validation split.
-        goal: Network pixels that the rule asks for.
-        folder: The doctor's run folder; the validation's is ``val`` in it.
+        weights: Checkpoint to validate.
+        settings: Settings of the validation, including ``data`` and ``imgsz``.
+        objects: Objects of the validation split.
+        goal: Size in network pixels that the rule asks of objects.
+        folder: The doctor's run folder; the validation writes to ``val`` in it.
 
     Returns:
-        The document's part on validation, and what is to be said of it.
+        The document's part on validation, and the advice that follows from it.
     """
     asked = Analysis(errors=True)
     merged = merge(settings, command="val")

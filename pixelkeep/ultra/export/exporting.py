@@ -1,7 +1,8 @@
 """``pixelkeep export``: a folded network in another runtime's format, run there, and kept only if it agrees.
 
-Ultralytics' exporter writes the file. Before it the network is folded, so that no slice or gather of ours is left;
-after it the file is run on images beside the network in PyTorch, and moved to its name if both compute the same.
+Ultralytics' exporter writes the file. Before that, the network is folded, so that no slice or gather of this project's
+blocks is left. Afterwards the file and the PyTorch network are run on the same images, and the file is moved to its
+name if both compute the same.
 """
 
 from __future__ import annotations
@@ -47,19 +48,20 @@ class Request:
     """What is to be exported, and how.
 
     Attributes:
-        weights: A checkpoint; None for that trained last.
-        format: One of :data:`pixelkeep.ultra.weights.formats.FORMATS`.
-        precision: fp32, fp16, bf16 or int8, as far as the format has it.
-        imgsz: Image size in pixels, a side or height and width; None for as trained.
-        batch: Images at once.
-        dynamic: Whether the file is to take images of every size, and any number of them.
-        data: A dataset whose val images, and figures on them, are compared, and on whose train images int8 is
-            calibrated; None for generated images.
-        device: As for training.
-        output: The file to write, or a folder that is there; None for beside the weights, published ones excepted.
-        fold: What is folded, see :mod:`pixelkeep.ultra.network.choosing`; by ``measured`` the network is written both
+        weights: Checkpoint to export; None for the one trained last.
+        format: Name of the format, one of :data:`pixelkeep.ultra.weights.formats.FORMATS`.
+        precision: fp32, fp16, bf16 or int8, as far as the format supports it.
+        imgsz: Image size in pixels, one side or height and width; None for the size of training.
+        batch: Number of images per call.
+        dynamic: Whether the file is to take images of any size, and any number of them.
+        data: Dataset whose val images are used to compare outputs and metrics, and whose train images calibrate int8;
+            None for generated images.
+        device: Device, named as for training.
+        output: File to write, or an existing folder; None for a file beside the weights, or in the current folder
+            if the weights are published ones.
+        fold: What is folded, see :mod:`pixelkeep.ultra.network.choosing`; with ``measured`` the network is written both
             ways, and the file that is faster in its own runtime is kept.
-        bounds: ``NAME=VALUE``, other bounds of parity; see :mod:`pixelkeep.deploy.bounds`.
+        bounds: Changed bounds of the parity check, as ``NAME=VALUE``; see :mod:`pixelkeep.deploy.bounds`.
     """
 
     weights: str | None = None
@@ -77,7 +79,7 @@ class Request:
 
 @dataclass(frozen=True)
 class _Source:
-    """What is exported: the network as it was loaded, in fp32, and what belongs to it."""
+    """The network to export, as it was loaded and in fp32, with its request and the facts that belong to it."""
 
     request: Request
     weights: Path
@@ -85,20 +87,20 @@ class _Source:
     network: nn.Module
     sides: list[int]
     device: torch.device
-    tile: int | None  # pixels of an image that a network trained in tiles sees at once
+    tile: int | None  # side in image pixels of the tiles that the network was trained on; None for whole images
 
     def images(self, *which: Any) -> Tensor:
-        """Return images as the network is to be given them; see :func:`images_of`."""
+        """Return images in the form in which the network takes them; see :func:`images_of`."""
         return images_of(self.request.data, self.sides, self.network, *which, tile=self.tile)
 
 
 def export(request: Request) -> Export:
-    """Export a network.
+    """Export a network, and return a report on the file.
 
     Raises:
-        OptionError: A value that is not allowed, or a package that is missing.
-        ExportError: The network cannot be written in the format, or does not compute the same there; nothing is left
-            under the file's name then that was not there before.
+        OptionError: A value is not allowed, or a package is missing.
+        ExportError: The network cannot be written in the format, or does not compute the same there. Whatever had the
+            name of the file before is then left as it was.
         PixelkeepError: Weights, data or folder cannot be used.
     """
     more = dict(batch=request.batch, dynamic=request.dynamic, data=request.data)
@@ -140,7 +142,7 @@ def export(request: Request) -> Export:
 
 
 def _source(request: Request) -> _Source:
-    """Load the network, and find the size of the images."""
+    """Load the network, and determine the image size of the export."""
     check_choice(request.fold)
     check({"imgsz": request.imgsz, "device": request.device} if request.imgsz else {"device": request.device})
     weights = check_weights(request.weights or newest_weights())
@@ -159,13 +161,13 @@ def _source(request: Request) -> _Source:
         LOGGER.warning(f"imgsz {height}x{width} is no multiple of the network's stride {stride}: using {used}")
     if task is not tasks.DETECT and sides[0] != sides[1]:
         raise OptionError(f"--imgsz {height} {width}: give one side; networks for {task.noun} are exported square")
-    square = task is tasks.DETECT and sides[0] == sides[1]  # as tiles are
+    square = task is tasks.DETECT and sides[0] == sides[1]  # tiles are square
     tile = own_tile(checkpoint, sides[0]) if square else None
     return _Source(request, weights, checkpoint, network, sides, device_of(request.device), tile)
 
 
 def _target(request: Request, weights: Path) -> Path:
-    """Return what is to be written; any other precision than fp32 is part of the name."""
+    """Return the path to write; a precision other than fp32 becomes part of a derived name."""
     output, suffix = request.output, FORMATS[request.format].suffix
     path = Path(output).expanduser() if output else beside(weights)
     if not path.name.lower().endswith(suffix):
@@ -179,7 +181,7 @@ def _target(request: Request, weights: Path) -> Path:
 
 
 def _write(source: _Source, partial: Path, reference: nn.Module) -> dict[str, tuple[Path, dict[str, Any]]]:
-    """Write the network beside ``partial``, and return by name the files and what they know; the first is folded."""
+    """Write the network beside ``partial``, and return the files and their facts by name, the folded file first."""
     request, network = source.request, source.network
     ways = {parity.EXPORTED: request.fold}
     if request.fold == "measured":
@@ -207,10 +209,10 @@ def _write(source: _Source, partial: Path, reference: nn.Module) -> dict[str, tu
 
 
 def _agrees(reference: nn.Module, images: Tensor, batch: int, device: torch.device, path: Path) -> float:
-    """Return how far a file agrees with the network on the images that it was calibrated on.
+    """Return how far a file agrees with the network, from 0 to 1, on the images that it was calibrated on.
 
     Raises:
-        ExportError: The network itself finds nothing in them.
+        ExportError: The network itself detects nothing in these images.
     """
     found = parity.agreement(reference, parity.opened(path, device), images, batch, device)
     if getattr(found, "matched", 1.0) is None:
@@ -220,7 +222,7 @@ def _agrees(reference: nn.Module, images: Tensor, batch: int, device: torch.devi
 
 
 def _facts(source: _Source, folded: nn.Module) -> dict[str, Any]:
-    """Return what an exported file must know besides what Ultralytics writes into it."""
+    """Return the facts that an exported file must hold besides what Ultralytics writes into it."""
     request, model, trained = source.request, source.network, source.checkpoint.get("train_args", {})
     kept = {key: source.checkpoint[key] for key in ("operating_point",) if key in source.checkpoint}
     record = getattr(folded, "folding", {})
@@ -238,7 +240,7 @@ def _facts(source: _Source, folded: nn.Module) -> dict[str, Any]:
 
 
 def _smaller(sides: list[int], stride: int) -> list[int]:
-    """Return other sides, of another shape, that a file for every size must take as well."""
+    """Return another, smaller image size of another shape, which a dynamic file must also take."""
     return [max(stride, side // 2 // stride * stride) + stride * number for number, side in enumerate(sides)]
 
 

@@ -1,4 +1,4 @@
-"""Files of other formats: written by Ultralytics' exporter, with what a detection or validation must know in them."""
+"""Files of other formats: written by Ultralytics' exporter, with the facts that detection and validation need."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from pixelkeep.ultra.network.choosing import folding_by
 from pixelkeep.ultra.weights.exported import KEY
 from pixelkeep.ultra.weights.formats import CONFIGURATION
 
-PRECISION = {"fp32": 32, "fp16": 16, "bf16": 32, "int8": 32}  # in Ultralytics' numbers: bf16 is how OpenVINO runs it,
-# and int8 is made of a file in fp32 (quantizing.py) but in TensorRT, which calibrates as it builds.
+PRECISION = {"fp32": 32, "fp16": 16, "bf16": 32, "int8": 32}  # in Ultralytics' numbers: bf16 is how OpenVINO runs an
+# fp32 file, and int8 is made from an fp32 file (quantizing.py), except in TensorRT, which calibrates as it builds.
 UNSUPPORTED = ("unsupported", "not supported", "not implemented", "unconvertible", "no conversion rule", "unknown op")
-LONGEST = 160  # characters of what is told of an exporter's error
+LONGEST = 160  # characters of an exporter's error that are shown
 
 
 def write(network: torch.nn.Module, path: Path, settings: dict[str, Any], facts: dict[str, Any]) -> None:
-    """Let Ultralytics write a network, folded as far as it is to be, and move what it writes to ``path``.
+    """Let Ultralytics export a network that is already folded, and move the result to ``path``.
 
     Args:
-        network: Its BatchNorms folded; left as it is.
-        path: A file, or folder, in a folder that is only for writing it.
-        settings: Ultralytics' of the export; ``device`` as torch names it.
-        facts: What the file is to know besides what Ultralytics writes into it.
+        network: Network whose BatchNorms are folded; it is not changed.
+        path: File or folder to write, in a folder that serves only for writing it.
+        settings: Ultralytics' settings of the export, with ``device`` as torch names it.
+        facts: Facts that the file is to hold besides what Ultralytics writes into it.
 
     Raises:
-        ExportError: It cannot be written in the format.
+        ExportError: The network cannot be written in the format.
     """
     network = deepcopy(network)
     folder = path.parent / f"writing {path.name}"
     folder.mkdir()
-    network.pt_path = str(folder / "network.pt")  # from which Ultralytics derives the name of what it writes
+    network.pt_path = str(folder / "network.pt")  # Ultralytics derives the name of the output from it
     form, device = settings["format"], str(settings["device"]).removeprefix("cuda:")
-    if form == "ncnn":  # its converter drops the step of a slice
+    if form == "ncnn":  # ncnn's converter drops the step of a slice
         as_convolutions(network.eval(), settings["imgsz"])
     exporter = Exporter(overrides=settings | {"device": device, "task": network.task})
     exporter.add_callback("on_export_start", lambda e: e.metadata.update({KEY: json.dumps(facts, default=str)}))
@@ -56,7 +56,7 @@ def write(network: torch.nn.Module, path: Path, settings: dict[str, Any], facts:
             written = Path(exporter(network))
     except PixelkeepError:
         raise
-    except Exception as error:  # tracers, converters and compilers have errors of their own
+    except Exception as error:  # tracers, converters and compilers raise errors of many types
         if told := storage_error(error, path.parent):
             raise told from error
         raise ExportError(f"{form}: this network cannot be written in it ({reason(error)})") from error
@@ -66,14 +66,14 @@ def write(network: torch.nn.Module, path: Path, settings: dict[str, Any], facts:
 
 
 def _left_over(folder: Path) -> list[str]:
-    """Return PyTorch's operators that ncnn's converter has left as they were: nothing runs them."""
+    """Return the PyTorch operators that ncnn's converter has left unconverted, which nothing can run."""
     lines = next(folder.glob("*.param")).read_text(encoding="utf-8").splitlines()[2:]
     kinds = {line.split()[0] for line in lines if line.strip()}
     return sorted(kind for kind in kinds if "." in kind or "::" in kind)
 
 
 def reason(error: Exception) -> str:
-    """Return the line of an error that says what is wrong: of an operator that is lacking, the one that names it."""
+    """Return the line of an error that says what is wrong: one that names an unsupported operator, else the first."""
     lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
     named = [line for line in lines if any(word in line.lower() for word in UNSUPPORTED)]
     told = (named or lines or [type(error).__name__])[0].split(". Please ")[0]  # feel free to request support ...
@@ -81,7 +81,7 @@ def reason(error: Exception) -> str:
 
 
 def annotate(path: Path, facts: dict[str, Any]) -> None:
-    """Give what a file in ONNX, or a folder, says of itself; it had other facts before."""
+    """Replace the facts stored in an ONNX file, or in the configuration of an exported folder."""
     text = json.dumps(facts, default=str)
     if path.is_dir():
         file = path / CONFIGURATION
@@ -97,16 +97,16 @@ def annotate(path: Path, facts: dict[str, Any]) -> None:
 
 
 def size_of(path: Path) -> int:
-    """Return the bytes of a file, or of all in a folder."""
+    """Return the size in bytes of a file, or of all files in a folder."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Keep exporters from talking: what goes wrong is told in one line, and standard output is for results.
+    """Silence exporters inside the context: errors are reported in one line, and standard output is for results.
 
-    Compiled ones write to the process's own streams, so it is these that lead nowhere inside.
+    Compiled exporters write to the process's own file descriptors, so these are redirected to the null device.
     """
     level, kept = LOGGER.level, {number: os.dup(number) for number in (1, 2)}
     LOGGER.setLevel(max(level, logging.CRITICAL))

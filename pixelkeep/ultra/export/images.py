@@ -1,7 +1,7 @@
-"""Images as a network is given them: those that an export is compared on, and those that int8 is calibrated on.
+"""Images in the form in which a network takes them, to compare exports on and to calibrate int8 on.
 
-A network that was trained in tiles is given tiles, at the scale of its training: in whole images, shrunk to its size,
-there would be none of the objects that it knows, and int8 would be calibrated on nothing.
+A network that was trained in tiles is given tiles at the scale of its training. Whole images, shrunk to its input size,
+would show none of the objects that it knows, and int8 would be calibrated on nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pixelkeep.ultra.commands import tasks
 from pixelkeep.ultra.data.resolving import resolve_data
 from pixelkeep.ultra.tiled.images import Tiles, at_scale, cut, grid_of
 
-COMPARED, CALIBRATED = 16, 128  # images, as many as there are
+COMPARED, CALIBRATED = 16, 128  # images at most
 
 
 def images_of(
@@ -38,15 +38,16 @@ def images_of(
     """Return images from all over a split of a dataset, (n, C, H, W) from 0 to 1; generated ones without a dataset.
 
     Args:
-        data: The dataset.
-        sides: Height and width in pixels at which the network sees them.
-        network: What they are for.
-        split: Of the dataset.
-        most: How many at most.
-        tile: Give tiles of so many pixels of the images rather than the images; those with objects come first.
+        data: Dataset name or YAML; None for generated images.
+        sides: Height and width in pixels at which the network sees the images.
+        network: Network that the images are for.
+        split: Split of the dataset.
+        most: Largest number of images to return.
+        tile: Side in image pixels of the tiles to return instead of whole images, those with objects where there are
+            any; None for whole images.
 
     Raises:
-        OptionError: The network takes images of other channels, or has other classes.
+        OptionError: The network takes images with another number of channels, or has another number of classes.
         DataError: The dataset cannot be used.
     """
     channels, stretch = network.yaml.get("channels", 3), network.yaml.get("stretch")
@@ -70,7 +71,7 @@ def images_of(
 
 
 def _records(data: str | None, split: str, task: str, imgsz: int) -> tuple[Any, list]:
-    """Return a dataset, and the images of a split; the generated ones are those of the detection demo."""
+    """Return a dataset and the records of a split; generated images are those of the detection demo."""
     if data is None or task == "detect":
         spec = resolve_data(data or "demo", needs=(split,))
         return spec, load_split(spec, split).records
@@ -80,9 +81,10 @@ def _records(data: str | None, split: str, task: str, imgsz: int) -> tuple[Any, 
 
 
 def _tiles(record: ImageRecord, tiles: Tiles, most: int, channels: int, stretch: Any) -> list[Tensor]:
-    """Return tiles from all over an image (C, H, W), cut as detection in tiles cuts them: those that show an object.
+    """Return tiles (C, H, W) from all over an image that show an object, cut as detection in tiles cuts them.
 
-    Of an image without objects, any. Smaller images are padded at the right and bottom, to the size of a tile.
+    Of an image without objects, any tiles are returned. Images smaller than a tile are padded to its size at the right
+    and bottom.
     """
     image = read_pixels(record.path, channels, stretch)
     grid = grid_of(image.shape, tiles)
@@ -98,7 +100,7 @@ def _tiles(record: ImageRecord, tiles: Tiles, most: int, channels: int, stretch:
 
 
 def _padded(path: Path, sides: list[int], channels: int, stretch: Any) -> Tensor:
-    """Return an image (C, H, W) scaled to fit, and padded, as detection and segmentation take it."""
+    """Return an image (C, H, W), letterboxed as detection and segmentation take it."""
     shown = LetterBox(tuple(sides))(image=read_pixels(path, channels, stretch))
     shown = shown[..., None] if shown.ndim == 2 else shown  # (H, W, C)
     shown = shown[..., ::-1] if channels == 3 else shown  # BGR to RGB
@@ -106,6 +108,6 @@ def _padded(path: Path, sides: list[int], channels: int, stretch: Any) -> Tensor
 
 
 def _cropped(path: Path, sides: list[int], channels: int, stretch: Any) -> Tensor:
-    """Return an image (3, H, W) scaled to cover, and cropped, as classification takes it."""
+    """Return an image (3, H, W), scaled to cover the input and cropped, as classification takes it."""
     pixels = cv2.cvtColor(read_pixels(path, channels, stretch), cv2.COLOR_BGR2RGB)
     return classify_transforms(size=tuple(sides))(Image.fromarray(pixels))

@@ -1,4 +1,4 @@
-"""An exported file run beside the network that it is from: the same images, the same threads, turn by turn."""
+"""Exported files compared with their network: on the same images, with the same threads, measured in turns."""
 
 from __future__ import annotations
 
@@ -26,25 +26,26 @@ from pixelkeep.ultra.running.whole import replaced
 from pixelkeep.ultra.tiled.images import Request as Tiling
 from pixelkeep.ultra.weights import backends
 
-SECONDS, MOST = 15.0, 40  # of the rounds that measure the speed
+SECONDS, MOST = 15.0, 40  # limits on the rounds that measure speed: time, and number
 UNFOLDED, FOLDED, EXPORTED = "PyTorch", "PyTorch, folded", "exported"
-UNLIMITED = 1e9  # seconds: how much NMS finishes must not depend on how busy the machine is
+UNLIMITED = 1e9  # seconds; the result of NMS must not depend on how busy the machine is
 FIGURES = {"detect": ("AP", "AP_S"), "classify": ("top1", "top5"), "semantic": ("mIoU", "pixel_accuracy")}
 
 
 def opened(exported: Path, device: torch.device) -> Any:
-    """Return an exported file ready to run in turns with others, in its own precision and on our threads."""
+    """Load an exported file, ready to run in turns with others, in its own precision and with our threads."""
     with replaced(backends, "SPINNING", False), backends.careful():
         return AutoBackend(str(exported), device=device, fp16=False, verbose=False).eval()
 
 
 def folded_of(network: nn.Module, device: torch.device, dense: bool = False) -> nn.Module:
-    """Return a folded copy of a network: what exports are compared with.
+    """Return a folded copy of a network, with which exports are compared.
 
     Args:
-        network: As it was loaded.
-        device: Where it is to run.
-        dense: Whether every place puts out something, as in exports: yolov5-cad leaves out what its mask does.
+        network: Network as it was loaded.
+        device: Device on which the copy is to run.
+        dense: Whether every anchor point has an output, as in exports; otherwise yolov5-cad leaves out those outside
+            its mask.
     """
     folded = _ready(deepcopy(network).fuse(verbose=False), device)
     if dense and network.task == "detect":
@@ -53,20 +54,20 @@ def folded_of(network: nn.Module, device: torch.device, dense: bool = False) -> 
 
 
 def agreement(reference: nn.Module, exported: Any, images: Tensor, batch: int, device: torch.device) -> Any:
-    """Return how far an exported file is from its network.
+    """Compare the outputs of an exported file with those of its network.
 
     Args:
-        reference: From :func:`folded_of`.
-        exported: From :func:`opened`.
-        images: (n, C, H, W) from 0 to 1.
-        batch: How many the file takes at once.
-        device: Where both run.
+        reference: Network from :func:`folded_of`.
+        exported: File opened by :func:`opened`.
+        images: Images, (n, C, H, W) from 0 to 1.
+        batch: Number of images that the file takes per call.
+        device: Device on which both run.
 
     Returns:
-        A `Parity`, or a `LabelParity` of networks that classify.
+        A `Parity` for detection, or a `LabelParity` for classification and semantic segmentation.
 
     Raises:
-        ExportError: The file puts out something of another shape.
+        ExportError: The file cannot be run, or its output has another shape.
     """
     parts = in_batches(images, batch)
     raw = [_outputs(reference, parts, device)[: len(images)]]
@@ -80,15 +81,15 @@ def agreement(reference: nn.Module, exported: Any, images: Tensor, batch: int, d
 
 
 def check_runs(exported: Any, images: Tensor, device: torch.device) -> None:
-    """Run a file once.
+    """Run an exported file once to check that it runs at all.
 
     Args:
-        exported: From :func:`opened`.
-        images: One batch, (n, C, H, W).
-        device: Where it runs.
+        exported: File opened by :func:`opened`.
+        images: One batch of images, (n, C, H, W).
+        device: Device on which the file runs.
 
     Raises:
-        ExportError: It cannot be run.
+        ExportError: The file cannot be run.
     """
     with _told():
         _outputs(exported, [images], device)
@@ -96,7 +97,7 @@ def check_runs(exported: Any, images: Tensor, device: torch.device) -> None:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Tell in one line what a runtime fails of; each has errors of its own."""
+    """Turn any error of a runtime inside the context into an ExportError of one line."""
     try:
         yield
     except Exception as error:
@@ -112,25 +113,25 @@ def _compared(task: str, reference: Tensor, other: Tensor) -> Parity | LabelPari
 
 
 def share(parity: Parity | LabelParity) -> float:
-    """Return how far two networks agree, from 0 to 1: detections matched, or labels alike."""
+    """Return how far two networks agree, from 0 to 1: the share of detections matched, or of equal labels."""
     return parity.agreed if isinstance(parity, LabelParity) else parity.matched or 0.0
 
 
 def speeds(
     network: nn.Module, exported: dict[str, Any], images: Tensor, device: torch.device
 ) -> tuple[dict[str, Latency], dict[str, Any]]:
-    """Return the times of a network in PyTorch, unfolded and folded, and of exported files; and what it was run on.
+    """Return the latency of a network in PyTorch, unfolded and folded, and of exported files, and facts on the machine.
 
     Args:
-        network: As it was loaded, in fp32.
-        exported: From :func:`opened`, by name.
-        images: One batch, (n, C, H, W).
-        device: Where all run.
+        network: Network as it was loaded, in fp32.
+        exported: Files opened by :func:`opened`, by name.
+        images: One batch of images, (n, C, H, W).
+        device: Device on which all of them run.
     """
     plain = _ready(deepcopy(network).fuse(verbose=False, fold=False), device)
     runs = {UNFOLDED: plain, FOLDED: folded_of(network, device), **exported}
     steps = {name: _step(run, images.to(device)) for name, run in runs.items()}
-    use_all_cores()  # in PyTorch as in the others: opening a file with Ultralytics leaves out one
+    use_all_cores()  # for PyTorch as for the runtimes: opening a file with Ultralytics takes one core away
     times = rounds_within(steps, SECONDS, MOST)
     machine = {"device": name_of(device), "threads": threads(), "rounds": len(times), "torch": torch.__version__}
     return summarise(list(steps), times, UNFOLDED), machine
@@ -139,15 +140,15 @@ def speeds(
 def accuracy(
     files: dict[str, Path], data: str, task: str, sides: list[int], device: str | None, tile: int | None = None
 ) -> dict[str, dict[str, float | None]]:
-    """Return the task's figures of checkpoint and exported file, validated alike.
+    """Return the task's metrics of a checkpoint and its exported file, both validated in the same way.
 
     Args:
-        files: Both, by what is said of them; the checkpoint first, which is given images of exactly these sides.
-        data: The dataset.
-        task: Of the network.
-        sides: Height and width in pixels.
-        device: As for training.
-        tile: Pixels of an image that the network sees at once, if it was trained in tiles.
+        files: The two files by their names in the report, the checkpoint first, under `UNFOLDED`.
+        data: Dataset name or YAML.
+        task: Task of the network.
+        sides: Height and width in pixels of the images that the checkpoint is given; the file has its own size.
+        device: Device, named as for training.
+        tile: Side in image pixels of the tiles that the network was trained on; None for whole images.
     """
     found = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -162,7 +163,7 @@ def accuracy(
 
 
 def in_batches(images: Tensor, batch: int) -> list[Tensor]:
-    """Return images in batches that are full, the last one filled up: files take whole batches alone."""
+    """Split images into full batches, filling up the last one, as exported files take only full batches."""
     parts = list(images.split(batch))
     if (short := batch - len(parts[-1])) > 0:
         parts[-1] = torch.cat([parts[-1], images[:1].expand(short, -1, -1, -1)])
@@ -170,9 +171,9 @@ def in_batches(images: Tensor, batch: int) -> list[Tensor]:
 
 
 def _ready(network: nn.Module, device: torch.device) -> nn.Module:
-    """Return a network as detect and val run it: boxes of all places, and on CPUs channels last."""
+    """Return a network as detect and val run it: with the boxes of all anchor points, and channels_last on CPUs."""
     if network.task == "detect":
-        network.model[-1].end2end = False  # exported files leave the choice of the best to NMS as well
+        network.model[-1].end2end = False  # as in exported files, which also leave the selection to NMS
     layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
     return network.to(device, memory_format=layout).eval()
 
@@ -183,25 +184,25 @@ def _first(output: Any) -> Tensor:
 
 @torch.inference_mode()
 def _outputs(run: Callable[[Tensor], Any], parts: list[Tensor], device: torch.device) -> Tensor:
-    """Return raw outputs on the CPU: (n, 4 + classes, places), (n, classes), or of pixels logits or classes."""
+    """Return raw outputs on the CPU: (n, 4 + classes, anchors), (n, classes), or logits or classes of pixels."""
     return torch.cat([_first(run(part.to(device))).float().cpu().clone() for part in parts])
 
 
 def _classes(raw: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the class of each pixel, (n, H, W), of logits (n, classes, h, w) or of classes, as val does."""
+    """Return the class of each pixel, (n, H, W), from logits (n, classes, h, w) or from classes, as val does."""
     if raw.ndim == 3:
         return raw
     return F.interpolate(raw, tuple(size), mode="bilinear", align_corners=False).max(1).indices.float()
 
 
 def _detections(raw: Tensor) -> list[np.ndarray]:
-    """Return what NMS leaves of raw outputs, for each image (n, 6)."""
+    """Return the detections that NMS keeps of raw outputs, (n, 6) for each image."""
     found = nms.non_max_suppression(raw.clone(), CONFIDENCE - SLACK, 0.7, max_time_img=UNLIMITED)
     return [rows[:, :6].numpy() for rows in found]
 
 
 def _step(run: Any, images: Tensor) -> Callable[[], None]:
-    """Return a call that runs a network once, and waits until it is done."""
+    """Return a function that runs a network once and waits until it has finished."""
 
     def step() -> None:
         with torch.inference_mode():

@@ -1,6 +1,6 @@
-"""Published weights made from a finished run: a portable checkpoint in fp16, its figures, a model card, and the entry.
+"""Publish weights of a finished run: a portable fp16 checkpoint, its metrics, a model card and a manifest entry.
 
-What belongs to the machine that trained stays there: paths are shortened to names.
+Nothing about the machine that trained is published: paths are shortened to names.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from pixelkeep.ultra.weights.checkpoints import check_weights, load, model_of, w
 from pixelkeep.ultra.weights.portable import OWN, provenance
 from pixelkeep.writing import staged, write_text
 
-LIMIT = 300  # detections an image that val keeps where the sizes are no benchmark's
-MACHINE = ("project", "name", "save_dir", "device", "workers", "exist_ok", "resume")  # settings left at home
+LIMIT = 300  # detections per image that val keeps where the size bins are not those of a benchmark
+MACHINE = ("project", "name", "save_dir", "device", "workers", "exist_ok", "resume")  # settings that are not published
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +31,15 @@ class Publication:
     """What is to be published.
 
     Attributes:
-        run: A finished run of detection.
-        name: Under which it is found, such as ``yolov5-spd-n-hituav``.
-        data: What it was trained on; ``licence`` and ``attribution`` are those of the data.
-        recipe: The command that trains it again.
-        folder: Where the manifest is.
-        scored: A validation of the run's best epoch, on images that did not choose it, whose figures are published;
-            None for the run's own.
+        run: Folder of a finished detection training.
+        name: Name under which the weights are found, such as ``yolov5-spd-n-hituav``.
+        data: Name of the training data.
+        licence: Licence of the training data.
+        attribution: Attribution that the training data asks for.
+        recipe: Command that repeats the training.
+        folder: Folder that holds the manifest.
+        scored: Run folder of a validation of the best epoch on images that did not select it, whose metrics are
+            published; None for the metrics of the training run.
     """
 
     run: Path
@@ -51,10 +53,10 @@ class Publication:
 
 
 def publish(wanted: Publication) -> manifest.Published:
-    """Write the four files of a publication; the manifest last, so that nothing is listed that is not there.
+    """Write the four files of a publication, the manifest last, so that it never lists a missing file.
 
     Raises:
-        OptionError: The run is not finished, or a name or text cannot be used, or the file is too large.
+        OptionError: The run is not finished, a name or text cannot be used, or the file is too large.
         WeightsError: The run's weights cannot be used.
     """
     known = manifest.read_manifest(wanted.folder)
@@ -62,7 +64,7 @@ def publish(wanted: Publication) -> manifest.Published:
     weights = check_weights(wanted.run / "weights" / "best.pt")
     checkpoint = load(weights)
     network = deepcopy(model_of(checkpoint))
-    model = Path(str(network.yaml.get("yaml_file") or figures["model"])).name  # the file may be one of the machine
+    model = Path(str(network.yaml.get("yaml_file") or figures["model"])).name  # its YAML may be a local file
     network.yaml["yaml_file"] = model
     content = {key: checkpoint[key] for key in (*OWN, "date", "version", "license", "docs") if key in checkpoint}
     content |= {"train_args": _public(checkpoint.get("train_args", {})), "model": network}
@@ -92,10 +94,10 @@ def publish(wanted: Publication) -> manifest.Published:
 
 
 def _figures(wanted: Publication) -> dict[str, Any]:
-    """Return what the run's validation measured, once everything that was given can be used.
+    """Check everything in the publication, and return the metrics to publish.
 
     Raises:
-        OptionError: Something cannot.
+        OptionError: Something in the publication cannot be used.
     """
     if not manifest.NAME.fullmatch(wanted.name):
         raise OptionError(f"name '{wanted.name}': give small letters, digits, '-' and '.', as in yolov5-spd-n-hituav")
@@ -119,7 +121,7 @@ def _figures(wanted: Publication) -> dict[str, Any]:
 
 
 def _metrics(run: Path) -> dict[str, Any]:
-    """Return the metrics.json of a run of detection."""
+    """Return the content of the metrics.json of a finished detection run."""
     if not is_finished(run):
         raise OptionError(f"{run}: no finished run; it has no metrics.json")
     try:
@@ -133,10 +135,10 @@ def _metrics(run: Path) -> dict[str, Any]:
 
 
 def _is_model(name: str) -> bool:
-    """Whether ``--model`` takes a name for that of a model, with or without a size."""
+    """Return whether ``--model`` takes a name as that of a model, with or without a size."""
     try:
         return names.parse(name) is not None
-    except ModelError:  # its family is one
+    except ModelError:  # the name of a family without a valid size
         return True
 
 
@@ -145,7 +147,7 @@ def _origin(wanted: Publication, checkpoint: dict[str, Any], weights: Path) -> d
 
 
 def _public(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings without those of the machine, and with names in place of paths."""
+    """Return settings without those of the machine, and with paths shortened to names."""
     kept = {key: value for key, value in settings.items() if key not in MACHINE}
     paths = [key for key, value in kept.items() if isinstance(value, str) and (os.sep in value or "\\" in value)]
     return kept | {key: Path(kept[key].replace("\\", "/")).name for key in paths}

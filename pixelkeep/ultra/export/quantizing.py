@@ -1,9 +1,9 @@
-"""int8: a file in fp32 made into one whose convolutions compute in eight bits, calibrated on training images.
+"""int8: quantize an fp32 file so that its convolutions compute in eight bits, calibrated on training images.
 
-Weights get a scale for each output channel, activations one for each tensor, from the range that the calibration
-images show. What turns the head's last maps into boxes stays in float: one scale would have to span pixels and scores.
-Its last convolutions, where eight bits must hold the distribution of a box's side, do as well; whether all of the head
-does is measured, on the calibration images.
+Weights get one scale per output channel, activations one per tensor, from the range seen in the calibration images.
+The operations that decode the head's last maps into boxes stay in float: a single scale would have to span pixels and
+scores. The head's last convolutions stay in float too, as eight bits would have to hold the distribution of a box's
+distances. Whether the whole head stays in float is decided by measurement on the calibration images.
 """
 
 from __future__ import annotations
@@ -20,30 +20,32 @@ from pixelkeep.errors import ExportError, storage_error
 from pixelkeep.ultra.export.files import quietly, reason
 from pixelkeep.ultra.running.signal_stack import signal_stack_kept
 
-STEPS = ("decode", "last", "head")  # what may stay in float, ever more of it
-LADDER = STEPS[1:]  # what is tried: the last convolutions weigh next to nothing (docs/deploy.md)
-_BRANCH = re.compile(r"^[./](one2one_cv\d|cv\d|classifier|conv|linear)\b")  # of a head, what is not decoding
+STEPS = ("decode", "last", "head")  # parts of the head that may stay in float, each including the one before
+LADDER = STEPS[1:]  # steps tried; the last convolutions in float add hardly any bytes (docs/deploy.md)
+_BRANCH = re.compile(r"^[./](one2one_cv\d|cv\d|classifier|conv|linear)\b")  # layers of a head, all but its decoding
 _LAST = re.compile(r"cv\d+\.\d+\.2\b|\bclassifier\.1\b|\blinear\b")
-# Share of detections matched, or labels alike, on the calibration images: no more stays in float. More asks for the
-# whole head in float: files half as large again, for AP that is higher or lower by a few thousandths (docs/deploy.md).
+# Share of detections matched, or of equal labels, on the calibration images from which on no more of the head stays in
+# float. A higher share would need the whole head in float: files half as large again, for AP that is higher or lower by
+# a few thousandths (docs/deploy.md).
 ENOUGH = 0.95
 
 
 def quantize(form: str, path: Path, network: nn.Module, images: Tensor, judge: Callable[[Path], float]) -> dict:
-    """Make a file, or folder, of fp32 one of int8.
+    """Replace an exported fp32 file, or folder, by its int8 version.
 
     Args:
-        form: onnx or openvino.
-        path: What is there in fp32, replaced.
-        network: That it is from.
-        images: To calibrate on, (n, C, H, W) from 0 to 1, as many a step as the file takes at once.
-        judge: Says of a file how far it agrees with the network, from 0 to 1.
+        form: Format of the file, onnx or openvino.
+        path: File or folder in fp32, which is replaced.
+        network: Network that was exported.
+        images: Calibration images, (n, C, H, W) from 0 to 1, fed in batches of the size that the file takes.
+        judge: Function that returns how far a file agrees with the network, from 0 to 1.
 
     Returns:
-        What was done: {"images": ..., "float": one of `LADDER`, "agreed": by step, what was tried}.
+        What was done: {"images": number of images, "float": the step of `LADDER` that was kept, "agreed": agreement by
+        step tried}.
 
     Raises:
-        ExportError: It fails, or no step agrees at all.
+        ExportError: Quantizing fails, or no step agrees with the network at all.
     """
     head = len(network.model) - 1
     tried: dict[str, float] = {}
@@ -64,26 +66,27 @@ def quantize(form: str, path: Path, network: nn.Module, images: Tensor, judge: C
 
 @contextmanager
 def _told(form: str, path: Path) -> Iterator[None]:
-    """Tell in one line what a quantizer fails of.
+    """Turn any error of a quantizer inside the context into an error of one line.
 
     Raises:
-        ExportError: Inside, where it fails.
+        ExportError: The quantizer fails.
+        StorageError: The disk is full, or the file cannot be written.
     """
     try:
         yield
-    except Exception as error:  # each has errors of its own
+    except Exception as error:  # each quantizer raises errors of its own types
         if told := storage_error(error, path.parent):
             raise told from error
         raise ExportError(f"{form}: this network cannot be quantized ({reason(error)})") from error
 
 
 def stays_float(name: str, head: int, step: str) -> bool:
-    """Whether an operation of the head stays in float.
+    """Return whether an operation of the head stays in float.
 
     Args:
-        name: Of a node, as PyTorch's tracer derives it from the module's, e.g. ``/model.24/cv2.0/cv2.0.2/Conv``.
-        head: The number of the head's row.
-        step: One of `STEPS`.
+        name: Name of a node, as PyTorch's tracer derives it from the module's, e.g. ``/model.24/cv2.0/cv2.0.2/Conv``.
+        head: Index of the head's row in the model definition.
+        step: Part of the head that stays in float, one of `STEPS`.
     """
     inside = re.search(rf"\bmodel\.{head}\b(.*)", name)
     if inside is None:
@@ -95,7 +98,7 @@ def stays_float(name: str, head: int, step: str) -> bool:
 
 
 def _onnx(source: Path, target: Path, head: int, images: Tensor, step: str) -> None:
-    """Write ``target`` with pairs of QuantizeLinear and DequantizeLinear around convolutions and matrix products."""
+    """Write an ONNX file with QuantizeLinear and DequantizeLinear pairs around convolutions and matrix products."""
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
@@ -126,7 +129,7 @@ def _onnx(source: Path, target: Path, head: int, images: Tensor, step: str) -> N
 
 
 def _openvino(source: Path, target: Path, head: int, images: Tensor, step: str) -> None:
-    """Write ``target`` with FakeQuantize nodes, which the runtime turns into operations in eight bits."""
+    """Write an OpenVINO folder with FakeQuantize nodes, which the runtime turns into eight-bit operations."""
     import nncf
     import openvino
 
@@ -142,7 +145,7 @@ def _openvino(source: Path, target: Path, head: int, images: Tensor, step: str) 
         quantized = nncf.quantize(
             model,
             nncf.Dataset(batches),
-            preset=nncf.QuantizationPreset.MIXED,  # activations that are not symmetric get a zero point
+            preset=nncf.QuantizationPreset.MIXED,  # asymmetric activations get a zero point
             subset_size=len(batches),
             ignored_scope=nncf.IgnoredScope(names=sorted(left_out), validate=False),
         )
@@ -154,9 +157,9 @@ def _openvino(source: Path, target: Path, head: int, images: Tensor, step: str) 
 
 
 def _weighted(operation: Any) -> Iterator[Any]:
-    """Give an exponential and all that is computed with it up to the division by its sum; nothing of anything else.
+    """Yield an exponential and the operations that use it, up to the division by its sum; nothing for other operations.
 
-    LIP's weights go from 1 to exp(12): eight bits between them leave next to none but the largest.
+    LIP's weights range from 1 to exp(12); quantized to eight bits, hardly any but the largest would be left.
     """
     if operation.get_type_name() != "Exp":
         return
@@ -172,7 +175,7 @@ def _weighted(operation: Any) -> Iterator[Any]:
 
 
 def _batches(images: Tensor, size: int) -> Iterator[Tensor]:
-    """Give whole batches, and one at least."""
+    """Return full batches of images, at least one, repeating the images if there are too few."""
     if len(images) < size:
         images = images.repeat(-(-size // len(images)), 1, 1, 1)
     return (images[start : start + size] for start in range(0, len(images) - size + 1, size))

@@ -1,4 +1,4 @@
-"""SpaceToDepth as a convolution, for a format without slices that have a step."""
+"""SpaceToDepth as a convolution, for a format that does not support slices with a step."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from torch import nn
 
 from pixelkeep.blocks import SpaceToDepth
 
-PHASES = ((0, 0), (1, 0), (0, 1), (1, 1))  # rows and columns, in the order of SpaceToDepth's output
+PHASES = ((0, 0), (1, 0), (0, 1), (1, 1))  # row and column offsets, in the order of SpaceToDepth's output
 
 
 def as_convolutions(network: nn.Module, sides: list[int]) -> None:
     """Replace every SpaceToDepth of a network, in place, by a convolution that computes the same, bit for bit.
 
     Args:
-        network: In evaluation.
-        sides: Height and width of its images, for which no map before a SpaceToDepth has an odd side.
+        network: Network in evaluation mode.
+        sides: Height and width of its images, for which the input of no SpaceToDepth has an odd side.
     """
     channels = _channels(network, sides)
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if child in channels:
                 made = convolution(channels[child])
-                for key in ("i", "f", "type", "np"):  # of a row, Ultralytics' own
+                for key in ("i", "f", "type", "np"):  # attributes that Ultralytics sets on a row of the model
                     if hasattr(child, key):
                         setattr(made, key, getattr(child, key))
                 setattr(parent, name, made)
@@ -38,7 +38,7 @@ def convolution(channels: int) -> nn.Conv2d:
 
 
 def _channels(network: nn.Module, sides: list[int]) -> dict[nn.Module, int]:
-    """Return how many channels each SpaceToDepth is given."""
+    """Return the number of input channels of each SpaceToDepth."""
     given: dict[nn.Module, int] = {}
 
     def note(layer: nn.Module, inputs: tuple) -> None:

@@ -1,4 +1,4 @@
-"""``pixelkeep export --format safetensors | pt``: a checkpoint in another form, kept once it has been read back."""
+"""``pixelkeep export --format safetensors | pt``: a checkpoint in another form, kept after it has been read back."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from pixelkeep.ultra.weights.rebuilding import difference, tensors_of
 from pixelkeep.writing import staged
 
 OWN = "provenance"
-KEPT = "kept"  # the precision of whatever is there
-TAKEN = ("weights", "format", "precision", "output")  # what has an effect here
+KEPT = "kept"  # keep the precision that the weights have
+TAKEN = ("weights", "format", "precision", "output")  # fields of the request that have an effect here
 _TRAINING = ("model", "ema", "updates", "optimizer", "scaler", "stopper", "best_fitness", "git")
 _NAMES = {"float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
 def serves(form: str) -> bool:
-    """Whether a format is that of checkpoints."""
+    """Return whether a format is one of checkpoints."""
     return form in CHECKPOINTS
 
 
 def rewrite(request: Request) -> Rewritten:
-    """Write a checkpoint in another form.
+    """Write a checkpoint in another form, and return a report on the file.
 
     Raises:
-        OptionError: A value that is not allowed, or an option without effect here.
-        WeightsError: Its network cannot be kept in this form, or the weights cannot be used.
+        OptionError: A value is not allowed, or an option has no effect here.
+        WeightsError: The network cannot be stored in this form, or the weights cannot be used.
     """
     _check(request)
     weights = check_weights(request.weights or newest_weights())
@@ -59,7 +59,7 @@ def _check(request: Request) -> None:
     for field in fields(request):
         value = getattr(request, field.name)
         if field.name not in TAKEN and value != field.default and (value or field.default):
-            name = field.name.removesuffix("s")  # --bound
+            name = field.name.removesuffix("s")  # the field is bounds, the option --bound
             raise OptionError(f"--{name} has no effect with --format {request.format}; leave it out")
     allowed = (KEPT, *PRECISIONS) if request.format == "safetensors" else (KEPT,)
     if request.precision not in allowed:
@@ -68,7 +68,7 @@ def _check(request: Request) -> None:
 
 
 def _target(request: Request, weights: Path) -> Path:
-    """Return the file to write."""
+    """Return the path of the file to write, refusing those that must not be overwritten."""
     suffix = f".{request.format}"
     path = Path(request.output).expanduser() if request.output else beside(weights)
     if path.suffix.lower() != suffix:
@@ -82,23 +82,23 @@ def _target(request: Request, weights: Path) -> Path:
         raise OptionError(f"--output: {path} is {what}; name another file")
     if listed(path):
         raise OptionError(f"--output: {path} is a published file; name another")
-    if path.exists() and not request.output and request.format == "pt":  # it may be what training wrote
+    if path.exists() and not request.output and request.format == "pt":  # the existing file may be what training wrote
         raise OptionError(f"{path} is there already; give --output, which may name it or another file")
     return path
 
 
 def _left_out(checkpoint: dict[str, Any]) -> list[str]:
-    """Return what belongs to a training that goes on."""
+    """Return what is left out of a checkpoint because only a continued training needs it."""
     known = {"optimizer": "the optimizer's state", "scaler": "the gradient scaler's state"}
     left = [name for key, name in known.items() if checkpoint.get(key)]
     return left + (["the model beside its moving average"] if checkpoint.get("model") and checkpoint.get("ema") else [])
 
 
 def _report(request: Request, weights: Path, target: Path, written: Path, left_out: list[str]) -> Rewritten:
-    """Read back what was written, compare it with the network that it is from, and describe it.
+    """Read the written file back, compare it with the original network, and return a report on it.
 
     Raises:
-        WeightsError: They differ.
+        WeightsError: The two networks differ.
     """
     source = model_of(load(weights))
     copy = model_of(load(written))

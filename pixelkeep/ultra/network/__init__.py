@@ -1,1 +1,1 @@
-"""Our blocks in Ultralytics' networks: the table of blocks, the parser, folding, and what layers tell the loss."""
+"""Pixelkeep's blocks in Ultralytics' networks: the table of blocks, the parser, folding, and auxiliary losses."""

@@ -1,11 +1,11 @@
-"""Adds what layers have to say of the training loss to Ultralytics' own: masks' target fractions, a teacher's error.
+"""Adds the auxiliary losses of layers to Ultralytics' training loss: target fractions of masks, a teacher's error.
 
-A layer has an auxiliary loss if it has a method ``auxiliary_loss()`` that returns a scalar of its last forward pass in
-training, or None; or ``loss_from_boxes(boxes, image, size)``, which is told the boxes of the batch as well. Ultralytics
-asks a model for its loss by ``BaseModel.loss``, in every task and whichever trainer runs; there the auxiliary losses of
-all layers are added. They are multiplied by the number of images where Ultralytics' own loss is, which is everywhere
-but in classification. The parts of the loss that are printed stay Ultralytics' own. A network that is compiled for
-training has no auxiliary losses: layers keep nothing there.
+A layer has an auxiliary loss if it has a method ``auxiliary_loss()``, which returns a scalar for its last forward pass
+in training, or None; or a method ``loss_from_boxes(boxes, image, size)``, which also receives the boxes of the batch.
+Ultralytics computes the loss of every task and every trainer in ``BaseModel.loss``; the auxiliary losses of all layers
+are added there. They are multiplied by the number of images wherever Ultralytics multiplies its own loss by it, which
+is everywhere but in classification. The loss components that are printed remain Ultralytics' own. A network that is
+compiled for training has no auxiliary losses, since its layers keep nothing of the forward pass.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-MARK = "by_pixelkeep"  # as in fusing
+MARK = "by_pixelkeep"  # the same attribute as in fusing.py
 
 
 def extend_loss(model: type[nn.Module], per_image: tuple[type[nn.Module], ...]) -> None:
     """Extend ``loss`` of Ultralytics' ``BaseModel``. Calling it twice changes nothing.
 
     Args:
-        model: The class.
-        per_image: Models whose own loss is not multiplied by the number of images.
+        model: The class ``BaseModel``.
+        per_image: Model classes whose own loss is not multiplied by the number of images.
     """
     if hasattr(model.loss, MARK):
         return
@@ -43,7 +43,7 @@ def extend_loss(model: type[nn.Module], per_image: tuple[type[nn.Module], ...]) 
 
 
 def auxiliary_losses(model: nn.Module, batch: dict[str, Any]) -> Iterator[Tensor]:
-    """Yield the auxiliary losses of a model's layers for its last forward pass, of the batch that it was."""
+    """Yield the auxiliary losses of a model's layers for its last forward pass, which was run on ``batch``."""
     for module in model.modules():
         if callable(loss := getattr(module, "auxiliary_loss", None)) and (value := loss()) is not None:
             yield value

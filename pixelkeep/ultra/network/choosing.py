@@ -1,8 +1,9 @@
-"""Which places of a network are folded: by rule, by measured time, or as an earlier run noted.
+"""The choice of which places of a network are folded: by rule, by measured time, or as an earlier run recorded.
 
-A choice is a text, so that it can be an option and stand in a record: ``static`` folds whatever can be folded exactly,
-``none`` nothing, ``measured`` what is faster here, and numbers of rows, ``0,3,25``, just these. What was chosen by
-measuring is noted in the last form, so that another run can be told to do the same.
+A choice is a string, so that it can be given as an option and stored in a record. ``static`` folds whatever can be
+folded exactly, ``none`` folds nothing, ``measured`` folds what is faster on this machine, and a list of row numbers
+such as ``0,3,25`` folds just these rows. What was chosen by measuring is recorded as row numbers, so that another run
+can be told to fold the same rows.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ _current: ContextVar[str] = ContextVar("folding", default=STATIC)
 
 
 def current() -> str:
-    """Return the choice by which ``model.fuse()`` folds now."""
+    """Return the choice by which ``model.fuse()`` folds at present."""
     return _current.get()
 
 
 @contextlib.contextmanager
 def folding_by(choice: str) -> Iterator[None]:
-    """Let ``model.fuse()`` fold by another choice inside: Ultralytics calls it without telling of any."""
+    """Let ``model.fuse()`` fold by another choice inside the context, since Ultralytics calls it without a choice."""
     token = _current.set(choice)
     try:
         yield
@@ -34,10 +35,10 @@ def folding_by(choice: str) -> Iterator[None]:
 
 
 def check_choice(choice: str) -> str:
-    """Return a choice whose form is right.
+    """Return ``choice`` after checking its form.
 
     Raises:
-        OptionError: It is none of the three, and no list of row numbers.
+        OptionError: The choice is neither one of the three names nor a list of row numbers.
     """
     parts = choice.split(",")
     if choice not in CHOICES and not all(part.strip().isdecimal() for part in parts):
@@ -47,14 +48,14 @@ def check_choice(choice: str) -> str:
 
 
 def rows_of(choice: str, there: list[int]) -> set[int]:
-    """Return the rows to fold.
+    """Return the numbers of the rows to fold.
 
     Args:
-        choice: See above; of ``measured`` all are tried.
-        there: The rows that can be folded.
+        choice: A choice as the module docstring describes it; ``measured`` returns all rows, as all are tried.
+        there: Numbers of the rows that can be folded.
 
     Raises:
-        OptionError: It names a row that cannot be folded.
+        OptionError: The form of the choice is wrong, or it names a row that cannot be folded.
     """
     if check_choice(choice) in CHOICES:
         return set() if choice == NONE else set(there)
@@ -66,6 +67,6 @@ def rows_of(choice: str, there: list[int]) -> set[int]:
 
 
 def as_choice(folding: dict) -> str:
-    """Return the choice that repeats what ``model.folding`` notes."""
+    """Return the choice that repeats the folding recorded in ``model.folding``."""
     rows = sorted(place["rows"][-1] for place in folding.get("places", []) if place["folded"])
     return ",".join(map(str, rows)) or NONE

@@ -1,7 +1,7 @@
-"""Lets Ultralytics' detection loss know that some anchors do not exist (see heads.py), in whichever trainer.
+"""Tells Ultralytics' detection loss, in every trainer, that some anchors do not exist (see heads.py).
 
-They are assigned to no object, so that objects in inactive regions go to other levels. Their logits are constant, so
-they cannot be punished either.
+Anchors that do not exist are assigned to no object, so objects in inactive regions are assigned to other levels. Their
+logits are constant, so the loss cannot penalise them either.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def extend_assignment(criterion: type) -> None:
 
 @contextlib.contextmanager
 def existing_only(assigner: nn.Module, active: Tensor) -> Iterator[None]:
-    """Let an assigner choose among the anchors that exist.
+    """Restrict an assigner to the anchors that exist, inside the context.
 
     Args:
         assigner: Ultralytics' TaskAlignedAssigner.
-        active: bool (N, anchors).
+        active: Which anchors exist, bool (N, anchors).
     """
     stock = assigner.select_candidates_in_gts
-    one_by_one = iter(active[:, None, None])  # on a full GPU the assigner is asked for one image after the other
+    one_by_one = iter(active[:, None, None])  # if GPU memory runs out, Ultralytics assigns one image after the other
 
     def candidates(centres: Tensor, boxes: Tensor, *args: Any, **keywords: Any) -> Tensor:
         exists = active[:, None] if len(boxes) == len(active) else next(one_by_one)

@@ -1,8 +1,8 @@
-"""Puts our parser and our model names into Ultralytics.
+"""Puts pixelkeep's parser and model names into Ultralytics.
 
 Two functions of ``ultralytics.nn.tasks`` are wrapped, ``parse_model`` and ``yaml_model_load``, and three methods of its
 models, ``fuse``, ``is_fused`` and ``loss``; so is ``get_flops`` of its ``torch_utils``. Models without a registered
-block, and paths that are no name of ours, take Ultralytics' own way unchanged.
+block, and paths that are not pixelkeep model names, are handled by Ultralytics unchanged.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ def extend(tasks: ModuleType) -> None:
     """Extend the loaded module ``ultralytics.nn.tasks``. Calling it twice changes nothing."""
     _replace(tasks, "parse_model", extend_parser)
     _replace(tasks, "yaml_model_load", extend_yaml_load)
-    _replace(sys.modules["ultralytics.utils.torch_utils"], "get_flops", extend_counting)  # which the former has loaded
+    _replace(sys.modules["ultralytics.utils.torch_utils"], "get_flops", extend_counting)  # tasks has imported it
     extend_fusing(tasks.BaseModel)
     extend_loss(tasks.BaseModel, (tasks.ClassificationModel,))
     extend_assignment(tasks.v8DetectionLoss)
-    from pixelkeep.ultra.heads import register_heads  # derived from Ultralytics' classes, which exist by now
+    from pixelkeep.ultra.heads import register_heads  # the heads derive from Ultralytics' classes, which exist by now
 
     register_heads()
 
 
 def _replace(owner: ModuleType, name: str, wrap) -> None:
-    """Replace a function of a module, also where other modules of Ultralytics hold it by name already."""
+    """Replace a function of a module by ``wrap`` of it, also in Ultralytics modules that have already imported it."""
     original = getattr(owner, name)
     if hasattr(original, MARK):
         return

@@ -1,15 +1,16 @@
 """Folds SpaceToDepth into the convolutions after it, over a whole network: fewer operations, the same output.
 
-What is folded, all of it exact:
+These places are folded, all of them exactly:
 
-- SPDConv and Focus: SpaceToDepth and k x k become one 2k x 2k convolution with stride 2;
-- a SpaceToDepth that one row alone reads, if that is a Conv or begins with convolutions (C3, C2f and what derives
-  from it): these become strided, and the two of C3 become one;
-- the same where that row reads it through a Concat: the convolution becomes a sum over the Concat's parts.
+- SPDConv and Focus: SpaceToDepth and the k x k convolution become one 2k x 2k convolution with stride 2;
+- a SpaceToDepth that only one row reads, if that row is a Conv or begins with convolutions (C3, C2f and what derives
+  from it): these convolutions become strided, and the two of C3 become one;
+- the same where that row reads the SpaceToDepth through a Concat: the convolution becomes a sum over the parts of the
+  Concat.
 
-Row numbers stay: Identity takes the place of a SpaceToDepth or Concat that went, and hands on what it gets. SliceSamp
-stays as it is: strided, its depthwise convolution has four times the multiplications and no fast implementation
-(benchmarks/inference.py measures it).
+Row numbers do not change: an Identity takes the place of each SpaceToDepth or Concat that is removed, and passes its
+input on. SliceSamp is not folded: its depthwise convolution, made strided, has four times the multiplications and no
+fast implementation (benchmarks/inference.py measures it).
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ from pixelkeep.ultra.network.choosing import MEASURED, STATIC, as_choice, rows_o
 from pixelkeep.ultra.network.rows import evaluating, put, readers, run, sources
 from pixelkeep.ultra.network.timing import ratio
 
-PROBE = 64  # pixels a side of the image that shows how many channels each row has
+PROBE = 64  # side in pixels of the image that is run to find how many channels each row has
 
 
 @dataclass(frozen=True)
 class Fold:
-    """A place that can be folded.
+    """A place in a network that can be folded.
 
     Attributes:
         row: The row that begins with a convolution.
-        concat: The Concat that it reads, or None.
-        sliced: The SpaceToDepth rows that go; none for a block that rearranges by itself.
+        concat: The Concat that this row reads, or None.
+        sliced: The SpaceToDepth rows that folding removes; empty for a block that rearranges its input itself.
     """
 
     row: nn.Module
@@ -49,17 +50,17 @@ class Fold:
 
     @property
     def rows(self) -> list[int]:
-        """The numbers of the rows concerned."""
+        """Numbers of all rows of this place, the convolution's row last."""
         gone = [self.concat] if self.concat is not None else []
         return [module.i for module in (*self.sliced, *gone, self.row)]
 
     def sources(self) -> list[int]:
-        """Return the rows that feed the place as a whole; -1 for the image."""
+        """Return the numbers of the rows that feed this place as a whole; -1 stands for the image."""
         gone = {module.i: sources(module)[0] for module in self.sliced}
         return [gone.get(j, j) for j in sources(self.row if self.concat is None else self.concat)]
 
     def before(self, inputs: Tensor | list[Tensor]) -> Tensor:
-        """Run what is there, from the outputs of `sources`."""
+        """Run this place unfolded, on the outputs of `sources`."""
         if self.concat is None:
             return self.row(self.sliced[0](inputs) if self.sliced else inputs)
         slices = {module.i: module for module in self.sliced}
@@ -67,10 +68,10 @@ class Fold:
         return self.row(self.concat(parts))
 
     def build(self, widths: list[int], join: bool = True) -> nn.Module:
-        """Return what takes the row's place.
+        """Return the folded module that takes the row's place.
 
         Args:
-            widths: The channels of each row's output.
+            widths: Number of channels of each row's output.
             join: Whether two convolutions of the same input become one.
         """
         if not self.sliced:
@@ -82,14 +83,14 @@ class Fold:
         return _begin_with(self.row, lambda conv: fold_concat(conv, channels, slices), join)
 
     def apply(self, rows: nn.Sequential, folded: nn.Module) -> None:
-        """Put it into the network."""
+        """Put the folded module into the network, and an Identity in place of each row that folding removes."""
         put(rows, self.row.i, folded)
         for number in self.rows[:-1]:
             put(rows, number, nn.Identity())
 
 
 def folds(model: nn.Module) -> list[Fold]:
-    """Return what can be folded in one of Ultralytics' models."""
+    """Return the places that can be folded in one of Ultralytics' models."""
     rows = model.model
     own = [Fold(row) for row in rows if _rearranges(row)]
     return own + list(_reading_slices(rows))
@@ -98,25 +99,26 @@ def folds(model: nn.Module) -> list[Fold]:
 def fold(
     model: nn.Module, choose: str = STATIC, imgsz: int | list[int] = 640, batch: int = 1, join: bool = True
 ) -> nn.Module:
-    """Fold a network in place, for inference, and note in ``model.folding`` what was done.
+    """Fold a network in place, for inference, and record in ``model.folding`` what was done.
 
     Args:
-        model: One of Ultralytics' models; its BatchNorms are folded first, where they are not yet.
-        choose: static folds whatever can be folded exactly, which is the same on every machine; val, and the
-            validations of a training's end, do that. measured folds where that is faster on the model's device, and
-            nothing where all of it together is not. For the rest see :mod:`pixelkeep.ultra.network.choosing`.
+        model: One of Ultralytics' models; its BatchNorms are folded first, where they are not folded yet.
+        choose: static folds whatever can be folded exactly, which is the same on every machine; val and the
+            validations at the end of training do that. measured folds each place where folding is faster on the
+            model's device, and nothing at all if these foldings together are not faster. For the other choices see
+            :mod:`pixelkeep.ultra.network.choosing`.
         imgsz: Image size to measure with: a side in pixels, or height and width.
-        batch: Images to measure with.
-        join: Whether the two convolutions that C3 begins with become one, whose output is cut in two. Exported
-            graphs go without, so that nothing in them is cut; in their runtimes neither is faster.
+        batch: Number of images to measure with.
+        join: Whether the two convolutions that C3 begins with become one, whose output is split in two. Exported
+            graphs are not joined, so that they contain no split; in their runtimes neither form is faster.
 
     Returns:
-        The network itself. ``model.folding`` is {"choose": ..., "choice": what repeats it, "places": [{"rows": ...,
-        "kind": ..., "folded": ..., "ratio": time after by time before, or None}], "ratio": the same of all places
-        and what is between them}.
+        The network itself. ``model.folding`` is {"choose": ..., "choice": the choice that repeats it, "places":
+        [{"rows": ..., "kind": ..., "folded": ..., "ratio": time folded divided by time unfolded, or None}], "ratio":
+        the same quotient for all places together and the rows between them}.
 
     Raises:
-        OptionError: ``choose`` is none of these, or names a row that cannot be folded.
+        OptionError: ``choose`` has none of these forms, or names a row that cannot be folded.
     """
     model.fuse(verbose=False, fold=False)
     found, before = folds(model), getattr(model, "folding", {}).get("places", [])
@@ -150,7 +152,7 @@ def fold(
 
 
 def _ratios(tried: dict[Fold, nn.Module], rows: nn.Sequential, image: Tensor | None, stop: int) -> dict[Fold, float]:
-    """Return for each place the time after by the time before; nothing without an image to measure with."""
+    """Return each place's time folded divided by its time unfolded; empty without an image to measure with."""
     if image is None:
         return {}
     with torch.inference_mode():
@@ -164,21 +166,21 @@ def _ratios(tried: dict[Fold, nn.Module], rows: nn.Sequential, image: Tensor | N
 
 
 def _together(before: list[nn.Module], rows: nn.Sequential, image: Tensor, stop: int) -> float | None:
-    """Return the time of the rows up to ``stop`` by that of those before; None where nothing was folded."""
+    """Return the time of ``rows`` before ``stop`` divided by that of ``before``; None if nothing was folded."""
     if all(a is b for a, b in zip(before, rows, strict=True)):
         return None
     return ratio(lambda x: run(before, x, stop), lambda x: run(rows, x, stop), image, image.device)
 
 
 def is_folded(model: nn.Module) -> bool:
-    """Whether a network runs wholly folded once it is fused, as in every validation of a weights file."""
+    """Return whether a network runs entirely folded once it is fused, as in every validation of a weights file."""
     found = folds(model)
     going = {module for place in found for row in (*place.sliced, place.row) for module in row.modules()}
     return _left(model) <= going if found else was_folded(model)
 
 
 def was_folded(model: nn.Module) -> bool:
-    """Whether a network that was fused is folded, and nothing in it rearranges any more."""
+    """Return whether a fused network is folded and no SpaceToDepth is left in it."""
     return any(place["folded"] for place in getattr(model, "folding", {}).get("places", [])) and not _left(model)
 
 
@@ -187,25 +189,28 @@ def _left(model: nn.Module) -> set[nn.Module]:
 
 
 def _layout(model: nn.Module) -> torch.memory_format:
-    """Return the memory layout that a network's convolutions have."""
-    weights = [p for p in model.parameters() if p.dim() == 4 and min(p.shape) > 1]  # others have both at once
+    """Return the memory format of a network's convolution weights."""
+    weights = [p for p in model.parameters() if p.dim() == 4 and min(p.shape) > 1]  # with a side of 1, both fit
     last = bool(weights) and all(w.is_contiguous(memory_format=torch.channels_last) for w in weights)
     return torch.channels_last if last else torch.contiguous_format
 
 
 def _image(model: nn.Module, sides: list[int], batch: int) -> Tensor:
-    """Return an image of zeros that the model takes, of (height, width)."""
+    """Return a batch of zero images that the model accepts; ``sides`` are height and width in pixels."""
     first = next(model.parameters())
     return torch.zeros(batch, model.yaml.get("channels", 3), *sides, device=first.device, dtype=first.dtype)
 
 
 def _width(output: Any) -> int:
-    """Return the channels of a row's output; 0 for a list, which nothing folds again."""
+    """Return the number of channels of a row's output; 0 for a list, which no folding reads."""
     return output.shape[1] if isinstance(output, Tensor) else 0
 
 
 def _plain(conv: nn.Module) -> bool:
-    """Whether a convolution can be folded; one that is trained for int8 keeps the form that its ranges belong to."""
+    """Return whether a convolution can be folded.
+
+    A convolution that is trained for int8 cannot: its quantizer holds ranges that belong to its present form.
+    """
     if type(conv) is not nn.Conv2d or hasattr(conv, "weight_quantizer") or conv.groups != 1:
         return False
     square = len({*conv.kernel_size}) == len({*conv.stride}) == 1 and conv.dilation == (1, 1)
@@ -213,14 +218,14 @@ def _plain(conv: nn.Module) -> bool:
 
 
 def _rearranges(row: nn.Module) -> bool:
-    """Whether a row is a block that rearranges its own input and convolves it."""
+    """Return whether a row is a block that rearranges its own input and then convolves it."""
     if type(row) is SPDConv:
         return isinstance(row.rearrange, SpaceToDepth) and _plain(row.conv)
     return type(row) is Focus and type(row.conv) is Conv and _plain(row.conv.conv)
 
 
 def _reading_slices(rows: nn.Sequential) -> Iterator[Fold]:
-    """Yield the places where a row reads SpaceToDepth, directly or through a Concat."""
+    """Yield the places where a row reads a SpaceToDepth, directly or through a Concat."""
     read_by = readers(rows)
     for row in rows:
         if not _begins(row) or row.i == 0:
@@ -234,7 +239,7 @@ def _reading_slices(rows: nn.Sequential) -> Iterator[Fold]:
 
 
 def _begins(row: nn.Module) -> list[str]:
-    """Return the names of the convolutions that a row begins with, if nothing else reads its input."""
+    """Return the names of the convolutions that a row begins with; empty if any other layer reads the row's input."""
     if type(row) is Conv:
         names = [""]
     elif isinstance(row, C3) and type(row).forward is C3.forward:
@@ -248,7 +253,7 @@ def _begins(row: nn.Module) -> list[str]:
 
 
 def _without_rearranging(row: nn.Module) -> nn.Module:
-    """Return SPDConv or Focus with a strided convolution."""
+    """Return an SPDConv or Focus whose rearranging is folded into a strided convolution."""
     if isinstance(row, SPDConv):
         folded = _twin(row)
         fold_spdconv(folded)
@@ -257,7 +262,7 @@ def _without_rearranging(row: nn.Module) -> nn.Module:
 
 
 def _begin_with(row: nn.Module, convolution: Callable[[nn.Conv2d], nn.Module], join: bool) -> nn.Module:
-    """Return a row whose first convolutions are replaced."""
+    """Return a row in which ``convolution`` has replaced the convolutions that it begins with."""
     names = _begins(row)
     if len(names) == 2 and join:  # C3
         first = convolution(joined(row.cv1.conv, row.cv2.conv))
@@ -272,7 +277,7 @@ def _begin_with(row: nn.Module, convolution: Callable[[nn.Conv2d], nn.Module], j
 
 
 def _with_convolution(conv: Conv, convolution: nn.Module) -> Conv:
-    """Return Ultralytics' Conv, its BatchNorm folded already, with another convolution inside."""
+    """Return a copy of Ultralytics' Conv, its BatchNorm already folded, with another convolution inside."""
     folded = _twin(conv)
     folded.conv = convolution
     folded.forward = folded.forward_fuse
@@ -280,7 +285,7 @@ def _with_convolution(conv: Conv, convolution: nn.Module) -> Conv:
 
 
 def _twin(module: nn.Module) -> nn.Module:
-    """Return a module that shares the parts of another, and whose parts can be replaced."""
+    """Return a shallow copy of a module: it shares the submodules, and they can be replaced in the copy alone."""
     twin = copy(module)
     twin._modules = dict(module._modules)
     return twin

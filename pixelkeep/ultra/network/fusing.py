@@ -1,6 +1,6 @@
-"""Lets Ultralytics' ``model.fuse()`` fold our blocks as well: their BatchNorms, then SpaceToDepth.
+"""Lets Ultralytics' ``model.fuse()`` fold pixelkeep's blocks as well: their BatchNorms first, then SpaceToDepth.
 
-Predicting, validating and exporting all go through it. A checkpoint is written before, and stays trainable.
+Prediction, validation and export all call ``model.fuse()``. Checkpoints are written unfused, so they stay trainable.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pixelkeep.blocks.folding import Foldable
 from pixelkeep.ultra.network.choosing import current
 
 FUSED = "fused for inference; give the checkpoint that training wrote"  # why weights cannot be used
-MARK = "by_pixelkeep"  # on what is extended already; functools.wraps hands it on to whoever wraps it again
+MARK = "by_pixelkeep"  # attribute of functions already extended; functools.wraps copies it to any further wrapper
 
 
 def extend_fusing(model: type[nn.Module]) -> None:
     """Extend ``fuse`` and ``is_fused`` of Ultralytics' ``BaseModel``. Calling it twice changes nothing.
 
-    ``fuse(fold=False)`` folds the BatchNorms alone.
+    ``fuse(fold=False)`` folds only the BatchNorms.
     """
     if hasattr(model.fuse, MARK):
         return
@@ -35,7 +35,7 @@ def extend_fusing(model: type[nn.Module]) -> None:
             block.fuse()
         fused = stock_fuse(self, *args, **kwargs)
         if fold:
-            from pixelkeep.ultra.network import folding  # which imports the modules that import what is extended here
+            from pixelkeep.ultra.network import folding  # its imports in turn import what is extended here
 
             folding.fold(fused, current())
         return fused
@@ -49,17 +49,17 @@ def extend_fusing(model: type[nn.Module]) -> None:
 
 
 def was_fused(model: nn.Module) -> bool:
-    """Whether a network had BatchNorms that are folded now: it cannot be trained, nor built from its definition."""
+    """Return whether a network's BatchNorms were folded: it can then neither be trained nor built from its YAML."""
     from ultralytics.nn.modules import Conv
 
     return model.is_fused() and any(isinstance(module, (Conv, Foldable)) for module in model.modules())
 
 
 def _unfused(model: nn.Module) -> list[Foldable]:
-    """Return the blocks that still can be folded.
+    """Return the blocks whose BatchNorm can still be folded.
 
-    Where a convolution is trained for int8, its quantizer holds the range of the weights as they are: its block
-    keeps its BatchNorm.
+    A block whose convolution is trained for int8 keeps its BatchNorm, since the quantizer holds the range of the
+    weights as they are.
     """
     blocks = [m for m in model.modules() if isinstance(m, Foldable) and not m.is_fused]
     return [m for m in blocks if not any(hasattr(child, "weight_quantizer") for child in m.children())]

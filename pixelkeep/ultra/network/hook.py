@@ -1,7 +1,7 @@
-"""Registers the blocks as soon as ``ultralytics.nn.tasks`` exists, without importing it.
+"""Registers the blocks as soon as ``ultralytics.nn.tasks`` is imported, without importing it.
 
-If Ultralytics is loaded already it is extended at once; otherwise a finder on ``sys.meta_path`` waits for the one
-module that holds the model parser and extends it right after it has been executed.
+If that module is loaded already, it is extended at once. Otherwise a finder on ``sys.meta_path`` waits for it, as it
+holds the model parser, and extends it right after it has been executed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _ExtendingLoader(Loader):
 
 
 class _Finder(MetaPathFinder):
-    """Answers for the target module only, until it has been extended: an import may fail and be tried again."""
+    """Finds the target module only, and stays until it has been extended: an import may fail and be tried again."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name != TARGET:
@@ -51,7 +51,7 @@ def _extend(tasks: ModuleType) -> None:
 
 
 def install() -> None:
-    """Extend Ultralytics now if it is loaded, else as soon as it is. Calling it twice changes nothing."""
+    """Extend Ultralytics at once if it is loaded, else as soon as it is loaded. Calling it twice changes nothing."""
     if tasks := sys.modules.get(TARGET):
         _extend(tasks)
     elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
@@ -59,5 +59,5 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Take the waiting finder away again."""
+    """Remove the waiting finder from ``sys.meta_path``."""
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]

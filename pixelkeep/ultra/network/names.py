@@ -1,6 +1,6 @@
-"""Model names: ``<host>-<block>[-p2]-<scale>`` such as ``yolov5-spd-n``, and where their YAML lies.
+"""Model names, ``<host>-<block>[-p2]-<scale>`` such as ``yolov5-spd-n``, and the YAML file of each.
 
-A name is a family (one YAML) and a scale letter, or the family alone where it comes in one size, as
+A name consists of a family (one YAML) and a scale letter, or of the family alone where that comes in one size, as
 ``resnet50-spd-cls`` does. ``yolov5n-spd`` (Ultralytics' spelling), ``yolov5-spd-n.yaml`` and ``yolov5-n``
 (Ultralytics' own definition) are accepted too, from any working directory.
 """
@@ -20,7 +20,7 @@ from pixelkeep import assets
 from pixelkeep.errors import ModelError, choices, nearest
 
 YAML_ENDINGS = (".yaml", ".yml")
-STOCK_FAMILIES = ("yolov5", "yolov8", "yolo11", "yolo26")  # the hosts of our variants: their baselines
+STOCK_FAMILIES = ("yolov5", "yolov8", "yolo11", "yolo26")  # hosts of pixelkeep's variants, which serve as baselines
 _TRAILING_SCALE = re.compile(r"^(?P<family>.+)-(?P<scale>[a-z])$")
 _INNER_SCALE = re.compile(r"^(?P<host>yolov?\d+)(?P<scale>[a-z])(?P<rest>-.+)?$")
 _MIDDLE_SCALE = re.compile(r"^(?P<host>yolov?\d+)-(?P<scale>[a-z])-(?P<rest>.+?)(\.ya?ml)?$")
@@ -29,7 +29,7 @@ _NUMBER = re.compile(r"\d+")
 
 @dataclass(frozen=True)
 class ModelName:
-    """A family's YAML file and a scale letter, which is empty where the family has one size."""
+    """A family, its YAML file and a scale letter, which is empty where the family has one size."""
 
     family: str
     scale: str
@@ -39,7 +39,7 @@ class ModelName:
         return f"{self.family}-{self.scale}" if self.scale else self.family
 
     def definition(self) -> dict:
-        """Return the model dictionary as Ultralytics' ``yaml_model_load`` would, scale included."""
+        """Return the model dictionary, scale included, as Ultralytics' ``yaml_model_load`` would."""
         return _load(self.path, self.scale, f"{self}.yaml")
 
 
@@ -49,14 +49,14 @@ def our_families() -> list[str]:
 
 
 def sizes(family: str) -> list[str]:
-    """Return the model names of a family: one for each scale, or the family's own where it has none."""
+    """Return the model names of a family: one for each scale, or the family name itself if it has no scales."""
     path = _family_yaml(family)
     return ([f"{family}-{scale}" for scale in _scales(path)] or [family]) if path else []
 
 
 @cache
 def stock_yaml(family: str) -> Path | None:
-    """Return Ultralytics' own YAML of a family such as ``yolov5`` or ``yolov8-p2``, or None."""
+    """Return the path of Ultralytics' own YAML for a family such as ``yolov5`` or ``yolov8-p2``, or None."""
     import ultralytics
 
     folder = Path(ultralytics.__file__).parent / "cfg" / "models"
@@ -64,10 +64,10 @@ def stock_yaml(family: str) -> Path | None:
 
 
 def parse(name: str) -> ModelName | None:
-    """Return the model that ``name`` means, or None where its form or its family is unknown.
+    """Return the model that ``name`` means, or None if its form or its family is unknown.
 
     Raises:
-        ModelError: The family is known and the scale letter is not, or is missing.
+        ModelError: The family is known, but the scale letter is missing, unknown, or given for a family of one size.
     """
     stem = name
     for ending in YAML_ENDINGS:
@@ -87,7 +87,7 @@ def parse(name: str) -> ModelName | None:
 
 
 def _splits(stem: str) -> list[tuple[str, str]]:
-    """Return the (family, scale) pairs that a name without ending may mean."""
+    """Return the (family, scale) pairs that a name without its file ending may mean."""
     pairs = []
     if match := _TRAILING_SCALE.match(stem):
         pairs.append((match["family"], match["scale"]))
@@ -115,18 +115,18 @@ def _load(path: Path, scale: str, shown: str) -> dict:
 
 
 def suggest(name: str, otherwise: str = "") -> str:
-    """Return a hint to the nearest model name, or to the nearest family where no size is given; see ``nearest``."""
+    """Return a hint at the nearest model name, or at the nearest family if no size is given; see ``nearest``."""
     if (match := _MIDDLE_SCALE.match(name)) and (meant := parse(f"{match['host']}-{match['rest']}-{match['scale']}")):
         return f"; did you mean '{meant}'?"
     families = [*our_families(), *(family for family in STOCK_FAMILIES if stock_yaml(family))]
     sized = _TRAILING_SCALE.match(name) or _INNER_SCALE.match(name)
     known = [model for family in families for model in sizes(family)] if sized else families
-    numbers = _NUMBER.findall(name)  # another one is another host: yolov9 is no misspelt yolov8
+    numbers = _NUMBER.findall(name)  # another number means another host: yolov9 is not a misspelt yolov8
     return nearest(name, [each for each in known if not numbers or _NUMBER.findall(each) == numbers], otherwise)
 
 
 def extend_yaml_load(load: Callable[[str | Path], dict], tasks: ModuleType) -> Callable[[str | Path], dict]:
-    """Return ``yaml_model_load`` extended by our names. A file that exists is always read as it is."""
+    """Return ``yaml_model_load`` extended by pixelkeep's names. A file that exists always takes precedence."""
 
     @wraps(load)
     def yaml_model_load(path: str | Path) -> dict:
@@ -136,10 +136,10 @@ def extend_yaml_load(load: Callable[[str | Path], dict], tasks: ModuleType) -> C
         for family, scale in _splits(path.stem):  # exp5s/yolov5s-mine.yaml means exp5s/yolov5-mine.yaml at scale s
             if (sibling := path.with_name(family + path.suffix)).is_file():
                 return _load(sibling, scale, str(path))
-        if stock_yaml(path.stem):  # yolov8.yaml, yolov10n.yaml: whole file names of Ultralytics'
+        if stock_yaml(path.stem):  # yolov8.yaml, yolov10n.yaml: complete names of Ultralytics' own files
             return load(path)
         model = parse(path.name) if path.name == str(path) else None
-        # Ultralytics' own files go Ultralytics' way unless the spelling is ours.
+        # Ultralytics loads its own definitions itself, unless the name is in pixelkeep's spelling.
         ours = model and (assets.find("models", model.family) or _TRAILING_SCALE.match(path.stem))
         return model.definition() if ours else load(path)
 
@@ -147,7 +147,7 @@ def extend_yaml_load(load: Callable[[str | Path], dict], tasks: ModuleType) -> C
 
 
 def _load_file(path: Path, load: Callable[[str | Path], dict]) -> dict:
-    """Load an existing YAML file; its scale may also stand at the end of its name, and a single one needs no name."""
+    """Load an existing YAML file; the end of its name may give the scale, and a single scale need not be named."""
     d = load(path)
     scales = d.get("scales") or {}
     if not d["scale"] and (match := _TRAILING_SCALE.match(path.stem)) and match["scale"] in scales:

@@ -1,8 +1,8 @@
-"""What networks put out, made fit for NMS and for figures.
+"""Network outputs, corrected for NMS and for metrics.
 
-Where a distance is one number (``reg_max: 1``, as in YOLO26), nothing keeps it from being negative. That is meant: an
-object smaller than a cell need not reach the anchor. But before much is learnt a box's left side may lie to the right
-of its right one.
+Where a box distance is a single number (``reg_max: 1``, as in YOLO26), nothing keeps it from being negative. That is
+intended: an object smaller than a cell need not contain the anchor point. But early in training the left side of a box
+may lie to the right of its right side.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import torch
 
 
 def empty_inverted(output: Any) -> None:
-    """Make boxes that are inside out empty, in place: they still are detections, of nothing.
+    """Give boxes of negative width or height the size 0 there, in place; they remain detections, of empty boxes.
 
     Args:
-        output: (B, 4 + classes, boxes) with x y width height, oriented or not; of what needs no NMS (B, boxes, 6) with
-            corners, or (B, boxes, 7) with x y width height and an angle. The first of several.
+        output: Predictions (B, 4 + classes, boxes) with x y width height, oriented or not. Networks that need no NMS
+            give (B, boxes, 6) with corners, or (B, boxes, 7) with x y width height and an angle. Of a list or tuple
+            the first element is used.
     """
     found: torch.Tensor = output[0] if isinstance(output, (list, tuple)) else output
     if found.shape[-1] == 6:

@@ -1,15 +1,15 @@
 """Builds models whose YAML names registered blocks, with Ultralytics' own parser doing the arithmetic.
 
-Ultralytics has no registry: its parser looks names up in its module, and knows width and depth scaling, channel
-limits and repeats only for its own classes. So rows with a registered name are replaced by stand-ins of the same
-channel arithmetic, the stock parser runs, and the real blocks are put in the stand-ins' places:
+Ultralytics has no registry: its parser looks names up in its own module, and applies width and depth scaling, channel
+limits and repeats only to its own classes. So rows with a registered name are replaced by stand-ins with the same
+channel arithmetic, the stock parser runs, and the real blocks then replace the stand-ins:
 
-- a block with an output-channel argument is stood in for by ``Conv`` (scaled, limited and repeated as any Conv);
-- a block with a channel rule, or with outputs that the width does not scale, by ``Index``, which has no parameters
-  and whose output channels are taken literally; the input channels that the rule needs come from parsing the rows
-  before it on the meta device;
-- the input channels of every replaced row are read off a probe: a ``Conv`` row appended after the head, which is
-  cut off again.
+- ``Conv`` stands in for a block with an output-channel argument (scaled, limited and repeated as any Conv);
+- ``Index``, which has no parameters and whose output channels are taken literally, stands in for a block with a channel
+  rule, or with outputs that the width does not scale; the input channels that the rule needs come from parsing the rows
+  before the block on the meta device;
+- the input channels of every replaced row are read off a probe: a ``Conv`` row appended after the head and removed
+  afterwards.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from torch import nn
 from pixelkeep.errors import ModelError, choices, nearest
 from pixelkeep.ultra.network.registry import REGISTRY, BlockSpec
 
-_SHORT = reprlib.Repr()  # nested references in a YAML can stand for a text without end
+_SHORT = reprlib.Repr()  # nested references in a YAML can expand to text of any length
 _SHORT.maxlist, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlevel = 12, 80, 80, 3
 Parse = Callable[[dict, int, bool], tuple[nn.Sequential, list[int]]]
 
@@ -41,7 +41,7 @@ class _Row:
     """One YAML row that names a registered block."""
 
     index: int
-    sources: list[int]  # the row's "from": where its inputs come from
+    sources: list[int]  # the row's "from": the rows that its inputs come from
     repeats: int
     name: str
     spec: BlockSpec
@@ -49,7 +49,7 @@ class _Row:
 
     @property
     def source(self) -> int:
-        """The first source."""
+        """First of the row's sources."""
         return self.sources[0]
 
 
@@ -70,7 +70,7 @@ def extend_parser(parse: Parse, tasks: ModuleType) -> Parse:
         check_activation(d)
         _check_names(d, tasks)
         written = deepcopy(d)  # the stock parser changes the arguments of its rows
-        activation = tasks.Conv.default_act  # older releases leave that of the YAML behind for the models that follow
+        activation = tasks.Conv.default_act  # older releases leave a YAML's activation in place for later models
         try:
             return attempt(d, ch, verbose)
         except ModelError:
@@ -87,7 +87,7 @@ def extend_parser(parse: Parse, tasks: ModuleType) -> Parse:
 
 
 def _failing_row(parse: Parse, d: dict, ch: int) -> int | None:
-    """Return the first row that cannot be built after those before it, or None if all of them can."""
+    """Return the index of the first row that cannot be built after the rows before it; None if all can be built."""
     rows = d["backbone"] + d["head"]
     for index in range(len(rows)):
         try:
@@ -99,7 +99,7 @@ def _failing_row(parse: Parse, d: dict, ch: int) -> int | None:
 
 
 def _where(d: dict, index: int) -> str:
-    """Name the YAML file and the row, as errors show them."""
+    """Return the YAML file and the row in the form that error messages use."""
     rows = d["backbone"] + d["head"]
     return f"{_file(d)}, row {index} {_SHORT.repr(rows[index])}"
 
@@ -112,7 +112,7 @@ def check_activation(d: dict) -> None:
     """Check that ``activation:`` is nothing but an activation, since Ultralytics evaluates it as Python code.
 
     Raises:
-        ModelError: It is something else than ``nn.SiLU()``, ``torch.nn.LeakyReLU(0.1)`` or the like.
+        ModelError: The value is not of the form ``nn.SiLU()`` or ``torch.nn.LeakyReLU(0.1)``.
     """
     given = d.get("activation")
     if given and not _is_activation(given):
@@ -134,7 +134,7 @@ def _is_activation(text: Any) -> bool:
 
 
 def _is_layer(name: str, tasks: ModuleType) -> bool:
-    """Whether a row may name it: a registered block, or what Ultralytics looks up, provided that it is a layer."""
+    """Return whether a row may use this name: that of a registered block, or of a layer that Ultralytics looks up."""
     if name in REGISTRY:
         return True
     if name.startswith("nn."):
@@ -202,7 +202,7 @@ def _resolve(arg: Any, d: dict) -> Any:
 
 
 def _build(parse: Parse, tasks: ModuleType, d: dict, ch: int, verbose: bool, rows: list[_Row]):
-    """Parse with stand-ins, then put the real blocks in."""
+    """Parse the definition with stand-ins, then put the real blocks in their places."""
     total = len(d["backbone"]) + len(d["head"])
     layers = deepcopy(d["backbone"] + d["head"])
     for row in rows:
@@ -222,7 +222,7 @@ def _build(parse: Parse, tasks: ModuleType, d: dict, ch: int, verbose: bool, row
 
 
 def _probe(row: _Row, source: int) -> list:
-    """Return a row whose Conv shows the channels of one source of ``row`` and the YAML's activation."""
+    """Return a row whose Conv shows the channels of one source of ``row``, and the activation of the YAML."""
     return [max(row.index + source if source < 0 else source, 0), 1, "Conv", [8, 1, 1]]
 
 
@@ -235,7 +235,7 @@ def _stand_in(row: _Row, parse: Parse, d: dict, ch: int, layers: list) -> list:
         return [row.source, 1, "Index", [int(row.args[0])]]
     c1 = ch
     if row.index:
-        scale = d.get("scale") or next(iter(d.get("scales") or []), "")  # stock's choice; its warning comes once
+        scale = d.get("scale") or next(iter(d.get("scales") or []), "")  # as stock, without a second warning from it
         rows = {"backbone": deepcopy(layers[: row.index]), "head": [_probe(row, row.source)]}
         with torch.device("meta"):
             before, _ = parse({**d, **rows, "scale": scale}, ch, False)
@@ -247,7 +247,7 @@ def _stand_in(row: _Row, parse: Parse, d: dict, ch: int, layers: list) -> list:
 
 
 def _real_block(row: _Row, stand_in: nn.Module, c1: int | list[int], activation: nn.Module, d: dict) -> nn.Module:
-    """Build the block, once for each Conv of the stand-in: the stock parser has scaled repeats and channels."""
+    """Build the block, once for each Conv of its stand-in, whose repeats and channels the stock parser has scaled."""
     try:
         if row.spec.head:
             built = [row.spec.block.of(stand_in)]
@@ -274,7 +274,7 @@ def _real_block(row: _Row, stand_in: nn.Module, c1: int | list[int], activation:
 
 
 def _save_list(layers: list[nn.Module]) -> list[int]:
-    """Return the indices of layers whose output a later layer reads, as the stock parser does."""
+    """Return the indices of the layers whose output must be kept for a later layer, as the stock parser does."""
     sources = ((m.i, [m.f] if isinstance(m.f, int) else m.f) for m in layers)
     return sorted(x % i for i, froms in sources for x in froms if x != -1)
 

@@ -1,8 +1,8 @@
-"""The table of blocks that a model YAML may name: one row a block, with its channel rule.
+"""The table of blocks that a model YAML may name, one row for each block, with its channel rule.
 
-Three rules exist. By default a row's first argument is the block's output channels, scaled by the model's width like a
-``Conv`` row's; a head's, whose outputs are classes, is taken as it is. A block whose output channels follow from its
-input alone gives a function instead, and its row has no channel argument.
+There are three rules. By default the first argument of a YAML row is the block's output channels, which the model's
+width scales as it does for a ``Conv`` row. For a head, whose outputs are classes, that argument is not scaled. A block
+whose output channels follow from its input alone gives a function instead, and its row has no channel argument.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ class BlockSpec:
         scaled: Whether the model's width scales that first argument.
         constructor_channels: How many leading channel arguments the constructor takes: 2 (in, out), 1 (in) or 0.
         activation: Whether the constructor takes a keyword ``activation`` that follows the YAML's ``activation:``.
-        sources: How many rows a row of it may take its input from: "one"; "first" for one or several, of which the
-            constructor is told the channels of the first; "all" for several, of which it is told those of all.
+        sources: How many rows the block may take its input from: "one"; "first" for one or several, where the
+            constructor receives the channels of the first; "all" for several, where it receives the channels of all.
         repeats_inside: Whether the constructor takes the (depth-scaled) repeats after the channels.
-        head: Whether it is a Detect head with a mask as its last input; ``block.of`` makes it from Ultralytics'.
-        version: Of its arguments and the names of its tensors; portable checkpoints name it.
+        head: Whether the block is a Detect head with a mask as its last input; ``block.of`` makes it from Ultralytics'
+            Detect.
+        version: Version of the block's arguments and tensor names; portable checkpoints record it.
     """
 
     block: type[nn.Module]
@@ -49,7 +50,7 @@ class BlockSpec:
 
     @property
     def repeatable(self) -> bool:
-        """Whether the model's width and depth scale a row of it, as they do a ``Conv`` row."""
+        """Whether the model's width and depth scale a row of this block, as they scale a ``Conv`` row."""
         return self.out_channels is None and self.scaled
 
     def build(self, in_channels: int | list[int], out_channels: int, args: list, activation: nn.Module) -> nn.Module:
@@ -72,26 +73,26 @@ def register(
 ) -> type[nn.Module]:
     """Make a block of your own usable in any Ultralytics model YAML.
 
-    The constructor takes ``(in_channels, out_channels, *the row's further arguments)``; with ``out_channels`` given
-    it takes ``(in_channels, *the row's arguments)``. A keyword-only parameter ``activation`` receives the activation
-    module of the YAML.
+    The block's constructor takes ``(in_channels, out_channels, *the row's further arguments)``; if ``out_channels`` is
+    given here, it takes ``(in_channels, *the row's arguments)``. If it has a keyword-only parameter ``activation``,
+    that receives the activation module of the YAML.
 
     Args:
         block: A class derived from ``torch.nn.Module``, importable from a module (checkpoints name its path).
         name: The name in the YAML; the class name by default.
         out_channels: None where the row's first argument gives the output channels; else a function from input
-            channels to output channels, e.g. ``lambda c: 4 * c``; it may refuse its input by ValueError.
+            channels to output channels, e.g. ``lambda c: 4 * c``; it may reject its input by raising ValueError.
         scaled: Whether the model's width scales that first argument. False suits a head: its outputs are classes.
-        version: Raise it when the row's arguments or the names of the tensors change: a portable checkpoint of a
-            newer version is refused, and one of an older version taken along by
+        version: Version of the block, to be raised when the row's arguments or the names of its tensors change. A
+            portable checkpoint of a newer version is refused, and one of an older version is migrated by
             :mod:`pixelkeep.ultra.weights.migration`.
 
     Returns:
         ``block``, so that the call also works as a decorator.
 
     Raises:
-        OptionError: ``block`` is no module class, the name is taken by another class, or there is no argument
-            that could be left unscaled.
+        OptionError: ``block`` is not a module class, the name is taken by another class, ``scaled=False`` is combined
+            with a channel rule, or ``version`` is not a whole number from 0 on.
 
     Example:
         >>> import torch, pixelkeep
@@ -124,7 +125,7 @@ def register(
 
 
 def adopt(name: str, spec: BlockSpec) -> None:
-    """Take over a block as it is registered in another process."""
+    """Register a block with the spec that it has in another process."""
     REGISTRY[name] = spec
     torch.serialization.add_safe_globals([spec.block])
 
@@ -135,7 +136,7 @@ def adjust(name: str, **fields: Any) -> None:
 
 
 def _quarter(channels: int) -> int:
-    """Return a quarter of the channels; ValueError unless they are a multiple of 4."""
+    """Return a quarter of the channels; raise ValueError unless they are a multiple of 4."""
     if channels % 4:
         raise ValueError(f"input channels must be a multiple of 4, got {channels}")
     return channels // 4
@@ -153,7 +154,7 @@ register(blocks.ConvNorm)
 register(blocks.ResNetStage)
 register(blocks.DenseBlock)
 register(blocks.DenseTransition)
-register(blocks.Swin, scaled=False)  # its size gives its channels
+register(blocks.Swin, scaled=False)  # the size of the Swin network determines its channels
 register(blocks.Classifier, scaled=False)
 register(blocks.SelectiveStage)
 register(blocks.ContentAdaptiveStage)
@@ -164,5 +165,5 @@ register(blocks.ObjectMask, out_channels=lambda c: 1)
 register(blocks.EdgeMask, out_channels=lambda c: 1)
 adjust("ContentAdaptiveStage", sources="first")
 adjust("EdgeMask", constructor_channels=0)
-# Checkpoints name the layers inside these blocks as well.
+# Checkpoints also name the classes of the layers inside these blocks.
 torch.serialization.add_safe_globals([c for c in map(vars(blocks).get, blocks.__all__) if isinstance(c, type)])

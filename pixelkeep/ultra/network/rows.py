@@ -1,4 +1,4 @@
-"""The rows of a network of Ultralytics': what each reads, and what each puts out for an image."""
+"""The rows of an Ultralytics network: which rows each one reads, and what it outputs for an image."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ from typing import Any
 
 from torch import Tensor, nn
 
-NOTES = ("i", "f", "type", "np")  # what Ultralytics notes on each row
+NOTES = ("i", "f", "type", "np")  # the attributes that Ultralytics sets on each row
 
 
 def sources(row: nn.Module) -> list[int]:
-    """Return the numbers of the rows that a row reads; -1 for the image. Negative ones in ``row.f`` count back."""
+    """Return the numbers of the rows that a row reads; -1 stands for the image.
+
+    Negative numbers in ``row.f`` count back from the row itself.
+    """
     return [row.i + j if j < 0 else j for j in ([row.f] if isinstance(row.f, int) else row.f)]
 
 
 def readers(rows: nn.Sequential) -> list[list[nn.Module]]:
-    """Return for each row those that read it."""
+    """Return, for each row, the rows that read it."""
     return [[other for other in rows if row.i in sources(other)] for row in rows]
 
 
 def given(row: nn.Module, outputs: list, image: Tensor) -> Any:
-    """Return the input of a row: one output of the rows before, or a list of them."""
+    """Return the input of a row: the image or the output of an earlier row, or a list of these."""
     found = [image if j < 0 else outputs[j] for j in sources(row)]
     return found[0] if isinstance(row.f, int) else found
 
@@ -36,7 +39,7 @@ def run(rows: nn.Sequential, image: Tensor, stop: int) -> list:
 
 
 def put(rows: nn.Sequential, number: int, module: nn.Module) -> None:
-    """Put a module in the place of a row, with what Ultralytics notes on it."""
+    """Put a module in the place of a row, with the attributes that Ultralytics sets on rows."""
     for name in NOTES:
         setattr(module, name, getattr(rows[number], name))
     module.type = f"{type(module).__module__}.{type(module).__name__}"
@@ -46,7 +49,7 @@ def put(rows: nn.Sequential, number: int, module: nn.Module) -> None:
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Let a network evaluate inside: one that is in training would learn from whatever it is shown."""
+    """Put a network into evaluation mode inside the context: in training mode it would learn from any input."""
     modes = {module: module.training for module in model.modules()}
     for module in modes:
         module.training = False

@@ -1,4 +1,4 @@
-"""Ultralytics' layers run on tiles that were cut out of a map, without the padding that the map would have."""
+"""Running Ultralytics' layers on tiles cut out of a feature map, without the padding that the map would have."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ultralytics.nn.modules import Conv
 
 
 class Slots:
-    """Puts tiles of several images beside each other, as many places for each image as the fullest one has.
+    """Groups tiles by image, with as many slots for each image as the image with the most tiles needs.
 
     Args:
-        active: bool (N, rows, columns), whose true regions are the tiles in row-major order.
+        active: Active regions, bool (N, rows, columns); its true entries, in row-major order, are the tiles.
     """
 
     def __init__(self, active: Tensor) -> None:
@@ -24,7 +24,7 @@ class Slots:
         self.shape = len(active), int(counts.max())
 
     def fill(self, tiles: Tensor) -> Tensor:
-        """Map (T, C, s, s) -> (N, C, places * s * s), zero where an image has fewer tiles."""
+        """Arrange tiles (T, C, s, s) as (N, C, slots * s * s), with zeros where an image has fewer tiles than slots."""
         channels, area = tiles.shape[1], tiles.shape[2] * tiles.shape[3]
         places = tiles.new_zeros(*self.shape, channels, area)
         places[self.image, self.place] = tiles.flatten(2)
@@ -32,7 +32,7 @@ class Slots:
 
 
 def leaves(branch: nn.Sequential) -> Iterator[nn.Module]:
-    """Yield the layers of nested sequences in order."""
+    """Yield the layers of nested ``nn.Sequential`` modules in order."""
     for layer in branch:
         if isinstance(layer, nn.Sequential):
             yield from leaves(layer)
@@ -41,18 +41,21 @@ def leaves(branch: nn.Sequential) -> Iterator[nn.Module]:
 
 
 def cropped(x: Tensor, margin: int) -> Tensor:
-    """Take a margin off: (..., s, s) -> (..., s - 2 * margin, s - 2 * margin)."""
+    """Crop a margin off each side: (..., s, s) -> (..., s - 2 * margin, s - 2 * margin)."""
     size = x.shape[-1] - 2 * margin
     return x.narrow(-1, margin, size).narrow(-2, margin, size)
 
 
 def shrinking(layer: Conv | nn.Conv2d, x: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Run a layer without padding on tiles (T, C, s, s) that are zero outside the image; return the image's rest too.
+    """Run a layer without padding on tiles whose cells outside the image are set to zero first.
 
     Args:
-        layer: Ultralytics' Conv, fused or not, or a convolution, with stride 1.
-        x: The tiles.
+        layer: Ultralytics' Conv, fused or not, or a plain convolution, with stride 1.
+        x: Tiles (T, C, s, s).
         image: Which cells lie inside the image, bool (T, 1, s, s).
+
+    Returns:
+        The output tiles, smaller by the layer's margin, and ``image`` cropped to the same size.
     """
     conv = layer if isinstance(layer, nn.Conv2d) else layer.conv
     margin = conv.kernel_size[0] // 2

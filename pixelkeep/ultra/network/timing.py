@@ -1,4 +1,4 @@
-"""Which of two ways to compute the same is faster on this machine, by paired runs."""
+"""Times two ways to compute the same result against each other on this machine, in paired runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAIRS = 9
 
 
 def ratio(before: Callable[[Any], Any], after: Callable[[Any], Any], inputs: Any, device: torch.device) -> float:
-    """Return the time of ``after`` by that of ``before``: the median over pairs of runs, one after the other."""
+    """Return the time of ``after`` divided by that of ``before``: the median over pairs of successive runs."""
     with torch.inference_mode():
         for run in (before, after):
             run(inputs)  # the first run allocates and chooses algorithms

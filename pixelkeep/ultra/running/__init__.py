@@ -1,1 +1,1 @@
-"""What every command needs around its work: settings, run folders, processes, the terminal, files whole or absent."""
+"""What every command needs around its work: settings, run folders, processes, terminal output, atomic file writes."""

@@ -1,9 +1,9 @@
 """Training by several processes: one for each GPU, on one machine or on several, or on CPUs.
 
-They start in one of two ways. ``--device 0,1`` lets Ultralytics start them: it pickles the trainer's class, settings
-and callbacks, and each process builds its trainer from these alone, so :class:`Carried` travels among the callbacks
-with what else is needed. ``torchrun ... -m pixelkeep train`` starts whole commands: they agree on one run folder here,
-and only the first goes on once training is over.
+The processes start in one of two ways. With ``--device 0,1`` Ultralytics starts them: it pickles the trainer's class,
+settings and callbacks, and each process builds its trainer from these alone. Whatever else they need travels in
+:class:`Carried`, one of the callbacks. ``torchrun ... -m pixelkeep train`` starts the whole command in every process:
+the processes agree on one run folder here, and only the first goes on once training is over.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from pixelkeep.ultra.network.registry import REGISTRY, adopt
 from pixelkeep.ultra.running import console
 from pixelkeep.ultra.running.recipe import Recipe
 
-EVENT = "on_pretrain_routine_start"  # where Carried is kept; nothing depends on when it is called
-TIMEOUT = timedelta(hours=3)  # Ultralytics' own: others wait while the first caches images or validates
+EVENT = "on_pretrain_routine_start"  # the event under which Carried is kept; when it is called does not matter
+TIMEOUT = timedelta(hours=3)  # as in Ultralytics: the others wait while the first process caches images or validates
 _Value = TypeVar("_Value")
 
 
 class Carried:
-    """What the processes that Ultralytics starts would lose, as a callback that does nothing.
+    """A callback that does nothing, but carries what the processes that Ultralytics starts would otherwise lose.
 
     Unpickling it registers the user's blocks and shortens the output, before any model is built.
 
     Args:
-        recipe: The training settings that are ours.
-        limit: Detections kept per image in validation; None for what the validation set needs.
-        rectangle: Height and width that images are fitted into; None for a square.
+        recipe: Pixelkeep's own training settings.
+        limit: Detections kept per image in validation; None for as many as the validation set needs.
+        rectangle: Height and width in pixels that images are fitted into; None for a square.
     """
 
     def __init__(self, recipe: Recipe, limit: int | None, rectangle: list[int] | None):
@@ -46,7 +46,7 @@ class Carried:
         self.rectangle = rectangle
 
     def __call__(self, trainer: Any) -> None:
-        """Do nothing: the trainer looks for it among its callbacks."""
+        """Do nothing: the trainer only looks for this object among its callbacks."""
 
     def __getstate__(self) -> dict:
         own = {"recipe": self.recipe, "limit": self.limit, "rectangle": self.rectangle}
@@ -61,7 +61,7 @@ class Carried:
 
 
 def carry(callbacks: dict, recipe: Recipe | None, limit: int | None, rectangle: list[int] | None) -> Carried:
-    """Put what is given among the callbacks, completed from what has been carried so far, and return it."""
+    """Put a `Carried` among the callbacks and return it; what is None is taken from the one that was there."""
     listed = callbacks.get(EVENT, [])
     former = next((c for c in listed if isinstance(c, Carried)), Carried(Recipe(), None, None))
     carried = Carried(recipe or former.recipe, former.limit if limit is None else limit, rectangle or former.rectangle)
@@ -71,7 +71,7 @@ def carry(callbacks: dict, recipe: Recipe | None, limit: int | None, rectangle: 
 
 @contextlib.contextmanager
 def launching() -> Iterator[None]:
-    """Let processes started inside write to standard error where this one's prints go there as well."""
+    """Send the output of processes started inside to standard error, if this process prints there as well."""
     if sys.stdout is not sys.stderr:
         yield
         return
@@ -85,7 +85,7 @@ def launching() -> Iterator[None]:
 
 
 def rank() -> int:
-    """Return this process's number among all that train together; -1 if it is the only one."""
+    """Return this process's rank among all processes that train together; -1 if it is the only one."""
     return utils.RANK
 
 
@@ -95,13 +95,16 @@ def world_size() -> int:
 
 
 def join(settings: dict) -> Any:
-    """Meet the other processes that torchrun started; alone, only check that the settings suit several GPUs.
+    """Join the other processes that torchrun started; in a single process, only check the batch against the devices.
+
+    Args:
+        settings: Settings of the training.
 
     Returns:
-        The setting ``device``, completed to what the processes of this machine use.
+        The setting ``device``, completed to the devices that the processes of this machine use.
 
     Raises:
-        OptionError: The batch cannot be shared, or there is not one device for each process.
+        OptionError: The batch cannot be shared equally, or there is not one device for each process.
     """
     if rank() == -1:
         device = settings.get("device")
@@ -123,7 +126,7 @@ def _check_batch(settings: dict, processes: int) -> None:
 
 
 def _devices(device: Any) -> str:
-    """Return the devices of this machine's processes, one for each, in Ultralytics' form."""
+    """Return the devices of this machine's processes, one for each process, in Ultralytics' form."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     if str(device) == "cpu" or not torch.cuda.is_available():
         return "cpu"
@@ -138,10 +141,10 @@ def _devices(device: Any) -> str:
 
 
 def start(device: Any) -> torch.device:
-    """Join the process group, unless that has been done, and return this process's own device.
+    """Join the process group, unless this process has already joined it, and return this process's own device.
 
     Args:
-        device: ``cpu``, the GPUs of this machine's processes, or None for the first ones.
+        device: ``cpu``, the GPUs of this machine's processes, or None for the first GPUs.
 
     Raises:
         OptionError: There is not one GPU for each process.
@@ -158,28 +161,32 @@ def start(device: Any) -> torch.device:
 
 
 def disband() -> None:
-    """Leave the process group, if there is one; not for a process that fails, which must not wait for the others."""
+    """Leave the process group, if there is one.
+
+    A process that fails on its own must not call this, since it would wait for the others.
+    """
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
 
 def leave() -> None:
-    """End every process but the first, which then goes on as if it were alone."""
+    """End every process but the first, which goes on as if it were the only one."""
     disband()
     if rank() > 0:
         sys.exit(0)
-    for name, module in list(sys.modules.items()):  # Ultralytics reads the rank once, and modules hold it by name
+    for name, module in list(sys.modules.items()):  # Ultralytics reads the rank once, and its modules hold copies of it
         if name.split(".")[0] == "ultralytics":
             vars(module).update({key: -1 for key in ("RANK", "LOCAL_RANK") if key in vars(module)})
 
 
 def in_turn(call: Callable[[], _Value]) -> _Value:
-    """Call it in every process: in the first, then in one of each other machine, then in the rest.
+    """Run ``call`` in every process: in the first, then in one process of each other machine, then in the rest.
 
-    So what it writes into a cache is written once, shared cache or not.
+    So whatever it writes into a cache is written once, whether or not the machines share the cache.
 
     Raises:
-        PixelkeepError: The call's own. The processes in which it went well end quietly then, with the same status.
+        PixelkeepError: The error of the call. The processes in which it succeeded then exit quietly, with the same
+            status.
     """
     if rank() == -1:
         return call()
@@ -196,10 +203,10 @@ def in_turn(call: Callable[[], _Value]) -> _Value:
 
 
 def by_first(call: Callable[[], _Value]) -> _Value:
-    """Call it in the first process alone, and return its value in all of them.
+    """Run ``call`` in the first process only, and return its value in all processes.
 
     Raises:
-        PixelkeepError: The call's own, in the first process; the others end quietly then, with the same status.
+        PixelkeepError: The error of the call, in the first process. The others then exit quietly, with the same status.
     """
     if rank() == -1:
         return call()
@@ -212,7 +219,7 @@ def by_first(call: Callable[[], _Value]) -> _Value:
 
 
 def for_first(context: contextlib.AbstractContextManager) -> contextlib.AbstractContextManager:
-    """Return the context in the first process, and one without effect in the others."""
+    """Return the given context in the first process, and a context without effect in the others."""
     return contextlib.nullcontext() if rank() > 0 else context
 
 
@@ -224,15 +231,15 @@ def _attempt(call: Callable[[], _Value]) -> _Value | PixelkeepError:
 
 
 def _fail(outcome: object) -> NoReturn:
-    """End this process: with its own error, or quietly where another process tells it."""
-    disband()  # every process is here; one that ends as a member of the group may be aborted by its threads
+    """End this process: raise its own error, or exit quietly if another process reports the error."""
+    disband()  # all processes get here; one that exits as a member of the group may be aborted by its own threads
     if isinstance(outcome, PixelkeepError):
         raise outcome
     sys.exit(2)
 
 
 def merged(part: dict) -> dict:
-    """Return the first process's mapping joined with that of every other; elsewhere, its own."""
+    """Return, in the first process, the mappings of all processes merged; in the others, their own mapping."""
     if not distributed.is_initialized():
         return part
     parts = [None] * distributed.get_world_size() if rank() == 0 else None
@@ -241,7 +248,7 @@ def merged(part: dict) -> dict:
 
 
 class _CpuParallel(nn.parallel.DistributedDataParallel):
-    """DistributedDataParallel without the device numbers, which Ultralytics gives and torch refuses on a CPU."""
+    """DistributedDataParallel that ignores device numbers, which Ultralytics passes and torch refuses on a CPU."""
 
     def __init__(self, module: nn.Module, device_ids: list | None = None, **keywords: Any):
         super().__init__(module, **keywords)
@@ -249,7 +256,7 @@ class _CpuParallel(nn.parallel.DistributedDataParallel):
 
 @contextlib.contextmanager
 def parallel_on(device: torch.device) -> Iterator[None]:
-    """Let Ultralytics make a model parallel on this device inside."""
+    """Let Ultralytics wrap a model in DistributedDataParallel on this device, inside the context."""
     original = nn.parallel.DistributedDataParallel
     if device.type == "cpu":
         nn.parallel.DistributedDataParallel = _CpuParallel

@@ -1,7 +1,7 @@
-"""What the commands set up before Ultralytics is imported; as a library the package sets none of it.
+"""What the commands set up before Ultralytics is imported; the package used as a library sets none of it.
 
-No network, no telemetry, no installation of packages, no code from checkpoints, settings of our own instead of the
-user's, every CPU core in use, and an allocator that keeps its buffers.
+The commands run without network access, telemetry, installation of packages or code from checkpoints. They use
+pixelkeep's own Ultralytics settings instead of the user's, every CPU core, and an allocator that keeps its buffers.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ from pixelkeep.writing import write_bytes
 
 VARIABLES = {
     "YOLO_OFFLINE": "true",  # no connectivity probe, telemetry, update check or download
-    "YOLO_AUTOINSTALL": "false",  # a checkpoint can name a missing package: never install it
+    "YOLO_AUTOINSTALL": "false",  # a checkpoint can name a missing package, which must never be installed
     "ULTRALYTICS_SAFE_LOAD": "true",  # checkpoints load without executing code
     "ULTRALYTICS_SKIP_REQUIREMENTS_CHECKS": "1",
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "MPLBACKEND": "Agg",
 }
-QUIET = {  # what a broken frame or a missing webcam is to the user, a command says itself, once
+QUIET = {  # a command itself reports a broken frame or a missing webcam, once
     "OPENCV_FFMPEG_LOGLEVEL": "-8",
     "OPENCV_LOG_LEVEL": "SILENT",
 }
-CACHES = {  # of others, inside our own cache folder unless the user has named one
+CACHES = {  # caches of other libraries, kept inside pixelkeep's own folder unless the user has chosen a place
     "MPLCONFIGDIR": "matplotlib",
     "TORCHINDUCTOR_CACHE_DIR": "torchinductor",
     "TRITON_CACHE_DIR": "triton",
     "CUDA_CACHE_PATH": "cuda",
 }
-TALKATIVE = "openvino_telemetry"  # OpenVINO's converter tells its makers of each use, and does without it
+TALKATIVE = "openvino_telemetry"  # reports each use of OpenVINO's converter, which also works without this package
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # names and values from glibc's malloc.h
 
 
 def prepare() -> None:
-    """Set the process up for a command. Call it before Ultralytics, torch or albumentations are imported."""
+    """Set this process up for a command; to be called before Ultralytics, torch or albumentations are imported."""
     os.environ.setdefault("PIXELKEEP_DATASETS_DIR", _users_datasets_dir())
     os.environ.update(VARIABLES)
     for variable, level in QUIET.items():
         os.environ.setdefault(variable, level)
-    sys.modules[TALKATIVE] = None  # importing it fails as if it were not installed
+    sys.modules[TALKATIVE] = None  # importing it now fails as if it were not installed
     for variable, name in CACHES.items():
         os.environ.setdefault(variable, str(assets.home() / name))
     config = assets.home() / "ultralytics"
     os.environ["YOLO_CONFIG_DIR"] = str(config)
     os.environ["OMP_NUM_THREADS"] = str(threads())
-    # Waiting threads spin briefly: the default is long enough to halve the speed on a busy machine.
+    # Let waiting threads spin only briefly: the default is long enough to halve the speed on a busy machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         _provide_fonts(config / "Ultralytics")
@@ -67,19 +67,19 @@ def cpu_count() -> int:
 
 
 def threads() -> int:
-    """Return how many threads networks run on: what the user says, or one for each core."""
+    """Return how many threads networks run on: the user's ``OMP_NUM_THREADS``, or one for each core."""
     return int(ultra.ASKED_THREADS or cpu_count())
 
 
 def use_all_cores() -> None:
-    """Let torch use every core: Ultralytics leaves one out, which on two cores is half of them."""
+    """Let torch use every core: Ultralytics leaves one core idle, which on two cores is half of them."""
     import torch
 
     torch.set_num_threads(threads())
 
 
 def warn_without_half(device: object) -> None:
-    """Say that a device computes in single precision although half was asked for."""
+    """Warn that a device computes in single precision although half precision was asked for."""
     from ultralytics.utils import LOGGER
 
     LOGGER.warning(f"Half precision has no effect on {device}: computing in fp32.")
@@ -92,7 +92,7 @@ def keep_large_buffers() -> bool:
     memory again; benchmarks/training.py measures it. Memory use peaks higher in exchange.
 
     Returns:
-        Whether it was set: only on Linux with glibc.
+        Whether the allocator was set so, which is possible only on Linux with glibc.
     """
     if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
         return False
@@ -108,7 +108,7 @@ def _users_datasets_dir() -> str:
 
 
 def _users_config() -> Path:
-    """Return the folder that the user's Ultralytics keeps its own in, as its ``get_user_config_dir`` does."""
+    """Return the parent of the user's Ultralytics configuration folder, found as its ``get_user_config_dir`` does."""
     if chosen := os.environ.get("YOLO_CONFIG_DIR"):
         return Path(chosen).expanduser()
     if sys.platform == "win32":
@@ -119,7 +119,7 @@ def _users_config() -> Path:
 
 
 def _provide_fonts(folder: Path) -> None:
-    """Put a font where Ultralytics looks for its own, which it would otherwise download."""
+    """Put a font where Ultralytics looks for Arial, which it would otherwise download."""
     missing = [name for name in ("Arial.ttf", "Arial.Unicode.ttf") if not (folder / name).exists()]
     if not missing:
         return

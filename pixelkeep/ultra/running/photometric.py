@@ -1,7 +1,7 @@
-"""Albumentations by name: a set of transforms that a recipe declares, kept with the run as Ultralytics keeps them.
+"""Albumentations transforms that a recipe declares by name, kept with the run in the way Ultralytics keeps them.
 
-Ultralytics blurs one image in fifty by itself. Blurring takes away objects of a few pixels, so the set for small
-objects changes brightness, contrast and colour alone.
+By default Ultralytics blurs one image in fifty. Blurring makes objects of a few pixels disappear, so the set for small
+objects changes only brightness, contrast and colour.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 
 from pixelkeep.errors import OptionError, choices, nearest
 
-TRIAL = 256  # pixels a side
-CHANNELS = (1, 3)  # of images that Ultralytics gives to transforms
+TRIAL = 256  # side in pixels of the image that a transform is tried on
+CHANNELS = (1, 3)  # channel counts of the images that Ultralytics passes to transforms
 SETS: dict[str, list | None] = {
     "none": [],
     "default": None,  # Ultralytics' own: Blur, MedianBlur, ToGray and CLAHE, one image in a hundred each
@@ -28,10 +28,11 @@ SETS: dict[str, list | None] = {
 
 
 def transforms(chosen: str | list) -> list[dict] | None:
-    """Return transforms as albumentations writes them down, or None for Ultralytics' own.
+    """Return transforms as albumentations serialises them, or None for Ultralytics' own.
 
     Args:
-        chosen: The name of a set, or a list with a name for each transform, or a mapping of the name to its arguments.
+        chosen: The name of a set, or a list that gives each transform as a name or as a mapping of the name to its
+            arguments.
     """
     listed = SETS[chosen] if isinstance(chosen, str) else chosen
     if listed is None:
@@ -42,10 +43,11 @@ def transforms(chosen: str | list) -> list[dict] | None:
 
 
 def check(chosen: object) -> None:
-    """Check the value of the setting.
+    """Check the value of the setting ``albumentations``.
 
     Raises:
-        OptionError: No set of that name, or a transform that albumentations does not have or would not take.
+        OptionError: There is no set of that name, albumentations has no such transform or does not accept its
+            arguments, or the transform fails on an image or changes its size.
     """
     if isinstance(chosen, list):
         for item in chosen:
@@ -55,11 +57,11 @@ def check(chosen: object) -> None:
 
 
 def check_channels(chosen: str | list, channels: int) -> str:
-    """Check the transforms against the data's images, and return what is to be said of them; empty for nothing.
+    """Check the transforms against the channels of the images, and return a message for the user, or an empty string.
 
     Args:
-        chosen: A value that :func:`check` has let pass.
-        channels: Of the images; Ultralytics gives transforms those of one and of three.
+        chosen: A value that :func:`check` has accepted.
+        channels: Number of image channels; Ultralytics applies transforms only to images of one or three.
 
     Raises:
         OptionError: A transform cannot work on images of one channel.
@@ -75,7 +77,7 @@ def check_channels(chosen: str | list, channels: int) -> str:
 
 
 def _try(item: object, channels: int = 3) -> None:
-    """Let a transform work on an image once: some want more than an image, others change its size."""
+    """Apply a transform to an image once: some transforms need more than an image, others change its size."""
     import albumentations
 
     transform = _build(item)
@@ -83,7 +85,7 @@ def _try(item: object, channels: int = 3) -> None:
     image = np.zeros((TRIAL, TRIAL, channels), np.uint8)
     try:
         shape = albumentations.Compose([transform])(image=image)["image"].shape
-    except Exception as error:  # whatever a transform has against an image alone
+    except Exception as error:  # a transform may reject a bare image with any exception
         of = "an image" if channels == 3 else f"an image of {channels} channel{'s' * (channels > 1)}"
         raise OptionError(f"albumentations: {item} fails on {of} ({' '.join(str(error).split())[:200]})") from error
     if shape != image.shape:
@@ -99,9 +101,9 @@ def _build(item: object) -> Any:
         raise OptionError(f"albumentations: '{name}' is no transform of it{nearest(name, known)}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # it only warns of an argument that it does not know
+            warnings.simplefilter("error")  # for an unknown argument albumentations only warns
             return known[name](**(arguments or {}))
-    except Exception as error:  # whatever pydantic, a transform or Python's call has against the arguments
+    except Exception as error:  # pydantic, the transform or Python's call may reject the arguments with any exception
         reason = " ".join(str(error).split())
         raise OptionError(f"albumentations: {name} does not take {arguments} ({reason[:200]})") from error
 

@@ -1,6 +1,6 @@
-"""Training settings that are ours: what they may be, and how they reach the processes, the data and the loss.
+"""Pixelkeep's own training settings: their allowed values, and how they reach the processes, the data and the loss.
 
-Each is off, or as Ultralytics has it, unless it is given; docs/recipe.md says what they are for.
+Unless it is given, each setting is off or leaves Ultralytics' behaviour as it is; docs/recipe.md says what each is for.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pixelkeep.datasets.sampling.epoch_windows import MOST_EMPTY
 from pixelkeep.errors import OptionError, choices
 from pixelkeep.ultra.running import photometric
 
-BEST = ("AP", "AP_S", "top1", "top5", "mIoU", "pixel_accuracy")  # of all tasks
+BEST = ("AP", "AP_S", "top1", "top5", "mIoU", "pixel_accuracy")  # metrics of all tasks
 _BEST = "one of AP, AP_S (detection), top1, top5 (classification), mIoU, pixel_accuracy (segmentation)"
 SHRUNK = ("ignore", "background")
 SMALLEST_TILE = 32  # pixels, one cell of the deepest feature map
@@ -22,22 +22,23 @@ OF_TILES = ("empty_tiles", "tile_visibility")
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a training does beyond Ultralytics' own settings.
+    """What training does beyond Ultralytics' own settings.
 
     Attributes:
-        best: The figure that decides which epoch is the best, of those of the task.
-        nwd: Share of the Wasserstein distance in the overlap of boxes, 0 to 1, in the loss and in assignment.
-        enlarge: Sides that tiny boxes are enlarged to in assignment, in strides of the finest level; None as
-            Ultralytics has it, to the stride of the second level.
-        initial_box: Sides of the boxes that a new head predicts, in strides of each level; None as Ultralytics has it,
-            15, or 4 where a distance is one number.
-        paste: Most copies of small objects that are pasted into an image.
-        zoom: Share of samples that are windows of images at full resolution about a small object, 0 to 1.
-        shrunk: What becomes of objects that augmentation leaves too little of: they are ignored, or background.
-        albumentations: Transforms of colour: see :func:`pixelkeep.ultra.running.photometric.transforms`.
-        tile: Side in pixels of the windows that large images are shown in; None to show them whole.
+        best: The metric that decides which epoch is the best, one of those of the task.
+        nwd: Share of the Wasserstein distance in the overlap measure of boxes, 0 to 1, in the loss and in assignment.
+        enlarge: Side to which tiny boxes are enlarged in assignment, in strides of the finest level; None as in
+            Ultralytics, to the stride of the second level.
+        initial_box: Side of the boxes that a new head predicts, in strides of each level; None as in Ultralytics,
+            15, or 4 where a distance is a single number.
+        paste: Largest number of copies of small objects that are pasted into an image.
+        zoom: Share of samples that are full-resolution windows of images around a small object, 0 to 1.
+        shrunk: How to treat objects of which augmentation leaves too little: "ignore" or "background".
+        albumentations: Colour transforms: see :func:`pixelkeep.ultra.running.photometric.transforms`.
+        tile: Side in pixels of the windows in which large images are shown; None to show them whole.
         empty_tiles: Share of windows without objects, 0 to 0.9.
-        tile_visibility: Share of its area from which an object that a window cuts is learnt; below it is ignored.
+        tile_visibility: Visible share of its area from which an object cut by a window is learnt; below it the object
+            is ignored.
     """
 
     best: str = "AP"
@@ -54,12 +55,12 @@ class Recipe:
 
     @classmethod
     def of(cls, settings: dict) -> Recipe:
-        """Take what is ours out of checked settings; what is None or not there is as by default."""
+        """Return the recipe in checked settings; a setting that is None or missing takes its default."""
         given = {key: settings[key] for key in NAMES if settings.get(key) is not None}
         return cls(**given | {"paste": int(given.get("paste", cls.paste))})
 
     def for_ultralytics(self) -> dict:
-        """Return the settings of Ultralytics' that follow from ours; it keeps them in checkpoints itself."""
+        """Return the Ultralytics settings that follow from the recipe; Ultralytics keeps them in checkpoints itself."""
         listed = photometric.transforms(self.albumentations)
         return {} if listed is None else {"augmentations": listed}
 
@@ -69,10 +70,10 @@ DEFAULTS = asdict(Recipe())
 
 
 def check(settings: dict) -> None:
-    """Check the values of these settings.
+    """Check the values of pixelkeep's own training settings.
 
     Raises:
-        OptionError: One that is not allowed.
+        OptionError: A value, or a combination of settings, is not allowed.
     """
     for key, (allowed, right) in _RULES.items():
         value = settings.get(key)
@@ -87,7 +88,7 @@ def check(settings: dict) -> None:
 
 
 def _check_tile(settings: dict) -> None:
-    """Check that what is about windows has an effect, and that nothing given takes theirs away."""
+    """Check that settings for windows come with ``tile``, and that no other setting conflicts with ``tile``."""
     if settings.get("tile") is None:
         for key in (key for key in OF_TILES if settings.get(key) not in (None, DEFAULTS[key])):
             raise OptionError(f"{key}: {settings[key]} has no effect without tile; give --tile 640 as well")

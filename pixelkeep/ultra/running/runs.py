@@ -1,7 +1,8 @@
-"""Run folders: made, found again, and described so that a run can be repeated.
+"""Run folders: creating them, finding them again, and describing a run so that it can be repeated.
 
-``runs/train/exp``, ``exp2``, ... as YOLOv5 users know them. Next to what Ultralytics writes (args.yaml, results.csv,
-weights/), a run holds settings.yaml, environment.json, data.yaml, model.yaml, metrics.json and predictions.json.
+The folders are ``runs/train/exp``, ``exp2``, ..., as YOLOv5 users know them. Next to what Ultralytics writes
+(args.yaml, results.csv, weights/), a run holds settings.yaml, environment.json, data.yaml, model.yaml, metrics.json and
+predictions.json.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pixelkeep.errors import OptionError, SourceError, WeightsError, storage_err
 from pixelkeep.writing import sweep, write_text
 
 RUNS = Path("runs")
-ASKED = "settings.yaml"  # what a run was asked for
+ASKED = "settings.yaml"  # the settings that a run was started with
 RESULTS = ("metrics.json", "predictions.json", "results.csv", "conversion.json", "weights/last.pt", "weights/best.pt")
 PACKAGES = (
     "pixelkeep",
@@ -39,10 +40,13 @@ def new_run(project: str | None, name: str | None, *, kind: str, exist_ok: bool 
     """Create and return the folder of a new run.
 
     Args:
-        project: The folder of runs; ``runs/<kind>`` by default.
-        name: The run's name; ``exp`` by default, numbered when it is taken.
-        kind: train, val or detect.
-        exist_ok: Use the folder even if it is there.
+        project: The folder that holds the runs; ``runs/<kind>`` by default.
+        name: The run's name; ``exp`` by default, with a number appended if it is taken.
+        kind: The kind of run: train, val or detect.
+        exist_ok: Whether to use a folder that exists already.
+
+    Raises:
+        OptionError: The folder cannot be created.
     """
     base = (Path(project) if project else RUNS / kind) / (name or "exp")
     for number in range(1, 100_000):
@@ -58,10 +62,13 @@ def new_run(project: str | None, name: str | None, *, kind: str, exist_ok: bool 
 
 
 def newest_weights(project: str | None = None) -> Path:
-    """Return best.pt of the run trained last.
+    """Return the newest best.pt among the training runs.
+
+    Args:
+        project: The folder that holds the runs; ``runs``, with those of demo, by default.
 
     Raises:
-        WeightsError: Nothing has been trained here.
+        WeightsError: There is no trained run there.
     """
     folder = Path(project) if project else RUNS
     patterns = ["*/weights/best.pt"] if project else ["train/*/weights/best.pt", "demo/*/train/weights/best.pt"]
@@ -75,15 +82,15 @@ def newest_weights(project: str | None = None) -> Path:
 
 
 def run_to_resume(run: str | None, project: str | None = None, name: str | None = None) -> Path:
-    """Return the folder of the run to go on with: the one named, else the newest unfinished one.
+    """Return the folder of the training run to resume: the one named, else the newest unfinished one.
 
     Args:
         run: A run folder or its last.pt.
-        project: Where to look if ``run`` is None; ``runs/train`` by default.
-        name: Look at this run of ``project`` only.
+        project: The folder to search if ``run`` is None; ``runs/train`` by default.
+        name: The only run of ``project`` to consider.
 
     Raises:
-        WeightsError: There is no such run, or nothing of it to resume.
+        WeightsError: There is no such run, it is finished, or its last.pt is missing.
     """
     if run is not None:
         path = Path(run)
@@ -106,16 +113,16 @@ def run_to_resume(run: str | None, project: str | None = None, name: str | None 
 
 
 def detection_to_resume(run: str | None, summary: str, project: str | None = None, name: str | None = None) -> Path:
-    """Return the folder of the detection to go on with: the one named, else the newest unfinished one.
+    """Return the folder of the detection run to resume: the one named, else the newest unfinished one.
 
     Args:
         run: A run folder.
-        summary: Name of the file in which a run says whether it was interrupted.
-        project: Where to look if ``run`` is None; ``runs/detect`` by default.
-        name: Look at this run of ``project`` only.
+        summary: Name of the file in which a run records whether it was interrupted.
+        project: The folder to search if ``run`` is None; ``runs/detect`` by default.
+        name: The only run of ``project`` to consider.
 
     Raises:
-        SourceError: There is no such run, or nothing of it to go on with.
+        SourceError: There is no such run, it is finished, or its settings.yaml is missing.
     """
     if run is not None:
         folder = Path(run)
@@ -134,27 +141,27 @@ def detection_to_resume(run: str | None, summary: str, project: str | None = Non
 
 
 def _is_unfinished(folder: Path, summary: str) -> bool:
-    """Whether a detection was interrupted or killed."""
+    """Return whether a detection run was interrupted or killed."""
     file = folder / summary
     return not file.is_file() or json.loads(file.read_text(encoding="utf-8"))["interrupted"]
 
 
 def clear(folder: Path, names: tuple[str, ...] = RESULTS) -> None:
-    """Take away what an earlier run left in a folder that is used again, so that nothing of it passes for new."""
+    """Remove the results of an earlier run from a folder that is used again, so that none of them is taken for new."""
     for name in names:
         (folder / name).unlink(missing_ok=True)
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a training run has gone through to its final validation."""
+    """Return whether a training run has completed its final validation."""
     return (folder / "metrics.json").is_file()
 
 
 @contextlib.contextmanager
 def storage(folder: Path) -> Iterator[None]:
-    """Use a run folder: leave nothing half-written in it, and tell in one line when the disk does not allow writing.
+    """Use a run folder, leaving no half-written files in it and reporting write failures of the disk in one line.
 
-    What a killed run left half-written there is taken away first.
+    Half-written files that a killed run left in the folder are removed first.
 
     Raises:
         StorageError: The disk is full, or may not be written to.
@@ -171,7 +178,7 @@ def storage(folder: Path) -> Iterator[None]:
 
 
 def write_yaml(path: Path, value: dict) -> None:
-    """Write a mapping as YAML, keys in their order."""
+    """Write a mapping as YAML, keeping the order of its keys."""
     write_text(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
 
 
@@ -181,7 +188,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def write_environment(folder: Path) -> None:
-    """Write the versions that a run depends on into environment.json."""
+    """Write the hardware, the software versions and the command line of a run into environment.json."""
     import torch
 
     versions = {}

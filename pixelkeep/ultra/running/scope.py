@@ -1,8 +1,8 @@
 """Which settings have an effect in which command, and for which task.
 
-Ultralytics has one list of settings for all its modes, cfg/default.yaml, in groups under headings. A command takes the
-groups made for it, what else of the list it uses, and leaves out what these groups hold for other tasks. Settings of a
-group that is unknown here, another release's, are let through: Ultralytics judges them.
+Ultralytics has one list of settings for all its modes, cfg/default.yaml, in groups under headings. A command accepts
+the groups made for it, except for settings that concern other tasks, and the other settings of the list that it uses.
+Settings of a group that is unknown here, as another release may have it, are accepted and left to Ultralytics to check.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 UNUSED_GROUPS = ("Export settings", "Tracker settings")
 
-# What decides the figures of a validation: the one that ends a training takes these from the training's settings. The
-# image size it takes from the checkpoint, which knows to what it was rounded.
+# Settings that decide the metrics of a validation. The validation at the end of training takes them from the training's
+# settings. The image size it takes from the checkpoint, which records the rounded size.
 VALIDATION = ("conf", "iou", "max_det", "agnostic_nms", "nms", "classes", "single_cls", "fraction")
-# What every command uses, whatever group it is in.
+# Settings that every command uses, whatever their group.
 COMMON = ("imgsz", "batch", "device", "conf", "iou", "max_det", "agnostic_nms", "nms", "classes")
 COMMON += ("quantize", "half", "compile", "channels_last", "visualize", "save_txt", "save_conf")
 COMMON += ("project", "name", "exist_ok")
@@ -33,10 +33,10 @@ ALSO: dict[str, tuple[str, ...]] = {
     "val": (*COMMON, "data", "path", "workers", "cache", "single_cls", "fraction", "augment"),
     "detect": (*COMMON, "rect", "save", "verbose"),
 }
-# In the groups above, but for tasks or formats that are not served, or settled by these commands.
+# Settings in the groups above that are for unsupported tasks or formats, or that the commands decide themselves.
 WITHOUT = ("overlap_mask", "mask_ratio", "retina_masks", "pose", "kobj", "rle", "angle", "dlog", "dgrad", "dlam")
 WITHOUT += ("dnn", "save_json")
-# What a task leaves out besides: first what is about boxes, then what changes more than one image or its shape.
+# Further settings that a task does not use: those for boxes, then those that combine images or change their shape.
 _BOXES = ("box", "cls", "dfl", "iou", "conf", "max_det", "agnostic_nms", "nms", "classes", "single_cls", "save_txt")
 _BOXES += ("save_conf", "save_crop", "line_width", "augment", "distill_model", "dis", "copy_paste", "copy_paste_mode")
 _BOXES += ("nwd", "enlarge", "initial_box", "paste", "zoom", "shrunk", "tile", "empty_tiles", "tile_visibility")
@@ -59,12 +59,12 @@ _SETTING = re.compile(r"(\w+):")
 
 
 def commands_using(setting: str) -> tuple[str, ...]:
-    """Return the commands in which a setting has an effect, for whichever task."""
+    """Return the commands in which a setting has an effect, for any task."""
     return tuple(command for command in COMMANDS if _uses(command, setting) and tasks_using(setting))
 
 
 def tasks_using(setting: str) -> tuple[str, ...]:
-    """Return the tasks for which a setting has an effect, in whichever command."""
+    """Return the tasks for which a setting has an effect, in any command."""
     return tuple(task for task, without in WITHOUT_FOR.items() if setting not in without)
 
 
@@ -80,7 +80,7 @@ def _uses(command: str, setting: str) -> bool:
 
 @cache
 def groups() -> dict[str, str]:
-    """Return the heading that each of Ultralytics' settings stands under; empty where the file has none."""
+    """Return the heading of each of Ultralytics' settings, by name; an empty mapping if the file has no headings."""
     from ultralytics.utils import DEFAULT_CFG_PATH
 
     found, heading = {}, ""

@@ -1,4 +1,4 @@
-"""One dictionary of settings for a command: our defaults < a recipe < flags < --set, checked before anything starts."""
+"""The settings of a command in one dictionary: defaults < recipe < flags < --set, checked before anything starts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pixelkeep.errors import OptionError, choices, nearest
 from pixelkeep.ultra.running import recipe as own
 from pixelkeep.ultra.running import scope
 
-# Where our commands differ from Ultralytics' defaults.
+# Settings for which pixelkeep's commands differ from Ultralytics' defaults.
 DEFAULTS: dict[str, Any] = {"plots": True, "verbose": True}
-# Settings that are ours; the rest are Ultralytics' settings.
+# Settings that are pixelkeep's own; all others are Ultralytics'.
 OWN = (*own.NAMES, "path")
-# Decided by the command itself: they may only be given as Ultralytics' defaults have them.
+# Settings that pixelkeep decides: they may only be given with Ultralytics' default value.
 DECIDED = ("task", "mode", "resume", "source", "embed", "cfg")  # by the command
-DECIDED += ("show_labels", "show_conf", "show_boxes", "save_frames")  # by our own drawing
-# Why there is nothing to turn off, and what else can be done.
+DECIDED += ("show_labels", "show_conf", "show_boxes", "save_frames")  # by pixelkeep's own drawing
+# Parts of messages: why these settings have nothing to turn off, and what can be done instead.
 OTHERWISE = "; to draw them otherwise, take predictions.json (detect --save-json)"
 DRAWN = {
     "show_labels": f": no object has a label on it, the legend below the picture names the classes{OTHERWISE}",
@@ -30,17 +30,17 @@ DRAWN = {
 }
 OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop")
 CACHES = ("ram", "disk")
-# Other names that people know a setting by, and that resemble another one more.
+# Other names by which people know a setting, but which resemble the name of a different setting more.
 KNOWN_AS = {"lr": "lr0", "learning_rate": "lr0", "batch_size": "batch", "img": "imgsz", "img_size": "imgsz"}
 KNOWN_AS |= {"image_size": "imgsz", "conf_thres": "conf", "iou_thres": "iou", "line_thickness": "line_width"}
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 def load_recipe(name: str) -> dict:
-    """Return the settings of configs/<name>.yaml, or of a YAML file of one's own.
+    """Return the settings of the recipe configs/<name>.yaml, or of a user's YAML file.
 
     Raises:
-        OptionError: There is no such recipe, or it is no YAML mapping.
+        OptionError: There is no such recipe, or it is not a YAML mapping.
     """
     path = Path(name) if Path(name).is_file() else assets.find("configs", name)
     if path is None:
@@ -58,7 +58,7 @@ def load_recipe(name: str) -> dict:
 
 
 def parse_assignments(assignments: list[str]) -> dict:
-    """Turn ``["mosaic=0.5", "cos_lr=true"]`` into a dictionary, values read as YAML."""
+    """Turn ``["mosaic=0.5", "cos_lr=true"]`` into a dictionary, reading the values as YAML."""
     settings = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
@@ -72,7 +72,7 @@ def parse_assignments(assignments: list[str]) -> dict:
 
 
 def dataset_folder(assignments: list[str] | None, command: str) -> str | None:
-    """Return the folder of ``path=FOLDER``, the only assignment that commands take which have no other settings."""
+    """Return the folder of ``path=FOLDER``, or None; for commands that take no other assignment with --set."""
     given = parse_assignments(assignments or [])
     if unknown := next((key for key in given if key != "path"), None):
         raise OptionError(
@@ -82,16 +82,16 @@ def dataset_folder(assignments: list[str] | None, command: str) -> str | None:
 
 
 def merge(flags: dict, *, command: str, recipe: str | None = None, assignments: list[str] | None = None) -> dict:
-    """Merge defaults, recipe, flags and assignments, later ones winning, and check the outcome.
+    """Merge defaults, recipe, flags and assignments, where later ones win, and check the result.
 
     Args:
-        flags: Settings by name; those that are None were not given.
-        command: train, val or detect: what the settings are for.
+        flags: Settings by name; a flag that is None was not given.
+        command: The command that the settings are for: train, val or detect.
         recipe: A name in configs/, or a YAML file.
-        assignments: ``key=value``, each as given to --set.
+        assignments: Texts ``key=value``, as given to --set.
 
     Raises:
-        OptionError: An unknown setting, one without effect in this command, or a value that is not allowed.
+        OptionError: A setting is unknown or has no effect in this command, or a value is not allowed.
     """
     given = {key: value for key, value in flags.items() if value is not None} | parse_assignments(assignments or [])
     base = load_recipe(recipe) if recipe else {}
@@ -103,7 +103,7 @@ def merge(flags: dict, *, command: str, recipe: str | None = None, assignments: 
 
 
 def _as_meant(key: str, value: object) -> object:
-    """Return a value of the kind that was meant: a run may be called 5, and YAML takes 1e-3 for a text."""
+    """Return a value in the type that was meant: a run may be called 5, and YAML reads 1e-3 as a string."""
     if key in ("project", "name"):
         return str(value) if isinstance(value, (int, float)) else value
     if isinstance(value, str) and _EXPONENT.fullmatch(value):
@@ -113,13 +113,13 @@ def _as_meant(key: str, value: object) -> object:
 
 
 def _unlike_defaults(recipe: dict) -> dict:
-    """Leave out what a recipe gives as the defaults have it: it may be a copy of Ultralytics' whole file."""
+    """Return the settings of a recipe that differ from the defaults: it may be a copy of Ultralytics' whole file."""
     known = _defaults()
     return {key: value for key, value in recipe.items() if key not in known or value != known[key]}
 
 
 def default_of(key: str) -> object:
-    """Return what a setting is where it is not given; None for one that is unknown, or left open."""
+    """Return the default of a setting; None if the setting is unknown or its default is left open."""
     return _defaults().get(key)
 
 
@@ -130,7 +130,7 @@ def _defaults() -> dict:
 
 
 def _check_scope(settings: dict, command: str) -> None:
-    """Refuse settings that would be passed over in silence: unknown ones, and those of other commands."""
+    """Refuse settings that would be silently ignored: unknown ones, and those of other commands."""
     from ultralytics.cfg import DEFAULT_CFG_DICT
 
     for key in settings:
@@ -147,12 +147,12 @@ def check_task(settings: dict, command: str, task: str) -> None:
     """Refuse settings that have no effect for a task.
 
     Args:
-        settings: As :func:`merge` gives them.
-        command: train, val or detect.
-        task: What the model is for, in Ultralytics' name.
+        settings: Settings as :func:`merge` returns them.
+        command: The command that they are for: train, val or detect.
+        task: Ultralytics' name of the model's task.
 
     Raises:
-        OptionError: One of them has none.
+        OptionError: A setting has no effect for this task, or the task does not take a rectangular image size.
     """
     for key, value in _unlike_defaults(settings).items():
         users = scope.tasks_using(key)
@@ -164,14 +164,14 @@ def check_task(settings: dict, command: str, task: str) -> None:
 
 
 def check(settings: dict, command: str = "train") -> None:
-    """Check the values of settings against Ultralytics' rules and ours.
+    """Check the values of settings against Ultralytics' rules and pixelkeep's.
 
     Args:
-        settings: By name.
-        command: train, val or detect: what they are for.
+        settings: Settings by name.
+        command: The command that they are for: train, val or detect.
 
     Raises:
-        OptionError: A value that is not allowed.
+        OptionError: A value is not allowed.
     """
     from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
 
@@ -217,7 +217,8 @@ def _are_counts(value: object) -> bool:
     return all(_is_count(item) for item in (value if isinstance(value, list) else [value]))
 
 
-# What Ultralytics would only stumble over later, or pass over in silence: a test of the value, and what is right.
+# Rules for values on which Ultralytics would fail only later, or which it would silently ignore: a test of the value,
+# and a description of allowed values.
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "model": (_is_text, "the name or path of a model"),
     "data": (_is_text, "the name or path of a dataset"),
@@ -241,7 +242,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def _check_device(device: object) -> None:
-    """Check that the device is there, without touching it."""
+    """Check that the device exists, without initialising it."""
     import torch
     from ultralytics.utils.torch_utils import parse_device
 
@@ -264,12 +265,12 @@ def _check_device(device: object) -> None:
 
 
 def for_ultralytics(settings: dict) -> dict:
-    """Return the settings without the keys that are ours alone."""
+    """Return the settings without the keys that Ultralytics does not have."""
     return {key: value for key, value in settings.items() if key not in OWN}
 
 
 def half_precision() -> dict:
-    """Return the setting for half-precision inference in this release's terms."""
+    """Return the setting for half-precision inference under the name that the installed Ultralytics uses."""
     from ultralytics.cfg import DEFAULT_CFG_DICT
 
     return {"quantize": 16} if "quantize" in DEFAULT_CFG_DICT else {"half": True}

@@ -1,4 +1,4 @@
-"""Ultralytics' own files of a run, args.yaml and plots, written so that each is whole under its name or not there."""
+"""Atomic writing of Ultralytics' own files in a run, args.yaml and plots: each is complete, or it does not exist."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ultralytics.utils.plotting import plot_images
 
 from pixelkeep.writing import PARTIAL, staged
 
-# The modules of Ultralytics' that draw batches; those of detection draw for semantic segmentation too.
+# The Ultralytics modules that draw batches; the modules of detection also draw for semantic segmentation.
 DRAWING = (detect.train, detect.val, classify.train, classify.val, semantic.val)
 
 
 class WholeYAML(YAML):
-    """Ultralytics' writer of YAML, by way of a temporary file."""
+    """Ultralytics' YAML writer, writing by way of a temporary file."""
 
     @classmethod
     def save(cls, file: str | Path = "data.yaml", data: dict | None = None, header: str = "") -> None:
@@ -32,17 +32,17 @@ class WholeYAML(YAML):
 
 
 class WholePlots:
-    """For a trainer or validator: plots are drawn in a folder of their own and moved when they are done."""
+    """Mixin for a trainer or validator that draws plots in a temporary folder and moves them when they are complete."""
 
     save_dir: Path
 
     @contextlib.contextmanager
     def plotting(self) -> Iterator[None]:
-        """Send the plots that are drawn inside to the temporary folder."""
+        """Direct the plots that are drawn inside the context to the temporary folder."""
         folder = self.save_dir
         self.save_dir = folder / PARTIAL
         self.save_dir.mkdir(parents=True, exist_ok=True)
-        # Not in a thread: it would outlive the folder, and its errors would be nobody's.
+        # Draw without a thread, which would outlive the temporary folder and lose its errors.
         inline = partial(plot_images, threaded=False)
         try:
             with contextlib.ExitStack() as stack:
@@ -51,11 +51,11 @@ class WholePlots:
                 yield
         finally:
             self.save_dir = folder
-            with contextlib.suppress(OSError):  # a plot that has failed is swept up with the run
+            with contextlib.suppress(OSError):  # the sweep of the run folder removes what a failed plot leaves behind
                 (folder / PARTIAL).rmdir()
 
     def on_plot(self, name: str | Path, data: dict | None = None) -> None:
-        """Move a plot that is done to its name, and register it."""
+        """Move a completed plot to its final path, and register it with Ultralytics."""
         path = Path(name)
         if path.parent.name == PARTIAL:
             path = path.parent.parent / path.name
@@ -65,12 +65,16 @@ class WholePlots:
 
 
 def require_whole(partial: Path, path: Path) -> None:
-    """Read a picture, which is to become ``path``, to its end.
+    """Check that a picture is complete by reading it to its end.
 
-    Pillow takes no notice of a disk that is full when it writes the last part.
+    Pillow does not notice if the disk is full when it writes the last part.
+
+    Args:
+        partial: The picture as it was written.
+        path: The path that it is to be moved to, which the error names.
 
     Raises:
-        OSError: It is cut off.
+        OSError: The picture is cut off.
     """
     try:
         with Image.open(partial) as picture:
@@ -81,7 +85,7 @@ def require_whole(partial: Path, path: Path) -> None:
 
 @contextlib.contextmanager
 def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Give an attribute another value for a while."""
+    """Give an attribute another value inside the context."""
     former = getattr(owner, name)
     setattr(owner, name, value)
     try:

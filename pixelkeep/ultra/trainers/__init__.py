@@ -1,1 +1,1 @@
-"""Ultralytics' trainers with this project's data, loss and checkpoints, one module a task."""
+"""Ultralytics' trainers with this project's data, loss and checkpoints, one module per task."""

@@ -1,9 +1,10 @@
 """The boxes that a new head predicts before it has learnt anything.
 
-Ultralytics begins with the mean of all distances that its 16 bins can say: boxes of 15 strides, 120 pixels at stride 8.
-What an anchor learns is weighed by its overlap with the object, in assignment by the sixth power of it. Between such a
-box and an object of 12 pixels that is 1e-12, which is lost beside the assigner's own least number, 1e-9: the object
-counts for nothing until larger ones have taught the network to make boxes smaller, and without larger ones for ever.
+In Ultralytics a new head predicts the mean of all distances that its 16 bins can express: boxes of 15 strides a side,
+120 pixels at stride 8. What an anchor point learns is weighted by the overlap of its box with the object, and in
+assignment by the sixth power of this overlap. For such a box and an object of 12 pixels the sixth power is 1e-12, which
+is lost beside the assigner's epsilon, 1e-9. The object counts for nothing until larger objects have taught the network
+to predict smaller boxes; without larger objects it never counts.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from ultralytics.nn.tasks import DetectionModel
 
 
 def begin_with(network: DetectionModel, side: float | None) -> None:
-    """Let a head that has learnt nothing predict boxes of a given size about every anchor.
+    """Set the biases of a new head so that it predicts boxes of a given size around every anchor point.
 
     Args:
-        network: With its biases as Ultralytics sets them; other heads than those for detection stay as they are.
-        side: Of the boxes, in strides of each level; None for Ultralytics' own.
+        network: Network with the biases that Ultralytics sets; heads other than detection heads are left unchanged.
+        side: Side of the boxes, in strides of each level; None for Ultralytics' own initial boxes.
     """
     head = network.model[-1]
     if side is None or not isinstance(head, Detect):
@@ -31,14 +32,14 @@ def begin_with(network: DetectionModel, side: float | None) -> None:
 
 
 def distance_bias(mean: float, bins: int) -> torch.Tensor:
-    """Return what to add to the logits of a distance so that its mean is as given, (bins,).
+    """Return the bias of the logits of a distance, (bins,), that gives its distribution the mean ``mean``.
 
-    Of all distributions of a mean the one that says least else is geometric: each bin has the same ratio to the one
-    before. So its logits are a line.
+    Of all distributions with a given mean, the one that assumes least besides is geometric: the ratio of each bin to
+    the one before is the same. Its logits therefore lie on a line.
 
     Args:
-        mean: In strides, above 0 and below ``bins - 1``.
-        bins: Of the distribution; with 1 the distance is the number itself.
+        mean: Mean distance in strides, above 0 and below ``bins - 1``.
+        bins: Number of bins of the distribution; with one bin the head predicts the distance itself.
     """
     if bins == 1:
         return torch.tensor([mean])

@@ -1,4 +1,4 @@
-"""Ultralytics' detection trainer with our data, our validator, and a loss that learns nothing from what is ignored."""
+"""Ultralytics' detection trainer with this project's data, validator and loss, which leaves out ignored objects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pixelkeep.ultra.trainers.tally import Tally, summary
 from pixelkeep.ultra.validators.boxes import COLUMNS, Validator
 from pixelkeep.ultra.validators.sheets import labelled, write_sheet
 
-UNMET = 0.01  # box loss, weighed by overlap; where boxes meet objects at all it is 0.3 and more
+UNMET = 0.01  # box loss, weighted by overlap; at least 0.3 once predicted boxes overlap objects at all
 
 
 class Trainer(RunTrainer, DetectionTrainer):
@@ -34,15 +34,15 @@ class Trainer(RunTrainer, DetectionTrainer):
         self.tally = Tally()
 
     def train(self) -> None:
-        """Train, with the recipe's loss that leaves out what is ignored."""
+        """Train with the recipe's loss, which leaves out ignored objects and regions."""
         with ignoring(self.recipe):
             super().train()
 
     def get_model(self, cfg: str | dict | None = None, weights: Any = None, verbose: bool = True) -> Any:
-        """Return the network to train; pretrained weights of another structure are converted to its own."""
+        """Return the network to train; pretrained weights of another structure are converted to its structure."""
         weights = adapted(weights, cfg, self.data["channels"], self.data["names"])[0]
         network = super().get_model(cfg, None, verbose)
-        begin_with(network, self.recipe.initial_box)  # before weights, which may know better
+        begin_with(network, self.recipe.initial_box)  # before the pretrained weights, which may overwrite the biases
         if weights:
             network.load(weights)
         return network
@@ -55,7 +55,7 @@ class Trainer(RunTrainer, DetectionTrainer):
         args, train = self._as_given(), mode == "train"
         in_tiles = self.recipe.tile is not None
         if in_tiles and not train:
-            args.cache = False  # of this dataset the records are used alone
+            args.cache = False  # only the records of this dataset are used
         kind = WindowDataset if in_tiles and train else Dataset
         return build_dataset(args, batch, self.data, train=train, stride=stride, recipe=self.recipe, kind=kind)
 
@@ -71,16 +71,16 @@ class Trainer(RunTrainer, DetectionTrainer):
         self._begin_windows()
 
     def _begin_windows(self) -> None:
-        """Let windows go on with this epoch: the loader begins anew, and what it has read ahead is dropped."""
+        """Start the windows of the current epoch: the loader starts anew, and what it has prefetched is dropped."""
         if isinstance(self.train_loader.dataset, WindowDataset):
             self.train_loader.sampler.begin(self.epoch)
             self.train_loader.reset()
 
     def set_model_attributes(self) -> None:
-        """Attach to the model what detection needs to know of the data."""
+        """Store in the model what detection needs to know about the data."""
         super().set_model_attributes()
-        self.model.yaml["stretch"] = self.data.get("stretch")  # the pixels' own: see pixelkeep.datasets.images.pixels
-        self.model.yaml.pop("tile", None)  # of what it was trained from
+        self.model.yaml["stretch"] = self.data.get("stretch")  # for deep images: see pixelkeep.datasets.images.pixels
+        self.model.yaml.pop("tile", None)  # that of the weights it starts from
         if self.recipe.tile is not None:
             self.model.yaml["tile"] = self.recipe.tile  # for --tile auto
 
@@ -93,7 +93,7 @@ class Trainer(RunTrainer, DetectionTrainer):
         return Validator(self.test_loader, **own)
 
     def run_callbacks(self, event: str) -> None:
-        """Run the callbacks of an event, which every process meets."""
+        """Run the callbacks of an event, and update the tally and the windows; every process calls this method."""
         if event == "on_train_epoch_start":
             self.tally = Tally()
             if self.epoch == self.start_epoch:
@@ -104,7 +104,7 @@ class Trainer(RunTrainer, DetectionTrainer):
         super().run_callbacks(event)
 
     def _warn_of_boxes_unmet(self) -> None:
-        """Say so if an epoch taught nothing about boxes although it had objects: see `trainers/beginning.py`."""
+        """Warn if an epoch taught nothing about boxes although it had objects; see `trainers/beginning.py`."""
         objects, loss = self.tally.columns()["train/objects"], float(self.tloss["box_loss"])
         if distributed.rank() < 1 and objects and loss < UNMET:
             LOGGER.warning(
@@ -113,7 +113,7 @@ class Trainer(RunTrainer, DetectionTrainer):
             )
 
     def preprocess_batch(self, batch: dict) -> dict:
-        """Count what is ignored in a batch, and move it to the device."""
+        """Count the objects and what is ignored in a batch, and move the batch to the device."""
         self.tally.add(batch)
         return super().preprocess_batch(batch)
 
@@ -122,11 +122,11 @@ class Trainer(RunTrainer, DetectionTrainer):
         write_sheet(labelled(batch), self.data["names"], self.save_dir / f"train_batch{ni}.jpg", self.on_plot)
 
     def counted(self) -> dict[str, int]:
-        """Return how many objects were shown and ignored."""
+        """Return how many objects and regions were shown and ignored in this epoch, by column name."""
         return self.tally.columns()
 
     def final_eval(self) -> None:
-        """Strip the checkpoints, and say what was ignored."""
+        """Log what was ignored in training, and strip the checkpoints."""
         if distributed.rank() < 1 and (ignored := summary(self.csv)):
             LOGGER.info(ignored)
         super().final_eval()

@@ -1,4 +1,4 @@
-"""Ultralytics' classification trainer with our data and our validator."""
+"""Ultralytics' classification trainer with this project's data and validator."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ClassTrainer(RunTrainer, ClassificationTrainer):
     """A classification trainer that keeps the best epoch by top-1 or top-5 accuracy."""
 
     def get_dataset(self) -> dict[str, Any]:
-        """Return what is known of the data: where its folders are, and its classes."""
+        """Return the description of the dataset: its folders and its classes."""
         return class_data(self.args.data)
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> ClassImages:
@@ -42,7 +42,7 @@ class ClassTrainer(RunTrainer, ClassificationTrainer):
         )
 
     def set_model_attributes(self) -> None:
-        """Attach to the model what classification needs to know of the data."""
+        """Store in the model what classification needs to know about the data."""
         super().set_model_attributes()
         self.model.yaml["stretch"] = self.data.get("stretch")
 

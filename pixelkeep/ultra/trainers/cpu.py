@@ -1,7 +1,7 @@
-"""What makes a training on a CPU fast: channels innermost in memory, and half the bits where they are asked for.
+"""Fast training on a CPU: channels innermost in memory (channels_last), and bf16 if it is requested.
 
-Ultralytics does both on CUDA alone. On x86 CPUs oneDNN's convolutions read and write maps with their channels innermost
-without rearranging them; what is computed is the same (docs/speed.md has both figures).
+Ultralytics does both on CUDA only. On x86 CPUs, oneDNN's convolutions read and write feature maps with their channels
+innermost without rearranging them; the results are the same. docs/speed.md has figures for both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BF16 = "bf16"
 
 
 def innermost(args: Namespace) -> bool:
-    """Return whether the network's weights and maps have their channels innermost.
+    """Return whether the network's weights and feature maps are to have their channels innermost.
 
     Args:
         args: Ultralytics' settings; ``channels_last`` decides unless it is None.
@@ -37,16 +37,16 @@ def _is_supported() -> bool:
 
 
 def has_bf16() -> bool:
-    """Return whether this CPU multiplies in bf16; without that it would be slower than fp32."""
+    """Return whether this CPU has instructions to multiply in bf16; without them bf16 is slower than fp32."""
     known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, bool)() for name in known)
 
 
 def check_precision(settings: Mapping[str, Any]) -> None:
-    """Refuse bf16 where it only costs.
+    """Refuse bf16 on a CPU that it would only slow down.
 
     Args:
-        settings: Of a training, with ``amp`` and ``device``.
+        settings: Settings of a training, with ``amp`` and ``device``.
 
     Raises:
         OptionError: The training is on a CPU that has no instructions for bf16.
@@ -61,13 +61,13 @@ def check_precision(settings: Mapping[str, Any]) -> None:
 
 
 def in_bf16(predict: Callable) -> Callable:
-    """Return the forward pass of networks, in bf16 where they train.
+    """Return a forward pass that computes in bf16 while the network trains.
 
-    Convolutions read and write bf16, the weights stay in fp32, and what comes out is fp32 again: so the loss, which
-    compares pixels and takes logarithms, does not know of it.
+    Convolutions read and write bf16, the weights stay in fp32, and the outputs are converted back to fp32. The loss,
+    which compares pixels and takes logarithms, is therefore computed from fp32.
 
     Args:
-        predict: ``BaseModel.predict``.
+        predict: Forward pass to wrap, ``BaseModel.predict``.
     """
 
     @wraps(predict)
@@ -82,7 +82,7 @@ def in_bf16(predict: Callable) -> Callable:
 
 
 def _in_float(found: Any) -> Any:
-    """Return what a head puts out, each tensor of less than fp32 in fp32."""
+    """Return the output of a head with every bf16 tensor converted to fp32."""
     if isinstance(found, torch.Tensor):
         return found.float() if found.dtype is torch.bfloat16 else found
     if isinstance(found, dict):
@@ -93,5 +93,5 @@ def _in_float(found: Any) -> Any:
 
 
 def with_channels_innermost(network: nn.Module) -> nn.Module:
-    """Return the network with the channels of its weights innermost, which its maps follow."""
+    """Return the network with the channels of its weights innermost; its feature maps follow this layout."""
     return network.to(memory_format=torch.channels_last)

@@ -1,6 +1,6 @@
-"""results.png: the losses and figures of a run's epochs, drawn by Ultralytics from results.csv, AP and AP_S among them.
+"""results.png: the losses and metrics of a run by epoch, AP and AP_S included, plotted by Ultralytics from results.csv.
 
-Ultralytics draws the columns whose names hold "loss" or "metric", and writes the picture beside the table.
+Ultralytics plots the columns whose names contain "loss" or "metric", and writes the picture beside the table.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pixelkeep.ultra.running.whole import require_whole
 from pixelkeep.writing import staged
 
 NAME = "results.png"
-_OTHERS = ("epoch", "time")  # columns without a group that are no figures
+_OTHERS = ("epoch", "time")  # columns without a group prefix that are no metrics
 
 
 def plot_epochs(table: Path) -> Path:
-    """Draw results.csv, and return the picture, which lies beside it.
+    """Plot results.csv, and return the path of the picture beside it.
 
     Raises:
         OSError: The disk is full.
@@ -36,7 +36,7 @@ def plot_epochs(table: Path) -> Path:
 
 
 def _copy_for_plot(table: Path, copy: Path) -> None:
-    """Write a table whose figures are called metrics, without columns that are empty throughout."""
+    """Copy the table with its metrics renamed to ``metrics/...``, without columns that hold no value in any row."""
     with table.open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     columns = zip(header, *rows, strict=True)

@@ -1,6 +1,6 @@
-"""Ultralytics' detection loss, in which nothing is learnt from where something is ignored, with a recipe's terms.
+"""Ultralytics' detection loss without the places where something is ignored, and with a recipe's terms.
 
-The criterion is told to a model class, not to a model, and only while it trains: checkpoints never refer to it.
+The criterion is set on the model class, not on a model, and only during training, so checkpoints never refer to it.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ from pixelkeep.ultra.running.recipe import Recipe
 from pixelkeep.ultra.running.whole import replaced
 from pixelkeep.ultra.trainers import wasserstein
 
-INSIDE = 0.5  # share of a decoded box from which it lies in an ignored one
+INSIDE = 0.5  # least share of a decoded box that must lie in an ignored box to leave its anchor point out
 
 
 class IgnoringLoss(v8DetectionLoss):
-    """Leaves anchors without an object out of the classification loss where something is ignored.
+    """A detection loss that leaves unassigned anchor points out of the classification loss where something is ignored.
 
-    An anchor is left out if half of its decoded box lies in an ignored box, or if its centre does, the box being
-    enlarged to a cell of the anchor's level (a box of 3 pixels holds no centre). A region concerns the scores of all
-    classes. An ignored object concerns its own class alone, as in evaluation: whether it should be found is open, that
-    it is nothing else is not. Everything else is Ultralytics' own, the divisor of the loss included.
+    An anchor point is left out if half of its decoded box lies in an ignored box, or if the anchor point itself does.
+    For the second test the ignored box is enlarged to at least one cell of the anchor point's level, as a box of 3
+    pixels may contain no anchor point. An ignored region affects the scores of all classes. An ignored object affects
+    its own class only, as in evaluation: whether it should be detected is open, but detecting it as another class is
+    wrong. Everything else is Ultralytics' own, including the divisor of the loss.
 
     Args:
-        model: As for Ultralytics' loss; so are the arguments that follow it.
-        recipe: What to mix in for tiny boxes; None for nothing.
+        model: Model to train, passed to Ultralytics' loss together with the further arguments.
+        recipe: Recipe with the terms for tiny boxes; None for none.
     """
 
     def __init__(self, model: nn.Module, *args: Any, recipe: Recipe | None = None, **keywords: Any):
@@ -44,12 +45,12 @@ class IgnoringLoss(v8DetectionLoss):
             wasserstein.adapt(self, weight=recipe.nwd, enlarge=recipe.enlarge)
 
     def get_assigned_targets_and_loss(self, preds: dict[str, torch.Tensor], batch: dict[str, Any], **keywords: Any):
-        """Return what Ultralytics' loss returns.
+        """Return what Ultralytics' method returns, computed without the ignored scores.
 
         Args:
-            preds: The head's outputs.
-            batch: Its ``ignored`` is as :func:`pixelkeep.ultra.data.ignoring.collate` gives it.
-            keywords: For Ultralytics.
+            preds: Outputs of the head.
+            batch: Batch whose ``ignored`` is as :func:`pixelkeep.ultra.data.ignoring.collate` returns it.
+            keywords: Further arguments of Ultralytics' method.
         """
         ignored = batch.get("ignored")
         if ignored is None or not len(ignored):
@@ -59,7 +60,11 @@ class IgnoringLoss(v8DetectionLoss):
 
     @contextlib.contextmanager
     def _leaving_out(self, ignored: torch.Tensor, feats: list[torch.Tensor]) -> Iterator[None]:
-        """Put a mask between the assignment of anchors, which knows the decoded boxes, and the sum of the losses."""
+        """Set the classification loss of ignored scores to 0 inside the context.
+
+        One hook builds the mask when the assigner is called, which receives the decoded boxes. Another applies it to
+        the binary cross entropy before the losses are summed.
+        """
         _, strides = make_anchors(feats, self.stride, 0.5)
         height, width = feats[0].shape[2:]
         scale = torch.tensor([width, height, width, height], device=self.device) * self.stride[0]
@@ -89,14 +94,14 @@ class IgnoringLoss(v8DetectionLoss):
 def held(
     rows: torch.Tensor, boxes: torch.Tensor, centres: torch.Tensor, strides: torch.Tensor, classes: int
 ) -> torch.Tensor:
-    """Return which scores of an image something ignored concerns, bool (anchors, classes).
+    """Return which scores of an image are affected by ignored objects or regions, bool (anchors, classes).
 
     Args:
-        rows: (n, 5), code and x1 y1 x2 y2 in pixels.
+        rows: Ignored boxes, (n, 5), code and x1 y1 x2 y2 in pixels.
         boxes: Decoded boxes, (anchors, 4), x1 y1 x2 y2 in pixels.
-        centres: Of the anchors, (anchors, 2), x y in pixels.
-        strides: Of the anchors' levels, (anchors, 1), in pixels.
-        classes: How many there are.
+        centres: Anchor points, (anchors, 2), x y in pixels.
+        strides: Stride of each anchor point's level, (anchors, 1), in pixels.
+        classes: Number of classes.
     """
     corner, other = rows[:, None, 1:3], rows[:, None, 3:5]  # (n, 1, 2)
     shared = (torch.minimum(boxes[:, 2:], other) - torch.maximum(boxes[:, :2], corner)).clamp(min=0).prod(2)
@@ -110,7 +115,7 @@ def held(
 
 
 def criterion(model: DetectionModel, recipe: Recipe | None = None) -> IgnoringLoss | E2ELoss:
-    """Return the loss of a model, for both branches where its head has two."""
+    """Return the loss of a model, for both branches if its head has two."""
     loss = partial(IgnoringLoss, recipe=recipe)
     if getattr(model.model[-1], "one2one_cv2", None) is not None:
         return E2ELoss(model, loss_fn=loss)
@@ -118,5 +123,5 @@ def criterion(model: DetectionModel, recipe: Recipe | None = None) -> IgnoringLo
 
 
 def ignoring(recipe: Recipe | None = None) -> contextlib.AbstractContextManager:
-    """Let detection models that begin to train inside use :func:`criterion`."""
+    """Return a context in which detection models that start to train use :func:`criterion`."""
     return replaced(DetectionModel, "init_criterion", lambda model: criterion(model, recipe))

@@ -1,4 +1,4 @@
-"""Ultralytics' trainer of semantic segmentation with our data and our validator."""
+"""Ultralytics' trainer for semantic segmentation with this project's data and validator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pixelkeep.ultra.validators.masks import MaskValidator
 
 
 class MaskTrainer(RunTrainer, SemanticSegmentationTrainer):
-    """A trainer of semantic segmentation that keeps the best epoch by mIoU or pixel accuracy."""
+    """A trainer for semantic segmentation that keeps the best epoch by mIoU or pixel accuracy."""
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> MaskDataset:
         """Build the dataset of one split."""
@@ -19,7 +19,7 @@ class MaskTrainer(RunTrainer, SemanticSegmentationTrainer):
         return build_mask_dataset(self.args, batch, self.data, train=mode == "train", stride=stride)
 
     def set_model_attributes(self) -> None:
-        """Attach to the model what semantic segmentation needs to know of the data."""
+        """Store in the model what semantic segmentation needs to know about the data."""
         super().set_model_attributes()
         self.model.yaml["stretch"] = self.data.get("stretch")
 

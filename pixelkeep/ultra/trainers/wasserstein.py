@@ -1,8 +1,9 @@
-"""Box loss and assignment for tiny boxes: the Wasserstein distance mixed into the IoU, and boxes made large enough.
+"""Box loss and assignment for tiny boxes: Wasserstein distance mixed into the IoU, and boxes enlarged for assignment.
 
 Wang et al., "A Normalized Gaussian Wasserstein Distance for Tiny Object Detection", 2021 (arXiv:2110.13389): a box is
-taken as a Gaussian about its centre with half its sides as deviations. The distance of two of them says how far apart
-boxes are that do not meet, where IoU is 0 whatever the distance; and one pixel costs boxes of every size the same.
+modelled as a Gaussian around its centre with half its sides as standard deviations. The distance between two Gaussians
+tells how far apart boxes are that do not overlap, where IoU is 0 whatever the distance. An error of one pixel costs
+boxes of every size the same.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from ultralytics.utils.tal import TaskAlignedAssigner
 
 from pixelkeep.evaluation.similarity import NWD_CONSTANT
 
-_LEAST = 1e-12  # square pixels: the root has no gradient at 0
+_LEAST = 1e-12  # square pixels: the square root has no gradient at 0
 
 
 def nwd(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Return how alike boxes are, (...) in 0 to 1: exp(-distance / 12.8 pixels), in float32 at least.
+    """Return the similarity of boxes, (...) from 0 to 1: exp(-distance / 12.8 pixels), in float32 at least.
 
     Args:
-        one: (..., 4), x1 y1 x2 y2 in pixels of the network's input: what 12.8 is measured in.
-        other: Likewise.
+        one: Boxes, (..., 4), x1 y1 x2 y2 in pixels of the network's input, the pixels in which 12.8 is measured.
+        other: Boxes to compare with, in the same form.
     """
     shift = one.to(torch.promote_types(one.dtype, torch.float32)) - other
     centre = (shift[..., :2] + shift[..., 2:]) / 2
@@ -31,13 +32,13 @@ def nwd(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 
 class Assigner(TaskAlignedAssigner):
-    """Ultralytics' assigner with the distance in its measure of overlap, and its own least size of boxes.
+    """Ultralytics' assigner with the Wasserstein distance in its measure of overlap and another smallest box side.
 
     Args:
-        stock: The assigner that it takes the place of.
-        weight: Of the distance, 0 to 1; the IoU has the rest.
-        enlarge: Sides that a box is enlarged to before it is asked which anchors lie inside, in strides of the finest
-            level; None for Ultralytics' own, the stride of the second level.
+        stock: Assigner of Ultralytics to replace.
+        weight: Weight of the Wasserstein distance in the overlap, 0 to 1; the IoU has the rest.
+        enlarge: Side to which smaller boxes are enlarged before the anchor points inside them are determined, in
+            strides of the finest level; None for Ultralytics' own, the stride of the second level.
     """
 
     def __init__(self, stock: TaskAlignedAssigner, weight: float, enlarge: float | None):
@@ -54,11 +55,11 @@ class Assigner(TaskAlignedAssigner):
 
 
 class BoxLoss(BboxLoss):
-    """Ultralytics' box loss, (1 - weight) of its IoU and the rest of the distance; DFL or L1 as they are.
+    """Ultralytics' box loss, made of (1 - weight) IoU loss and weight Wasserstein loss; DFL or L1 is unchanged.
 
     Args:
-        reg_max: Bins of the distribution; 1 for none.
-        weight: Of the distance, above 0, to 1.
+        reg_max: Number of bins of a distance's distribution; 1 for no distribution.
+        weight: Weight of the Wasserstein loss, above 0 and up to 1.
     """
 
     def __init__(self, reg_max: int, weight: float):
@@ -77,7 +78,7 @@ class BoxLoss(BboxLoss):
         imgsz: torch.Tensor,
         stride: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the loss of boxes, which are in strides of their levels, and that of their distributions."""
+        """Return the box loss and the loss of the distance distributions; boxes are in strides of their levels."""
         boxes = pred_bboxes, anchor_points, target_bboxes
         iou, dfl = super().forward(pred_dist, *boxes, target_scores, target_scores_sum, fg_mask, imgsz, stride)
         found, wanted = ((box.float() * stride.float())[fg_mask] for box in (pred_bboxes, target_bboxes))
@@ -91,11 +92,11 @@ def _mixed(iou: torch.Tensor, distance: torch.Tensor, weight: float) -> torch.Te
 
 
 def adapt(loss: v8DetectionLoss, *, weight: float, enlarge: float | None) -> None:
-    """Put these in the place of a loss's own assigner and box loss, where they would differ from them.
+    """Replace the assigner and the box loss of a detection loss by those above, where the settings change them.
 
     Args:
-        loss: Of one branch of a head.
-        weight: Of the distance, 0 to 1.
+        loss: Detection loss of one branch of a head.
+        weight: Weight of the Wasserstein distance, 0 to 1.
         enlarge: See :class:`Assigner`.
     """
     if weight or enlarge is not None:

@@ -1,1 +1,1 @@
-"""What ``--model`` and ``--weights`` may name, checked before use without executing what the file carries."""
+"""Models and files that ``--model`` and ``--weights`` may name, checked before use without executing code in them."""

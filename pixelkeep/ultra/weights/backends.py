@@ -1,7 +1,7 @@
-"""Runtimes of exported files, opened by Ultralytics: precision and threads set, and one line where one cannot.
+"""Runtimes of exported files, opened by Ultralytics with set precision and threads, and with errors in one line.
 
-Left to itself, OpenVINO computes in bf16 on CPUs that have it, which moves boxes by pixels, ncnn in fp16 on those that
-have that, and ONNX Runtime takes as many threads as there are physical cores, whatever the process may use.
+By default, OpenVINO computes in bf16 on CPUs that support it, which moves boxes by pixels, and ncnn computes in fp16 on
+CPUs that support that. ONNX Runtime uses as many threads as there are physical cores, whatever the process may use.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from pixelkeep.ultra.weights.formats import FORMATS
 from pixelkeep.ultra.weights.graphs import graph_problem, in_short, told_of_runs
 from pixelkeep.ultra.weights.opening import portable_too
 
-# Whether ONNX Runtime's threads wait for its next run by spinning: good for runs one after the other, but where others
-# take turns with it they take the cores of these.
+# Whether ONNX Runtime's threads wait for its next run by spinning. That is good for runs that follow one another, but
+# if other runtimes take turns with it, the spinning threads occupy their cores.
 SPINNING = True
-_ELEMENTS = {"bf16": "bf16"}  # what OpenVINO computes in; f32 for the others: in fp16 are the weights alone
+_ELEMENTS = {"bf16": "bf16"}  # OpenVINO's type for computing, f32 for other precisions: fp16 is for weights alone
 
 
 @contextlib.contextmanager
 def careful() -> Iterator[None]:
-    """Inside, Ultralytics' AutoBackend opens exported files with the precision that they are for, and our threads."""
+    """Let Ultralytics' AutoBackend open exported files with their own precision and pixelkeep's number of threads."""
     stock = AutoBackend._BACKEND_MAP
     ours = {name: partial(_open, name, stock[name]) for name in FORMATS if name in stock}
     with portable_too(), replaced(AutoBackend, "_BACKEND_MAP", {**stock, **ours}):
@@ -47,13 +47,13 @@ def _open(form: str, kind: type[BaseBackend], weight: str | Path, **keywords: An
     """Open an exported file.
 
     Raises:
-        WeightsError: The runtime cannot load it.
+        WeightsError: The runtime cannot load the file, or its graph does not fit its description.
     """
     level = LOGGER.level
-    LOGGER.setLevel(max(level, logging.WARNING))  # which file is opened by what is no news
+    LOGGER.setLevel(max(level, logging.WARNING))  # hides messages about which runtime opens which file
     try:
         with warnings.catch_warnings(), _SET.get(form, contextlib.nullcontext)(Path(weight)):
-            warnings.simplefilter("ignore", FutureWarning)  # of torch.jit, which is what TorchScript is
+            warnings.simplefilter("ignore", FutureWarning)  # torch.jit, which loads TorchScript, warns about itself
             opened = kind(weight, **keywords)
             _CHECKS.get(form, lambda backend: None)(opened)
             said = read_exported(Path(weight))["model"]
@@ -63,9 +63,9 @@ def _open(form: str, kind: type[BaseBackend], weight: str | Path, **keywords: An
             return opened
     except PixelkeepError:
         raise
-    except Exception as error:  # each runtime has errors of its own
+    except Exception as error:  # each runtime has its own exceptions
         told = in_short(error)
-        if isinstance(error, StopIteration):  # Ultralytics looks for the next file of a kind in a folder
+        if isinstance(error, StopIteration):  # Ultralytics calls next() on a search for the file inside a folder
             told = "a file in the folder is missing"
         what = f"damaged, or not for this machine: {form} cannot load it ({told})"
         raise WeightsError(f"weights '{weight}': {what}") from error
@@ -84,7 +84,7 @@ def _onnxruntime(_: Path) -> Iterator[None]:
         options.intra_op_num_threads = threads()
         if not SPINNING:
             options.add_session_config_entry("session.force_spinning_stop", "1")
-        options.log_severity_level = 4  # errors are raised too; warnings are about how the graph was written
+        options.log_severity_level = 4  # errors are raised anyway; warnings concern how the graph was written
         return stock(str(file), options, **keywords)
 
     with replaced(onnxruntime, "InferenceSession", session):
@@ -130,10 +130,12 @@ def _ncnn(weight: Path) -> Iterator[None]:
 
 
 def _run_ncnn(backend: Any) -> None:
-    """Run a network once: what ncnn cannot compute is an output without memory, and reading that ends the process.
+    """Run a network once, as a check that ncnn can compute all outputs.
+
+    If ncnn cannot compute an output, the output has no memory, and reading it would end the process.
 
     Raises:
-        RuntimeError: It cannot be run.
+        RuntimeError: The network cannot be run.
     """
     import ncnn
 

@@ -1,6 +1,6 @@
-"""Builds what a model definition describes on the meta device: whatever is wrong with it shows before memory is used.
+"""Builds the network of a model definition on the meta device, so that errors in it show before memory is used.
 
-A definition is a user's YAML or comes with a checkpoint; either may describe what no memory holds.
+A definition is a user's YAML or comes with a checkpoint; either may describe a network too large for any memory.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ultralytics.nn import tasks
 
 from pixelkeep.errors import ModelError, PixelkeepError
 
-PROBE = 256  # pixels a side, as Ultralytics takes to measure the strides of a network
-MOST_MODULES = 12_000  # constructed while a network is parsed; those of the largest models here are 3,300
-MOST_VALUES = 2**28  # in the feature maps of all rows, of two images; those of the largest models here are 2**25.4
+PROBE = 256  # side in pixels of the image that is run; Ultralytics uses the same to measure a network's strides
+MOST_MODULES = 12_000  # modules that parsing a network may construct; the largest models here have 3,300
+MOST_VALUES = 2**28  # values in the feature maps of all rows, for two images; the largest models here have 2**25.4
 
 
 def check_definition(
@@ -29,18 +29,18 @@ def check_definition(
     task: str = "detect",
     before_running: Callable[[nn.Module], None] | None = None,
 ) -> None:
-    """Build a definition and run it, both on the meta device.
+    """Check a definition by building its network and running it, both on the meta device.
 
     Args:
-        definition: With its scale filled in.
-        shown: What messages call it.
-        channels: Input channels.
-        task: What it is to be for, in Ultralytics' name.
-        before_running: Looks at the network that was built, and may refuse it.
+        definition: The model definition, with its scale filled in.
+        shown: The name of the model in messages.
+        channels: Number of input channels.
+        task: Ultralytics' name of the task that the model must be for.
+        before_running: Called with the network that was built; may refuse it by raising an error.
 
     Raises:
-        ModelError: It is no model definition, cannot be built, or is for another task.
-        PixelkeepError: What ``before_running`` raises.
+        ModelError: The content is not a model definition, cannot be built, or is for another task.
+        PixelkeepError: Any error that ``before_running`` raises.
     """
     require_rows(definition, shown)
     _require_task(tasks.guess_model_task(definition), task, shown)
@@ -51,17 +51,17 @@ def check_definition(
     if before_running is not None:
         before_running(network)
     with _told(shown), _bounded_maps(network, shown), torch.no_grad():
-        # In training mode: decoding needs real anchors. Two images: one value cannot be normalised.
+        # In training mode, since decoding needs real anchors. Two images, since BatchNorm cannot normalise one value.
         network.train()(torch.empty(2, channels, PROBE, PROBE, device="meta"))
-        yaml.safe_dump(definition)  # as the run folder will hold it
+        yaml.safe_dump(definition)  # the run folder will hold the definition in this form
 
 
 @contextlib.contextmanager
 def _told(shown: object) -> Iterator[None]:
-    """Tell in one line what Ultralytics' parser fails of; it does so in whatever way a wrong row makes it fail.
+    """Turn any error inside into a one-line ModelError, as a wrong row can make Ultralytics' parser raise anything.
 
     Raises:
-        ModelError: Where anything fails.
+        ModelError: Anything inside fails, unless with an error of pixelkeep's own.
     """
     try:
         yield
@@ -73,7 +73,11 @@ def _told(shown: object) -> Iterator[None]:
 
 
 def require_rows(content: object, shown: object) -> dict:
-    """Return the definition if it has the two lists of rows that make one."""
+    """Return the definition after checking that it has the lists of rows ``backbone`` and ``head``.
+
+    Raises:
+        ModelError: The content is not a model definition.
+    """
     rows = isinstance(content, dict) and [content.get(key) for key in ("backbone", "head")]
     if not rows or not all(isinstance(part, list) and all(isinstance(row, list) for row in part) for part in rows):
         raise ModelError(f"model '{shown}': not a model definition; it needs 'backbone' and 'head' with lists of rows")
@@ -87,7 +91,7 @@ def _require_task(found: str | None, task: str, shown: object) -> None:
 
 
 def _refuse_downloads(definition: dict, shown: object) -> None:
-    """Refuse a row for which Ultralytics would fetch pretrained weights while it builds the network."""
+    """Refuse a row for which Ultralytics would download pretrained weights while it builds the network."""
     for row in definition["backbone"] + definition["head"]:
         if row[2:3] == ["TorchVision"] and not (len(row) > 3 and row[3][2:3] in ([None], ["None"])):
             raise ModelError(
@@ -97,10 +101,10 @@ def _refuse_downloads(definition: dict, shown: object) -> None:
 
 @contextlib.contextmanager
 def _bounded(shown: object) -> Iterator[None]:
-    """Refuse to construct modules without end.
+    """Limit the number of modules that are constructed inside the context.
 
     Raises:
-        ModelError: Inside, where there are too many.
+        ModelError: Raised inside the context when there are too many modules.
     """
     construct, left = nn.Module.__init__, MOST_MODULES
 
@@ -120,17 +124,17 @@ def _bounded(shown: object) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _bounded_maps(network: nn.Module, shown: object) -> Iterator[None]:
-    """Refuse to make feature maps that no memory holds, in one layer or in all rows.
+    """Limit the size of the feature maps that a network computes inside the context, of one layer or of all rows.
 
     Raises:
-        ModelError: Inside, where a network makes them.
+        ModelError: Raised inside the context when the feature maps are too large.
     """
     total = 0
 
     def count(module: nn.Module, _: Any, output: Any) -> None:
         nonlocal total
         values = sum(part.numel() for part in flat(output))
-        total += values if hasattr(module, "i") else 0  # which rows alone have
+        total += values if hasattr(module, "i") else 0  # only rows have this attribute
         if max(values, total) > MOST_VALUES:
             raise ModelError(f"model '{shown}' makes feature maps of more than {MOST_VALUES} values; check its rows")
 
@@ -138,11 +142,11 @@ def _bounded_maps(network: nn.Module, shown: object) -> Iterator[None]:
     try:
         yield
     finally:
-        for hook in hooks:  # all of Ultralytics' networks share one activation
+        for hook in hooks:  # necessary, as all of Ultralytics' networks share one activation module
             hook.remove()
 
 
 def flat(output: Any) -> list[Tensor]:
-    """Return the tensors in what a layer puts out."""
+    """Return all tensors in the output of a layer, which may be nested."""
     parts = output.values() if isinstance(output, dict) else output if isinstance(output, (list, tuple)) else ()
     return [output] if isinstance(output, Tensor) else [tensor for part in parts for tensor in flat(part)]

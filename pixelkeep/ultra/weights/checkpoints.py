@@ -1,4 +1,4 @@
-"""Weights files: checked before use, and refused with one line, without ever executing what they carry."""
+"""Weights files, checked before use and refused with a one-line message, without ever executing code in them."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ if TYPE_CHECKING:
 
 PORTABLE = ".safetensors"
 SUFFIXES = (".pt", PORTABLE)
-INSIDE = ("weights/best.pt", "best.pt")  # of a run folder, of its weights'
+INSIDE = ("weights/best.pt", "best.pt")  # the weights inside a run folder, or inside its weights folder
 
 
 def check_weights(name: str | Path, exported: bool = False) -> Path:
-    """Return the path of a weights file that loads without executing code.
+    """Return the absolute path of a weights file after checking that it loads without executing code.
 
     Args:
         name: The file, or the name of published weights; see :mod:`pixelkeep.ultra.weights.manifest`.
-        exported: Whether it may be an exported file, or folder, as well; see :mod:`pixelkeep.ultra.weights.exported`.
+        exported: Whether an exported file or folder is allowed too; see :mod:`pixelkeep.ultra.weights.exported`.
 
     Raises:
-        WeightsError: It is missing, empty, damaged, no checkpoint of Ultralytics or ours, made by the original
-            YOLOv5, or it carries code.
-        OptionError: What an exported file needs is not installed.
+        WeightsError: The file is missing, empty or damaged, is not a checkpoint of Ultralytics or pixelkeep, was made
+            by the original YOLOv5, or carries code.
+        OptionError: A package that an exported file needs is not installed.
     """
-    path = Path(os.path.expanduser(name))  # pathlib's own fails on an unknown user
+    path = Path(os.path.expanduser(name))  # pathlib's own expanduser fails on an unknown user
     if not path.exists():
         path = manifest.published(name) or path
-    whole = Path(os.path.abspath(path))  # links are not followed: what they lead to may have another ending
+    whole = Path(os.path.abspath(path))  # links are not followed, as their target may have another ending
     if exported and path.exists() and format_of(path):
         load(path)
         return whole
@@ -67,7 +67,7 @@ def check_weights(name: str | Path, exported: bool = False) -> Path:
 
 
 def _missing(name: str, path: Path) -> str:
-    """Say what may be meant by weights that are not there."""
+    """Return the message for weights that do not exist, with a hint at what may be meant."""
     advice = "give a .pt file such as runs/train/exp/weights/best.pt, or a .safetensors file"
     if name and path.is_dir():
         inside = next((path / way for way in INSIDE if (path / way).is_file()), None)
@@ -78,17 +78,17 @@ def _missing(name: str, path: Path) -> str:
 
 
 def is_checkpoint(path: str | Path) -> bool:
-    """Whether a path is that of a checkpoint, PyTorch's or a portable one, by its ending."""
+    """Return whether a path is that of a checkpoint, PyTorch's or a portable one, by its ending."""
     return Path(path).suffix.lower() in SUFFIXES
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Load a checkpoint without executing code; of an exported file, what it says of itself.
+    """Load a checkpoint without executing code; for an exported file, return its description instead.
 
-    The last one is kept, so the steps of a command share one load of a file; see :func:`forget`.
+    The last checkpoint is cached, so the steps of a command share one load of a file; see :func:`forget`.
 
     Raises:
-        WeightsError: As in :func:`check_weights`.
+        WeightsError: The file cannot be used, for the reasons that :func:`check_weights` gives.
     """
     if format_of(path):
         from pixelkeep.ultra.weights.exported import read_exported
@@ -102,22 +102,23 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def save(checkpoint: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint whole under its name, or not at all; see `write`."""
+    """Write a checkpoint completely or not at all; see `write`."""
     with staged(path) as partial:
         write(checkpoint, partial, shown=path)
 
 
 def write(checkpoint: dict[str, Any], path: Path, precision: str | None = None, shown: Path | None = None) -> None:
-    """Write a checkpoint in the form that the ending of its name says.
+    """Write a checkpoint in the form that the file's ending gives.
 
     Args:
-        checkpoint: As Ultralytics writes them.
-        path: The file.
-        precision: Of the floating-point numbers in a portable one; see :mod:`pixelkeep.ultra.weights.portable`.
-        shown: What messages call the file.
+        checkpoint: The checkpoint, in the form in which Ultralytics writes them.
+        path: The file to write.
+        precision: Precision of the floating-point numbers in a portable checkpoint; see
+            :mod:`pixelkeep.ultra.weights.portable`.
+        shown: The path of the file in messages; ``path`` by default.
 
     Raises:
-        WeightsError: Its network cannot be kept in this form.
+        WeightsError: The network cannot be stored in this form.
     """
     import torch
 
@@ -134,17 +135,17 @@ def write(checkpoint: dict[str, Any], path: Path, precision: str | None = None, 
 
 
 def forget() -> None:
-    """Give back the memory of the checkpoint that was loaded last."""
+    """Free the memory of the checkpoint that was loaded last."""
     _load.cache_clear()
 
 
 def model_of(checkpoint: dict[str, Any]) -> BaseModel:
-    """Return the network that a checkpoint is used for: its moving average, else the model itself."""
+    """Return the network of a checkpoint: its moving average (EMA) if there is one, else the model itself."""
     return checkpoint.get("model") if checkpoint.get("ema") is None else checkpoint["ema"]
 
 
 def trained_size(checkpoint: dict[str, Any]) -> int | list[int]:
-    """Return the image size in pixels (a side, or height and width) that a network was trained on, 640 if unknown."""
+    """Return the image size in pixels (a side, or height and width) that a network was trained at; 640 if unknown."""
     return checkpoint.get("train_args", {}).get("imgsz", 640)
 
 
@@ -161,7 +162,7 @@ def _load(path: Path, _changed: int, size: int) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return what a file holds, in known classes alone."""
+    """Return the content of a file, which may consist of known classes only."""
     from ultralytics.nn.tasks import torch_safe_load
 
     from pixelkeep.ultra.weights import portable
@@ -182,7 +183,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _content_problem(checkpoint: dict[str, Any]) -> str | None:
-    """Return what makes a loaded checkpoint unusable, or None; note the model's task where nothing says it."""
+    """Return what makes a loaded checkpoint unusable, or None; also set the model's task if it is not recorded."""
     from ultralytics.nn.tasks import BaseModel, guess_model_task
 
     from pixelkeep.ultra.network.parser import check_activation
@@ -203,18 +204,18 @@ def _content_problem(checkpoint: dict[str, Any]) -> str | None:
         check_activation(definition)
     except ModelError as error:
         return str(error)
-    model.task = getattr(model, "task", None) or guess_model_task(model)  # only Ultralytics' YOLO class writes it
+    model.task = getattr(model, "task", None) or guess_model_task(model)  # only Ultralytics' YOLO class records it
     return None
 
 
 def is_portable(path: str | Path) -> bool:
-    """Whether a path is that of a portable checkpoint; see :mod:`pixelkeep.ultra.weights.portable`."""
+    """Return whether a path is that of a portable checkpoint; see :mod:`pixelkeep.ultra.weights.portable`."""
     return Path(path).suffix.lower() == PORTABLE
 
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keep the loader from talking: what is wrong with a file is said in one line of our own."""
+    """Silence the loader's messages and warnings, as pixelkeep reports what is wrong with a file in one line."""
     from ultralytics.utils import LOGGER
 
     level = LOGGER.level
@@ -228,7 +229,7 @@ def _silence() -> Iterator[None]:
 
 
 def _require_restricted_loading() -> None:
-    """Refuse to go on with a release of Ultralytics whose ``safe_only`` still lets a checkpoint call ``eval``."""
+    """Refuse a release of Ultralytics whose ``safe_only`` still lets a checkpoint call ``eval``."""
     import ultralytics
     from ultralytics.nn import tasks
 

@@ -1,8 +1,9 @@
 """Class branches of detection heads, whose width follows the classes of the network that they were first trained in.
 
-Ultralytics makes them as wide as there are classes, from the finest level's channels to 100. Weights that begin a
-training on other classes bring branches of their own width, which the definition of the new network does not tell: an
-80-class nano network that goes on with four classes keeps 80 channels where its definition says 64.
+Ultralytics makes them as wide as there are classes, counted up to 100, but at least as wide as the finest level's
+channels. Weights that start a training on other classes bring branches of their own width, which the definition of the
+new network does not show: an 80-class nano network that is trained further on four classes keeps 80 channels, while its
+definition gives 64.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from ultralytics.nn.modules import Detect
 from ultralytics.utils.torch_utils import initialize_weights
 
 BRANCHES = ("cv3", "one2one_cv3")
-WIDEST = 100  # however many classes there are
+WIDEST = 100  # largest width in channels that follows from the number of classes, however many there are
 
 
 def match_widths(network: nn.Module, definition: dict, channels: int, shapes: Mapping[str, list[int]]) -> None:
-    """Give a head class branches of the widths that stored tensors have, in place, where a definition can have them.
+    """Give a head class branches of the widths of stored tensors, in place, where a definition can give these widths.
 
     Args:
-        network: As its definition says, on any device.
-        definition: The same.
-        channels: Input channels.
-        shapes: Of the stored tensors, by name.
+        network: The network, built from its definition, on any device.
+        definition: This definition.
+        channels: Number of input channels.
+        shapes: Shapes of the stored tensors, by tensor name.
     """
     for name, branches in _branches_of(network):
         for level, branch in enumerate(branches):
@@ -40,16 +41,18 @@ def match_widths(network: nn.Module, definition: dict, channels: int, shapes: Ma
 
 
 def even_widths(network: nn.Module, definition: dict, channels: int, levels: Collection[int]) -> Counter[int]:
-    """Make new class branches as wide as those of the other levels, in place: Ultralytics looks at the first alone.
+    """Make new class branches as wide as those of the other levels, in place.
+
+    Ultralytics takes the width from the first level alone.
 
     Args:
-        network: With weights carried over.
-        definition: Its definition.
-        channels: Input channels.
-        levels: Those whose class branches are new.
+        network: The network, with weights carried over.
+        definition: The network's definition.
+        channels: Number of input channels.
+        levels: Indices of the levels whose class branches are new.
 
     Returns:
-        For each level that changed how many parameters it has more.
+        The number of parameters added, for each level that changed.
     """
     more: Counter[int] = Counter()
     for name, branches in _branches_of(network):
@@ -58,7 +61,7 @@ def even_widths(network: nn.Module, definition: dict, channels: int, levels: Col
             former = branches[level]
             wide = _branch(definition, channels, name, level, width, former[-1].out_channels, device="cpu")
             with torch.no_grad():
-                wide[-1].bias.copy_(former[-1].bias)  # that of a rare object
+                wide[-1].bias.copy_(former[-1].bias)  # the initial bias of a class score, for rare objects
             branches[level] = wide.train(former.training)
             more[level] += sum(p.numel() for p in wide.parameters()) - sum(p.numel() for p in former.parameters())
     return more
@@ -73,11 +76,11 @@ def _branches_of(network: nn.Module) -> list[tuple[str, nn.ModuleList]]:
 def _branch(
     definition: dict, channels: int, name: str, level: int, width: int, classes: int, device: str = "meta"
 ) -> nn.Module:
-    """Return the branch of a network of as many classes as it is to be wide, but for the classes put out."""
+    """Return a class branch as a network of ``width`` classes has it, but with ``classes`` outputs."""
     wide = tasks.BaseModel()
     with torch.device(device):
         wide.model, _ = tasks.parse_model(deepcopy(definition) | {"nc": width}, channels, False)
         branch = getattr(wide.model[-1], name)[level]
         branch[-1] = nn.Conv2d(branch[-1].in_channels, classes, 1)
-    initialize_weights(branch)  # constants of BatchNorm, as in every network of Ultralytics
+    initialize_weights(branch)  # sets the constants of BatchNorm, as in every Ultralytics network
     return branch

@@ -1,8 +1,8 @@
-"""The operating point's confidences, kept in the weights file, for ``detect --conf auto``.
+"""The confidence thresholds of the operating point, kept in the weights file, for ``detect --conf auto``.
 
-They lie in the checkpoint's dictionary under a key of their own, as plain numbers and texts: they go where the file
-goes and end with it, restricted loading takes them, and plain Ultralytics passes over them. A file beside the weights
-would be left behind by a copy, and outlive its weights under ``--exist-ok``.
+They are stored in the checkpoint's dictionary under a key of their own, as plain numbers and strings. So they are
+copied and deleted with the file, restricted loading accepts them, and plain Ultralytics ignores them. A separate file
+beside the weights would be left behind when the weights are copied, and outlive its weights under ``--exist-ok``.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ KEY = "operating_point"
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """What is kept with the weights.
+    """The confidence thresholds kept with the weights, and the validation that they are from.
 
     Attributes:
-        objective: What the confidences were chosen for, as :class:`pixelkeep.evaluation.operating.Objective` reads it.
-        confidence: For each class of the model.
-        imgsz: The image size of the validation that they are from; they hold for that size.
-        split: What was validated on, and ``gt_sha256``: its ground truth.
+        objective: Objective that the confidences were chosen for, in the form that
+            :class:`pixelkeep.evaluation.operating.Objective` reads.
+        confidence: Confidence threshold of each class of the model.
+        imgsz: Image size of the validation, a side or height and width in pixels; the thresholds hold for this size.
+        split: Split of the data that was validated on.
+        gt_sha256: SHA-256 of the ground truth of this split.
     """
 
     objective: str
@@ -37,13 +39,13 @@ class Stored:
 
 
 def store(weights: Path, stored: Stored) -> None:
-    """Write the confidences into a weights file, which is whole at every moment.
+    """Write the confidences into a weights file, which is complete at every moment.
 
     Raises:
-        WeightsError: The file cannot be used (see :func:`pixelkeep.ultra.weights.checkpoints.check_weights`), or is
-            a published one.
+        WeightsError: The file cannot be used (see :func:`pixelkeep.ultra.weights.checkpoints.check_weights`), or
+            belongs to published weights.
     """
-    forget()  # what was loaded before may have been changed since
+    forget()  # the cached checkpoint may have been changed since it was loaded
     checkpoint = load(weights)
     if listed(weights):
         raise WeightsError(f"weights '{weights}' are published, and stay as they are; store confidences in a copy")
@@ -55,13 +57,13 @@ def stored_in(checkpoint: dict[str, Any], weights: Path, classes: int) -> Stored
     """Return the confidences that a checkpoint holds.
 
     Args:
-        checkpoint: The content of the file.
-        weights: The file.
-        classes: How many the model has.
+        checkpoint: The loaded checkpoint.
+        weights: The file that it is from, for messages.
+        classes: Number of classes of the model.
 
     Raises:
-        OptionError: It holds none.
-        WeightsError: What it holds cannot be used.
+        OptionError: The checkpoint holds no confidences.
+        WeightsError: The confidences that it holds are damaged.
     """
     again = f"'pixelkeep val --weights {weights} --store-conf'"
     if KEY not in checkpoint:

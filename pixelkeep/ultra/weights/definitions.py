@@ -1,4 +1,4 @@
-"""``--model``: a name of ours, a model YAML or a checkpoint, checked by building it before anything is written."""
+"""``--model``: a model name, a model YAML or a checkpoint, checked by building it before anything is written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pixelkeep.ultra.weights.manifest import published
 
 
 def resolve_model(name: str) -> str | Path:
-    """Return what Ultralytics is to build: a name of ours, a YAML file or a checkpoint.
+    """Return the model that Ultralytics is to build: a model name with ``.yaml``, a YAML file or a checkpoint.
 
     Raises:
         PixelkeepError: There is no such model, or the file cannot be used.
@@ -42,7 +42,7 @@ def task_of(model: str | Path) -> str:
     """Return Ultralytics' name of the task that a model is for.
 
     Args:
-        model: As :func:`resolve_model` returns it.
+        model: The model, as :func:`resolve_model` returns it.
     """
     if isinstance(model, Path) and (is_checkpoint(model) or format_of(model)):
         return model_of(load(model)).task
@@ -50,7 +50,7 @@ def task_of(model: str | Path) -> str:
 
 
 def _definition(model: str | Path) -> dict:
-    """Return what a model is built from."""
+    """Return the definition that a model is built from."""
     if isinstance(model, Path) and is_checkpoint(model):
         return model_of(load(model)).yaml
     return _read(model) if isinstance(model, Path) else names.parse(model).definition()
@@ -60,12 +60,12 @@ def check_model(model: str | Path, channels: int = 3, task: str = "detect") -> d
     """Build and run a model on the meta device, and return its definition.
 
     Args:
-        model: As :func:`resolve_model` returns it.
-        channels: Input channels.
-        task: What it is to be for, in Ultralytics' name.
+        model: The model, as :func:`resolve_model` returns it.
+        channels: Number of input channels.
+        task: Ultralytics' name of the task that the model must be for.
 
     Raises:
-        ModelError: It is no model definition, cannot be built, or is for another task.
+        ModelError: The content is not a model definition, cannot be built, or is for another task.
     """
     definition = _definition(model)
     check_definition(definition, model, channels, task)
@@ -73,13 +73,13 @@ def check_model(model: str | Path, channels: int = 3, task: str = "detect") -> d
 
 
 def _read(path: Path) -> dict:
-    """Return the mapping in a model YAML, its scale filled in."""
+    """Return the definition in a model YAML, with its scale filled in."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
         raise ModelError(f"model '{path}': not a YAML file ({str(error).splitlines()[0]})") from error
     require_rows(content, path)
     definition = tasks.yaml_model_load(path)
-    if not definition["scale"]:  # Ultralytics takes the first, and says so when it builds the network
+    if not definition["scale"]:  # Ultralytics takes the first scale too, and reports it when it builds the network
         definition["scale"] = next(iter(definition.get("scales") or ()), "")
     return definition

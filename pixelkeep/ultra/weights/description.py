@@ -1,7 +1,7 @@
-"""What a portable checkpoint says of its network: JSON texts in the metadata of a safetensors file, read with mistrust.
+"""The description of a portable checkpoint's network: JSON texts in a safetensors file's metadata, read with mistrust.
 
-Each field of :class:`Description` is a text under its own name. Beside them stand the version of this format and, as
-``digest``, the SHA-256 of all texts and tensors.
+Each field of :class:`Description` is stored as a text under its own name. The metadata also holds the version of this
+format and, as ``digest``, the SHA-256 of all texts and tensors.
 """
 
 from __future__ import annotations
@@ -26,25 +26,26 @@ DIGEST = "digest"
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What a file says of its network.
+    """The description of the network in a file.
 
     Attributes:
-        model: The YAML that it is built from, with scale and classes.
-        names: Classes by number.
-        task: In Ultralytics' name.
+        model: YAML definition that the network is built from, with scale and classes.
+        names: Class names by number.
+        task: Ultralytics' name of the task.
         blocks: Version of each registered block in the YAML.
-        channels: Of the images.
-        stride: Of the maps that it detects on.
-        training: Settings.
-        metrics: Of the epoch that was kept; ``results``: of every epoch, by column of results.csv.
-        notes: What Ultralytics notes: date, version, licence.
-        provenance: What wrote it, when, from which file and data.
-        operating_point: See :mod:`pixelkeep.ultra.weights.confidence`.
-        converted: See :mod:`pixelkeep.ultra.conversion.models`.
-        shared: Names of tensors that are another one, by name.
-        buffers: Tensors that are not in the network's state dict.
-        layouts: Dimensions from the outermost in memory to the innermost, of tensors that have them in another order:
-            it decides how sums are rounded.
+        channels: Number of image channels.
+        stride: Stride in pixels of each feature map that the network detects on.
+        training: Training settings.
+        metrics: Metrics of the epoch that was kept.
+        results: Metrics of every epoch, by column of results.csv.
+        notes: Fields that Ultralytics adds: date, version, licence.
+        provenance: Software versions, date, and the file and data that the checkpoint comes from.
+        operating_point: Confidence thresholds: see :mod:`pixelkeep.ultra.weights.confidence`.
+        converted: Record of a conversion: see :mod:`pixelkeep.ultra.conversion.models`.
+        shared: For each tensor name that shares another tensor, the name under which that tensor is stored.
+        buffers: Names of the tensors that are not in the network's state dict.
+        layouts: Order of dimensions from the outermost in memory to the innermost, for tensors that are not contiguous:
+            the order decides how sums are rounded.
     """
 
     model: dict
@@ -67,14 +68,14 @@ class Description:
     def texts(self) -> dict[str, str]:
         """Return the metadata, without the digest."""
         held = {key: json.dumps(plain(value), ensure_ascii=False) for key, value in asdict(self).items()}
-        return {"format": "pt", VERSION_KEY: str(VERSION), **held}  # the first, by custom, is for tensors of PyTorch
+        return {"format": "pt", VERSION_KEY: str(VERSION), **held}  # by convention, "pt" marks tensors of PyTorch
 
     @classmethod
     def of(cls, texts: Mapping[str, str]) -> Description:
-        """Read metadata; what a file does not say, since it is older than that, is as by default.
+        """Read the metadata of a file; optional fields that an older file does not have take their defaults.
 
         Raises:
-            Unusable: They are damaged, or not ours.
+            Unusable: The metadata is damaged, or was not written by pixelkeep.
         """
         _require_format(texts)
         try:
@@ -90,7 +91,7 @@ class Description:
         return description
 
     def _problem(self) -> str | None:
-        """Return what is wrong with the values, or None."""
+        """Return what is wrong with the values of the fields, or None."""
         for key, value in vars(self).items():
             if not isinstance(value, _KINDS.get(key, dict)):
                 return f"its '{key}' is of another kind"
@@ -112,11 +113,11 @@ class Description:
         return None
 
 
-_KINDS = {"task": str, "channels": int, "stride": list, "buffers": list}  # mappings otherwise
+_KINDS = {"task": str, "channels": int, "stride": list, "buffers": list}  # all other fields are mappings
 
 
 def digest(texts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of metadata and tensors, whatever their order in a file."""
+    """Return the SHA-256 of metadata and tensors, independent of their order in a file."""
     total = hashlib.sha256()
     for key in sorted(texts.keys() - {DIGEST}):
         total.update(json.dumps([key, texts[key]]).encode())
@@ -127,12 +128,12 @@ def digest(texts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON has it: paths and whatever else is unknown as texts, numbers that are none as null."""
+    """Return a value as JSON can hold it: paths and other unknown types as strings, non-finite numbers as None."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    if hasattr(value, "tolist"):  # of NumPy and PyTorch
+    if hasattr(value, "tolist"):  # arrays and scalars of NumPy and PyTorch
         return plain(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else None

@@ -1,8 +1,8 @@
-"""Exported files in place of weights: what they say of themselves, read without running or importing anything.
+"""Exported files in place of weights: their descriptions, read without running or importing anything.
 
-Ultralytics writes a description into each file (class names, image size, task ...); `pixelkeep export` adds what else
-a validation reports and a detection needs, as one JSON text under a key of its own. Descriptions are data: JSON, YAML
-or Python literals, never code.
+Ultralytics writes a description into each file (class names, image size, task ...). `pixelkeep export` adds everything
+else that a validation reports and a detection needs, as one JSON text under a key of its own. Descriptions are data:
+JSON, YAML or Python literals, never code.
 """
 
 from __future__ import annotations
@@ -25,29 +25,31 @@ from pixelkeep.ultra.weights.integrity import MOST_CHANNELS, Unusable, is_size, 
 KEY = "pixelkeep"
 _TASKS = ("detect", "obb", "classify", "semantic")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-_COMPUTED = {("openvino", "fp16"): "fp32, weights in fp16"}  # others compute in what they store, or are told to
-_BOXES = ("detect", "obb")  # tasks whose networks take images that are not square
+_COMPUTED = {("openvino", "fp16"): "fp32, weights in fp16"}  # others compute in the stored precision, or are told to
+_BOXES = ("detect", "obb")  # tasks whose networks accept images that are not square
 # TorchScript runs no Python, but it has operators that read and write files.
 _FILES = re.compile(rb"\btorch\.(save|load|from_file)\b|\bops\.(?!prim\b|torchvision\b|aten\b|quantized\b)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What an exported file is, with those attributes of a network that detect and val ask for.
+    """Description of an exported file, with those attributes of a network that detect and val use.
 
     Attributes:
-        format: One of :data:`pixelkeep.ultra.weights.formats.FORMATS`.
-        precision: The number format that its runtime is to compute in, and that of the weights where it is another.
-        imgsz: Height and width in pixels of the images that it takes.
-        batch: How many of them at once.
-        dynamic: Whether it takes images of other sizes too, and any number of them.
-        end2end: Whether it puts out what it detects, and not every place of its maps.
-        names: Classes by number.
+        format: Name of the format in :data:`pixelkeep.ultra.weights.formats.FORMATS`.
+        precision: Number format that the runtime computes in, and that of the weights if it is a different one.
+        imgsz: Height and width in pixels of the images that the file takes.
+        batch: Number of images that it takes at once.
+        dynamic: Whether it also takes images of other sizes, and any number of them.
+        end2end: Whether it outputs final detections, and not predictions for every anchor point.
+        names: Class names by number.
         yaml: ``channels`` and ``stretch`` of the images, and the ``tile`` that the network was trained in, if any.
-        stride: That of the deepest map, in a list, as networks have it.
-        folded: Whether SpaceToDepth and the convolution after it are one; None if unknown, as are the next two.
-        params, gflops: Of the network that was exported.
-        folding: How it was chosen what is folded.
+        stride: Stride in pixels of the deepest feature map, in a list, as networks have it.
+        folded: Whether SpaceToDepth is folded into the convolution after it; None if unknown.
+        params, gflops: Parameters and GFLOPs of the network that was exported; None if unknown.
+        folding: How the places to fold were chosen; None if unknown.
+        task: Ultralytics' name of the task.
+        training: Training settings of the network.
     """
 
     format: str
@@ -68,20 +70,20 @@ class Exported:
 
     @property
     def size(self) -> int | list[int]:
-        """The image size as settings have it: a side, or height and width."""
+        """Image size in the form that settings use: a side, or height and width, in pixels."""
         height, width = self.imgsz
         return height if height == width else [height, width]
 
     def fit(self, settings: dict, path: Path, *, tiled: bool = False) -> None:
-        """Complete the settings of detect and val by what the file takes.
+        """Complete the settings of detect and val with the image size and batch that the file takes.
 
         Args:
-            settings: Of the command, changed in place.
-            path: The file.
+            settings: Settings of the command, changed in place.
+            path: The exported file, for messages.
             tiled: Whether images are to be cut into tiles.
 
         Raises:
-            OptionError: Something else is asked for.
+            OptionError: The settings ask for something that the file cannot do.
         """
         if settings.get("half") or settings.get("quantize") is not None:
             raise OptionError(
@@ -105,11 +107,11 @@ class Exported:
 
 
 def read_exported(path: Path) -> dict[str, Any]:
-    """Return what an exported file says of itself in the form of a checkpoint: ``model``, ``train_args`` and the rest.
+    """Return an exported file's description in the form of a checkpoint: ``model``, ``train_args`` and the rest.
 
     Raises:
-        WeightsError: It is damaged, foreign, or for another task.
-        OptionError: What it needs is not installed.
+        WeightsError: The file is damaged, is not an export of pixelkeep or Ultralytics, or is for an unsupported task.
+        OptionError: A package that the format needs is not installed.
     """
     form = format_of(path)
     if form is None:
@@ -132,7 +134,7 @@ def read_exported(path: Path) -> dict[str, Any]:
 
 
 def _refuse(path: Path, form: str) -> None:
-    """Refuse files that are not whole, as far as that shows, and TorchScript that reaches for other files."""
+    """Refuse files that are visibly incomplete, and TorchScript code that reads or writes other files."""
     if path.is_file() and not path.stat().st_size:
         raise WeightsError(f"weights '{path}': the file is empty")
     if form != "torchscript":
@@ -150,10 +152,10 @@ def _refuse(path: Path, form: str) -> None:
 
 
 def _describe(found: dict, form: str) -> tuple[Exported, dict]:
-    """Return what a description says, and our own part of it.
+    """Return the parsed description, and the part of it that pixelkeep wrote.
 
     Raises:
-        Unusable: A value is of another kind than it must be.
+        Unusable: A value is of the wrong kind.
     """
     said = {key: _literal(value) if key in _LITERALS else value for key, value in found.items()}
     own, arguments = json.loads(said.get(KEY, "{}")), said.get("args") or {}
@@ -186,10 +188,10 @@ def _describe(found: dict, form: str) -> tuple[Exported, dict]:
 
 
 def _check(held: dict[str, Any], kinds: dict[str, tuple[Callable[[Any], bool], str]]) -> None:
-    """Refuse values that are not of their kind.
+    """Refuse values that are not of the kind that their key requires.
 
     Raises:
-        Unusable: There is one.
+        Unusable: A value is of the wrong kind.
     """
     for key, (right, wanted) in kinds.items():
         if key in held and not right(held[key]):
@@ -197,7 +199,7 @@ def _check(held: dict[str, Any], kinds: dict[str, tuple[Callable[[Any], bool], s
 
 
 def _is_names(value: object) -> bool:
-    """Whether something is class names by number, which some formats write as text."""
+    """Return whether a value is a mapping of class numbers, which some formats write as strings, to class names."""
     if not isinstance(value, dict) or not all(isinstance(name, (str, int, float)) for name in value.values()):
         return False
     numbers = [int(key) if str(key).isdecimal() else -1 for key in value]
@@ -209,7 +211,7 @@ def _is_count(value: object) -> bool:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether something is a mapping of texts to texts or numbers, or not given."""
+    """Return whether a value is None, or a mapping whose values are strings, numbers or None."""
     return value is None or (
         isinstance(value, dict) and all(isinstance(part, (str, int, float, type(None))) for part in value.values())
     )
@@ -236,12 +238,12 @@ _OWN_KINDS = {
     "params": (_is_count, "a number"),
     "gflops": (lambda value: type(value) in (int, float), "a number"),
 }
-_SAID = ("batch", "channels", "end2end")  # what files may leave out
-_LITERALS = ("imgsz", "names", "args", "end2end")  # what some formats write as Python does
+_SAID = ("batch", "channels", "end2end")  # keys that files may leave out
+_LITERALS = ("imgsz", "names", "args", "end2end")  # keys whose values some formats write as Python literals
 
 
 def _number(value: object) -> object:
-    """Return the number that a text is, or the value itself."""
+    """Return the number that a string of digits stands for, or any other value itself."""
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 

@@ -1,4 +1,4 @@
-"""Whether weights, data and options fit each other."""
+"""Checks that weights, data and options fit each other."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ultralytics.utils import LOGGER
 from pixelkeep.errors import OptionError, choices
 from pixelkeep.ultra.weights.checkpoints import load, model_of
 
-OPTIONS = {"objective": "at", "store": "store-conf"}  # fields that are called otherwise on the command line
+OPTIONS = {"objective": "at", "store": "store-conf"}  # fields that have another name on the command line
 
 
 def refuse_options(command: str, task: str, *asked: tuple[Any, Any]) -> None:
-    """Refuse what is asked of detection alone.
+    """Refuse options that exist for detection only.
 
     Args:
-        command: val or detect.
-        task: What the weights are for, in Ultralytics' name.
-        asked: Dataclasses whose fields are options, each with what it is where nothing is asked.
+        command: The command: val or detect.
+        task: Ultralytics' name of the task that the weights are for.
+        asked: Pairs of dataclass instances whose fields are options: the options given, and their defaults.
 
     Raises:
-        OptionError: A field is not as it is there.
+        OptionError: An option differs from its default.
     """
     for given, plain in asked:
         for field in fields(given):
@@ -32,14 +32,14 @@ def refuse_options(command: str, task: str, *asked: tuple[Any, Any]) -> None:
 
 
 def refuse(command: str, task: str, given: dict[str, Any]) -> None:
-    """Refuse options of detection that are given, by name; see :func:`refuse_options`."""
+    """Refuse detection options that are set; ``given`` maps option names to values. See :func:`refuse_options`."""
     for option, value in given.items():
         if value:
             raise OptionError(f"--{option} has no effect in {command} for task '{task}'; it is for detection")
 
 
 def trained_on(weights: Path) -> str | None:
-    """Return the data that weights were trained on, where it still is there."""
+    """Return the data file that weights were trained on, if it still exists, else None."""
     data = load(weights).get("train_args", {}).get("data")
     if isinstance(data, str) and Path(data).is_file():
         LOGGER.info(f"no data given: validating on {data}, which {weights.name} was trained on")
@@ -48,10 +48,17 @@ def trained_on(weights: Path) -> str | None:
 
 
 def check_classes(checkpoint: dict, spec: Any, weights: Path, single_cls: bool = False, task: str = "detect") -> None:
-    """Refuse weights for another task, other channels or other classes than the data's.
+    """Refuse weights whose task, image channels or classes do not fit the data.
+
+    Args:
+        checkpoint: The loaded weights.
+        spec: The data's description, with ``channels``, ``names`` and ``file``.
+        weights: The weights file, for messages.
+        single_cls: Whether classes are ignored, so that they need not fit.
+        task: Ultralytics' name of the task.
 
     Raises:
-        OptionError: They do not fit.
+        OptionError: The weights do not fit the data.
     """
     model = model_of(checkpoint)
     found = getattr(model, "task", "detect")

@@ -1,4 +1,4 @@
-"""The formats that networks are exported to: what each is called, what it needs, and which precisions it has."""
+"""The formats that networks are exported to: their names, the packages they need and the precisions they offer."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ import torch
 
 from pixelkeep.errors import OptionError, choices, nearest
 
-CONFIGURATION = "metadata.yaml"  # of formats that are folders
-CHECKPOINTS = ("safetensors", "pt")  # not of another runtime; see pixelkeep.ultra.export.rewriting
+CONFIGURATION = "metadata.yaml"  # file with the description, in formats that are folders
+CHECKPOINTS = ("safetensors", "pt")  # formats that are not for another runtime; see pixelkeep.ultra.export.rewriting
 
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """One format.
+    """One export format.
 
     Attributes:
-        suffix: How files, or folders, of it end.
-        packages: What must be installed, as imported; ``writes``: to write it as well.
-        install: What installs both.
-        precisions: The number formats that it can compute in, the default first.
-        quantizer, quantizer_install: The package that int8 is made with, and what installs it.
-        needs_gpu: Whether it is written and run on NVIDIA's GPUs alone.
-        dynamic: Whether a file can take images of every size, and any number of them.
-        batches: Whether it can take more than one image at once.
+        suffix: Ending of the names of files, or folders, in this format.
+        packages: Import names of the packages that must be installed to run it.
+        writes: Import names of the packages that must be installed in addition to write it.
+        install: Argument for ``pip install`` that installs all of these packages.
+        precisions: Number formats that a file can compute in, the default first.
+        quantizer, quantizer_install: Package that makes int8 files, and the argument for pip that installs it.
+        needs_gpu: Whether files are written and run on NVIDIA GPUs only.
+        dynamic: Whether a file can take images of any size, and any number of them.
+        batches: Whether a file can take more than one image at once.
     """
 
     suffix: str
@@ -87,14 +88,15 @@ def format_of(path: Path) -> str | None:
 def check_format(
     name: str, precision: str, device: str | None, *, batch: int = 1, dynamic: bool = False, data: str | None = None
 ) -> Format:
-    """Return a format that can be written here.
+    """Return an export format after checking that it can be written here.
 
     Args:
-        name, precision, device, batch, dynamic: What is asked for.
-        data: The dataset that int8 would be calibrated on.
+        name, precision, device, batch, dynamic: Options of the export.
+        data: The dataset that int8 is calibrated on.
 
     Raises:
-        OptionError: There is no such format or precision, or something that it needs is missing.
+        OptionError: There is no such format or precision, the format does not support an option, or something that it
+            needs is missing.
     """
     if name not in FORMATS:
         known = (*FORMATS, *CHECKPOINTS)
@@ -118,7 +120,7 @@ def check_format(
 
 
 def _require_gpu(name: str, precision: str, device: str | None, missing: str) -> None:
-    """Refuse what takes a GPU where there is none; what else is missing is told with it."""
+    """Refuse an export that needs a GPU if there is none; ``missing`` names packages that the message also mentions."""
     on_cpu = device == "cpu" or not torch.cuda.is_available()
     if FORMATS[name].needs_gpu and on_cpu:
         told = f", and {missing}" if missing else ""
@@ -128,22 +130,22 @@ def _require_gpu(name: str, precision: str, device: str | None, missing: str) ->
 
 
 def require_packages(name: str) -> None:
-    """Refuse a format whose files cannot be run since packages are not installed.
+    """Refuse a format whose files cannot be run because packages are not installed.
 
     Raises:
-        OptionError: Says what to install.
+        OptionError: A package is missing; the message says what to install.
     """
     if missing := _missing(name):
         raise OptionError(f"{name} needs {missing}")
 
 
 def _missing(name: str, *, writing: bool = False, quantizing: bool = False) -> str:
-    """Return which packages are not installed and what installs them; empty where none is missing.
+    """Return which packages are not installed and how to install them; an empty string if none is missing.
 
     Args:
-        name: The format.
-        writing: Whether it is to be written, and not only run.
-        quantizing: Whether it is to be made int8 as well.
+        name: Name of the format.
+        writing: Whether files are to be written, and not only run.
+        quantizing: Whether they are also to be quantised to int8.
     """
     form = FORMATS[name]
     wanted, install = form.packages + (form.writes if writing else ()), form.install
@@ -154,5 +156,5 @@ def _missing(name: str, *, writing: bool = False, quantizing: bool = False) -> s
 
 
 def quoted(packages: str) -> str:
-    """Return packages as a shell takes them: brackets mean something there."""
+    """Return packages quoted for a shell, in which brackets have a meaning."""
     return " ".join(f"'{package}'" if "[" in package else package for package in packages.split())

@@ -1,7 +1,7 @@
-"""Whether the graph of an exported file is the one that its description tells of, and what becomes of errors in it.
+"""Checks that the graph of an exported file fits its description, and turns errors of its runs into one line.
 
-A description can be changed without the graph. What does not fit would show as an error of the runtime, in the middle
-of a folder of images, or as boxes of classes that have no name.
+A description can be changed without the graph. A mismatch would show as an error of the runtime in the middle of a
+folder of images, or as boxes of classes that have no name.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from ultralytics.nn.backends.base import BaseBackend
 from pixelkeep.errors import PixelkeepError, WeightsError
 from pixelkeep.ultra.weights.exported import Exported
 
-MOST_VALUES = 2**28  # in a batch: larger ones are not run only to see whether they can be
-CELLS = 8  # of the deepest map: the side of the image on which a file for every size is run
-LONGEST = 120  # characters of what is told of a runtime's error
-_BOXES = {"detect": 4, "obb": 5}  # numbers of a box
-_DETECTED = {"detect": 6, "obb": 7}  # ... and with its score and class
-CLASS = 5  # where that is
+MOST_VALUES = 2**28  # values in a batch; larger batches are not run merely to see whether they can be
+CELLS = 8  # side, in cells of the deepest feature map, of the image on which a file that takes any size is run
+LONGEST = 120  # characters of a runtime's error that are shown
+_BOXES = {"detect": 4, "obb": 5}  # how many numbers describe a box
+_DETECTED = {"detect": 6, "obb": 7}  # ... and how many with its score and class
+CLASS = 5  # index of the class among these numbers
 
 Shape = tuple[int | None, ...]
 
 
 def graph_problem(backend: BaseBackend, said: Exported) -> str | None:
-    """Return in what a graph is not as it is described, or None.
+    """Return how a graph differs from its description, or None.
 
     Args:
-        backend: Opened.
-        said: Its description.
+        backend: The opened file.
+        said: The file's description.
 
     Raises:
-        Exception: Of the runtime, where the graph cannot be run.
+        Exception: The runtime's own error, if the graph cannot be run.
     """
     wanted = (said.batch, said.yaml["channels"], *said.imgsz)
     given = _input(backend)
@@ -58,12 +58,12 @@ def graph_problem(backend: BaseBackend, said: Exported) -> str | None:
 
 
 def told_of_runs(backend: BaseBackend, said: Exported, weight: str | Path) -> None:
-    """Let a runtime's errors, and classes without a name, be told in one line, whichever image they come with.
+    """Make ``backend`` report runtime errors, and detected classes without a name, as a one-line WeightsError.
 
     Args:
-        backend: Opened; its ``forward`` is replaced.
-        said: Its description.
-        weight: The file.
+        backend: The opened file, whose ``forward`` is replaced.
+        said: The file's description.
+        weight: The path of the file, for messages.
     """
     run = backend.forward
 
@@ -72,7 +72,7 @@ def told_of_runs(backend: BaseBackend, said: Exported, weight: str | Path) -> No
             found = run(images, **keywords)
         except PixelkeepError:
             raise
-        except Exception as error:  # each runtime has errors of its own
+        except Exception as error:  # each runtime has its own exceptions
             shown = _text(tuple(images.shape))
             raise WeightsError(f"weights '{weight}': it cannot be run on {shown} ({in_short(error)})") from error
         if said.end2end and said.task in _DETECTED:
@@ -86,12 +86,12 @@ def told_of_runs(backend: BaseBackend, said: Exported, weight: str | Path) -> No
 
 
 def in_short(error: Exception) -> str:
-    """Return what an error says as one short line."""
+    """Return the message of an error as one short line."""
     return " ".join(str(error).split())[:LONGEST] or type(error).__name__
 
 
 def _input(backend: BaseBackend) -> Shape | None:
-    """Return the shape of a graph's input, None where a side is open; None where the runtime does not tell it."""
+    """Return the shape of a graph's input, with None for open sides; None if the runtime does not provide it."""
     if session := getattr(backend, "session", None):  # ONNX Runtime
         return tuple(side if isinstance(side, int) else None for side in session.get_inputs()[0].shape)
     if compiled := getattr(backend, "ov_compiled_model", None):
@@ -105,7 +105,7 @@ def _first(output: Any) -> Any:
 
 
 def _is_output(found: tuple[int, ...], said: Exported, wanted: tuple[int, ...]) -> bool:
-    """Whether a shape is that of what the task puts out for so many classes."""
+    """Return whether ``found`` is a shape that the task outputs for the described number of classes."""
     classes = len(said.names)
     if found[:1] != wanted[:1]:
         return False
@@ -115,7 +115,7 @@ def _is_output(found: tuple[int, ...], said: Exported, wanted: tuple[int, ...]) 
         return len(found) == 3 and found[1] == _BOXES[said.task] + classes
     if said.task == "classify":
         return found[1:] == (classes,)
-    return found[1:] == wanted[2:] or (len(found) == 4 and found[1] == classes)  # classes of pixels, or their scores
+    return found[1:] == wanted[2:] or (len(found) == 4 and found[1] == classes)  # class of each pixel, or its scores
 
 
 def _what(found: tuple[int, ...], said: Exported) -> str:

@@ -1,6 +1,6 @@
-"""What the loader of weights does not look at: damaged parts, parts that unpack without end, code in place of modules.
+"""Checks that the loader of weights does not make: for damaged parts, archive bombs, and code in place of modules.
 
-torch's restricted loader builds nothing but known classes. It compares no checksums, though, it calls the constructors
+torch's restricted loader builds nothing but known classes. However, it compares no checksums, it calls the constructors
 of these classes if a file says so, and it lets a file put any of them, or their methods, where a model will call them.
 """
 
@@ -19,21 +19,21 @@ from torch import Tensor, nn
 
 from pixelkeep.blocks import Swin
 
-MOST_CHANNELS = 1024  # of images
-LARGEST = 2**15  # pixels: no network has been trained on larger images
+MOST_CHANNELS = 1024  # largest number of image channels
+LARGEST = 2**15  # largest image side in pixels: no network has been trained on larger images
 MOST_SWINS = 4  # in one file: a model and its moving average have one each
 _CHUNK = 2**20  # bytes
-_CALLERS = {"builtins getattr", "__builtin__ getattr"}  # gives methods of modules ...
-_CALLS = "torch._tensor _rebuild_from_type_v2"  # ... and this calls what it is given
+_CALLERS = {"builtins getattr", "__builtin__ getattr"}  # getattr gives methods of modules ...
+_CALLS = "torch._tensor _rebuild_from_type_v2"  # ... and this function calls whatever it is given
 _CODE = (type, FunctionType, MethodType, BuiltinFunctionType)
 
 
 class Unusable(Exception):
-    """Why a file cannot be used, without its name."""
+    """The reason why a file cannot be used; the message does not name the file."""
 
 
 def archive_problem(path: Path) -> str | None:
-    """Return what is wrong with a zip archive of PyTorch's, or None.
+    """Return what is wrong with a zip archive that PyTorch wrote, or None.
 
     Reading the checksums takes about a tenth of the time that loading takes.
     """
@@ -52,7 +52,7 @@ def archive_problem(path: Path) -> str | None:
 
 
 def _read_through(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> None:
-    """Read a part to its end, which compares its checksum; 0 means that torch was told to write none."""
+    """Read a part to its end, which compares its checksum; a checksum of 0 means that torch was told to write none."""
     if part.CRC:
         with archive.open(part) as file:
             while file.read(_CHUNK):
@@ -60,27 +60,28 @@ def _read_through(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> None:
 
 
 def _calls_methods(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> bool:
-    """Whether a pickle holds both what looks methods up and what calls a function that it is given."""
+    """Return whether a pickle refers both to a function that looks up methods and to one that calls its argument."""
     with archive.open(part) as file:
-        pickled = file.read(max(part.file_size - 1, 0))  # its end says nothing, and would be held against no checksum
+        pickled = file.read(max(part.file_size - 1, 0))  # all but the last byte, so that no checksum is compared
     names = set()
-    with contextlib.suppress(Exception):  # the loader says what is wrong with a damaged one
+    with contextlib.suppress(Exception):  # the loader reports what is wrong with a damaged pickle
         names.update(argument for opcode, argument, _ in pickletools.genops(pickled) if opcode.name == "GLOBAL")
     return _CALLS in names and bool(_CALLERS & names)
 
 
 class Constructed(Exception):
-    """A file would construct a module; the text is the module's class."""
+    """Raised when a file would construct a module; the message is the module's class."""
 
 
 @contextlib.contextmanager
 def no_construction() -> Iterator[None]:
-    """Refuse to construct modules: a pickled one is rebuilt without its constructor, which might load or download.
+    """Refuse to construct modules inside the context.
 
-    Swin alone is pickled as its arguments; of these, its constructor refuses all but the images' channels.
+    A pickled module is rebuilt without calling its constructor, which might load or download files. Only Swin is
+    pickled as its constructor's arguments; of these, the constructor refuses all but the number of image channels.
 
     Raises:
-        Constructed: Inside, where a module is constructed.
+        Constructed: Raised inside the context when a module is constructed.
     """
     construct, construct_swin, inside, left = nn.Module.__init__, Swin.__init__, False, MOST_SWINS
 
@@ -108,7 +109,7 @@ def no_construction() -> Iterator[None]:
 
 @contextlib.contextmanager
 def as_named() -> Iterator[None]:
-    """Keep Ultralytics to the file that it is given; for yolov5n.pt it would look for yolov5nu.pt, online too."""
+    """Make Ultralytics load exactly the file it is given; for yolov5n.pt it would look for yolov5nu.pt, also online."""
     from ultralytics.utils import downloads
 
     stock = downloads.attempt_download_asset
@@ -120,7 +121,7 @@ def as_named() -> Iterator[None]:
 
 
 def model_problem(model: nn.Module) -> str | None:
-    """Return what a loaded model holds that would run when the model does and that is no module, or None."""
+    """Return what a loaded model holds that is not a module and would run with the model, or None."""
     waiting, seen = [model], set()
     while waiting:
         module = waiting.pop()
@@ -137,20 +138,23 @@ def model_problem(model: nn.Module) -> str | None:
 
 
 def _is_planted(module: nn.Module, name: str, value: Any) -> bool:
-    """Whether an attribute is a function or class; old checkpoints name their own ``forward`` that way."""
+    """Return whether an attribute is a function or class, other than a module's own ``forward``.
+
+    Old checkpoints hold a module's own ``forward`` in that way.
+    """
     own = isinstance(value, MethodType) and value.__self__ is module
     return isinstance(value, _CODE) and not (own and name == "forward")
 
 
 def not_numbers(tensors: Mapping[str, Tensor]) -> str | None:
-    """Say which parameters and buffers are no numbers any more, or None."""
+    """Return a message that names parameters and buffers with NaN values, or None if there are none."""
     broken = [name for name, value in tensors.items() if value.is_floating_point() and bool(torch.isnan(value).any())]
     more = f" and {len(broken) - 1} more tensors" if broken[1:] else ""
     return f"tensor {broken[0]}{more} holds NaN: the training diverged, or the file is damaged" if broken else None
 
 
 def yaml_problem(definition: dict) -> str | None:
-    """Say what is wrong with what a network's YAML notes beside its rows, or None."""
+    """Return what is wrong with the entries of a network's YAML other than its rows, or None."""
     for key in ("yaml_file", "scale"):
         if not isinstance(definition.get(key), (str, type(None))):
             return f"its model has {str(definition[key])[:40]!r} as '{key}', and no text"
@@ -160,17 +164,17 @@ def yaml_problem(definition: dict) -> str | None:
 
 
 def is_stretch(value: object) -> bool:
-    """Whether something is two percentiles, or none are given."""
+    """Return whether a value is None, or two percentiles in ascending order."""
     two = isinstance(value, (list, tuple)) and len(value) == 2 and all(type(part) in (int, float) for part in value)
     return value is None or (two and 0 <= value[0] < value[1] <= 100)
 
 
 def are_names(value: object) -> bool:
-    """Whether something is class names by number."""
+    """Return whether a value is a mapping of class numbers to class names."""
     return isinstance(value, dict) and all(type(k) is int and isinstance(name, str) for k, name in value.items())
 
 
 def is_size(value: object) -> bool:
-    """Whether something is an image size: a side, or height and width."""
+    """Return whether a value is an image size in pixels: a side, or height and width."""
     sides = value if isinstance(value, (list, tuple)) else [value]
     return 1 <= len(sides) <= 2 and all(type(side) is int and 1 <= side <= LARGEST for side in sides)

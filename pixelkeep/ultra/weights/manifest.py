@@ -1,7 +1,7 @@
-"""Published weights: files in weights/, each listed in its manifest with size and SHA-256, which loading compares.
+"""Published weights: files in weights/, listed in a manifest there with size and SHA-256, which loading compares.
 
-A manifest says besides what each network is, what it was trained on, under which licence, by which recipe, and where
-its figures and its model card lie; scripts/publish_weights.py writes the entries.
+The manifest also records which model each network is, its training data and their licence, its recipe, and the files
+with its metrics and its model card; scripts/publish_weights.py writes the entries.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pixelkeep.writing import write_text
 FILE = "manifest.yaml"
 SCHEMA = 1
 NAME = re.compile(r"[a-z0-9]+([-.][a-z0-9]+)*")
-TOO_LARGE = 10_000_000  # bytes of one published file
+TOO_LARGE = 10_000_000  # limit for one published file, in bytes
 _NONE = "none is published yet"
 _REPAIR = "restore the file, or reinstall pixelkeep"
 _CHUNK = 2**20
@@ -35,12 +35,15 @@ class Published:
     """One published file.
 
     Attributes:
-        file: Its name in the folder.
-        sha256: Of its bytes; ``bytes``: how many.
-        model: What it is, such as ``yolov5-spd-n``.
-        data: What it was trained on; ``licence`` and ``attribution`` are those of the data.
-        recipe: How, as a command.
-        metrics: Name of the file with its figures; ``card``: of its model card.
+        file: Name of the file in the folder.
+        sha256: SHA-256 of the file.
+        bytes: Size of the file in bytes.
+        model: Name of the model, such as ``yolov5-spd-n``.
+        data: Data that the network was trained on.
+        licence, attribution: Licence and attribution of the data.
+        recipe: Command that trained the network.
+        metrics: Name of the file with its metrics.
+        card: Name of the file with its model card.
     """
 
     file: str
@@ -56,10 +59,10 @@ class Published:
 
 
 def read_manifest(folder: Path | None = None) -> dict[str, Published]:
-    """Return what is published, by name.
+    """Return the published weights by name.
 
     Args:
-        folder: Where the manifest is; the package's own by default.
+        folder: Folder of the manifest; the package's own by default.
 
     Raises:
         WeightsError: The manifest cannot be read.
@@ -81,7 +84,7 @@ def _own_folder() -> Path:
     """Return the package's own folder of published weights.
 
     Raises:
-        WeightsError: It is missing.
+        WeightsError: The folder is missing.
     """
     try:
         return assets.folder("weights")
@@ -103,16 +106,16 @@ def _entry(name: str, entry: dict) -> Published:
 
 
 def write_manifest(folder: Path, weights: dict[str, Published]) -> None:
-    """Write a manifest."""
+    """Write the manifest of a folder, with the entries sorted by name."""
     content = {"schema": SCHEMA, "weights": {name: asdict(entry) for name, entry in sorted(weights.items())}}
     write_text(folder / FILE, _HEAD + yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
 def published(name: str | Path) -> Path | None:
-    """Return the file of a published name, or None where ``name`` is none.
+    """Return the file of published weights, or None if ``name`` is not the name of any.
 
     Raises:
-        WeightsError: The manifest is damaged, or the file is not where it belongs.
+        WeightsError: The manifest is damaged, or the file is missing from the folder.
     """
     entry = read_manifest().get(str(name))
     if entry is None:
@@ -124,16 +127,16 @@ def published(name: str | Path) -> Path | None:
 
 
 def hint(name: str | Path, files: list[str], advice: str) -> str:
-    """Return what may be meant by weights that are not there: a file beside, a published name, or any of these.
+    """Return a hint at what may be meant by weights that do not exist: a similar file, or a published name.
 
     Args:
-        name: What was given.
-        files: Those where it would be.
-        advice: What else there is to do.
+        name: The name that was given.
+        files: Names of the files in the folder where it would be.
+        advice: What else the user can do.
     """
     known = list(read_manifest())
     if not str(name) or Path(name).suffix[1:].isalpha() or Path(name).name != str(name):  # a file is meant
-        own = [each for each in known if each == Path(name).stem]  # no other: a file of Ultralytics' is like many
+        own = [each for each in known if each == Path(name).stem]  # names of Ultralytics' files resemble many others
         return nearest(Path(name).name, [*files, *own], where_from(str(name)) or advice)
     told = f"published are {choices(known)}" if known else _NONE
     meant = nearest(str(name), [*files, *known])
@@ -141,13 +144,13 @@ def hint(name: str | Path, files: list[str], advice: str) -> str:
 
 
 def listed(path: Path) -> Published | None:
-    """Return what the manifest says of a file in its folder; None where it does not name it.
+    """Return the manifest's entry for a file in its folder; None if the manifest does not list the file.
 
-    A file there may be a link, as some installers make them, and a link elsewhere may lead to a file there.
+    A file in the folder may be a link, as some installers create them, and a link elsewhere may lead into the folder.
     """
     try:
         folder = assets.folder("weights").resolve()
-    except FileNotFoundError:  # nothing can lie in it
+    except FileNotFoundError:  # without the folder, no file can be in it
         return None
     names = {way.name for way in (path.absolute(), path.resolve()) if way.parent.resolve() == folder}
     if not names:
@@ -156,12 +159,12 @@ def listed(path: Path) -> Published | None:
 
 
 def beside(weights: Path) -> Path:
-    """Return where a file made of weights is put: beside them, or here where they are published ones."""
+    """Return the folder for a file made from weights: their own, or the working directory for published weights."""
     return Path.cwd() if listed(weights) else weights.parent
 
 
 def problem(path: Path) -> str | None:
-    """Return how a file differs from what was published under its name, or None; of other files None as well."""
+    """Return how a published file differs from its manifest entry; None if it does not, or is not a published file."""
     entry = listed(path)
     if entry is None:
         return None

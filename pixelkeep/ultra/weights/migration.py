@@ -1,9 +1,10 @@
-"""The one table of what has changed in blocks since a portable checkpoint may have been written.
+"""The table of changes to blocks between their versions, by which older portable checkpoints are migrated.
 
 Each registered block has a version (:class:`pixelkeep.ultra.network.registry.BlockSpec`), and a portable checkpoint
-names that of each block it holds. Whoever renames a block, changes the arguments of its row or renames its tensors
-raises the version and adds a step here; a block that is made of others takes their changes to its own tensors as its
-own. Blocks of Ultralytics have no version: a release that changes one no longer fits the tensors, and is refused.
+records the version of each block it holds. Whoever renames a block, changes the arguments of its row or renames its
+tensors raises the version and adds a step here. If a block is made of others, their changes to its tensors count as its
+own. Blocks of Ultralytics have no version: if a release changes one, the tensors no longer fit, and the checkpoint is
+refused.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from pixelkeep.ultra.weights.integrity import Unusable
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What turns a row of one version of a block into one of the next.
+    """A step that turns a row with one version of a block into a row with the next version.
 
     Attributes:
-        name: What the block was called in YAML, up to this version.
-        version: The one that it leads on from.
-        renamed: What it is called after it; None for the same name.
-        arguments: From the row's arguments before to those after it; None for the same.
-        tensors: Beginnings of tensor names, as the block's own state dict has them, and what they are after it.
+        name: The block's name in YAML before the step.
+        version: The version that the step starts from.
+        renamed: The block's name after the step; None if it does not change.
+        arguments: Function from the row's arguments before the step to those after it; None if they do not change.
+        tensors: Pairs of a prefix of tensor names, as in the block's own state dict, and its replacement.
     """
 
     name: str
@@ -37,20 +38,20 @@ class Step:
     tensors: tuple[tuple[str, str], ...] = ()
 
     def row(self, row: list) -> list:
-        """Return a row after the step."""
+        """Return a row as it is after the step."""
         source, repeats, _, args = row
         changed = self.arguments(deepcopy(args)) if self.arguments else args
         return [source, repeats, self.renamed or self.name, changed]
 
     def tensor(self, name: str) -> str:
-        """Return a tensor's name after the step; in a row of repeats it begins with the number of one."""
+        """Return a tensor's name after the step; in a row with repeats, it begins with the number of the repeat."""
         for before, after in self.tensors:
             if found := re.match(rf"((?:\d+\.)?){re.escape(before)}(?=\.|$)", name):
                 return found[1] + after + name[found.end() :]
         return name
 
 
-STEPS: tuple[Step, ...] = ()  # every block is as it was first published
+STEPS: tuple[Step, ...] = ()  # empty while every block is as it was first published
 
 
 def versions_in(definition: dict) -> dict[str, int]:
@@ -63,15 +64,15 @@ def migrate(definition: dict, versions: dict[str, int], tensors: Iterable[str]) 
     """Bring a definition and the names of its tensors up to the versions of the registered blocks.
 
     Args:
-        definition: Rows as they were written.
-        versions: Of the registered blocks in it, when they were.
-        tensors: Their names, such as ``model.3.conv.weight``.
+        definition: The definition as it was written.
+        versions: Versions of the registered blocks in the definition at that time.
+        tensors: Names of the tensors, such as ``model.3.conv.weight``.
 
     Returns:
-        The definition, and for each tensor its name now.
+        The migrated definition, and the present name of each tensor.
 
     Raises:
-        Unusable: A block is newer than the one here, unknown, or too old to be taken along.
+        Unusable: A block is unknown, newer than the one registered here, or too old to be migrated.
     """
     definition, steps = deepcopy(definition), {}
     index = 0
@@ -87,7 +88,7 @@ def migrate(definition: dict, versions: dict[str, int], tensors: Iterable[str]) 
 
 
 def _path(name: str, version: int) -> list[Step]:
-    """Return the steps from a version of a block to that of the one registered here."""
+    """Return the steps from a version of a block to the version that is registered here."""
     path, now = [], name
     while (now not in REGISTRY or version < REGISTRY[now].version) and (step := _step(now, version)):
         path.append(step)
@@ -119,10 +120,10 @@ def _renamed(name: str, steps: dict[int, list[Step]]) -> str:
 
 
 def check_versions(versions: object, definition: dict) -> dict[str, int]:
-    """Return the versions that a file gives, if they are some, and those of all blocks that only a registry knows.
+    """Return the block versions that a file gives, after checking their form and that no registered block lacks one.
 
     Raises:
-        Unusable: They are not.
+        Unusable: The versions are not numbers, or a registered block in the definition has none.
     """
     right = isinstance(versions, dict) and all(type(version) is int and version >= 0 for version in versions.values())
     if not right:

@@ -1,4 +1,4 @@
-"""Lets Ultralytics open portable checkpoints wherever it opens its own: it knows files by their endings."""
+"""Lets Ultralytics, which tells files by their endings, open portable checkpoints wherever it opens its own."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from pixelkeep.ultra.weights.integrity import as_named
 
 @contextlib.contextmanager
 def portable_too() -> Iterator[None]:
-    """Inside, Ultralytics loads portable checkpoints as it loads its own, and AutoBackend takes them for such."""
+    """Let Ultralytics and its AutoBackend load portable checkpoints like Ultralytics' own, inside the context."""
     stock, by_name = tasks.torch_safe_load, AutoBackend._model_type
 
     def torch_safe_load(weight: str | Path, *args: Any, **keywords: Any) -> tuple[dict, str]:
         if is_portable(weight):
-            return deepcopy(load(Path(weight))), str(weight)  # which changes what it gets
+            return deepcopy(load(Path(weight))), str(weight)  # a copy, as Ultralytics changes the checkpoint
         with as_named() if Path(weight).is_file() else contextlib.nullcontext():
             return stock(weight, *args, **keywords)
 

@@ -1,8 +1,8 @@
-"""Checkpoints without pickle: tensors in a safetensors file, all else as JSON texts in its metadata.
+"""Checkpoints without pickle: tensors in a safetensors file, everything else as JSON texts in its metadata.
 
-Reading one builds the network anew from its YAML, by the same checks as a user's, and fills it with the tensors:
-nothing in a file is executed. Writing one reads it back and compares: a network that its YAML does not give again, such
-as a fused one, is refused. :mod:`pixelkeep.ultra.weights.migration` keeps files of older versions readable.
+Reading such a file builds the network anew from its YAML, with the same checks as for a user's YAML, and fills it with
+the tensors; nothing in the file is executed. Writing reads the file back and compares. A network that its YAML does not
+reproduce, such as a fused one, is refused. :mod:`pixelkeep.ultra.weights.migration` keeps older files readable.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from pixelkeep.ultra.weights.migration import check_versions, migrate, versions_
 from pixelkeep.ultra.weights.rebuilding import CLASSES, check_fit, difference, rebuild, tensors_of
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-NOTES = ("date", "version", "license", "docs")  # of Ultralytics'; its note of the git repository stays at home
-OWN = ("provenance", "operating_point", "converted")  # ours, under the same keys in a checkpoint
-_LONGEST_HEADER = 16 * 2**20  # bytes; those of the largest networks here take 0.3 million
-_LARGEST = 4 * 2**30  # bytes
-_LENGTH = 8  # bytes that a file begins with: the header's length
+NOTES = ("date", "version", "license", "docs")  # fields kept from Ultralytics; its field on the git repository is not
+OWN = ("provenance", "operating_point", "converted")  # pixelkeep's own fields, under the same keys in a checkpoint
+_LONGEST_HEADER = 16 * 2**20  # bytes; the largest networks here need 0.3 million
+_LARGEST = 4 * 2**30  # largest file in bytes
+_LENGTH = 8  # how many bytes at the beginning of a file hold the length of the header
 _TYPES = {
     **{"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16},
     **{"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8},
@@ -41,13 +41,13 @@ _TYPES = {
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return a portable checkpoint in the form of Ultralytics' own.
+    """Return the content of a portable checkpoint in the form of Ultralytics' own checkpoints.
 
     Args:
-        path: The file.
+        path: The file to read.
 
     Raises:
-        Unusable: It is damaged, foreign, or of a newer version, or the model in it cannot be built.
+        Unusable: The file is damaged, foreign or of a newer version, or the model in it cannot be built.
     """
     _require_header(path)
     try:
@@ -58,7 +58,7 @@ def read(path: Path) -> dict[str, Any]:
             about = replace(about, buffers=[renamed[name] for name in about.buffers])
             check_fit(definition, {renamed[name]: given[sources[name]] for name in renamed}, about)
             _check_layouts(about, given)
-            stored = {name: file.get_tensor(name).clone() for name in given}  # not a view of the file
+            stored = {name: file.get_tensor(name).clone() for name in given}  # a view would need the file
     except SafetensorError as error:
         raise Unusable(f"damaged or truncated: {str(error)[:160]}") from error
     except ModelError as error:
@@ -73,7 +73,11 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _renamed(about: Description, given: list[str]) -> tuple[dict, dict[str, str], dict[str, str]]:
-    """Return the definition as it is to be built now, and for each tensor its name now, and under which it is kept.
+    """Migrate the definition and the tensor names of a file to the versions of the registered blocks.
+
+    Returns:
+        The migrated definition, the present name of each tensor, and the name under which each tensor is stored; both
+        mappings are keyed by the tensor names of the file.
 
     Raises:
         Unusable: The names contradict each other, or a block's version is not known here.
@@ -91,10 +95,10 @@ def _renamed(about: Description, given: list[str]) -> tuple[dict, dict[str, str]
 
 
 def _require_header(path: Path) -> None:
-    """Refuse what is no safetensors file, or one of absurd size, by its first bytes.
+    """Refuse a file that is not a safetensors file, or is of absurd size, by its first bytes.
 
     Raises:
-        Unusable: It is.
+        Unusable: The file is refused.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -108,7 +112,7 @@ def _require_header(path: Path) -> None:
 
 
 def _kind(file: Any, name: str) -> tuple[torch.dtype, list[int]]:
-    """Return type and shape of a tensor that is not read yet."""
+    """Return the type and shape of a tensor without reading its values."""
     part = file.get_slice(name)
     if part.get_dtype() not in _TYPES:
         raise Unusable(f"tensor {name} is of type {part.get_dtype()}, which no network here has")
@@ -116,7 +120,7 @@ def _kind(file: Any, name: str) -> tuple[torch.dtype, list[int]]:
 
 
 def _checkpoint(network: nn.Module, about: Description) -> dict[str, Any]:
-    """Return what Ultralytics writes when training is over."""
+    """Return a checkpoint like the one that Ultralytics writes at the end of training."""
     own = {key: value for key in OWN if (value := getattr(about, key))}
     ended = dict.fromkeys(("best_fitness", "ema", "updates", "optimizer", "scaler"))
     trained = {"train_args": about.training, "train_metrics": about.metrics, "train_results": about.results}
@@ -124,15 +128,15 @@ def _checkpoint(network: nn.Module, about: Description) -> dict[str, Any]:
 
 
 def write(checkpoint: dict[str, Any], path: Path, precision: str | None = None) -> None:
-    """Write a checkpoint in this form, and read it back.
+    """Write a portable checkpoint, and read it back to compare.
 
     Args:
-        checkpoint: As Ultralytics writes them; its moving average is kept, where it has one.
-        path: The file.
-        precision: One of `PRECISIONS` for its floating-point numbers; None for as they are.
+        checkpoint: A checkpoint as Ultralytics writes them; its moving average (EMA) is written if it has one.
+        path: The file to write.
+        precision: Precision of floating-point numbers, one of `PRECISIONS`; None leaves them as they are.
 
     Raises:
-        Unusable: Its network cannot be kept in this form.
+        Unusable: The network cannot be stored in this form.
     """
     network = _network(checkpoint, precision)
     every = tensors_of(network)
@@ -162,7 +166,11 @@ def write(checkpoint: dict[str, Any], path: Path, precision: str | None = None) 
 
 
 def _network(checkpoint: dict[str, Any], precision: str | None) -> nn.Module:
-    """Return the network of a checkpoint, on the CPU and in a precision, if it can be kept."""
+    """Return a copy of a checkpoint's network on the CPU, in the given precision.
+
+    Raises:
+        Unusable: The network cannot be stored in this form or precision.
+    """
     network = checkpoint.get("model") if checkpoint.get("ema") is None else checkpoint["ema"]
     if type(network) is not CLASSES.get(network.task):
         raise Unusable(f"a {type(network).__name__} for task '{network.task}'; kept are models for {choices(CLASSES)}")
@@ -182,7 +190,7 @@ def _network(checkpoint: dict[str, Any], precision: str | None) -> nn.Module:
 
 
 def _unshared(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return each tensor once and whole, and for every other name of it the first one."""
+    """Return each tensor once, contiguous, under its first name; and for each further name of a tensor, the first."""
     first: dict[tuple, str] = {}
     once, shared = {}, {}
     for name, value in tensors.items():
@@ -195,23 +203,26 @@ def _unshared(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, 
 
 
 def _order(value: Tensor) -> list[int] | None:
-    """Return a tensor's dimensions from the outermost in memory to the innermost; None where that is their order."""
+    """Return a tensor's dimensions from the outermost in memory to the innermost; None if it is contiguous.
+
+    Tensors that are not contiguous in any order of their dimensions give None as well.
+    """
     order = sorted(range(value.ndim), key=lambda d: (-value.stride(d), d))
     return None if value.is_contiguous() or not value.permute(order).is_contiguous() else order
 
 
 def _laid_out(value: Tensor, order: list[int] | None) -> Tensor:
-    """Return a tensor with its dimensions in an order in memory."""
+    """Return a tensor with its dimensions laid out in memory in the given order, outermost first."""
     if order is None:
         return value
     return value.permute(order).contiguous().permute([order.index(d) for d in range(value.ndim)])
 
 
 def _check_layouts(about: Description, given: dict[str, tuple[torch.dtype, list[int]]]) -> None:
-    """Refuse orders that are none.
+    """Check that the layouts are orders of the dimensions of stored tensors.
 
     Raises:
-        Unusable: There is one.
+        Unusable: A layout is not.
     """
     for name, order in about.layouts.items():
         right = name in given and isinstance(order, list) and all(type(d) is int for d in order)
@@ -220,7 +231,12 @@ def _check_layouts(about: Description, given: dict[str, tuple[torch.dtype, list[
 
 
 def provenance(checkpoint: dict[str, Any], parent: Path | None = None) -> dict[str, Any]:
-    """Return where a file that is to be written comes from: what writes it, from which file, trained on which data."""
+    """Return the provenance of a file to be written: software versions, date, training data and parent file.
+
+    Args:
+        checkpoint: The checkpoint that is written.
+        parent: The file that it is made from, if any.
+    """
     import ultralytics
 
     data = checkpoint.get("train_args", {}).get("data")

@@ -1,4 +1,4 @@
-"""Ultralytics' pretrained weights: nothing is downloaded by itself, so a name of theirs is answered with the place."""
+"""Ultralytics' pretrained weights: nothing is downloaded automatically, so their names are answered with an address."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ RELEASES = "https://github.com/ultralytics/assets/releases"
 
 
 def where_from(name: str) -> str | None:
-    """Return where the file of a name can be had, or None where Ultralytics has none of it.
+    """Return a message that says where a file can be downloaded, or None if Ultralytics has no such file.
 
-    ``yolov5s.pt`` is ``yolov5su.pt`` there, with another head; the original file does not fit Ultralytics' networks.
+    ``yolov5s.pt`` is published there as ``yolov5su.pt``, with another head; the original file does not fit Ultralytics'
+    networks.
     """
     from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
 

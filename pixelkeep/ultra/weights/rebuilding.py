@@ -1,4 +1,4 @@
-"""Networks built anew from a definition and filled with tensors, once both are known to fit each other."""
+"""Builds networks anew from a definition and fills them with tensors, after checking that both fit each other."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ CLASSES = {
     "semantic": tasks.SemanticSegmentationModel,
     "obb": tasks.OBBModel,
 }
-SIDE = 128  # pixels of the image on which a network is compared with its copy
-_INSIDE = "inside"  # what messages call the model, after the file's name
+SIDE = 128  # side in pixels of the image on which a network is compared with its copy
+_INSIDE = "inside"  # the model's name in messages, where it follows the file's name
 _ELSEWHERE = "it was written with Ultralytics {}, and here is {}"
 
 
 def tensors_of(network: nn.Module) -> dict[str, Tensor]:
-    """Return every tensor of a network by name: its state dict, then the buffers that this leaves out."""
+    """Return every tensor of a network by name: its state dict, then the buffers that are not in the state dict."""
     state = dict(network.state_dict())
     if odd := [name for name, value in state.items() if not isinstance(value, Tensor)]:
         raise Unusable(f"a layer of it keeps what is no tensor ({choices(odd, 3)})")
@@ -36,16 +36,16 @@ def tensors_of(network: nn.Module) -> dict[str, Tensor]:
 
 
 def check_fit(definition: dict, given: Mapping[str, tuple[torch.dtype, list[int]]], about: Description) -> None:
-    """Refuse tensors that are not those of a definition, by their names, types and shapes alone.
+    """Refuse tensors that do not fit a definition, by their names, types and shapes alone.
 
     Args:
-        definition: What is to be built.
-        given: Type and shape of each tensor.
-        about: What the file says.
+        definition: The definition of the network to be built.
+        given: Type and shape of each tensor, by name.
+        about: The file's description.
 
     Raises:
         ModelError: The definition cannot be built.
-        Unusable: Tensors are missing, or too many, or of another shape or type.
+        Unusable: Tensors are missing, superfluous, or of another shape or type.
     """
 
     def compare(network: nn.Module) -> None:
@@ -68,7 +68,7 @@ def check_fit(definition: dict, given: Mapping[str, tuple[torch.dtype, list[int]
 
 
 def _releases(about: Description) -> str:
-    """Say which releases of Ultralytics are at odds, where they are."""
+    """Return the part of a message that names the file's and the installed release of Ultralytics, if they differ."""
     import ultralytics
 
     theirs, ours = about.provenance.get("ultralytics"), ultralytics.__version__
@@ -76,14 +76,17 @@ def _releases(about: Description) -> str:
 
 
 def rebuild(definition: dict, tensors: Mapping[str, Tensor], about: Description) -> BaseModel:
-    """Build a network, whose tensors fit, and fill it; in evaluation mode, as checkpoints hold networks.
+    """Build a network and fill it with tensors that fit it; it is in evaluation mode, like networks in checkpoints.
 
     Args:
-        definition: What is to be built.
-        tensors: By name; one that stands under several names is shared.
-        about: What the file says.
+        definition: The definition of the network.
+        tensors: Tensors by name; a tensor that appears under several names is shared.
+        about: The file's description.
+
+    Raises:
+        Unusable: The strides of the network are not those of the description.
     """
-    with torch.random.fork_rng(devices=[]):  # nothing that is drawn here is kept
+    with torch.random.fork_rng(devices=[]):  # all random initial values are replaced, so the generator is restored
         network = CLASSES[about.task](deepcopy(definition), ch=about.channels, verbose=False).eval()
     shapes = {name: list(value.shape) for name, value in tensors.items()}
     match_widths(network, definition, about.channels, shapes)
@@ -104,12 +107,12 @@ def rebuild(definition: dict, tensors: Mapping[str, Tensor], about: Description)
 
 
 def _main_type(tensors: Iterable[Tensor]) -> torch.dtype:
-    """Return the type of the first tensor of floating-point numbers, which is that of the network."""
+    """Return the type of the first floating-point tensor, which is the network's; float32 if there is none."""
     return next((value.dtype for value in tensors if value.is_floating_point()), torch.float32)
 
 
 def difference(network: nn.Module, copy: nn.Module) -> str | None:
-    """Return in what a copy is not its network, or None: tensors to the last bit, outputs to rounding."""
+    """Return what differs between a network and its copy, or None; outputs may differ by rounding, tensors may not."""
     ours, theirs = tensors_of(network), tensors_of(copy)
     for name in sorted(ours.keys() | theirs.keys()):
         if name not in ours or name not in theirs:
@@ -120,7 +123,7 @@ def difference(network: nn.Module, copy: nn.Module) -> str | None:
     image = torch.rand(1, channels, SIDE, SIDE, generator=torch.Generator().manual_seed(0)).double()
     outputs = []
     for model in (network, copy):
-        with torch.inference_mode():  # in double precision: rounding in fp32 decides about regions of a new mask
+        with torch.inference_mode():  # in double precision, as fp32 rounding could flip regions of an untrained mask
             outputs.append(flat(deepcopy(model).double().cpu().eval()(image)))
     same = len(outputs[0]) == len(outputs[1]) and all(
         a.shape == b.shape and torch.allclose(a.float(), b.float(), rtol=1e-4, atol=1e-5, equal_nan=True)

@@ -1,4 +1,4 @@
-"""Why a checkpoint does not load: what it refers to and who made it, found by reading alone."""
+"""Finds out why a checkpoint does not load, from what it refers to and who made it, without executing anything."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from pathlib import Path
 from pixelkeep.ultra.weights.integrity import Constructed
 from pixelkeep.ultra.weights.pretrained import RELEASES
 
-_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # opens files of PyTorch before 1.6
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # number at the beginning of files of PyTorch before 1.6
 _MODEL_MODULES = ("torch.", "ultralytics.", "pixelkeep.", "collections.", "numpy.", "pathlib.", "__builtin__.set")
 _YOLOV5_MODULES = ("models.", "utils.")  # top-level packages of the original YOLOv5 repository
 
 
 def why(path: Path, error: Exception | None) -> str:
-    """Say why a file does not load; no error: it is no archive, so loading it was not tried."""
+    """Return why a file does not load.
+
+    Args:
+        path: The file.
+        error: The error of the loader; None if loading was not tried, because the file is not an archive.
+    """
     if isinstance(error, Constructed):
         return f"refused without executing it: it calls the constructor of {error}, as no checkpoint does"
     foreign = _foreign_names(path, error)
@@ -42,7 +47,7 @@ def why(path: Path, error: Exception | None) -> str:
 
 
 def _foreign_names(path: Path, error: Exception | None) -> set[str]:
-    """Return the classes and functions that a file refers to and that no model consists of, by reading alone."""
+    """Return the classes and functions that a file refers to and that no model consists of, without executing it."""
     import torch
 
     names: set[str] = set()
@@ -61,11 +66,11 @@ def _foreign_names(path: Path, error: Exception | None) -> set[str]:
 
 
 def _legacy_names(path: Path) -> set[str] | None:
-    """Return what a file in PyTorch's old format refers to, by reading alone, or None if it is of another format."""
+    """Return the names that a file in PyTorch's old format refers to, without executing it; None for other formats."""
     names: set[str] = set()
     magic = None
     with path.open("rb") as file, contextlib.suppress(Exception):
-        for _ in range(4):  # magic number, protocol, system, object: one pickle after the other
+        for _ in range(4):  # four successive pickles: magic number, protocol, system, object
             for opcode, argument, _ in pickletools.genops(file):
                 magic = magic or (argument if opcode.name == "LONG1" else None)
                 if opcode.name == "GLOBAL":
