@@ -1,4 +1,4 @@
-"""What is said of a contrast: how far it is, its arms with figures and costs, and its answer so far."""
+"""Summarises a contrast: its progress, its arms with figures and costs, and its answers so far."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def summarize(begun: Begun, documents: dict[str, dict], closed: str | None = Non
     """Return the summary of a contrast, ready for JSON.
 
     Args:
-        begun: Its trainings.
-        documents: Of its comparisons, by split: dev, and val once that has been scored.
-        closed: Why val has not been scored, where it could be; None where nothing is to be said of that.
+        begun: The contrast with its trainings.
+        documents: Documents of its comparisons by split: dev, and val once that has been scored.
+        closed: Why val has not been scored although the contrast asks for it; None if there is nothing to say.
     """
     contrast, grid = begun.contrast, begun.grid
     split = begun.form.split if begun.form.split in documents else "dev"
@@ -56,7 +56,7 @@ def summarize(begun: Begun, documents: dict[str, dict], closed: str | None = Non
 
 
 def answers_of(document: dict) -> list[dict]:
-    """Return each arm's difference from the baseline in AP_S, and from the strongest at equal cost."""
+    """Return each arm's difference in AP_S from the baseline, and from its strongest rival at equal cost."""
     values = {arm["name"]: arm["figures"][METRIC]["values"] for arm in document["arms"]}
     units = document["groups"] or document["images"]
     found = []
@@ -78,7 +78,7 @@ def _answer(difference: dict, arm: str, against: str, values: dict[str, list], u
 
 
 def _arm(name: str, begun: Begun, documents: dict[str, dict]) -> dict:
-    """Return what is known of an arm; figures are None on a split where nothing of it is there."""
+    """Return the entry of an arm; its figures are None on a split where it has none."""
     cells = [cell for cell in begun.grid.cells if cell.arm == name]
     entry = {"name": name, "model": Path(cells[0].model).stem if cells[0].model.endswith(".yaml") else cells[0].model}
     entry["settings"] = cells[0].own
@@ -94,7 +94,7 @@ def _arm(name: str, begun: Begun, documents: dict[str, dict]) -> dict:
 
 
 def _precision(settings: dict) -> str:
-    """Return what the trainings computed in."""
+    """Return the precision that the trainings computed in."""
     amp = settings.get("amp", True)
     if str(settings.get("device")) == "cpu":
         return "bf16" if amp == "bf16" else "fp32"
@@ -102,29 +102,29 @@ def _precision(settings: dict) -> str:
 
 
 def _image_size(truth: dict) -> list[int]:
-    """Return height and width of most images."""
+    """Return the most common height and width of the images in pixels."""
     return list(Counter((image["height"], image["width"]) for image in truth["images"]).most_common(1)[0][0])
 
 
 def _total(cells: list[Cell]) -> float | None:
-    """Return the seconds that trainings have taken together, as far as that is known of all."""
+    """Return the total seconds of the trainings; None if there are none or the times of one are unknown."""
     each = [epochs(cell.folder / "results.csv") for cell in cells]
     return round(sum(map(sum, each))) if each and all(each) else None
 
 
 def least_time(results: Path) -> float | None:
-    """Return the seconds that a training takes where every epoch is as long as its fastest.
+    """Return the seconds that a training would take if every epoch were as fast as its fastest; None if unknown.
 
-    That leaves out what else the machine did meanwhile, and how often it was interrupted.
+    This excludes delays from other work on the machine and from interruptions.
     """
     times = epochs(results)
     return round(len(times) * min(times)) if times else None
 
 
 def epochs(results: Path) -> list[float]:
-    """Return the seconds of every epoch that is in a training's table; none where they are not in it.
+    """Return the seconds of each epoch in a training's results.csv; empty if the file does not have them.
 
-    Ultralytics' column ``time`` counts from the start of a process, so it falls where another went on.
+    The column ``time`` counts the whole run. In runs from before that it fell where another process resumed.
     """
     try:
         with results.open(newline="", encoding="utf-8") as file:

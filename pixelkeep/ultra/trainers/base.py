@@ -1,4 +1,4 @@
-"""What every trainer does, whatever its task: checkpoints whole or not there, and a resume that loses nothing."""
+"""What the trainers of all tasks share: checkpoints that are complete or absent, and a resume that loses nothing."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from pixelkeep.ultra.weights.checkpoints import is_portable
 from pixelkeep.ultra.weights.opening import portable_too
 from pixelkeep.writing import PARTIAL, staged, write_text
 
-STARVED = 10  # optimizer steps an epoch below which gradients are not accumulated
+STARVED = 10  # optimizer steps per epoch; with fewer, gradients are not accumulated
 
 
 class RunTrainer(WholePlots):
-    """For a trainer of Ultralytics': how a run is kept, and which figure decides about its best epoch.
+    """Mixin for Ultralytics' trainers: how a run is saved, and which figure decides its best epoch.
 
     Args:
-        cfg: Ultralytics' defaults.
-        overrides: Settings that differ from them.
+        cfg: Ultralytics' default settings.
+        overrides: Settings that differ from the defaults.
         _callbacks: Callbacks by event. They carry ``recipe`` and ``limit`` into the processes started for several GPUs.
-        recipe: Training settings that are ours; None for what is carried, else as they are by default.
-        limit: Detections kept per image in validation; None for what is carried, else what the validation set needs.
+        recipe: Training settings of this project; None for those carried by the callbacks, else the defaults.
+        limit: Detections kept per image in validation; None for the carried number, else what the validation set needs.
 
     Attributes:
-        columns: What the validator adds to results.csv.
+        columns: Names of the columns that the validator adds to results.csv.
     """
 
     columns: tuple[str, ...] = ()
@@ -67,45 +67,53 @@ class RunTrainer(WholePlots):
         self.best_by = carried.recipe.best
         self.limit = carried.limit
         self.rectangle = carried.rectangle
-        self.model_given: str | None = None  # in a resumed run
+        self.model_given: str | None = None  # the model that a resumed run was started with
+        self.spent = 0.0  # seconds that a resumed run took before
         if self.rectangle:
-            # Ultralytics' trainer counts with one number; what is said of rounding is said of the rectangle.
+            # Ultralytics' trainer computes with one side. It is a multiple of 32 here, so that any message about
+            # rounding is about the rectangle.
             self.args.imgsz = -(-max(self.rectangle) // 32) * 32
         self.innermost = self.device.type == "cpu" and cpu.innermost(self.args)
         self.halved = self.device.type == "cpu" and str(self.args.amp).lower() == cpu.BF16
         if self.halved:
-            self.args.amp = False  # Ultralytics has it on CUDA alone
+            self.args.amp = False  # Ultralytics' own amp is for CUDA only
         if distributed.rank() != -1:
             self._be_one_of_several()
 
     def _be_one_of_several(self) -> None:
-        """Count the processes of all machines, and on CPUs too: Ultralytics counts this machine's GPUs."""
+        """Prepare for training in several processes.
+
+        The world size counts the processes of all machines, also those on CPUs; Ultralytics counts this machine's GPUs.
+        """
         self.world_size = distributed.world_size()
-        if self.args.rect:  # it fixes the order of images, so processes would have different numbers of batches
+        if self.args.rect:  # rect fixes the order of images: processes would have different numbers of batches
             LOGGER.warning("rect=True has no effect in training by several processes: setting rect=False")
             self.args.rect = False
 
     def train(self) -> None:
-        """Train; with several GPUs, in processes that are started here."""
+        """Train the model; for several GPUs, in processes that this method starts."""
         if self.ddp:
-            self.resume = True  # in the process that starts the others it only keeps the run folder from being removed
+            self.resume = True  # in the launching process its only effect is that the run folder is not removed
         with distributed.launching() if self.ddp else contextlib.nullcontext(), self._precision():
             super().train()
         distributed.disband()
 
     def _precision(self) -> contextlib.AbstractContextManager:
-        """Let networks train in bf16 on a CPU, where that is asked for."""
+        """Return a context in which networks train in bf16 on a CPU, if that was requested."""
         if not self.halved:
             return contextlib.nullcontext()
         return replaced(tasks.BaseModel, "predict", cpu.in_bf16(tasks.BaseModel.predict))
 
     def _tell_of_bf16(self) -> None:
-        """Say that this CPU could compute in bf16, where nobody has said not to: it is what saves most time there."""
+        """Log that this CPU supports bf16, unless amp is off: nothing saves more training time on such a CPU."""
         if self.args.amp and cpu.has_bf16() and distributed.rank() < 1:
             LOGGER.info("This CPU multiplies in bf16: --set amp=bf16 would save a third of the time (docs/speed.md)")
 
     def _as_given(self) -> Any:
-        """Return the settings with image size, model and precision as given: a resumed run calls its model last.pt."""
+        """Return the settings with image size, model and precision as the user gave them.
+
+        In a resumed run, Ultralytics' own settings name last.pt as the model.
+        """
         args = copy(self.args)
         if self.halved:
             args.amp = cpu.BF16
@@ -114,7 +122,7 @@ class RunTrainer(WholePlots):
         return args
 
     def _for_epochs(self) -> Any:
-        """Return the settings for the validations after the epochs, without plots: those of the best epoch follow."""
+        """Return the settings for the validation after each epoch, without plots: the best epoch is plotted later."""
         args = self._as_given()
         args.plots = False
         return args
@@ -131,22 +139,22 @@ class RunTrainer(WholePlots):
         if self.device.type == "cpu":
             use_all_cores()
             self._tell_of_bf16()
-        # Ultralytics says that it ignores channels_last on a CPU, where it is done here.
+        # Ultralytics would report that it ignores channels_last on a CPU, but setup_model() applies it.
         args = replaced(self.args, "channels_last", None) if self.innermost else contextlib.nullcontext()
         with distributed.parallel_on(self.device), portable_too(), args:
             super()._setup_train()
-        if distributed.rank() < 1:  # the same columns in every row of results.csv, also where an epoch is not validated
+        if distributed.rank() < 1:  # every row of results.csv has the same columns, even if its epoch is not validated
             self.metrics.update(dict.fromkeys(self.columns, float("nan")))
 
     def setup_model(self) -> dict | None:
-        """Load or build the network, as it is fastest on a CPU."""
+        """Load or build the network, with channels innermost in memory if CPU training uses that layout."""
         checkpoint = self._load_model()
         if self.innermost:
             self.model = cpu.with_channels_innermost(self.model)
         return checkpoint
 
     def _load_model(self) -> dict | None:
-        """Load or build the network; of a portable checkpoint too, which Ultralytics would take for a YAML."""
+        """Load or build the network, also from a portable checkpoint, which Ultralytics would take for a YAML file."""
         if isinstance(self.model, nn.Module) or not is_portable(self.model):
             return super().setup_model()
         weights, given = load_checkpoint(self.model)[0], self.args.pretrained
@@ -171,19 +179,22 @@ class RunTrainer(WholePlots):
             ) from error
 
     def auto_batch(self, *others: Any, **keywords: Any) -> int:
-        """Return the batch size that fits a GPU; on a CPU, whose memory nobody can fill in time, the default."""
+        """Return the batch size that fits the memory of a GPU.
+
+        On a CPU, whose memory takes too long to fill, return the default batch size.
+        """
         if self.device.type == "cpu":
             LOGGER.info(f"batch -1 measures the memory of a GPU; on a CPU it is {DEFAULT_CFG.batch}")
             return DEFAULT_CFG.batch
         return super().auto_batch(*others, **keywords)
 
     def progress_string(self) -> str:
-        """Return no header: the bar names what it shows."""
+        """Return an empty header, as the progress bar itself names the losses that it shows."""
         name_losses(self.loss_names)
         return ""
 
     def resume_training(self, ckpt: dict | None) -> None:
-        """Go on after the last whole epoch, and drop what results.csv holds of later ones."""
+        """Continue after the last complete epoch, and drop the rows of later epochs from results.csv."""
         super().resume_training(ckpt)
         if self.resume and ckpt:
             self.model_given = ckpt.get("train_args", {}).get("model")
@@ -192,15 +203,16 @@ class RunTrainer(WholePlots):
                 header, *rows = csv.reader(file)
             kept = [row for row in rows if len(row) == len(header) and int(row[0]) <= self.start_epoch]
             write_text(self.csv, "".join(",".join(row) + "\n" for row in [header, *kept]))
+            self.spent = float(kept[-1][header.index("time")]) if kept else 0.0
 
     def counted(self) -> dict[str, int]:
-        """Return what was counted in this epoch, by its columns in results.csv."""
+        """Return the counts of this epoch by their column names in results.csv."""
         return {}
 
     def save_metrics(self, metrics: dict) -> None:
-        """Add an epoch to results.csv, which is written anew, so that it ends with a whole row at every moment."""
-        path = self.csv
-        with staged(path) as self.csv:
+        """Add an epoch to results.csv; the file is rewritten, so that it ends with a complete row at every moment."""
+        path, since = self.csv, self.train_time_start - self.spent  # column "time" counts the whole run
+        with staged(path) as self.csv, replaced(self, "train_time_start", since):
             try:
                 if path.exists():
                     shutil.copyfile(path, self.csv)
@@ -214,7 +226,7 @@ class RunTrainer(WholePlots):
             super().plot_training_samples(batch, ni)
 
     def plot_training_labels(self) -> None:
-        """Draw how the labels are spread."""
+        """Draw the distribution of the labels."""
         with self.plotting():
             super().plot_training_labels()
 
@@ -223,10 +235,10 @@ class RunTrainer(WholePlots):
         self.on_plot(plot_epochs(self.csv))
 
     def save_model(self) -> bool:
-        """Save the checkpoints into a folder of their own, then move them under their names."""
+        """Save the checkpoints to a temporary folder, then move them to their names."""
         folder, last, best = self.wdir, self.last, self.best
         partial = folder / PARTIAL
-        shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed: nothing of it may be moved
+        shutil.rmtree(partial, ignore_errors=True)  # left by a killed run: nothing of it may be moved
         partial.mkdir(parents=True)
         self.wdir, self.last, self.best = partial, partial / last.name, partial / best.name
         try:
@@ -234,14 +246,14 @@ class RunTrainer(WholePlots):
                 saved = super().save_model()
         finally:
             self.wdir, self.last, self.best = folder, last, best
-        # best.pt first: after a crash in between, last.pt still is the epoch before, and that epoch runs again.
+        # best.pt is moved first: after a crash in between, last.pt is still the previous epoch, and this one is rerun.
         for path in sorted(partial.iterdir()):
             os.replace(path, folder / path.name)
         partial.rmdir()
         return saved
 
     def final_eval(self) -> None:
-        """Strip the checkpoints; the final validation is the caller's, in full precision and with every figure."""
+        """Strip the checkpoints; the caller runs the final validation, in full precision and with every figure."""
         if distributed.rank() > 0:
             return
         epochs, seconds = self.epoch - self.start_epoch + 1, time.time() - self.train_time_start
@@ -252,14 +264,14 @@ class RunTrainer(WholePlots):
 
 
 def strip_whole(path: Path, updates: dict | None = None) -> dict:
-    """Take the optimizer out of a checkpoint, so that the file is whole at every moment; return its content."""
+    """Remove the optimizer from a checkpoint file, which is complete at every moment, and return its content."""
     with staged(path) as partial:
         return strip_optimizer(path, s=str(partial), updates=updates)
 
 
 def nominal_batch(images: int, batch: int) -> int:
-    """Return the nominal batch size ``nbs``: 64 as in Ultralytics, or the batch size where data is small.
+    """Return the nominal batch size ``nbs``: 64 as in Ultralytics, or the batch size if the dataset is small.
 
-    Ultralytics accumulates gradients up to 64 images; with 64 images in all, that is one optimizer step an epoch.
+    Ultralytics accumulates gradients over 64 images; with 64 images in all, that is one optimizer step per epoch.
     """
     return 64 if images / 64 >= STARVED or batch <= 0 else batch

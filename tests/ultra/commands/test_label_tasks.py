@@ -20,6 +20,7 @@ from pixelkeep.ultra.running.recipe import Recipe
 from pixelkeep.ultra.trainers.classes import ClassTrainer
 from pixelkeep.ultra.trainers.masks import MaskTrainer
 
+LONG = 5000  # seconds that the first epoch is said to have taken
 TINY = ["--batch", "4", "--optimizer", "AdamW"]
 PLOTS = {"results.png", "confusion_matrix.png", "confusion_matrix_normalized.png"}
 PLOTS |= {"train_batch0.jpg", "val_batch0_labels.jpg", "val_batch0_pred.jpg"}
@@ -74,6 +75,9 @@ def resumed(task, data, tmp_path_factory) -> Path:
         patch.setattr(trainer, "save_model", save_model)
         command(*line, status=130)
     assert saved == [0] and not (project / "exp" / "metrics.json").exists()
+    table = project / "exp" / "results.csv"
+    header, first, *_ = table.read_text().splitlines()
+    table.write_text(f"{header}\n1,{LONG},{first.split(',', 2)[2]}\n")
     command("train", "--resume", project / "exp")
     assert {path: path.stat().st_mtime_ns for path in data[task].parent.rglob("*")} == before
     return project / "exp"
@@ -88,6 +92,7 @@ def test_run__complete_and_resumed(resumed, task):
     with (resumed / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert LONG == float(rows[0]["time"]) < float(rows[1]["time"]) < float(rows[2]["time"]) < 2 * LONG
     assert {"classify": "metrics/accuracy_top1", "semantic": "metrics/mIoU"}[task] in rows[0]
     assert {p.name for p in (resumed / "weights").iterdir()} == {"best.pt", "last.pt"}
     assert yaml.safe_load((resumed / "settings.yaml").read_text())["imgsz"] == int(MODELS[task][-1])
