@@ -1,1 +1,1 @@
-"""A checkpoint made into one of another model, with the same function where that is possible."""
+"""Conversion of a checkpoint into one of another model that computes the same function where that is possible."""

@@ -1,4 +1,4 @@
-"""Networks made to read images of another number of channels."""
+"""Adaptation of networks to images with another number of channels."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from ultralytics.nn.tasks import BaseModel
 
 
 def with_channels(source: BaseModel, channels: int) -> BaseModel:
-    """Return a network whose first convolution reads images of so many channels.
+    """Return a network whose first convolution reads images with the given number of channels.
 
-    For one channel its filters are summed, as Ultralytics does, so that grey images give what they gave as colour. Of
-    several channels the first are taken, and those that are new begin at zero. Where the convolution reads the four
-    slices of SpaceToDepth, that is done in each slice.
+    For one channel the filters are summed over the channels, as Ultralytics does, so that a grey image gives the same
+    output as it gave in colour. For several channels the filters of the first ones are kept, and those of new channels
+    start at zero. If the convolution reads the four slices of a SpaceToDepth, this is done within each slice.
 
     Args:
-        source: The network; it stays as it is.
-        channels: Of the images.
+        source: The network, which is not changed.
+        channels: Number of channels of the images.
 
     Returns:
-        A copy; the network itself where it has as many, or begins with no convolution of all its channels.
+        A changed copy; the network itself if it already reads that many channels, or if it does not begin with a
+        convolution over all of its channels.
     """
     given = source.yaml.get("channels", 3)
     first = next((m for m in source.model[0].modules() if isinstance(m, nn.Conv2d)), None)

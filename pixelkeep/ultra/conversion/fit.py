@@ -1,9 +1,9 @@
-"""Fits layers that have no exact conversion to what the source's layers put out, on a few images.
+"""Fits layers that have no exact conversion to the outputs of the source's layers, on a few images.
 
-Each fitted part ends in a convolution and a BatchNorm. The convolution's weights are found by ridge regression from
-its own input, in the network as it is fitted so far, to what the source's part puts out before its activation; the
-BatchNorm gets the mean and variance of that, so that it does the same in training. A SliceSamp's depthwise kernels
-come first: the best separable form of the source's strided convolution.
+Each fitted part ends in a convolution and a BatchNorm. The convolution's weights are found by ridge regression, from
+the convolution's own input, in the network as fitted so far, to the output of the source's part before its activation.
+The BatchNorm gets the mean and variance of the fitted convolution's output, so that it does the same in training. In a
+SliceSamp the depthwise kernels are set first, to the best separable form of the source's strided convolution.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from pixelkeep.ultra.conversion.parts import Part, parts
 from pixelkeep.ultra.data.sources import resolve_sources
 from pixelkeep.ultra.network.rows import given, run
 
-IMAGES = 16  # or more where they are small; more change little
-CELLS = 4096  # of stride 32, in all images: a layer there has up to 2,560 weights for each output
-POSITIONS = 20_000  # of a map, over all images
+IMAGES = 16  # images to fit on, more if they are small (see CELLS); a larger number changes little
+CELLS = 4096  # cells of stride 32 over all images: a layer at that stride has up to 2,560 weights per output
+POSITIONS = 20_000  # positions of a feature map used for a fit, over all images
 SHIFTS = (0.0, 1.0, 2.0)  # standard deviations by which features are lifted above the activation's bend
 
 
@@ -38,12 +38,13 @@ def read_images(source: str, imgsz: int | list[int], channels: int, most: int | 
 
     Args:
         source: The folder, file or glob.
-        imgsz: Side of the square, or height and width of which it takes the larger.
-        channels: Of the images.
-        most: How many; by default as many as a fit takes at this size.
+        imgsz: Side of the square in pixels, or a height and width of which the larger is used; rounded down to a
+            multiple of 32.
+        channels: Number of channels of the images.
+        most: Largest number of images; by default as many as a fit takes at this size.
 
     Raises:
-        SourceError: There is none that can be read.
+        SourceError: No image can be read.
     """
     side = max(imgsz) if isinstance(imgsz, (list, tuple)) else imgsz
     side = max(64, side // 32 * 32)
@@ -65,10 +66,10 @@ def read_images(source: str, imgsz: int | list[int], channels: int, most: int | 
 
 @torch.no_grad()
 def fit_parts(source: nn.Module, network: nn.Module, report: Iterable[Carried], images: Tensor) -> None:
-    """Fit every part that starts fresh and has a counterpart of the same width, in place and in order.
+    """Fit every part that starts fresh and has a counterpart of the same width, in place and in row order.
 
     Raises:
-        OptionError: There is none.
+        OptionError: There is no such part.
     """
     fresh = {carried.role: carried for carried in report if carried.how == FRESH}
     theirs, own = parts(source), parts(network)
@@ -100,7 +101,7 @@ def fit_parts(source: nn.Module, network: nn.Module, report: Iterable[Carried], 
 
 
 def _lacking(part: Part, inputs: Tensor) -> str:
-    """Say that a layer has as many weights for each output as there are positions: it would learn them by heart."""
+    """Return a message if a layer has at least as many weights per output as positions, and would overfit; else ''."""
     end = _end(part, inputs)
     if end is None:
         return ""
@@ -117,7 +118,7 @@ def _run(part: Part, inputs: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _End:
-    """The convolution and the BatchNorm that a part ends in, with what went in and came out."""
+    """The convolution and BatchNorm that a part ends in, with the convolution's input and the BatchNorm's output."""
 
     conv: nn.Conv2d
     norm: nn.BatchNorm2d
@@ -126,7 +127,7 @@ class _End:
 
 
 def _end(part: Part, inputs: Tensor) -> _End | None:
-    """Return the last convolution and BatchNorm that run in a part, or None where it ends otherwise."""
+    """Return the last convolution and BatchNorm that run in a part, or None if the part does not end in these."""
     calls: list[tuple[nn.Module, Tensor, Tensor]] = []
     layers = [m for row in part.rows for m in row.modules() if isinstance(m, (nn.Conv2d, nn.BatchNorm2d))]
     hooks = [m.register_forward_hook(lambda m, args, output: calls.append((m, args[0], output))) for m in layers]
@@ -143,7 +144,10 @@ def _end(part: Part, inputs: Tensor) -> _End | None:
 
 
 def _fit(part: Part, start: Part, inputs: Tensor, source_inputs: Tensor, wanted: Tensor) -> bool:
-    """Fit a part; of several ways to prepare its first layers the best is kept. Return whether it can be fitted."""
+    """Fit a part, and return whether it can be fitted.
+
+    A SliceSamp is fitted once for each shift of its features, and the best of these fits is kept.
+    """
     end = _end(start, source_inputs)
     linear = wanted if end is None else end.outputs  # before the activation, where there is one
     if _end(part, inputs) is None or linear.shape != wanted.shape:
@@ -163,11 +167,11 @@ def _fit(part: Part, start: Part, inputs: Tensor, source_inputs: Tensor, wanted:
 
 
 def _prepare(block: SliceSamp, kernel: Kernel, inputs: Tensor, shift: float) -> None:
-    """Give a SliceSamp the depthwise kernels nearest to a strided convolution, and features above the bend of GELU."""
+    """Set a SliceSamp's depthwise kernels to approximate a strided convolution; lift features above GELU's bend."""
     size = block.depthwise.kernel_size[0]
     try:
         cells = to_spd(kernel, size, size // 2)
-    except ValueError:  # it reaches further than the block does
+    except ValueError:  # the source's kernel reaches further than the block's does
         return
     block.depthwise.weight.copy_(separable(cells.weight)[0])
     features = block.depthwise(space_to_depth(inputs))
@@ -178,7 +182,7 @@ def _prepare(block: SliceSamp, kernel: Kernel, inputs: Tensor, shift: float) -> 
 
 
 def _fit_last(part: Part, inputs: Tensor, wanted: Tensor) -> None:
-    """Fit the last convolution, and give its BatchNorm the statistics of what it puts out."""
+    """Fit the last convolution of a part, and give its BatchNorm the statistics of the convolution's output."""
     end = _end(part, inputs)
     conv, norm = end.conv, end.norm
     patches = F.unfold(end.inputs, conv.kernel_size, conv.dilation, conv.padding, conv.stride)  # (N, C * k * k, L)

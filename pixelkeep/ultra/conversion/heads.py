@@ -1,4 +1,4 @@
-"""Carries a detection head over: boxes by level, classes by name."""
+"""Carries the weights of a detection head over: box branches by level, classes by name."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ BOX, CLASS = ("cv2", "one2one_cv2"), ("cv3", "one2one_cv3")
 def carry_head(
     source: Detect, target: Detect, known: dict[int, str], wanted: dict[int, str]
 ) -> tuple[list[Carried], list[str]]:
-    """Carry a head over, in place.
+    """Carry the weights of a head over, in place.
 
     Args:
         source: The source's head.
-        target: The target's.
-        known: The source's class names.
-        wanted: The target's. A class that both have keeps what its logits are computed with; see `same_classes`.
+        target: The target's head.
+        known: The source's class names by number.
+        wanted: The target's class names by number. A class that both networks have keeps the weights that compute its
+            logits; see `same_classes`.
 
     Returns:
-        What became of each branch and level, and the levels of the source that the target has not.
+        What became of each level's branches, and the levels of the source that the target does not have.
 
     Raises:
-        DataError: A class of the target may be either of two of the source.
+        DataError: A class of the target may be any of several classes of the source.
     """
     rows = same_classes(known, wanted)
     levels = {int(stride): index for index, stride in enumerate(source.stride)}
@@ -52,18 +53,18 @@ def carry_head(
             carried.parameters = sum(p.numel() for branch in branches for p in branch[index].parameters())
             report.append(carried)
     if getattr(source, BOX[1], None) is not None:
-        target.end2end = source.end2end  # which of two branches a network puts out when it is called
+        target.end2end = source.end2end  # decides which of the two branches the network outputs
     return report, [f"head P{stride.bit_length() - 1}" for stride in levels]
 
 
 def same_classes(known: dict[int, str], wanted: dict[int, str]) -> list[int]:
-    """Return for each class that is wanted its number among those that are known, or -1 for one that is new.
+    """Return for each wanted class its number among the known classes, or -1 if it is new.
 
-    The same names in the same order are the same classes. Else a name is looked for as it is written, then, among what
-    is left, without regard to case and to spaces around it.
+    The same names in the same order are the same classes. Otherwise each name is looked up as it is written, and then,
+    among the names that are left, without regard to case and surrounding spaces.
 
     Raises:
-        DataError: There are several that it may be.
+        DataError: A name matches several classes, or several names match one class.
     """
     if list(known.values()) == list(wanted.values()):
         return list(range(len(known)))
@@ -89,7 +90,7 @@ def _shapes(module: nn.Module) -> dict[str, tuple]:
 
 
 def _carry_box(source: nn.Module, branch: nn.ModuleList, index: int, *_: Any) -> tuple[int, bool, str]:
-    """Copy a box branch; return how many parameters were taken, whether that is all, and why not."""
+    """Copy a box branch; return how many parameters were taken, whether these are all, and if not, why."""
     if _shapes(source) != _shapes(branch[index]):
         return 0, False, "other widths"
     branch[index].load_state_dict(source.state_dict())
@@ -100,14 +101,18 @@ def _carry_box(source: nn.Module, branch: nn.ModuleList, index: int, *_: Any) ->
 def _carry_class(
     source: nn.Module, branch: nn.ModuleList, index: int, rows: list[int], wanted: dict[int, str]
 ) -> tuple[int, bool, str]:
-    """Copy a class branch, of each class the source's row; its hidden layers keep the source's width."""
+    """Copy a class branch with the source's output row of each class; hidden layers keep the source's width.
+
+    Returns:
+        How many parameters were taken, whether the branch is the same as the source's, and if not, why.
+    """
     target = branch[index]
     if _shapes(source).keys() != _shapes(target).keys() or _reads(source) != _reads(target):
         return 0, False, "other layers"
     own, fresh = target[-1], deepcopy(source)
     fresh[-1] = nn.Conv2d(source[-1].in_channels, len(wanted), 1).to(own.weight)
     with torch.no_grad():
-        fresh[-1].bias.copy_(own.bias)  # for classes that are new: rare at first, as in a new head
+        fresh[-1].bias.copy_(own.bias)  # the start value of new classes, which makes them rare as in a new head
         for row, number in enumerate(rows):
             if number >= 0:
                 fresh[-1].weight[row].copy_(source[-1].weight[number])
@@ -122,11 +127,11 @@ def _carry_class(
 
 
 def _reads(branch: nn.Module) -> int:
-    """Return the input channels of a branch."""
+    """Return the number of input channels of a branch."""
     return next(m for m in branch.modules() if isinstance(m, nn.Conv2d)).in_channels
 
 
 def _copy_eps(source: nn.Module, target: nn.Module) -> None:
     pair = ([m for m in part.modules() if isinstance(m, nn.BatchNorm2d)] for part in (source, target))
-    for one, other in zip(*pair, strict=True):  # activations may be one for all, or one each
+    for one, other in zip(*pair, strict=True):  # activation modules may be shared, so only BatchNorms are paired
         other.eps, other.momentum = one.eps, one.momentum

@@ -1,9 +1,12 @@
 """Carries the weights of one part over to the part with the same role in another network.
 
-Exact: the same class with the same shapes; a strided convolution, Focus and SPDConv written as one another where the
-kernel fits; a strided convolution of an odd kernel as the convolution at full resolution, then SpaceToDepth of the
-published layering, whose first phase is what the strided one puts out. What reads that SpaceToDepth gets zeros for the
-other three phases.
+These cases are exact:
+
+- Both parts have the same class and the same shapes.
+- A strided convolution, Focus and SPDConv are rewritten as one another, where the kernel fits.
+- A strided convolution with an odd kernel becomes the published layering, a convolution at full resolution and then
+  SpaceToDepth, whose first phase equals the output of the strided convolution. The layers that read this SpaceToDepth
+  get zero weights for the other three phases.
 """
 
 from __future__ import annotations
@@ -23,13 +26,13 @@ from pixelkeep.ultra.conversion.parts import Part
 
 @dataclass(frozen=True)
 class Halving:
-    """What halves a map by one convolution.
+    """A downsampling part that halves a feature map with one convolution.
 
     Attributes:
-        kernel: Of the pixels, stride 2; of the cells where it was read from a target's shape.
-        bias: Of the convolution, or None.
-        norm: BatchNorm.
-        act: Activation.
+        kernel: Kernel over the pixels, stride 2; over the cells where it was read from a target's shape.
+        bias: Bias of the convolution, or None.
+        norm: BatchNorm after the convolution.
+        act: Activation after the BatchNorm.
     """
 
     kernel: Kernel
@@ -39,13 +42,14 @@ class Halving:
 
 
 def carry(source: Part | None, target: Part, inputs: Tensor | None, noise: float) -> Carried:
-    """Carry weights from one part to another, in place.
+    """Carry weights from one part to another, in place, and return what became of the target part.
 
     Args:
-        source: The part with the same role, or None.
+        source: The source network's part with the same role, or None if there is none.
         target: The part to fill.
-        inputs: `channel_map` of the target's row, or None where its input is that of the source.
-        noise: Standard deviation of the noise in what the source leaves zero, relative to its own weights.
+        inputs: `channel_map` of the target's row, or None if the row reads the same channels as the source's.
+        noise: Standard deviation of the noise in the weights that the source leaves zero, relative to the root mean
+            square of the other weights of the layer.
     """
     carried = Carried(target.role, target.block, FRESH, target.parameters, 0, False)
     if source is None:
@@ -64,7 +68,7 @@ def carry(source: Part | None, target: Part, inputs: Tensor | None, noise: float
 
 
 def _halving(part: Part) -> Halving | None:
-    """Return a part as a strided convolution, or None if it is none."""
+    """Return a part written as a strided convolution, or None if it cannot be written as one."""
     row = part.rows[0]
     try:
         if type(row) in (Conv, DWConv) and row.conv.stride == (2, 2):
@@ -79,7 +83,7 @@ def _halving(part: Part) -> Halving | None:
 
 
 def _rewrite(source: Halving, target: Part, carried: Carried, noise: float) -> None:
-    """Write a strided convolution in the target's form, if it has one."""
+    """Rewrite a strided convolution in the target's form; if that is impossible, note why in ``carried``."""
     row = target.rows[0]
     conv = row.conv.conv if isinstance(row, Focus) else getattr(row, "conv", None)
     norm = row.conv.bn if isinstance(row, Focus) else getattr(row, "norm", getattr(row, "bn", None))
@@ -108,7 +112,11 @@ def _rewrite(source: Halving, target: Part, carried: Carried, noise: float) -> N
 
 
 def _in_form(pixels: Kernel, row: nn.Module, conv: nn.Conv2d, published: bool) -> Kernel:
-    """Return the kernel that a target's convolution needs; ValueError if it cannot have it."""
+    """Return the source's kernel in the form that the target's convolution needs.
+
+    Raises:
+        ValueError: The kernel cannot be written in that form.
+    """
     size, padding = conv.kernel_size[0], conv.padding[0]
     if type(row) not in (Conv, DWConv):
         return dense(to_spd(pixels, size, padding))
@@ -127,13 +135,13 @@ def _copy_norm(source: nn.BatchNorm2d, target: nn.BatchNorm2d) -> None:
 
 
 def _copy(source: Part, target: Part, inputs: Tensor | None, carried: Carried, noise: float) -> None:
-    """Copy the tensors of equal rows; where the target reads more channels, zeros for those that are new."""
+    """Copy the tensors of rows of the same class; input channels that only the target has get zeros, or noise."""
     given, wanted = source.rows[0].state_dict(), target.rows[0].state_dict()
     filled, widened = set(), False
     for name, value in wanted.items():
         prefix, _, kind = name.rpartition("bn.")
         if name not in given or (kind != name and f"{prefix}conv.weight" not in filled):
-            continue  # a BatchNorm is worth something only with the convolution before it, which comes first
+            continue  # a BatchNorm is useless without the convolution before it, whose tensors come first
         new = given[name]
         if new.shape != value.shape:
             new = _widened(new, value, inputs, noise)
@@ -159,19 +167,19 @@ def _copy(source: Part, target: Part, inputs: Tensor | None, carried: Carried, n
 
 
 def _told(module: nn.Module) -> str:
-    """Return class and settings of a module, but for whether it works in place, which Ultralytics sets on its way."""
+    """Return the class and settings of a module as text, without ``inplace``, which Ultralytics changes itself."""
     return re.sub(r"(, )?inplace=\w+", "", str(module))
 
 
 def _acts(row: nn.Module) -> list[str]:
-    """Return what may differ where the weights are the same: activations, shortcuts, strides."""
-    every = [m for _, m in row.named_modules(remove_duplicate=False)]  # activations may be one for all, or one each
+    """Return what can differ between rows whose weights are the same: activations, shortcuts, strides."""
+    every = [m for _, m in row.named_modules(remove_duplicate=False)]  # activations may be shared or separate
     plain = [_told(m) for m in every if not list(m.children()) and not isinstance(m, (nn.Conv2d, nn.Linear))]
     return plain + [f"add={m.add}" for m in row.modules() if hasattr(m, "add") and isinstance(m.add, bool)]
 
 
 def _widened(source: Tensor, target: Tensor, inputs: Tensor | None, noise: float) -> Tensor | None:
-    """Return a convolution's weight with the input channels of the target, or None if it is no such case."""
+    """Return a convolution's weight extended to the target's input channels, or None if the shapes do not allow it."""
     if inputs is None or source.ndim != 4 or source.shape[0] != target.shape[0] or source.shape[2:] != target.shape[2:]:
         return None
     if target.shape[1] != len(inputs) or source.shape[1] != int((inputs >= 0).sum()):
@@ -184,7 +192,7 @@ def _widened(source: Tensor, target: Tensor, inputs: Tensor | None, noise: float
 
 
 def _noisy(weight: Tensor, free: Tensor, noise: float) -> Tensor:
-    """Return a weight with noise where it is free, relative to the root mean square of the rest."""
+    """Return a weight with noise in its free elements, scaled by the root mean square of the other elements."""
     if not noise or not free.any() or free.all():
         return weight
     spread = noise * weight[~free].square().mean().sqrt()

@@ -1,7 +1,8 @@
-"""Converts a checkpoint into one of another model: the same function where that is possible, and a report of it all.
+"""Converts a checkpoint into one of another model, with the same function where that is possible, and reports on it.
 
-Whatever the target's structure, weights go by the role of a layer, not by its row number (parts.py); the rules for one
-part are in layers.py, those for the head in heads.py, and what has no exact conversion can be fitted (fit.py).
+Whatever the target's structure, weights are assigned by the role of a layer, not by its row number (parts.py). The
+rules for one part are in layers.py and those for the head in heads.py. Layers without an exact conversion can be fitted
+(fit.py).
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ from pixelkeep.ultra.weights.definitions import check_model, resolve_model
 from pixelkeep.ultra.weights.integrity import not_numbers
 from pixelkeep.ultra.weights.manifest import listed
 
-KEY = "converted"  # where a checkpoint says what it was converted from
+KEY = "converted"  # key under which a checkpoint states what it was converted from
 NOT_KEPT = ("model", "ema", "optimizer", "scaler", "provenance")
-OF_ITS_FUNCTION = (OPERATING_POINT, "train_metrics", "train_results", "best_fitness")  # what only the same one has
+OF_ITS_FUNCTION = (OPERATING_POINT, "train_metrics", "train_results", "best_fitness")  # kept by exact conversions only
 SEED = 0
 
 
@@ -53,22 +54,22 @@ def convert_model(
     """Convert a checkpoint of Ultralytics or of this project into one of another model.
 
     Args:
-        source: The checkpoint; its moving average, BatchNorm statistics, class names and training settings come along.
-            The optimizer's state does not.
+        source: The checkpoint. Its moving average, BatchNorm statistics, class names and training settings are carried
+            over; the optimizer's state is not.
         to: A model name such as ``yolov5-spdconv-s``, or a model YAML.
         output: The checkpoint to write; None for the report alone.
-        data: A dataset whose classes the result is to have: those that the source knows by name are kept.
+        data: A dataset whose classes the result gets; classes that the source knows by name keep their weights.
         fit: Images (a folder, file or glob) on which layers without an exact conversion are fitted, by ridge
-            regression, to what the source puts out.
-        noise: Standard deviation of the noise in weights that the source leaves zero, relative to those of the same
-            layer that it does not. With 0 the result computes exactly what the source computes, where there is an
-            exact conversion.
+            regression, to the outputs of the source.
+        noise: Standard deviation of the noise in weights that the source leaves zero, relative to the other weights of
+            the same layer. With 0 the result computes exactly what the source computes, where there is an exact
+            conversion.
 
     Returns:
-        The report: for each part of the target what became of it.
+        The report, which states for each part of the target what became of it.
 
     Raises:
-        PixelkeepError: Source, target, data or images cannot be used, or nothing of the source fits the target.
+        PixelkeepError: Source, target, data or images cannot be used, or no weights of the source fit the target.
     """
     if not math.isfinite(noise) or noise < 0:
         raise OptionError(f"noise must be a number of 0 or more, got {noise}")
@@ -107,25 +108,25 @@ def carried_over(
 
     Args:
         source: A detection model, not fused.
-        definition: What is built.
-        name: Its name, for messages.
-        wanted: Its class names; those of the source by default.
-        noise: See `convert_model`.
-        images: What to fit on, (N, C, H, W) from 0 to 1; None for no fit.
-        nothing: Whether it is taken where nothing of the source fits, too.
+        definition: Definition of the network to build.
+        name: Name of that network for messages.
+        wanted: Class names of the network by number; those of the source by default.
+        noise: Noise in weights that the source leaves zero; see `convert_model`.
+        images: Images to fit on, (N, C, H, W) from 0 to 1; None for no fit.
+        nothing: Whether to accept a network for which no weights of the source fit.
 
     Returns:
         The network, in evaluation mode and single precision, and the report.
 
     Raises:
-        ModelError: Nothing of the source fits, or its widths are those of another size.
+        ModelError: No weights of the source fit, or its widths are those of another size.
     """
     source = deepcopy(source).float().eval()
     network, report = _fill(source, definition, name, wanted, noise)
     _require_size(source, definition, name, report)
     if not nothing and not any(part.taken for part in report.parts):
         raise ModelError(f"model '{name}': nothing of the weights fits it; give weights of its own family")
-    if report.exact:  # as far as the parts with weights say
+    if report.exact:  # judged by the parts with weights alone, so the outputs are compared too
         report.checked = _difference(source, network)
     if images is not None:
         fit_parts(source, network, report.parts, images)
@@ -133,7 +134,7 @@ def carried_over(
 
 
 def _output(output: str | Path | None, source: Path) -> Path | None:
-    """Check where to write."""
+    """Check the path to write to, and return it with ``~`` expanded."""
     if output is None:
         return None
     output = Path(output).expanduser()
@@ -149,12 +150,16 @@ def _output(output: str | Path | None, source: Path) -> Path | None:
 
 
 def _source(checkpoint: dict, path: Path) -> nn.Module:
-    """Return the network of a checkpoint that can be converted."""
+    """Return the network of a checkpoint, its moving average if it has one, if that can be converted."""
     return usable(checkpoint.get("model") if checkpoint.get("ema") is None else checkpoint["ema"], f"weights '{path}'")
 
 
 def usable(model: nn.Module, what: str) -> nn.Module:
-    """Refuse what is no trainable detection model, or holds no numbers."""
+    """Return a model if it is a trainable detection model whose weights are all numbers.
+
+    Raises:
+        WeightsError: The model is of another kind, fused, or has weights that are not numbers.
+    """
     if not isinstance(model, DetectionModel) or type(model.model[-1]) is not Detect:
         kind = f"{type(model).__name__} with head {type(model.model[-1]).__name__}"
         raise WeightsError(f"{what}: a {kind}; only detection models with Ultralytics' Detect can be converted")
@@ -166,7 +171,7 @@ def usable(model: nn.Module, what: str) -> nn.Module:
 
 
 def _definition(to: str, channels: int) -> dict:
-    """Return the definition of the target."""
+    """Return the checked definition of the target model."""
     target = resolve_model(to)
     if isinstance(target, Path) and is_checkpoint(target):
         raise OptionError(f"--to '{to}' is a checkpoint; name the model to convert to, such as yolov5-spdconv-s")
@@ -176,7 +181,7 @@ def _definition(to: str, channels: int) -> dict:
 def _fill(
     source: nn.Module, definition: dict, name: str, wanted: dict[int, str] | None, noise: float
 ) -> tuple[DetectionModel, Conversion]:
-    """Build the target and carry over what fits."""
+    """Build the target network, carry over the weights that fit, and return it with the report."""
     wanted = dict(source.names) if wanted is None else wanted
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
@@ -201,7 +206,7 @@ def _fill(
 
 
 def _require_size(source: nn.Module, definition: dict, name: str, report: Conversion) -> None:
-    """Refuse a size of the target's family where another one has the widths and depths of the source."""
+    """Raise a ModelError if another size of the target's family matches the widths and depths of the source better."""
     if not any(part.misfit for part in report.parts):
         return
     theirs = parts(source)
@@ -223,16 +228,16 @@ def _require_size(source: nn.Module, definition: dict, name: str, report: Conver
 
 
 def _family(definition: dict) -> str:
-    """Return the family's name of a definition: its file's name without the size."""
+    """Return the family name of a definition: the name of its file without the size."""
     stem = Path(str(definition.get("yaml_file") or "model")).stem
     return stem.removesuffix(f"-{definition.get('scale')}")
 
 
 @torch.no_grad()
 def _difference(source: nn.Module, network: nn.Module) -> float:
-    """Return the largest difference of any output on a random image, in double precision.
+    """Return the largest difference between the two networks' outputs on a random image, in double precision.
 
-    Heads with two branches, one of which needs no NMS, have both compared.
+    If the heads have a second branch, which needs no NMS, both branches are compared.
     """
     cell = int(max(source.stride))
     sides = source.yaml.get("channels", 3), 4 * cell, 3 * cell
@@ -240,7 +245,7 @@ def _difference(source: nn.Module, network: nn.Module) -> float:
     outputs = []
     for model in (source, network):
         model = deepcopy(model).cpu().double().eval()
-        model.model[-1].end2end = False  # the best of equals may differ
+        model.model[-1].end2end = False  # among equal scores the two networks may select different boxes
         found, raw = model(image.double())
         other = raw.get("one2one") or {}
         outputs.append([found, *(other[name] for name in ("boxes", "scores") if name in other)])
@@ -248,9 +253,9 @@ def _difference(source: nn.Module, network: nn.Module) -> float:
 
 
 def _converted(checkpoint: dict, convert: Callable, report: Conversion, path: Path) -> dict[str, Any]:
-    """Return the content of the new checkpoint: model and moving average converted, the rest as it was."""
+    """Return the content of the new checkpoint: model and moving average converted, most other entries unchanged."""
     networks = {}
-    for key in ("model", "ema"):  # the moving average last: the report is about what is used
+    for key in ("model", "ema"):  # the moving average last, because it is used and the report is to describe it
         if (model := checkpoint.get(key)) is not None:
             dtype = next(model.parameters()).dtype
             networks[key] = convert(usable(model, f"weights '{path}'")).to(dtype)
@@ -260,6 +265,6 @@ def _converted(checkpoint: dict, convert: Callable, report: Conversion, path: Pa
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     provenance = {"schema": 1, "from": path.name, "sha256": digest, "to": report.target}
     provenance |= {"exact": report.exact, "noise": report.noise, "version": __version__}
-    trained = {"train_args": checkpoint.get("train_args", {}) | {"model": report.target}}  # by which results name it
-    # Training is to start from it, not to go on: there is no epoch to resume.
+    trained = {"train_args": checkpoint.get("train_args", {}) | {"model": report.target}}  # results show this name
+    # Training can start from this checkpoint but not resume, so it has no epoch.
     return {**kept, **trained, **networks, "ema": networks.get("ema"), "optimizer": None, "epoch": -1, KEY: provenance}

@@ -1,8 +1,9 @@
-"""The parts of a network by their place in its structure, so that networks with other row numbers can be compared.
+"""The parts of a network by their place in its structure, so that networks with different row numbers can be compared.
 
-A part is a row with weights, or the rows that halve a map together (a convolution and the SpaceToDepth that alone
-reads it). Its role says where it stands: backbone or neck, the level of its output (P3 has an eighth of the image's
-sides), and what it does there; several alike are numbered, the neck's way down after its way up.
+A part is a row with weights, or the rows that together halve a feature map: a convolution and the SpaceToDepth that is
+the only reader of its output. The part's role names its place: backbone or neck, the level of its output (P3 has an
+eighth of the image's sides), and what the part does there. Parts with the same role are numbered in row order, so the
+neck's downward path comes after its upward path.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from ultralytics.nn.modules import Concat, Conv
 from pixelkeep.blocks import SpaceToDepth
 from pixelkeep.ultra.network.rows import given, readers, run, sources
 
-PROBE = 64  # pixels a side: the deepest maps still have 2x2 or 1x1
-OWN_KIND = ("SPP", "SPPF", "C2PSA")  # beside the blocks of a stage, and not to be taken for one
+PROBE = 64  # side of the probe image in pixels: the deepest feature maps still have 2x2 or 1x1 cells
+OWN_KIND = ("SPP", "SPPF", "C2PSA")  # rows beside the blocks of a stage, not to be taken for such a block
 
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of a network with one role.
+    """The rows of a network that share one role.
 
     Attributes:
-        role: ``backbone P3 down``, ``neck P4 block 2`` ...
+        role: Name of the role, such as ``backbone P3 down`` or ``neck P4 block 2``.
         rows: One row, or a convolution and the SpaceToDepth after it.
-        width: Output channels.
+        width: Number of output channels.
     """
 
     role: str
@@ -39,30 +40,30 @@ class Part:
 
     @property
     def block(self) -> str:
-        """The classes of the rows."""
+        """The class names of the rows, joined by ``+``."""
         return " + ".join(type(row).__name__ for row in self.rows)
 
     @property
     def parameters(self) -> int:
-        """The number of parameters."""
+        """The number of parameters in the rows."""
         return sum(p.numel() for row in self.rows for p in row.parameters())
 
     @property
     def is_published(self) -> bool:
-        """Whether it is a convolution at full resolution, then SpaceToDepth."""
+        """Whether the part has the published layering: a convolution at full resolution, then SpaceToDepth."""
         return len(self.rows) == 2
 
 
 @torch.no_grad()
 def probe(model: nn.Module) -> list[Tensor]:
-    """Return every row's output but the head's, for an image of zeros; ``model`` is in evaluation mode."""
+    """Return an image of zeros and the output of every row but the head for it; ``model`` is in evaluation mode."""
     first = next(model.parameters())
     image = torch.zeros(1, model.yaml.get("channels", 3), PROBE, PROBE, device=first.device, dtype=first.dtype)
     return [image, *run(model.model, image, len(model.model) - 1)]
 
 
 def parts(model: nn.Module) -> dict[str, Part]:
-    """Return the parts of a detection model in order, without its head and without rows that do nothing but route."""
+    """Return the parts of a detection model by role, in row order, without its head and its ``Concat`` rows."""
     rows, outputs = model.model, probe(model)
     read_by, split = readers(rows), len(model.yaml["backbone"])
     found: dict[str, Part] = {}
@@ -80,7 +81,7 @@ def parts(model: nn.Module) -> dict[str, Part]:
 
 
 def _together(row: nn.Module, read_by: list[nn.Module]) -> tuple[nn.Module, ...]:
-    """Return a row with the SpaceToDepth that belongs to it, if one does."""
+    """Return a row, together with the SpaceToDepth that belongs to it if there is one."""
     if type(row) is Conv and row.conv.stride == (1, 1) and [type(r) for r in read_by] == [SpaceToDepth]:
         return row, read_by[0]
     return (row,)
@@ -109,18 +110,18 @@ def _kind(row: nn.Module, before: Tensor, after: Tensor) -> str:
 
 
 def channel_map(row: nn.Module, rows: nn.Sequential, outputs: list[Tensor]) -> Tensor:
-    """Return which channel of a strided network each input channel of a row is.
+    """Map each input channel of a row to the corresponding channel in a network with strided convolutions.
 
-    Of a SpaceToDepth that follows its own convolution the first phase is what a strided convolution puts out; the
-    other three are new, which is -1.
+    If a SpaceToDepth follows its own convolution, its first phase equals the output of a strided convolution. The other
+    three phases have no counterpart and get -1.
 
     Args:
         row: A row of the network with SpaceToDepth.
-        rows: Its rows.
-        outputs: As `probe` gives them.
+        rows: All rows of that network.
+        outputs: The image and row outputs that `probe` returns.
 
     Returns:
-        (input channels,), or as many for each part where the row reads a Concat.
+        Channel numbers (input channels,); where the row reads a Concat, those of its parts one after the other.
     """
     read_by = readers(rows)
     source = rows[sources(row)[0]]

@@ -1,7 +1,7 @@
-"""Pretrained weights for ``train --pretrained``: in the structure of the network that they are to start, or refused.
+"""Pretrained weights for ``train --pretrained``, converted to the structure of the network to train, or refused.
 
-Ultralytics loads tensors by row number and shape, and goes on with whatever fits: of a network of another size, task or
-structure that is little, and none of it is at its place.
+Ultralytics loads tensors by row number and shape, and goes on with whatever fits. From a network of another size, task
+or structure few tensors fit, and none of these end up in their place.
 """
 
 from __future__ import annotations
@@ -24,25 +24,26 @@ from pixelkeep.ultra.network.fusing import FUSED, was_fused
 from pixelkeep.ultra.weights.class_branches import match_widths
 from pixelkeep.ultra.weights.integrity import not_numbers
 
-HEADS = ("Detect", "RegionDetect")  # that weights go into by the role of a layer
+HEADS = ("Detect", "RegionDetect")  # heads of networks into which weights are carried by the role of a layer
 WHAT = "the pretrained weights"
 
 
 def adapted(
     weights: nn.Module | None, definition: Any, channels: int = 3, names: dict[int, str] | None = None
 ) -> tuple[nn.Module | None, Conversion | None]:
-    """Return pretrained weights in the structure of the network that they are to start.
+    """Return pretrained weights in the structure of the network to train.
 
     Args:
         weights: The pretrained network, or None.
-        definition: What is to be trained, or its name.
-        channels: Of the images it is to be trained on.
-        names: The classes it is to be trained on; those of the weights by default.
+        definition: Definition of the model to train, or its name.
+        channels: Number of channels of the training images.
+        names: Class names of the training data by number; those of the weights by default.
 
     Returns:
-        The network, and what became of its weights. ``weights`` itself, for as many channels, and None where all of
-        their tensors have their place in the network, but for those of other classes. Of another width than any size
-        of its family has, as `pixelkeep compare` makes for equal cost, nothing may be taken; the report says so.
+        The network, and a report of what became of its weights. If all tensors have their place in the network to
+        train, apart from those of other classes, the first is ``weights`` itself, adapted to the channels, and the
+        second is None. If the network to train has a width that no size of its family has, as those that `pixelkeep
+        compare` makes for equal cost, possibly no weights can be taken; the report says so.
 
     Raises:
         PixelkeepError: The weights are for another task, fused, or do not fit; see `carried_over`.
@@ -86,19 +87,20 @@ def _require_task(weights: nn.Module, definition: dict, title: str) -> None:
 
 
 def _rows(definition: dict) -> list[tuple]:
-    """Return what decides whether two networks have the same rows: sources and modules."""
+    """Return the source and the module of each row, which tell whether two networks have the same rows."""
     return [(str(row[0]), row[2]) for row in definition["backbone"] + definition["head"]]
 
 
 def _size(definition: dict) -> str:
-    """Return the letter of a definition's size; where none is given, Ultralytics takes the first."""
+    """Return the letter of a definition's size; if it names none, the first, which Ultralytics takes."""
     return definition.get("scale") or next(iter(definition.get("scales") or ()), "")
 
 
 def _misfits(weights: nn.Module, definition: dict) -> tuple[int, int]:
-    """Return how many tensors of a network weights do not fill, or have more than it, and how many it has.
+    """Return how many tensors of a network the weights do not fill, and how many tensors the network has.
 
-    The network is that of the definition for the weights' own classes and channels.
+    If the weights fill all tensors, the first number counts the parameters that only the weights have. The network is
+    built from the definition for the weights' own classes and channels.
     """
     network, channels = tasks.BaseModel(), weights.yaml.get("channels", 3)
     definition = {**definition, "nc": weights.yaml.get("nc", len(weights.names)), "scale": _size(definition)}
@@ -108,18 +110,18 @@ def _misfits(weights: nn.Module, definition: dict) -> tuple[int, int]:
     match_widths(network, definition, channels, given)
     expected = {name: list(value.shape) for name, value in network.state_dict().items()}
     unfilled = [name for name, shape in expected.items() if given.get(name) != shape]
-    left = {name for name, _ in weights.named_parameters()} - expected.keys()  # ranges for int8 are no parameters
+    left = {name for name, _ in weights.named_parameters()} - expected.keys()  # int8 ranges are not parameters
     return len(unfilled) or len(left), len(expected)
 
 
 def _in_order(weights: nn.Module, names: dict[int, str] | None) -> nn.Module:
-    """Return weights whose classes Ultralytics takes in their order, where that is the data's.
+    """Return weights whose classes Ultralytics takes in their order, if the data has the same classes in that order.
 
-    It looks them up by name without regard to case, which mixes up those that differ in nothing else.
+    Ultralytics looks classes up by name without regard to case, which mixes up names that differ in nothing else.
     """
     known = list(getattr(weights, "names", {}).values())
     if names is None or known != list(names.values()) or len({name.strip().lower() for name in known}) == len(known):
         return weights
     weights = copy(weights)
-    weights.names = {number: str(number) for number in range(len(known))}  # which it leaves alone
+    weights.names = {number: str(number) for number in range(len(known))}  # Ultralytics leaves these alone
     return weights

@@ -1,1 +1,1 @@
-"""Data for Ultralytics' loops, read by this project's own readers, and what augmentation adds or ignores."""
+"""Datasets for Ultralytics' loops, read by this project's own readers, with what augmentation adds or ignores."""

@@ -1,7 +1,7 @@
 """Images and labels for training and validation: read by our own readers, augmented and batched by Ultralytics.
 
-Ultralytics keeps a pickle of the labels beside them, mends damaged pictures in place and may keep pixels beside the
-pictures; here the user's folders are only read, and nothing that is read can execute anything.
+Ultralytics' own dataset keeps a pickle of the labels beside them, repairs damaged images in place and may cache decoded
+pixels beside the images. This one only reads the user's folders, and nothing that it reads can execute code.
 """
 
 from __future__ import annotations
@@ -25,42 +25,42 @@ from pixelkeep.ultra.running.recipe import Recipe
 
 
 class Dataset(SmallObjects, Pictures, YOLODataset):
-    """The records of one split as Ultralytics' loaders want them; see the first two bases for the arguments."""
+    """The records of one split in the form Ultralytics' loaders expect; the first two bases document the arguments."""
 
     def get_labels(self) -> list[dict]:
-        """Return a dictionary for each image, boxes normalised; what is ignored stands apart."""
+        """Return a label dictionary for each image, with normalised boxes and ignored objects under ``ignored``."""
         outlined = any(record.polygons for record in self.records)
         return [_label(record, outlined) for record in self.records]
 
     def set_rectangle(self) -> None:
-        """Give each batch a shape of its own; the images' sizes, which Ultralytics drops, stay in the labels."""
+        """Give each batch its own shape, and keep the image sizes in the labels, from which Ultralytics drops them."""
         shapes = {label["im_file"]: label["shape"] for label in self.labels}
         super().set_rectangle()
         for label in self.labels:
             label["shape"] = shapes[label["im_file"]]
 
     def update_labels(self, include_class: list[int] | None) -> None:
-        """Leave out all but the chosen classes, or make all classes one."""
+        """Keep only the objects of the chosen classes, and merge all classes into one if ``single_cls`` is set."""
         super().update_labels(include_class)
         for label in self.labels:
             label["ignored"] = ignoring.chosen(label["ignored"], include_class, self.single_cls)
 
     def update_labels_info(self, label: dict) -> dict:
-        """Make instances of an image's objects and of what is ignored in it."""
+        """Convert an image's objects, pasted copies and ignored objects into Ultralytics' instances."""
         return super().update_labels_info(ignoring.join(self.pasted(label)))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return a sample; see :func:`pixelkeep.ultra.data.ignoring.part`."""
+        """Return a sample with its ignored objects separated by :func:`pixelkeep.ultra.data.ignoring.part`."""
         return ignoring.part(super().__getitem__(index))
 
     @staticmethod
     def collate_fn(batch: list[dict]) -> dict:
-        """Make a batch of samples; see :func:`pixelkeep.ultra.data.ignoring.collate`."""
+        """Collate samples into a batch; :func:`pixelkeep.ultra.data.ignoring.collate` joins the ignored objects."""
         collated = YOLODataset.collate_fn(batch)
         return collated | {"ignored": ignoring.collate(collated["ignored"])}
 
     def build_transforms(self, hyp: Any) -> Compose:
-        """Return Ultralytics' augmentations, for a rectangle where one is asked for."""
+        """Return Ultralytics' augmentations, adapted to a rectangular input if ``imgsz`` asks for one."""
         if self.rectangle is not None:
             self.imgsz = max(self.rectangle)
         with ignoring.augmenting(self.recipe.shrunk):
@@ -70,7 +70,8 @@ class Dataset(SmallObjects, Pictures, YOLODataset):
         height, width = self.rectangle
         for transform in _flatten(transforms):
             if isinstance(transform, Mosaic):
-                # The mosaic's centre stays inside the part that is cut out of the square canvas's middle.
+                # RandomPerspective cuts the rectangle out of the middle of the square canvas, and the mosaic's centre
+                # has to stay inside that part.
                 transform.border = (-(self.imgsz - height // 2), -(self.imgsz - width // 2))
             elif isinstance(transform, RandomPerspective):
                 transform.size = (width, height)
@@ -93,12 +94,12 @@ def build_dataset(
 
     Args:
         args: Ultralytics' settings; ``imgsz`` may be [height, width].
-        batch: Batch size, for batches of the images' own shape in validation.
+        batch: Batch size, which decides the images that share a batch shape in validation.
         data: The dataset dictionary, whose ``yaml_file`` :func:`pixelkeep.ultra.data.resolving.write_resolved` wrote.
-        train: Whether to augment.
+        train: Whether to load the training split with augmentation; otherwise ``args.split`` is loaded without it.
         stride: Largest stride of the model in pixels.
         recipe: What to do to training images beyond Ultralytics' augmentation; None for nothing.
-        kind: How images become samples.
+        kind: Dataset class that turns images into samples.
     """
     split = "train" if train else args.split
     spec = load_spec(Path(data["yaml_file"]))
@@ -125,11 +126,11 @@ def build_dataset(
 
 
 def _label(record: ImageRecord, outlined: bool) -> dict:
-    """Return what Ultralytics knows of an image: float32, boxes as fractions of the image.
+    """Return an image's label dictionary for Ultralytics: float32, boxes as fractions of the image size.
 
     Args:
-        record: The image.
-        outlined: Whether the dataset has polygons: Ultralytics needs one for every instance then.
+        record: The image and its annotations.
+        outlined: Whether the dataset has polygons. If so, Ultralytics needs one for every instance.
     """
     hard = record.difficult
     size = np.tile([record.width, record.height], 2)
@@ -151,7 +152,7 @@ def _label(record: ImageRecord, outlined: bool) -> dict:
 
 
 def _instances(classes: np.ndarray, boxes: np.ndarray, outlines: list[np.ndarray], size: np.ndarray) -> dict:
-    """Return classes (n, 1), boxes (n, 4) xywh and outlines, the latter two as fractions of ``size``."""
+    """Return classes (n, 1), boxes (n, 4) xywh and outlines; boxes and outlines are fractions of ``size``."""
     middle, side = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
     return {
         "cls": classes.astype(np.float32)[:, None],
@@ -161,12 +162,12 @@ def _instances(classes: np.ndarray, boxes: np.ndarray, outlines: list[np.ndarray
 
 
 def _corners(box: np.ndarray) -> np.ndarray:
-    """Return the outline (4, 2) of a box x1 y1 x2 y2."""
+    """Return the four corners (4, 2) of a box x1 y1 x2 y2 as an outline."""
     return box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2)
 
 
 def _flatten(transform: Any) -> Iterable[Any]:
-    """Yield a transform and all those inside it."""
+    """Yield a transform and all transforms nested inside it."""
     yield transform
     for part in getattr(transform, "transforms", ()):
         yield from _flatten(part)

@@ -1,6 +1,6 @@
 """Images and their classes for training and validation: read by our own reader, augmented by Ultralytics' transforms.
 
-Ultralytics' own dataset keeps a pickle and decoded pixels beside the user's folders; this one only reads them.
+Ultralytics' own dataset keeps a pickle and decoded pixels beside the user's folders; this one only reads the folders.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from pixelkeep.ultra.data.pictures import share_of
 
 
 class ClassImages(Dataset):
-    """The records of one split as Ultralytics' loaders want them.
+    """The records of one split in the form Ultralytics' loaders expect.
 
     Args:
-        records: The images and their classes, in the order of the classes.
-        stretch: Percentiles that become 0 and 255 in images deeper than eight bits; None where there are none such.
+        records: The images and their classes, ordered by class.
+        stretch: Percentiles mapped to 0 and 255 in images deeper than eight bits; None if there are no such images.
         args: Ultralytics' settings.
-        augment: Whether to augment.
+        augment: Whether to augment the images.
     """
 
     def __init__(self, records: list[ClassRecord], stretch: tuple[float, float] | None, args: Any, *, augment: bool):
@@ -38,17 +38,17 @@ class ClassImages(Dataset):
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return the image (3, imgsz, imgsz), its class and its file."""
+        """Return the image (3, imgsz, imgsz), its class number and the path of its file."""
         record = self.records[index]
         pixels = cv2.cvtColor(read_pixels(record.path, 3, self.stretch), cv2.COLOR_BGR2RGB)
         return {"img": self.transforms(Image.fromarray(pixels)), "cls": record.label, "im_file": str(record.path)}
 
 
 def _augmentations(args: Any) -> Any:
-    """Return Ultralytics' augmentations of classification, as its own dataset makes them of the settings."""
+    """Return Ultralytics' classification augmentations, built from the settings as its own dataset does."""
     return classify_augmentations(
         size=args.imgsz,
-        scale=(1.0 - args.scale, 1.0),  # of the area that a crop keeps
+        scale=(1.0 - args.scale, 1.0),  # range of the share of the image area that a crop keeps
         hflip=args.fliplr,
         vflip=args.flipud,
         erasing=args.erasing,
@@ -64,12 +64,12 @@ def build_class_dataset(args: Any, data: dict, *, train: bool) -> ClassImages:
 
     Args:
         args: Ultralytics' settings.
-        data: As :func:`pixelkeep.ultra.data.label_data.class_data` gives it.
-        train: Whether to augment.
+        data: Dataset dictionary returned by :func:`pixelkeep.ultra.data.label_data.class_data`.
+        train: Whether to load the training split with augmentation; otherwise ``args.split`` is loaded without it.
     """
     split = "train" if train else args.split
     spec = read_class_folders(Path(data["yaml_file"]), needs=(split,))
     records = load_class_split(spec, split).records
     count = share_of(len(records), args.fraction, split)
-    chosen = np.linspace(0, len(records) - 1, count, dtype=int)  # of all classes alike, as Ultralytics does
+    chosen = np.linspace(0, len(records) - 1, count, dtype=int)  # spread over all classes, as Ultralytics does
     return ClassImages([records[i] for i in chosen], spec.stretch, args, augment=train)

@@ -1,4 +1,4 @@
-"""Converting a dataset as a command does: found by name, with progress, and what is wrong with it told."""
+"""Dataset conversion for the command line: find the dataset by name, show progress, report problems in the data."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def convert_data(
     division: Division | None = None,
     assignments: list[str] | None = None,
 ) -> Outcome:
-    """Convert a dataset.
+    """Convert a dataset to another annotation format.
 
     Args:
-        source: A dataset YAML, or the name of a bundled one.
-        form: yolo, coco or voc.
+        source: Path of a dataset YAML, or the name of a bundled one.
+        form: Format to write: yolo, coco or voc.
         output: The folder to write.
         link: Whether images are linked rather than copied.
-        division: How to divide its images into train and val anew.
-        assignments: ``path=FOLDER``, the dataset's folder.
+        division: How to redistribute the images over train and val; None to keep the splits.
+        assignments: ``path=FOLDER``, which sets the dataset's folder.
 
     Raises:
-        PixelkeepError: Anything that cannot be used; nothing has been written then.
+        PixelkeepError: An argument or the data cannot be used; nothing has been written in that case.
     """
     spec = resolve_data(source, dataset_folder(assignments, "convert"), needs=("train",))
     outcome = convert(spec, form, output, link=link, division=division, load=_load)
@@ -47,6 +47,6 @@ def convert_data(
 
 
 def _load(spec: DatasetSpec, split: str) -> Split:
-    """Read a split, with a progress bar."""
+    """Read a split while showing a progress bar."""
     with progress_bar(f"checking {split} images") as progress:
         return load_split(spec, split, progress)

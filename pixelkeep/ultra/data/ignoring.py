@@ -1,11 +1,12 @@
-"""What training ignores, on its way through Ultralytics' augmentation.
+"""Regions and objects that training ignores, carried through Ultralytics' augmentation.
 
-Regions and ignored objects travel as instances with class numbers below 0, so that Ultralytics moves, clips and mixes
-them like any other; :func:`part` takes them out of the sample again, before anything counts, plots or learns classes.
-Two of its augmentations leave out boxes of which too little is left, while their pixels stay in the picture as
-background. Here such an object becomes an ignored one, unless a recipe wants it left out as there; what is ignored
-stays as long as any of it is visible.
-The codes: -1 for a region; for an object of class c, -2 - 2c if the data marks it, -3 - 2c if augmentation made it so.
+Regions and ignored objects travel as instances with class numbers below 0, so that Ultralytics moves, clips and
+mixes them like any other instance. :func:`part` takes them out of the sample again before any code counts, plots or
+learns classes. Two of Ultralytics' augmentations drop boxes of which too little is left, while the pixels of these
+objects stay in the image as background. Here such an object becomes an ignored one, unless the recipe asks for it to be
+dropped as in Ultralytics. Anything already ignored is kept as long as any of it is visible.
+Class codes: -1 for a region; for an object of class c, -2 - 2c if the data marks it as ignored, and -3 - 2c if
+augmentation made it so.
 """
 
 from __future__ import annotations
@@ -22,26 +23,32 @@ from ultralytics.data import augment
 from pixelkeep.ultra.running.whole import replaced
 
 REGION = -1
-VISIBLE = 0.1  # pixels of either side: thinner slivers show nothing, and as fractions of an image may have no size
+VISIBLE = 0.1  # pixels, width and height: thinner slivers show nothing and may round to no size when normalised
 
 
 def encode(classes: np.ndarray, *, shrunk: bool = False) -> np.ndarray:
-    """Return the codes of ignored objects of these classes."""
+    """Return the codes of ignored objects of the given classes; ``shrunk`` if augmentation made them ignored."""
     return -2 - 2 * classes - shrunk
 
 
 def decode(codes: torch.Tensor) -> torch.Tensor:
-    """Return the class numbers behind codes, int64; -1 for regions."""
+    """Return the class number that each code stands for, int64; -1 for regions."""
     return torch.div(-2 - codes, 2, rounding_mode="floor").long()
 
 
 def is_shrunk(codes: torch.Tensor) -> torch.Tensor:
-    """Return whether augmentation, not the data, says that it is ignored."""
+    """Return for each code whether augmentation, rather than the data, made the object ignored."""
     return (codes < REGION) & (codes % 2 != 0)
 
 
 def chosen(ignored: dict, classes: list[int] | None, single_cls: bool) -> dict:
-    """Return what is ignored of these classes (None for all), as of one class if asked for; regions always stay."""
+    """Return the ignored objects of some classes, and always the regions.
+
+    Args:
+        ignored: Class codes, boxes and outlines of what is ignored in an image.
+        classes: Class numbers to keep; None for all.
+        single_cls: Whether to give all ignored objects the code of class 0.
+    """
     codes = ignored["cls"][:, 0]
     kept = np.ones(len(codes), bool)
     if classes is not None:
@@ -54,7 +61,7 @@ def chosen(ignored: dict, classes: list[int] | None, single_cls: bool) -> dict:
 
 
 def join(label: dict) -> dict:
-    """Put what is ignored in an image behind its objects."""
+    """Append an image's ignored objects and regions to its labelled objects."""
     ignored = label.pop("ignored")
     if len(ignored["cls"]):
         for key in ("cls", "bboxes"):
@@ -64,7 +71,7 @@ def join(label: dict) -> dict:
 
 
 def part(sample: dict) -> dict:
-    """Take what is ignored out of a sample's instances, into ``ignored``: float32 (n, 5), code and normalised xywh."""
+    """Move the ignored instances of a sample to ``ignored``: float32 (n, 5), class code and normalised xywh."""
     hidden = sample["cls"][:, 0] < 0
     sample["ignored"] = torch.cat([sample["cls"], sample["bboxes"]], 1)[hidden]
     if hidden.any():
@@ -73,17 +80,17 @@ def part(sample: dict) -> dict:
 
 
 def collate(parts: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """Join what is ignored in the images of a batch into (n, 6), the number of the image in front."""
+    """Join the ignored instances of a batch into (n, 6) rows that start with the image's index in the batch."""
     return torch.cat([pad(rows, (1, 0), value=image) for image, rows in enumerate(parts)])
 
 
 class Perspective(augment.RandomPerspective):
-    """Ultralytics' perspective, in which objects of which too little is left become ignored ones."""
+    """Ultralytics' random perspective, which here turns objects of which too little is left into ignored ones."""
 
     ignores = True
 
     def apply_instances(self, labels: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Move the instances, and leave out those that are no longer visible."""
+        """Transform the instances and drop those that are no longer visible."""
         self._hidden = labels["cls"][:, 0] < 0
         labels = super().apply_instances(labels, params)
         cls = labels["cls"]
@@ -92,7 +99,7 @@ class Perspective(augment.RandomPerspective):
         return labels
 
     def box_candidates(self, box1: np.ndarray, box2: np.ndarray, **limits: Any) -> np.ndarray:
-        """Return which boxes are visible, bool (n,), and keep which of these Ultralytics would have kept."""
+        """Return which boxes are visible, bool (n,), and remember which of these Ultralytics would have kept."""
         whole = super().box_candidates(box1, box2, **limits)
         visible = (box2[2:] - box2[:2] > VISIBLE).all(0)
         if not self.ignores:
@@ -102,12 +109,12 @@ class Perspective(augment.RandomPerspective):
 
 
 class CutMix(augment.CutMix):
-    """Ultralytics' CutMix, in which objects of which the patch shows too little become ignored ones."""
+    """Ultralytics' CutMix, which here turns objects of which the patch shows too little into ignored ones."""
 
     ignores = True
 
     def get_params(self, labels: dict[str, Any]) -> dict[str, Any]:
-        """Choose the patch, and add to its instances all that it shows a part of."""
+        """Choose the patch, and add all instances of which it shows a part to its own."""
         params = super().get_params(labels)
         if params.get("skip"):
             return params
@@ -124,23 +131,23 @@ class CutMix(augment.CutMix):
 
 
 class DroppingPerspective(Perspective):
-    """Leaves out objects of which too little is left, as Ultralytics does, and nothing else."""
+    """Drops objects of which too little is left, as Ultralytics does; what is ignored stays while visible."""
 
     ignores = False
 
 
 class DroppingCutMix(CutMix):
-    """Leaves out objects of which the patch shows too little, as Ultralytics does, and nothing else."""
+    """Drops objects of which the patch shows too little, as Ultralytics does; what is ignored stays while visible."""
 
     ignores = False
 
 
 @contextlib.contextmanager
 def augmenting(shrunk: str) -> Iterator[None]:
-    """Let Ultralytics build augmentations inside that treat objects of which too little is left in this way.
+    """Make Ultralytics build, inside this context, augmentations with the chosen treatment of shrunk objects.
 
     Args:
-        shrunk: ``ignore`` or ``background``.
+        shrunk: What becomes of an object of which too little is left: ``ignore`` or ``background``.
     """
     perspective, cutmix = (Perspective, CutMix) if shrunk == "ignore" else (DroppingPerspective, DroppingCutMix)
     with replaced(augment, "RandomPerspective", perspective), replaced(augment, "CutMix", cutmix):

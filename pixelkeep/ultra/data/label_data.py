@@ -1,7 +1,7 @@
-"""``--data`` of classification and semantic segmentation: found, checked, and made a file for Ultralytics.
+"""``--data`` of classification and semantic segmentation: find it, check it, and write a file for Ultralytics.
 
 Ultralytics would look for class folders itself, download what it does not find, split what is not split, and keep
-pickles beside the pictures; here it is told what there is.
+pickles beside the images. Here it gets a file that lists what exists.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def resolve_classes(name: str | None, folder: str | None = None, needs: tuple[st
 
 
 def resolve_masks(name: str | None, folder: str | None = None, needs: tuple[str, ...] = NEEDS) -> DatasetSpec:
-    """Find and check semantic data; see :func:`.resolving.resolve_data`. A folder stands for its one YAML."""
+    """Find and check semantic data; see :func:`.resolving.resolve_data`. A folder stands for the one YAML in it."""
     file = find_data(name, folder, "semantic")
     if file.is_dir():
         found = sorted([*file.glob("*.yaml"), *file.glob("*.yml")])
@@ -37,38 +37,38 @@ def resolve_masks(name: str | None, folder: str | None = None, needs: tuple[str,
             raise DataError(f"data '{name}': semantic data needs a YAML that names its classes, and the folder {there}")
         file = found[0]
     spec = load_spec(file, folder, needs)
-    masks = str(spec.others.get("masks_dir") or "masks")  # as Ultralytics has it by default
+    masks = str(spec.others.get("masks_dir") or "masks")  # Ultralytics' default
     return replace(spec, others={**spec.others, "masks_dir": masks})
 
 
 def read_classes(spec: ClassFolders, split: str, imgsz: int) -> ClassSplit:
-    """Read a split of classification data, and say in one summary what is wrong with it."""
+    """Read a split of classification data, and log one summary of the problems in it."""
     return told(load_class_split, spec, split)
 
 
 def read_masks(spec: DatasetSpec, split: str, imgsz: int) -> MaskSplit:
-    """Read a split of semantic data, and say in one summary what is wrong with it and how much its images shrink."""
+    """Read a split of semantic data; log one summary of the problems in it and by how much its images shrink."""
     loaded = told(load_mask_split, spec, split)
     warn_of_split(loaded, imgsz, tiles=False)
     return loaded
 
 
 def write_classes(spec: ClassFolders) -> Path:
-    """Write classification data as a YAML with absolute paths, and return that file."""
+    """Write classification data as a YAML with absolute paths, and return the path of that file."""
     return write_mapping(spec.to_ultralytics(), spec.file.stem)
 
 
 def write_masks(spec: DatasetSpec) -> Path:
-    """Write semantic data as a YAML with absolute paths, and return that file."""
+    """Write semantic data as a YAML with absolute paths, and return the path of that file."""
     return write_resolved(spec)
 
 
 def class_data(file: str | Path, split: str = "") -> dict:
-    """Return what Ultralytics' trainer and validator know of classification data.
+    """Return the dataset dictionary of classification data for Ultralytics' trainer and validator.
 
     Args:
-        file: As :func:`write_classes` wrote it.
-        split: What Ultralytics passes; every split that there is, is named.
+        file: A YAML written by :func:`write_classes`.
+        split: Passed by Ultralytics and not used; the dictionary names every split that exists.
     """
     spec = read_class_folders(Path(file), needs=())
     folders = {key: str(folder) for key, folder in spec.splits.items()}

@@ -15,22 +15,22 @@ from pixelkeep.ultra.data.pictures import Pictures, fraction_of
 
 
 class MaskDataset(Pictures, SemanticDataset):
-    """The records of one split as Ultralytics' loaders want them; see :class:`Pictures` for the arguments."""
+    """The records of one split in the form Ultralytics' loaders expect; see :class:`Pictures` for the arguments."""
 
     def __init__(self, records: list[MaskRecord], spec: DatasetSpec, **keywords: Any):
         self.table = class_table(spec)
         super().__init__(records, spec, **keywords)
 
     def get_labels(self) -> list[dict]:
-        """Return a dictionary for each image, without boxes."""
+        """Return a label dictionary for each image, without boxes."""
         return [_label(record) for record in self.records]
 
     def load_image(self, i: int, rect_mode: bool = True, resize_short: bool = False):
-        """Return an image as :class:`Pictures` does; in training it covers ``imgsz``, as in Ultralytics."""
+        """Return an image as :class:`Pictures` does; in training, as in Ultralytics, it covers ``imgsz``."""
         return super().load_image(i, rect_mode, resize_short=self.augment)
 
     def load_mask(self, index: int, image_shape: tuple[int, int] | None = None) -> np.ndarray:
-        """Return the mask of an image at its original size, uint8 (H, W)."""
+        """Return the class mask of an image at its original size, uint8 (H, W)."""
         return read_mask(self.records[index].mask, self.table)
 
 

@@ -1,7 +1,7 @@
-"""Pictures for a dataset of Ultralytics': read by our own reader, kept in memory or in the cache folder.
+"""Image loading for Ultralytics' datasets: our own reader, with decoded pixels cached in memory or the cache folder.
 
-Ultralytics mends damaged pictures in place and may keep pixels beside the pictures; here the user's folders are only
-read, and nothing that is read can execute anything.
+Ultralytics' own loading repairs damaged images in place and may cache decoded pixels beside the images. This one only
+reads the user's folders, and nothing that it reads can execute code.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from pixelkeep.writing import DAY, PARTIAL, sweep
 
 
 class Pictured(Protocol):
-    """A record of an image: at least where it is."""
+    """A record of an image, which has at least the path of its file."""
 
     path: Path
 
 
 class Pictures:
-    """For a dataset of Ultralytics': its images are those of records.
+    """Mixin for Ultralytics' datasets that takes the images from records.
 
     Args:
-        records: The images with what is known of them.
-        spec: The dataset they are from, which says how pixels are read.
-        keywords: As of Ultralytics' dataset. ``imgsz`` may be (height, width): then images are fitted into that
-            rectangle.
+        records: The images and their annotations.
+        spec: The dataset the records are from; it decides how pixels are read.
+        keywords: Keyword arguments of Ultralytics' dataset. ``imgsz`` may be (height, width); images are then fitted
+            into that rectangle.
 
     Attributes:
         records: The images in the order of the labels.
@@ -51,11 +51,11 @@ class Pictures:
         super().__init__(img_path=str(spec.root), **keywords)
 
     def get_img_files(self, img_path: str) -> list[str]:
-        """Return the image files."""
+        """Return the paths of the image files."""
         return [str(record.path) for record in self.records]
 
     def set_rectangle(self) -> None:
-        """Sort images by their aspect ratio, the records with them."""
+        """Sort the images by aspect ratio, and the records with them."""
         order = {id(label): record for label, record in zip(self.labels, self.records, strict=True)}
         super().set_rectangle()
         self.records = [order[id(label)] for label in self.labels]
@@ -63,9 +63,9 @@ class Pictures:
     def load_image(
         self, i: int, rect_mode: bool = True, resize_short: bool = False
     ) -> tuple[np.ndarray, tuple[int, int], tuple[int, int]]:
-        """Return an image resized to fit ``imgsz``, its original and its new height and width.
+        """Return an image resized to fit ``imgsz``, with its original and its new height and width.
 
-        With ``resize_short`` it covers ``imgsz`` instead: its shorter side becomes that long.
+        With ``resize_short`` the image covers ``imgsz`` instead: its shorter side becomes that long.
         """
         if self.ims[i] is not None:
             return self.ims[i], self.im_hw0[i], self.im_hw[i]
@@ -81,7 +81,7 @@ class Pictures:
         return image, original, image.shape[:2]
 
     def check_cache_disk(self, safety_margin: float = 0.1) -> bool:
-        """Keep decoded images in the cache folder rather than beside the user's."""
+        """Choose cache files for decoded images in the cache folder rather than beside the user's images."""
         folder = assets.home() / "cache" / "pixels"
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder, older_than=DAY)
@@ -89,7 +89,7 @@ class Pictures:
         return True
 
     def cache_images_to_disk(self, i: int) -> None:
-        """Write one decoded image unless it is there, whole or not at all."""
+        """Write one decoded image atomically, unless its cache file exists already."""
         file = self.npy_files[i]
         if file.exists():
             return
@@ -98,7 +98,7 @@ class Pictures:
             with partial.open("wb") as stream:
                 np.save(stream, self._decode(i), allow_pickle=False)
             os.replace(partial, file)
-        except OSError as error:  # training reads the image itself then
+        except OSError as error:  # not fatal: training reads the image itself instead
             LOGGER.warning(f"cache: {error.strerror}: {file}")
         finally:
             partial.unlink(missing_ok=True)
@@ -119,7 +119,7 @@ class Pictures:
         return hashlib.sha256(key.encode()).hexdigest()[:32]
 
     def _remember(self, i: int, image: np.ndarray, original: tuple[int, int]) -> None:
-        """Keep an image for the mosaics that follow, and forget the oldest one."""
+        """Keep an image in the buffer for later mosaics, and drop the oldest one once the buffer is full."""
         self.ims[i], self.im_hw0[i], self.im_hw[i] = image, original, image.shape[:2]
         self.buffer.append(i)
         if 1 < len(self.buffer) >= self.max_buffer_length:
@@ -128,14 +128,14 @@ class Pictures:
 
 
 def _fit(image: np.ndarray, rectangle: tuple[int, int], cover: bool = False) -> np.ndarray:
-    """Resize (H, W, C) to the largest size of its shape that fits into (height, width), or the smallest to cover it."""
+    """Resize an image (H, W, C), keeping its aspect ratio, to fit into (height, width), or to cover it."""
     height, width = image.shape[:2]
     sides = np.array([width, height])
     ratio = (max if cover else min)(rectangle[0] / height, rectangle[1] / width)
     if ratio == 1:
         return image
     exact = sides * ratio
-    reached = np.isclose(exact, rectangle[::-1])  # the side that decided, whatever its rounding errors
+    reached = np.isclose(exact, rectangle[::-1])  # the limiting side, despite rounding errors
     size = np.where(reached, rectangle[::-1], np.clip(np.ceil(exact), 1, None if cover else rectangle[::-1]))
     size = size.astype(int).tolist()
     image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
@@ -143,12 +143,19 @@ def _fit(image: np.ndarray, rectangle: tuple[int, int], cover: bool = False) -> 
 
 
 def fraction_of(records: list, fraction: float | list, split: str) -> list:
-    """Return the first part of the records; see :func:`share_of`."""
+    """Return the leading part of the records that :func:`share_of` allows."""
     return records[: share_of(len(records), fraction, split)]
 
 
 def share_of(count: int, fraction: float | list, split: str) -> int:
-    """Return how many of ``count`` images are used: ``fraction`` is a ratio, a number, or one of either by split."""
+    """Return how many of ``count`` images are used.
+
+    Args:
+        count: Number of images in the split.
+        fraction: A ratio up to 1, a number of images above 1, or a list of these for train, val and test. A single
+            value applies to train alone.
+        split: Name of the split: train, val or test.
+    """
     if isinstance(fraction, (list, tuple)):
         position = ("train", "val", "test").index(split)
         fraction = fraction[position] if position < len(fraction) else 1.0

@@ -1,5 +1,4 @@
-"""``--data``: a dataset YAML of one's own, the name of a bundled one, or ``demo``, read, and made a file for
-Ultralytics."""
+"""Resolve ``--data``: read a user's dataset YAML, a bundled one or ``demo``, and write a file for Ultralytics."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ from pixelkeep.ultra.data.shrinking import warn_of_split
 from pixelkeep.ultra.running.console import progress_bar
 from pixelkeep.writing import write_text
 
-# Name -> the task that it is for, and what writes it into a folder and gives its YAML.
+# Generated dataset's name -> the task it is for, and the function that writes it into a folder and returns its YAML.
 GENERATED: dict[str, tuple[str, Callable[..., Path]]] = {
     "demo": ("detect", write_demo),
     "demo-cls": ("classify", write_class_demo),
@@ -37,12 +36,12 @@ def resolve_data(name: str | None, folder: str | None = None, needs: tuple[str, 
     """Find and check a dataset.
 
     Args:
-        name: A path of a YAML file, or the name of one in data/.
-        folder: The dataset's folder, in place of the file's own ``path:``.
-        needs: The splits that it must have.
+        name: Path of a YAML file, or the name of one in data/.
+        folder: The dataset's folder, in place of the YAML's own ``path:``.
+        needs: Names of the splits that the dataset must have.
 
     Raises:
-        DataError: It is missing or not usable.
+        DataError: The dataset is missing or cannot be used.
     """
     file = find_data(name, folder, "detect")
     if file.is_dir():
@@ -54,16 +53,16 @@ def resolve_data(name: str | None, folder: str | None = None, needs: tuple[str, 
 
 
 def find_data(name: str | None, folder: str | None, task: str) -> Path:
-    """Return the YAML file or the folder that a name means; what is generated is written first, if need be.
+    """Return the YAML file or the folder that a name stands for; write a generated dataset first if it is missing.
 
     Args:
-        name: A path, or the name of a YAML in data/. One of `GENERATED` means just that, whatever the working
-            directory holds: a folder of the name is ``./demo``.
+        name: A path, or the name of a YAML in data/. A name in `GENERATED` always means the generated dataset, whatever
+            the working directory holds; a folder called ``demo`` there is given as ``./demo``.
         folder: The dataset's folder, in place of the YAML's own ``path:``.
-        task: What the model is for, in Ultralytics' name.
+        task: The model's task, by Ultralytics' name.
 
     Raises:
-        DataError: There is no such data, or it is generated for another task.
+        DataError: There is no such dataset, or it is generated for another task.
     """
     example = next(example for example, (made_for, _) in GENERATED.items() if made_for == task)
     if not name:
@@ -72,7 +71,7 @@ def find_data(name: str | None, folder: str | None, task: str) -> Path:
     is_path = name not in GENERATED and len(given.name) < 256
     if is_path and given.is_dir():
         return given.resolve()
-    if name in GENERATED and task != "detect" and given.is_dir():  # which may be meant; no detection data is a folder
+    if name in GENERATED and task != "detect" and given.is_dir():  # maybe meant; detection data is no folder
         LOGGER.warning(f"data '{name}' is the generated dataset; for the folder of that name here give ./{name}")
     file = given if is_path and given.is_file() else assets.find("data", name)
     if file is None:
@@ -93,16 +92,16 @@ def find_data(name: str | None, folder: str | None, task: str) -> Path:
 
 
 def _generate(name: str) -> Path:
-    """Write a generated dataset unless it is there, with a progress bar."""
+    """Write a generated dataset unless it exists, while showing a progress bar, and return its YAML."""
     with progress_bar(f"writing {name} data") as progress:
         return GENERATED[name][1](assets.home() / "datasets" / name, progress=progress)
 
 
 def read_split(spec: DatasetSpec, split: str, imgsz: int | list[int]) -> Split:
-    """Read a split, and say in one summary what is wrong with it and how much smaller its images will be.
+    """Read a split; log one summary of the problems in it and by how much its images shrink.
 
     Raises:
-        DataError: Nothing of it, or too little, can be used.
+        DataError: None or too few of its images can be used.
     """
     loaded = told(load_split, spec, split)
     warn_of_split(loaded, imgsz)
@@ -110,7 +109,7 @@ def read_split(spec: DatasetSpec, split: str, imgsz: int | list[int]) -> Split:
 
 
 def told(load: Callable[..., Any], spec: Any, split: str) -> Any:
-    """Read a split by ``load``, with a progress bar, and say what it holds and what is wrong with it."""
+    """Read a split with ``load`` while showing a progress bar, and log its contents and the problems in it."""
     with progress_bar(f"checking {split} images") as progress:
         loaded = load(spec, split, progress)
     LOGGER.info(loaded.contents())
@@ -120,7 +119,7 @@ def told(load: Callable[..., Any], spec: Any, split: str) -> Any:
 
 
 def list_problems(folder: Path, reports: list[Problems]) -> None:
-    """Write what is wrong with the data, one line a case, into a run folder, if anything is."""
+    """Write the problems found in the data, if any, to a CSV file in the run folder, one line per case."""
     if any(report.found for report in reports):
         listing = folder / "data_problems.csv"
         write_text(listing, to_csv(reports))
@@ -128,21 +127,22 @@ def list_problems(folder: Path, reports: list[Problems]) -> None:
 
 
 def write_resolved(spec: DatasetSpec) -> Path:
-    """Write the dataset with absolute paths where Ultralytics can read it, and return that file.
+    """Write the dataset YAML with absolute paths for Ultralytics, and return the path of that file.
 
-    It lies in the cache folder under a name made of its content, so a run can be resumed from any working directory.
+    The file lies in the cache folder under a name derived from its content, so a run can be resumed from any working
+    directory.
     """
     lists = {split: [_write_list(spec, split, source) for source in sources] for split, sources in spec.splits.items()}
     return write_mapping(replace(spec, splits=lists).to_ultralytics(), spec.file.stem)
 
 
 def write_mapping(d: dict, stem: str) -> Path:
-    """Write a mapping into the cache folder, under a name made of its content."""
+    """Write a mapping as YAML into the cache folder, under a name derived from its content, and return the path."""
     return _write_cached(yaml.safe_dump(d, sort_keys=False, allow_unicode=True), stem, ".yaml")
 
 
 def _write_list(spec: DatasetSpec, split: str, source: Path) -> Path:
-    """Write an image list with absolute paths; folders, and files of other forms, are returned as they are."""
+    """Write an image list with absolute paths and return its path; return folders and other formats as they are."""
     if source.is_dir() or spec.form != YOLO:
         return source
     images = replace(spec, splits={split: [source]}).images(split)

@@ -1,4 +1,4 @@
-"""Images far larger than the network's input: said once, with what keeps their small objects."""
+"""Warnings about images far larger than the network's input, given once, with options that keep small objects."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from typing import Any
 import numpy as np
 from ultralytics.utils import LOGGER
 
-# Times the network's input. From here on an object of 32 pixels, the largest that COCO calls small, is shown in less
-# than 16, two cells of a head's finest level of stride 8.
+# Factor between the image and the network's input. Above it an object of 32 pixels, the largest that COCO calls small,
+# covers less than 16 pixels of the input, which are two cells of a head's finest level at stride 8.
 FAR_LARGER = 2
 
 
 def shrink_factor(width: int, height: int, imgsz: int | Sequence[int]) -> float:
-    """Return by what an image is made smaller to fit the network's input.
+    """Return the factor by which an image is shrunk to fit the network's input.
 
     Args:
-        width, height: Of the image.
-        imgsz: Side of the input, or its height and width.
+        width, height: Size of the image in pixels.
+        imgsz: Side of the network's input in pixels, or its height and width.
     """
     down, across = (imgsz, imgsz) if isinstance(imgsz, int) else (imgsz[0], imgsz[-1])
     return max(height / down, width / across)
 
 
 def warn_of_split(split: Any, imgsz: int | Sequence[int], tiles: bool = True) -> None:
-    """Warn where most images of a split are far larger than the network's input.
+    """Warn if most images of a split are far larger than the network's input.
 
     Args:
-        split: With ``records`` of images, and ``problems`` that name it.
-        imgsz: As :func:`shrink_factor` takes it.
-        tiles: Whether the task can be shown tiles.
+        split: A loaded split, with the image ``records`` and the ``problems`` that carry the split's name.
+        imgsz: Side of the network's input in pixels, or its height and width.
+        tiles: Whether the task supports tiles, so that the warning can suggest ``--tile``.
     """
     factors = [shrink_factor(record.width, record.height, imgsz) for record in split.records]
     factor = float(np.median(factors))
@@ -42,13 +42,13 @@ def warn_of_split(split: Any, imgsz: int | Sequence[int], tiles: bool = True) ->
 
 
 class ShrinkWarning:
-    """Warns of the first image of a detection that is far larger than the network's input; a predictor's callback."""
+    """A predictor's callback that warns about the first image that is far larger than the network's input."""
 
     def __init__(self) -> None:
         self._told = False
 
     def __call__(self, predictor: Any) -> None:
-        """Look at the batch that has been read."""
+        """Check the images of the batch that has just been read."""
         for path, image in zip(*predictor.batch[:2], strict=True):
             height, width = image.shape[:2]
             factor = shrink_factor(width, height, predictor.imgsz)
@@ -59,7 +59,15 @@ class ShrinkWarning:
 
 
 def _told(factor: float, size: tuple[int, int], side: int, imgsz: int | Sequence[int], tiles: bool) -> str:
-    """Return what becomes of an object of ``side`` pixels in an image of width and height ``size``."""
+    """Return text that says to how many pixels an object of ``side`` pixels shrinks, and which option avoids it.
+
+    Args:
+        factor: Factor by which the image shrinks.
+        size: Width and height of the image in pixels.
+        side: Side of the object in pixels of the image.
+        imgsz: Side of the network's input in pixels, or its height and width.
+        tiles: Whether to suggest ``--tile``.
+    """
     down, across = (imgsz, imgsz) if isinstance(imgsz, int) else (imgsz[0], imgsz[-1])
     instead = f"--tile {max(down, across)} keeps all of it, a larger --imgsz more of it"
     return (

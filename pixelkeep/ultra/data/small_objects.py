@@ -1,4 +1,4 @@
-"""Samples with more of small objects: windows of images at full resolution, and copies pasted into them."""
+"""Samples with more small objects: windows of images at full resolution, and pasted copies of small objects."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from pixelkeep.ultra.running.recipe import Recipe
 
 
 class SmallObjects:
-    """For a dataset of Ultralytics' that augments: what a recipe adds to images and labels before anything else.
+    """Mixin for Ultralytics' datasets that applies a recipe to images and labels before any other augmentation.
 
     Args:
-        arguments: As of the dataset.
-        recipe: Its ``zoom``, ``paste`` and ``shrunk`` count here; None for what they are by default.
+        arguments: Positional arguments of the dataset.
+        recipe: Recipe whose ``zoom``, ``paste`` and ``shrunk`` are used here; None for their defaults.
 
     Attributes:
-        recipe: As given.
-        zoom: Share of samples that are windows, 0 once mosaics are closed.
-        paste: Most copies in an image, 0 once mosaics are closed.
+        recipe: The recipe as given, or the default one.
+        zoom: Share of samples that are windows; 0 without augmentation and once mosaics are closed.
+        paste: Largest number of copies in an image; 0 without augmentation and once mosaics are closed.
     """
 
     def __init__(self, *arguments: Any, recipe: Recipe | None = None, **keywords: Any):
@@ -42,18 +42,18 @@ class SmallObjects:
             LOGGER.warning(f"{self.prefix}paste: {self.paste} has no effect: {why}")
 
     def close_mosaic(self, hyp: Any) -> None:
-        """End what makes pictures unlike those that the model is for: mosaics, and windows and copies with them."""
+        """Switch off all that makes images unlike those the model is for: mosaics, and with them windows and copies."""
         self.zoom, self.paste = 0.0, 0
         super().close_mosaic(hyp)
 
     def get_image_and_label(self, index: int) -> dict[str, Any]:
-        """Return an image with its label, the whole of it or a window about a small object."""
+        """Return an image with its label: the whole image, or a window around a small object."""
         if self.zoom and random.random() < self.zoom and (window := self._window(index)):
             return self._windowed(index, window)
         return super().get_image_and_label(index)
 
     def _ratio(self, index: int) -> float:
-        """Return by which factor an image is resized."""
+        """Return the factor by which an image is resized to fit the network's input."""
         (height, width), size = self.labels[index]["shape"], self._size
         return min(size[0] / height, size[1] / width)
 
@@ -62,25 +62,25 @@ class SmallObjects:
         return self.rectangle or (self.imgsz, self.imgsz)
 
     def _small(self, index: int) -> np.ndarray:
-        """Return the corners (n, 4) of an image's objects that are small in the network's input, in its own pixels."""
+        """Return the boxes (n, 4) x1 y1 x2 y2, in image pixels, of the objects that are small for the network."""
         label = self.labels[index]
         boxes = corners_of(label["bboxes"], label["shape"])
         return boxes[(boxes[:, 2:] - boxes[:, :2]).prod(1) * self._ratio(index) ** 2 <= pasting.SMALL]
 
     def _has_one_to_copy(self, index: int) -> bool:
-        """Return whether an image has an object that can be copied, at the size at which the network sees it."""
+        """Return whether an image, at the size at which the network sees it, has an object that can be copied."""
         label, ratio = self.labels[index], self._ratio(index)
         shape = tuple(side * ratio for side in label["shape"])
         boxes, others = (corners_of(part["bboxes"], shape) for part in (label, label["ignored"]))
         return len(pasting.candidates(boxes, others, shape)) > 0
 
     def _small_in_larger(self, index: int) -> np.ndarray:
-        """Return the same, none for an image that the network's input shows at full resolution as it is."""
+        """Return the boxes of :meth:`_small`, or none for an image that the network sees at full resolution anyway."""
         boxes = self._small(index)
         return boxes if self._ratio(index) < 1 else boxes[:0]
 
     def _window(self, index: int) -> Window | None:
-        """Return a window as large as the network's input; None where that shows all, or nothing small is there."""
+        """Return a window as large as the network's input, or None if that shows all or there is no small object."""
         boxes = self._small_in_larger(index)
         if not len(boxes):
             return None
@@ -91,7 +91,7 @@ class SmallObjects:
         shape = label.pop("shape")
         image = self._pixels(index)
         if self.ims[index] is None:
-            self._fitted(index, image)  # for mosaics, which take their parts from images met before
+            self._fitted(index, image)  # for mosaics, which take their parts from buffered images
         label |= {"img": np.ascontiguousarray(image[window.rows, window.columns]), "ratio_pad": (1.0, 1.0)}
         label["ori_shape"] = label["resized_shape"] = label["img"].shape[:2]
         if self.rect:
@@ -99,11 +99,11 @@ class SmallObjects:
         return self.update_labels_info(cut_label(label, window, shape, ignore=self.recipe.shrunk == "ignore"))
 
     def pasted(self, label: dict[str, Any]) -> dict[str, Any]:
-        """Return an image's label with copies of small objects, of its own and of images met before."""
+        """Return an image's label with pasted copies of small objects, from this image and from images in memory."""
         count = random.randint(0, self.paste) if self.paste else 0
         if not count:
             return label
-        image = label["img"].copy()  # what is given may be kept for other samples
+        image = label["img"].copy()  # the given pixels may be buffered for other samples
         shape = image.shape[:2]
         taken = np.concatenate([corners_of(part["bboxes"], shape) for part in (label, label["ignored"])])
         own = Source(image.copy(), label)
@@ -122,14 +122,14 @@ class SmallObjects:
         return _with(label | {"img": image}, np.array(boxes).reshape(-1, 4), np.array(classes), self._outlined)
 
     def _met_before(self) -> Source | None:
-        """Return an image that is in memory, if there is one."""
+        """Return a random image that is in memory, or None if there is none."""
         kept = range(self.ni) if self.cache == "ram" else self.buffer
         index = random.choice(kept) if len(kept) else None
         return None if index is None or self.ims[index] is None else Source(self.ims[index], self.labels[index])
 
 
 class Source:
-    """An image to take objects from: its pixels, and the corners of its boxes in them."""
+    """An image to copy objects from: its pixels, and its boxes x1 y1 x2 y2 in these pixels."""
 
     def __init__(self, image: np.ndarray, label: dict[str, Any]):
         self.image = image
@@ -137,21 +137,21 @@ class Source:
         self.boxes, self._others = (corners_of(part["bboxes"], image.shape[:2]) for part in (label, label["ignored"]))
 
     def candidates(self) -> np.ndarray:
-        """Return the numbers of the objects that can be copied."""
+        """Return the indices of the objects that can be copied."""
         return pasting.candidates(self.boxes, self._others, self.image.shape[:2])
 
 
 def cut_label(
     label: dict[str, Any], window: Window, shape: tuple[int, int], *, ignore: bool, least: float = LEAST
 ) -> dict[str, Any]:
-    """Return what a window shows of an image's label: objects of which it shows too little become ignored ones.
+    """Return an image's label cropped to a window, where objects of which it shows too little become ignored ones.
 
     Args:
-        label: Of the whole image, as the dataset has it.
-        window: Where it lies in the image.
-        shape: Height and width of the image.
-        ignore: False to leave out objects of which too little is shown, as background.
-        least: Share of its area from which an object is shown well enough.
+        label: The dataset's label of the whole image.
+        window: Position of the window in the image.
+        shape: Height and width of the image in pixels.
+        ignore: Whether objects of which too little is shown become ignored ones; False to drop them as background.
+        least: Smallest visible share of an object's area from which the object is kept as it is.
     """
     parts = label, label["ignored"]
     boxes = (corners_of(part["bboxes"], shape) for part in parts)
@@ -172,7 +172,7 @@ def cut_label(
 
 
 def _with(label: dict[str, Any], boxes: np.ndarray, classes: np.ndarray, outlined: bool) -> dict[str, Any]:
-    """Return a label with more objects, their outlines too where all objects of the data have outlines."""
+    """Return a label with more objects, and with their corners as outlines if all objects of the data have outlines."""
     if not len(boxes):
         return label
     size = np.array(label["img"].shape[1::-1])
@@ -183,12 +183,12 @@ def _with(label: dict[str, Any], boxes: np.ndarray, classes: np.ndarray, outline
 
 
 def corners_of(boxes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Return normalised xywh (n, 4) as x1 y1 x2 y2 in pixels of an image of this height and width."""
+    """Convert normalised boxes xywh (n, 4) to x1 y1 x2 y2 in pixels of an image of the given height and width."""
     middle, half = boxes[:, :2].astype(float), boxes[:, 2:].astype(float) / 2
     return np.hstack([middle - half, middle + half]) * np.tile(shape[::-1], 2)
 
 
 def _centred(boxes: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Return x1 y1 x2 y2 in pixels as xywh in fractions of ``size``, width and height; float32 (n, 4)."""
+    """Convert boxes x1 y1 x2 y2 in pixels to xywh in fractions of ``size`` (width, height); float32 (n, 4)."""
     middle, side = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
     return (np.hstack([middle, side]) / np.tile(size, 2)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What detect can look at: files, folders, globs, lists, videos, webcams and streams, checked before a model loads."""
+"""Sources of detect: files, folders, globs, lists, videos, webcams and streams, checked before a model loads."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from ultralytics.utils.downloads import safe_download, url2file
 from pixelkeep.errors import SourceError, choices, nearest
 
 REMOTE = ("http://", "https://", "rtsp://", "rtmp://", "tcp://", "udp://")
-LISTS = (".txt", ".csv")  # of images and videos, one in a line
-STREAMS = ".streams"  # a list of streams
+LISTS = (".txt", ".csv")  # endings of lists of images and videos, one per line
+STREAMS = ".streams"  # ending of a list of streams
 
 
 def is_remote(source: str) -> bool:
-    """Whether a source is an address on a network."""
+    """Return whether a source is a network address."""
     return source.lower().startswith(REMOTE)
 
 
 def is_live(source: str) -> bool:
-    """Whether a source never ends by itself: a webcam index or a stream."""
+    """Return whether a source never ends by itself, as a webcam index or a stream."""
     if is_remote(source):
         return not is_file_address(source)
     return source.isnumeric() or source.lower().endswith(STREAMS)
 
 
 def is_file_address(source: str) -> bool:
-    """Whether a source is the web address of an image or video file, which is downloaded first."""
+    """Return whether a source is the web address of an image or video file, which is downloaded first."""
     ending = urlsplit(source.lower()).path.rpartition(".")[-1]
     return source.lower().startswith(REMOTE[:2]) and ending in IMG_FORMATS | VID_FORMATS
 
 
 def images_in(source: str | list[str]) -> list[str]:
-    """Return those of the sources, as :func:`resolve_sources` gives them, that are images."""
+    """Return the images among the sources that :func:`resolve_sources` returned."""
     files = source if isinstance(source, list) else [urlsplit(source).path]
     return [file for file in files if Path(file).suffix.lower().lstrip(".") in IMG_FORMATS]
 
@@ -46,7 +46,7 @@ def download(address: str, folder: Path) -> str:
     """Download an image or video into a folder and return its path.
 
     Raises:
-        SourceError: It cannot be had.
+        SourceError: The file cannot be downloaded.
     """
     try:
         file = safe_download(address, file=folder / url2file(address), unzip=False, progress=False)
@@ -60,11 +60,12 @@ def resolve_sources(sources: list[str], again: bool = False) -> str | list[str]:
     """Check sources and return what they stand for: a list of files, or a live or remote source as it was given.
 
     Args:
-        sources: As they are given.
-        again: They are files that folders and patterns once stood for, where damaged ones are left out and named later.
+        sources: The sources as the user gave them.
+        again: Whether existing files go unchecked, because an earlier call expanded folders and patterns to them.
+            Damaged ones among them are skipped and named later.
 
     Raises:
-        SourceError: Nothing given, something is missing, or of a kind that cannot be read.
+        SourceError: No source is given, one is missing, or one is of a kind that cannot be read.
     """
     if not sources:
         raise SourceError("nothing to detect in: pass --source FILE, FOLDER, 'GLOB', a video, 0 for a webcam or a URL")
@@ -108,7 +109,7 @@ def _check_file(path: Path, source: str) -> None:
 
 
 def _files(source: str) -> list[str]:
-    """Return the images and videos that a file, folder, glob or list stands for."""
+    """Return the sorted paths of the images and videos that a file, folder, glob or list stands for."""
     path = Path(source)
     if path.is_file() and path.suffix.lower() in LISTS:
         found = [file for entry in _entries(path) for file in _files(entry)]
@@ -122,7 +123,10 @@ def _glob(pattern: str) -> list[str]:
 
 
 def _entries(path: Path) -> list[str]:
-    """Return the entries of a list: found in the current folder, else beside the list, as Ultralytics does."""
+    """Return the entries of a list file; each is looked for in the current folder, then beside the list.
+
+    Ultralytics does the same.
+    """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:

@@ -1,7 +1,7 @@
-"""Webcams and streams for Ultralytics' predictors: the newest frame each, and what is lost is opened again.
+"""Webcams and streams for Ultralytics' predictors: the newest frame of each, with lost streams opened again.
 
-A stream that breaks off is opened again and again, after half a second, one, two, four and then every eight, for a
-minute; then it has ended. Of several side by side the others go on meanwhile.
+A stream that breaks off is opened again after half a second, one, two, four and then every eight seconds. After a
+minute without success it counts as ended. Other streams that are read side by side with it go on meanwhile.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from pixelkeep.ultra.data.videos import Passage
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 8.0  # seconds between two attempts
 PATIENCE = 60.0  # seconds after which a stream that is lost has ended
-BUFFER = 30  # frames kept of a stream of which none may be left out (stream_buffer)
-MISSING = 0  # number of the frame where a stream has none, beside others that have
-_IDLE = 0.005  # seconds
+BUFFER = 30  # frames kept of a stream if none may be skipped (Ultralytics' stream_buffer)
+MISSING = 0  # frame number of a stream that has no frame while other streams of the batch have one
+_IDLE = 0.005  # seconds between two checks of the queues
 
 
 class Frame(NamedTuple):
-    """A frame of a stream: its number, the clock's second at which it came, and (H, W, C) uint8."""
+    """A frame of a stream: its number, the time on the clock at which it arrived, and its pixels (H, W, C) uint8."""
 
     number: int
     at: float
@@ -41,18 +41,20 @@ class Streams(LoadStreams):
     """One webcam or stream, or several side by side.
 
     Args:
-        sources: As Ultralytics' own loader takes it.
-        pace: That frames are given at; those between are left out. None for as fast as they are taken.
-        begun: How earlier runs that are gone on with went by, for each stream.
-        clock: Seconds.
-        keywords: As Ultralytics' own loader takes them.
+        sources: Address, webcam index or list file, in the form that Ultralytics' own loader takes.
+        pace: Pace at which frames are returned; frames in between are skipped. None for as fast as they are taken.
+        begun: State of each stream, by its place, at the end of the earlier run that this one resumes, and the time in
+            seconds at which the stream goes on.
+        clock: Function that returns the time in seconds.
+        keywords: Keyword arguments of Ultralytics' own loader.
 
     Attributes:
-        numbers: For each picture of the batch its number in its stream, from 1; :data:`MISSING` where there is none.
-        times: For each picture of the batch when it came, in seconds from the stream's first.
-        skipped: For each picture of the batch how many had been skipped in its stream by then; ``broken``: how many
-            could not be read.
-        passages: For each stream, by its place, how it has gone by.
+        numbers: Frame number in its stream, from 1, of each image of the batch; :data:`MISSING` where a stream has no
+            frame.
+        times: Arrival time of each image of the batch, in seconds from the first frame of its stream.
+        skipped: For each image of the batch, the frames skipped so far in its stream.
+        broken: For each image of the batch, the frames of its stream so far that could not be read.
+        passages: Progress of each stream, by its place.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class Streams(LoadStreams):
         super().__init__(sources, **keywords)
 
     def update(self, i: int, cap: cv2.VideoCapture, stream: str | int) -> None:
-        """Read a stream until it ends, in a thread of its own; the first frame has been read."""
+        """Read a stream until it ends, in its own thread; Ultralytics has read the first frame already."""
         passage = self.passages[i]
         first, self.imgs[i] = self.imgs[i][-1], []
         passage.passed += 1
@@ -113,7 +115,7 @@ class Streams(LoadStreams):
         self._waiting[i].append(Frame(self.passages[i].passed, self.clock(), image))
 
     def _open_again(self, i: int, cap: cv2.VideoCapture, stream: str | int) -> bool:
-        """Open a stream that is lost, and return whether it is there again."""
+        """Try to open a lost stream again, and return whether it is back."""
         passage, name, began, wait = self.passages[i], self.sources[i], self.clock(), FIRST_WAIT
         self._away.add(i)
         LOGGER.warning(f"stream {name}: lost after {passage.passed} frames; trying again for {PATIENCE:.0f} s")
@@ -130,15 +132,18 @@ class Streams(LoadStreams):
         return False
 
     def close(self) -> None:
-        """Stop reading."""
+        """Stop reading the streams."""
         self._stop.set()
         super().close()
 
     def __next__(self) -> tuple[list[str], list[np.ndarray], list[str]]:
-        """Return names, the newest frames and empty words; a black one where a stream has none and others have."""
+        """Return the streams' names, their newest frames and empty log texts.
+
+        A stream that has no frame while others have one gets a black frame.
+        """
         if self.pace is not None:
             time.sleep(self.pace.ahead())
-            self.pace.missed()  # the newest frame is taken anyway
+            self.pace.missed()  # the count is not needed, because the newest frame is taken anyway
         while not self._ready():
             if all(passage.ended and not self._waiting[i] for i, passage in self.passages.items()):
                 self.close()
@@ -152,7 +157,7 @@ class Streams(LoadStreams):
         return self.sources, [frame.image for frame in frames], [""] * self.bs
 
     def _ready(self) -> bool:
-        """Whether there is a frame, and one of every stream that is there."""
+        """Return whether at least one stream has a frame, and every other one has a frame, has ended or is lost."""
         absent = {i for i, waiting in self._waiting.items() if not waiting}
         gone = {i for i in absent if self.passages[i].ended or i in self._away}
         return len(absent) < self.bs and absent == gone
@@ -171,5 +176,5 @@ class Streams(LoadStreams):
 
 
 def _count(sources: str) -> int:
-    """Return how many streams a list, or a single one, stands for."""
+    """Return the number of streams: the entries of a list file, or 1 for a single source."""
     return len(Path(sources).read_text(encoding="utf-8-sig").split()) if Path(sources).is_file() else 1

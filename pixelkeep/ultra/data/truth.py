@@ -1,4 +1,4 @@
-"""The evaluator's ground truth of a split, made from the records that the data loader uses."""
+"""The evaluator's ground truth for a split, built from the same records that the data loader uses."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def build_truth(
     classes: list[int] | None = None,
     single_cls: bool = False,
 ) -> tuple[dict, dict[str, int]]:
-    """Build the ground truth, with the ids that a COCO file has, so that results can be read beside that file.
+    """Build the ground truth, with a COCO file's own ids where there are any, so that results match that file.
 
     Args:
-        records: The images that are validated on.
-        spec: The dataset they are from.
-        classes: Only objects of these classes count; None for all.
-        single_cls: Whether all objects count as one class, the first.
+        records: The images of the validation split.
+        spec: The dataset the images are from.
+        classes: Numbers of the classes whose objects count; None for all.
+        single_cls: Whether all objects count as the first class.
 
     Returns:
-        The ground truth in COCO form, and the image id of each image file.
+        The ground truth in COCO form, and the image id for the path of each image file.
     """
     builder = GroundTruthBuilder([spec.names[i] for i in range(len(spec.names))], spec.category_ids)
     image_ids = {}
-    # Sorted by name: the loader's order depends on the batch shapes, ids must not.
+    # Sorted by name because the loader's order depends on the batch shapes, and the ids must not.
     ordered = sorted(records, key=lambda record: str(record.path))
     for image_id, record in zip(_ids(ordered), ordered, strict=True):
         kept = np.ones(len(record.boxes), bool) if classes is None else np.isin(record.classes, classes)
@@ -52,11 +52,11 @@ def build_truth(
 
 
 def _ids(records: list[ImageRecord]) -> list[int]:
-    """Return ids that tell the images apart: their own in a COCO file, else 1, 2, 3 ..."""
+    """Return unique image ids: those of the COCO file if every image has its own, else 1, 2, 3 ..."""
     own = [record.image_id for record in records]
     return own if None not in own and len(set(own)) == len(own) else list(range(1, len(own) + 1))
 
 
 def relative(path: Path, root: Path) -> str:
-    """Return what the ground truth calls an image file: its path below the dataset's folder, if it lies there."""
+    """Return an image file's name in the ground truth: its path relative to the dataset's folder, if it lies there."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()

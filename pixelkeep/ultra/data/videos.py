@@ -1,4 +1,4 @@
-"""Images and videos for Ultralytics' predictors: frames by number, broken ones passed over, late ones skipped."""
+"""Images and videos for Ultralytics' predictors, with numbered frames, broken ones passed over, late ones skipped."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from ultralytics.utils import LOGGER
 
 from pixelkeep.tiling.schedule import Pace
 
-TRIES = 32  # to read the next frame: one broken frame is one failure, and at the end all of them fail at once
-INEXACT = 2  # frames by which a sound file's own count may be off
+TRIES = 32  # attempts to read the next frame: a broken frame fails once, and at the end of the file all attempts fail
+INEXACT = 2  # frames by which the frame count that an undamaged file states may be off
 
 
 @dataclass
 class Passage:
-    """How a video or stream has gone by so far.
+    """Progress through a video or stream so far.
 
     Attributes:
-        frames: Looked at.
-        skipped: Not looked at, to keep up.
-        broken: That could not be read.
-        passed: The number of the last one, from 1.
-        listed: How many the file says there are; None for a stream, or where it does not say.
-        lost: How often a stream was lost and came back.
-        ended: Whether no more will come.
+        frames: Number of frames the detector has looked at.
+        skipped: Number of frames skipped to keep up with the rate.
+        broken: Number of frames that could not be read.
+        passed: Number of the last frame that was passed, counted from 1.
+        listed: Number of frames that the file states; None for a stream, or if the file does not state it.
+        lost: Number of times a stream was lost and came back.
+        ended: Whether no more frames will come.
     """
 
     frames: int = 0
@@ -41,7 +41,7 @@ class Passage:
     ended: bool = False
 
     def damage(self) -> str | None:
-        """Return what is wrong with a file that has ended, or None."""
+        """Return a description of the damage in a file that has been read to its end, or None if there is none."""
         if self.listed is not None and self.listed - self.passed > INEXACT:
             return f"ends after {self.passed} of {self.listed} frames; it may be damaged"
         if self.broken:
@@ -50,21 +50,21 @@ class Passage:
 
 
 class Videos(LoadImagesAndVideos):
-    """Images first, then videos.
+    """A loader that returns images first, then the frames of videos.
 
     Args:
-        path: As Ultralytics' own loader takes it.
-        paces: Makes the pace for a video, if one is to be kept.
-        begun: For videos that are gone on with, the number of the last frame that is done, and how they went by.
-        keywords: As Ultralytics' own loader takes them.
+        path: Source in the form that Ultralytics' own loader takes.
+        paces: Function that makes the pace for a video; None if no rate is to be kept.
+        begun: For each video that the run resumes, by its path, its progress up to the last frame that is done.
+        keywords: Keyword arguments of Ultralytics' own loader.
 
     Attributes:
-        numbers: For each picture of the batch its number in its video, from 1; None for an image.
-        times: For each picture of the batch the second of its video.
-        skipped: For each picture of the batch how many had been skipped in its video by then; ``broken``: how many
-            could not be read.
-        passages: For each video, by its path, how it has gone by.
-        pace: The video's that the batch is from; None where there is none.
+        numbers: Frame number in its video, from 1, of each image of the batch; None for a still image.
+        times: Time in its video, in seconds, of each image of the batch.
+        skipped: For each image of the batch, the frames skipped so far in its video.
+        broken: For each image of the batch, the frames of its video so far that could not be read.
+        passages: Progress of each video, by its path.
+        pace: Pace of the video that the batch is from; None without one.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Videos(LoadImagesAndVideos):
         super().__init__(path, **keywords)
 
     def __next__(self) -> tuple[list[str], list[np.ndarray], list[str]]:
-        """Return paths, pictures and words of the next batch; none spans two videos."""
+        """Return the paths, images and log texts of the next batch; no batch spans two videos."""
         if self.count < self.ni:
             everything, self.nf = self.nf, self.ni
             try:
@@ -129,12 +129,12 @@ class Videos(LoadImagesAndVideos):
         return [path] * len(frames), frames, [f"{place} (frame {n}/{listed}) {path}: " for n in self.numbers]
 
     def _new_video(self, path: str) -> None:
-        """Open a video, and go to where it is gone on with; frames are counted, for few files can seek exactly."""
+        """Open a video, and count frames up to where it is resumed, because few files can be seeked exactly."""
         if self.cap is not None:
             self.cap.release()
         self.cap = cv2.VideoCapture(path)
         self.fps = self.cap.get(cv2.CAP_PROP_FPS)
-        self.fps = self.fps if 0 < self.fps < 1000 else 30  # where the file does not say
+        self.fps = self.fps if 0 < self.fps < 1000 else 30  # assumed if the file states no usable rate
         listed = int(self.cap.get(cv2.CAP_PROP_FRAME_COUNT))
         self.frames = max(listed, 0)
         self.frame = 0
@@ -142,12 +142,12 @@ class Videos(LoadImagesAndVideos):
         passage = Passage(before.frames, before.skipped, 0, 0, listed if listed > 0 else None)
         while passage.passed < before.passed and self._grab(passage):
             pass
-        passage.broken = before.broken  # with those that can be got past and not decoded
+        passage.broken = before.broken  # also counts frames that can be grabbed but not decoded
         self.pace = self._paces() if self._paces else None
         self.passages[path] = passage
 
     def _read(self, passage: Passage) -> np.ndarray | None:
-        """Return the next frame, (H, W, C), that there is time for; None where there is no more."""
+        """Return the next frame (H, W, C) that there is time for, or None if there are no more."""
         while True:
             for _ in range((self.pace.missed() if self.pace else 0) * self.vid_stride):
                 passage.skipped += self._grab(passage)
@@ -162,7 +162,7 @@ class Videos(LoadImagesAndVideos):
         return cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)[..., None] if self.cv2_flag == cv2.IMREAD_GRAYSCALE else frame
 
     def _grab(self, passage: Passage) -> bool:
-        """Go to the next frame that can be read, and count it and those before it that cannot."""
+        """Advance to the next readable frame, and count it and the unreadable frames before it; False at the end."""
         for failures in range(TRIES):
             if self.cap.grab():
                 passage.broken += failures

@@ -1,7 +1,7 @@
-"""Samples that are windows of large images, cut while training goes on: no file of a tile is ever written.
+"""Samples that are windows of large images, cut during training: no tile is ever written to a file.
 
-A sample is named by its epoch and its place in it, so loading processes, several GPUs and a resumed training all show
-the same windows: see :mod:`pixelkeep.datasets.sampling.epoch_windows`.
+A sample is identified by its epoch and its number in that epoch, so loader processes, several GPUs and a resumed
+training all show the same windows: see :mod:`pixelkeep.datasets.sampling.epoch_windows`.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from pixelkeep.ultra.data.small_objects import Source, corners_of, cut_label
 from pixelkeep.ultra.running import distributed
 from pixelkeep.ultra.running.recipe import Recipe
 
-Place = tuple[int, int]  # of a sample: its epoch, and its number there
-ROUNDING = 1e-4  # of a share: labels are kept in single precision
+Place = tuple[int, int]  # identifies a sample: its epoch, and its number in the epoch
+ROUNDING = 1e-4  # tolerance for a share of an area, because labels are kept in single precision
 
 
 class WindowDataset(Dataset):
-    """The records of a training split, shown in windows; the recipe has the side of a tile.
+    """The records of a training split, shown as windows of the recipe's tile size.
 
     ``imgsz`` is the side at which the network sees a tile. A side of an image that is shorter than a tile is shown
-    whole, at the same scale as all windows. With ``cache="ram"`` whole images lie decoded in memory, with ``"disk"``
-    in the cache folder, from where only the window's rows are read.
+    whole, at the same scale as all windows. With ``cache="ram"`` whole decoded images are kept in memory; with
+    ``"disk"`` they are kept in the cache folder, from which only the window's rows are read.
 
     Attributes:
-        windows: Those of every epoch.
+        windows: The windows of every epoch.
     """
 
     def __init__(self, *arguments: Any, **keywords: Any):
@@ -49,14 +49,14 @@ class WindowDataset(Dataset):
         )
         tile, empty = self.recipe.tile, self.recipe.empty_tiles
         self.windows = EpochWindows(np.array(shapes), learnt, others, tile, empty=empty, seed=hyp.seed)
-        self.max_buffer_length = min(len(self.windows), self.batch_size * 8, 1000)  # as Ultralytics keeps images
+        self.max_buffer_length = min(len(self.windows), self.batch_size * 8, 1000)  # Ultralytics' limit for images
         self._kept: dict[Place, dict[str, Any]] = {}
         self._epoch = 0
         self._drawn = self.windows.epoch(0)
         self._tell()
 
     def _tell(self) -> None:
-        """Say what an epoch is, and where there is too little background."""
+        """Log the size of an epoch, and warn if there is too little background for the requested share."""
         found = self._drawn.empty.mean()
         of = f"{len(self)} windows an epoch of {self.ni} images, tiles of {self.recipe.tile} px shown at {self.imgsz}"
         LOGGER.info(f"{self.prefix}{of}, {found:.0%} of them without objects")
@@ -67,16 +67,16 @@ class WindowDataset(Dataset):
             )
 
     def __len__(self) -> int:
-        """Return the number of windows of an epoch."""
+        """Return the number of windows in an epoch."""
         return len(self.windows)
 
     def __getitem__(self, place: Place) -> dict[str, Any]:
-        """Return a sample."""
+        """Return the sample of the given epoch and number."""
         self._turn_to(place[0])
         return super().__getitem__(place)
 
     def get_image_and_label(self, place: Place | int) -> dict[str, Any]:
-        """Return a window with its label; a number alone, as mixing augmentations give it, is of the same epoch."""
+        """Return a window with its label; mixing augmentations pass a bare number, which means the current epoch."""
         place = place if isinstance(place, tuple) else (self._epoch, int(place))
         if place not in self._kept:
             self._keep(place, self._cut(place[1]))
@@ -85,7 +85,7 @@ class WindowDataset(Dataset):
         return self.update_labels_info(label | {"img": kept["img"]})
 
     def load_image(self, i: int, *_: Any, **__: Any) -> tuple[np.ndarray, tuple[int, int], tuple[int, int]]:
-        """Return a whole image as it is, its height and width twice: this is what is cached."""
+        """Return a whole image at its original size, with its height and width twice; this is what gets cached."""
         image = self._pixels(i)
         return image, image.shape[:2], image.shape[:2]
 
@@ -94,14 +94,14 @@ class WindowDataset(Dataset):
             self._epoch, self._drawn = epoch, self.windows.epoch(epoch)
 
     def _keep(self, place: Place, label: dict[str, Any]) -> None:
-        """Keep a window for the mosaics and copies that follow, and forget the oldest one."""
+        """Keep a window in the buffer for later mosaics and copies, and drop the oldest one once the buffer is full."""
         self._kept[place] = label
         self.buffer.append(place)
         if 1 < len(self.buffer) >= self.max_buffer_length:
             del self._kept[self.buffer.pop(0)]
 
     def _cut(self, number: int) -> dict[str, Any]:
-        """Return a window of this epoch and what it shows."""
+        """Return the label of a window of the current epoch, with the window's pixels under ``img``."""
         index, window = self._drawn.window(number)
         label = deepcopy(self.labels[index])
         shape = label.pop("shape")
@@ -113,7 +113,7 @@ class WindowDataset(Dataset):
         return label | {"ratio_pad": (height / window.height, width / window.width)}
 
     def _scaled(self, image: np.ndarray) -> np.ndarray:
-        """Return a window at the network's scale."""
+        """Return the pixels of a window resized to the network's scale."""
         if self.imgsz == self.recipe.tile:
             return image
         width, height = (max(1, round(side * self._ratio(0))) for side in image.shape[1::-1])
@@ -121,7 +121,7 @@ class WindowDataset(Dataset):
         return image[..., None] if image.ndim == 2 else image
 
     def _pixels(self, i: int) -> np.ndarray:
-        """Return a whole image: of one that is cached on disk, what is read is what is taken out of it."""
+        """Return a whole image; one that is cached on disk is memory-mapped, so that only the rows used are read."""
         if self.ims[i] is not None:
             return self.ims[i]
         if self.cache == "disk":
@@ -130,11 +130,11 @@ class WindowDataset(Dataset):
         return self._decode(i)
 
     def _ratio(self, index: int) -> float:
-        """Return by which factor every image is resized."""
+        """Return the factor by which every image is resized."""
         return self.imgsz / self.recipe.tile
 
     def _met_before(self) -> Source | None:
-        """Return a window that is in memory, if there is one."""
+        """Return a random window that is in memory, or None if there is none."""
         if not self.buffer:
             return None
         kept = self._kept[random.choice(self.buffer)]
@@ -142,12 +142,12 @@ class WindowDataset(Dataset):
 
 
 class WindowSampler(Sampler):
-    """Names the samples of one epoch after the other: those of this process where several train together.
+    """Yields the samples of one epoch after the other, in distributed training those of this process alone.
 
-    Loaders read ahead, so it counts the epochs itself from where :meth:`begin` was told.
+    Loaders read ahead, so the sampler counts the epochs itself, from the one given to :meth:`begin`.
 
     Args:
-        dataset: Whose samples they are.
+        dataset: The dataset whose samples are yielded.
     """
 
     def __init__(self, dataset: WindowDataset):
@@ -156,14 +156,14 @@ class WindowSampler(Sampler):
         self._first, self._step = max(distributed.rank(), 0), distributed.world_size()
 
     def begin(self, epoch: int) -> None:
-        """Make this epoch the next one."""
+        """Set the epoch that is yielded next."""
         self._epoch = epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Do nothing: Ultralytics tells it when loaders have read ahead."""
+        """Do nothing: Ultralytics calls this when loaders have read ahead already."""
 
     def __len__(self) -> int:
-        """Return the number of samples of this process, the same in all."""
+        """Return the number of samples of this process, which is the same in all processes."""
         return -(-self._windows // self._step)
 
     def __iter__(self) -> Iterator[Place]:
@@ -173,14 +173,14 @@ class WindowSampler(Sampler):
 
 
 def name_windows(loader: DataLoader) -> None:
-    """Let a loader of Ultralytics' take its samples from a :class:`WindowSampler`."""
+    """Make one of Ultralytics' loaders take its samples from a :class:`WindowSampler`."""
     sampler = WindowSampler(loader.dataset)
-    object.__setattr__(loader, "sampler", sampler)  # torch refuses it by name; nothing has been read yet
-    loader.batch_sampler.sampler.sampler = sampler  # of the batches, which Ultralytics repeats without end
+    object.__setattr__(loader, "sampler", sampler)  # torch forbids plain assignment; nothing is read yet
+    loader.batch_sampler.sampler.sampler = sampler  # the batch sampler, which Ultralytics repeats endlessly
 
 
 def count_windows(records: list[ImageRecord], recipe: Recipe) -> int:
-    """Return how many samples an epoch has."""
+    """Return the number of samples in an epoch: windows if the recipe has a tile, else images."""
     if recipe.tile is None:
         return len(records)
     sizes = np.array([(record.height, record.width) for record in records])

@@ -1,1 +1,1 @@
-"""Ultralytics' predictors with this project's reading, drawing and records, one module a task."""
+"""Ultralytics' predictors with this project's image reading, drawing and result records, one module per task."""

@@ -1,7 +1,7 @@
-"""What every predictor does, whatever its task: pictures read as in training, every core in use, annotated MP4 video.
+"""Behaviour shared by the predictors of all tasks: images read as in training, use of all cores, annotated MP4 video.
 
-Whatever it writes appears under its name once it is whole: a picture with what belongs to it. Videos grow, and can be
-played at any moment.
+Every output file except a video appears under its name once it is complete. Videos grow on the disk and can be played
+at any moment.
 """
 
 from __future__ import annotations
@@ -37,34 +37,35 @@ if TYPE_CHECKING:
 
 
 def viewable(image: np.ndarray) -> np.ndarray:
-    """Return (H, W, C) as three channels for people: grey repeated, of more than three the first."""
+    """Return an image (H, W, C) with three channels for display: grey repeated, of more than three the first three."""
     return np.repeat(image, 3, axis=2) if image.shape[2] < 3 else np.ascontiguousarray(image[..., :3])
 
 
 class Pictured:
-    """For results of Ultralytics': the picture that they are drawn into.
+    """Mixin for Ultralytics' results that supplies the image into which they are drawn.
 
     Attributes:
-        regions: Where the network looked closely, bool (H, W), everything else to be drawn dark; None for all bright.
+        regions: Pixels at which the network looked closely, bool (H, W); all others are drawn dark. None to draw the
+            whole image bright.
     """
 
     orig_img: np.ndarray
     regions: np.ndarray | None = None
 
     def picture(self) -> np.ndarray:
-        """Return the picture without anything drawn, (H, W, 3) BGR."""
+        """Return the image (H, W, 3) BGR before results are drawn into it."""
         image = viewable(self.orig_img)
         return image if self.regions is None else dimmed(image, self.regions)
 
 
 @dataclass(frozen=True)
 class Begun:
-    """What is done of a run that is gone on with.
+    """What the earlier part of a resumed run has done.
 
     Attributes:
-        videos: How the videos went by that were cut off, by their paths.
-        streams: The same of streams, by their places, and the second at which each goes on.
-        names: What has been taken as names of results, and those of videos and streams by path or place.
+        videos: Progress of the videos that were cut off, by path.
+        streams: Progress of the streams, by place, and the time in seconds at which each stream goes on.
+        names: Names of results that are taken; those of videos and streams are stored under their path or place.
     """
 
     videos: Mapping[str, Passage] = field(default_factory=dict)
@@ -73,24 +74,26 @@ class Begun:
 
 
 class RunPredictor:
-    """For a predictor of Ultralytics'.
+    """Mixin for Ultralytics' predictors.
 
     Args:
         overrides: Ultralytics' settings.
-        save_video: Whether videos and streams are written with what was found drawn in.
-        channels: Channels of the images that the model takes.
-        stretch: Percentiles that become 0 and 255 in images deeper than eight bits; None where it takes none such.
+        save_video: Whether to write videos and streams with the results drawn in.
+        channels: Number of image channels that the model takes.
+        stretch: Percentiles mapped to 0 and 255 in images deeper than eight bits; None if the model takes no such
+            images.
 
     Attributes:
-        unreadable: For each picture that cannot be read the reason.
-        folding: What is folded of a network in PyTorch; see :mod:`pixelkeep.ultra.network.choosing`.
-        rate: Frames a second of a video or stream that are got through; None for as fast as it goes.
-        show_regions: Whether what a network's masks leave out is drawn dark.
-        begun: What is done already.
-        record: Is told when a batch is done, before any of it counts as done in a video.
-        undivided: Makes a context that Ctrl-C does not end in the middle.
-        places: Where objects are expected in a video, if they are followed.
-        until: When the time for the present frame is over, in seconds of its pace's clock; None without a rate.
+        unreadable: Reason for each image that cannot be read, by path.
+        folding: Which layers of a PyTorch network are folded; see :mod:`pixelkeep.ultra.network.choosing`.
+        rate: Frames per second at which a video or stream is processed; None for as fast as possible.
+        show_regions: Whether to draw the regions that a network's masks leave out dark.
+        begun: What an earlier part of the run has done.
+        record: Function called when a batch is done, before its frames are kept in a video.
+        undivided: Function that makes a context which Ctrl-C does not interrupt.
+        places: Function that returns where objects are expected in a video; None if objects are not tracked.
+        until: Time on the pace's clock, in seconds, at which the current frame has to be done; None without a rate.
+        saved: Names of the results by path, or by place for a stream.
     """
 
     def __init__(
@@ -113,20 +116,20 @@ class RunPredictor:
         self.undivided: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
         self.until: float | None = None
         self.places: Callable[[Any], np.ndarray] | None = None
-        self.saved: dict[Any, str] = {}  # names of results by path, or place of a stream
-        self._place = 0  # in the batch, of what is being written
-        self._enough = False  # whether nobody wants to see more
+        self.saved: dict[Any, str] = {}
+        self._place = 0  # place in the batch of the image that is being written
+        self._enough = False  # whether the user has pressed q
         self.add_callback("on_predict_start", RunPredictor._go_on)
         self.add_callback("on_predict_batch_start", RunPredictor._begin)
         self.add_callback("on_predict_postprocess_end", RunPredictor._number)
         self.add_callback("on_predict_batch_end", RunPredictor._end)
 
     def reading(self) -> contextlib.AbstractContextManager:
-        """Return a context inside which pictures are read as in training."""
+        """Return a context inside which images are read as in training."""
         return replaced(loaders, "imread", self._read)
 
     def _read(self, path: str, flags: int | None = None) -> np.ndarray | None:
-        """Read a picture for Ultralytics' loader, which leaves it out if there is none."""
+        """Read an image for Ultralytics' loader, or return None, on which the loader leaves the image out."""
         try:
             return read_pixels(Path(path), self.channels, self.stretch)
         except DataError as error:
@@ -134,7 +137,7 @@ class RunPredictor:
             return None
 
     def setup_model(self, model: Any, verbose: bool = True) -> None:
-        """Load the model, fold it, and take all cores on a CPU."""
+        """Load the model, fold it, and use all cores on a CPU."""
         half = self.args.quantize == 16
         with careful(), folding_by("none"):
             super().setup_model(model, verbose)
@@ -142,13 +145,13 @@ class RunPredictor:
             warn_without_half(self.device)
         if self.device.type == "cpu":
             use_all_cores()
-        if self.model.format == "pt":  # now that device, precision and layout are those that it runs in
+        if self.model.format == "pt":  # folded now that device, precision and layout are final
             network = fold(self.model.backend.model, self.folding, self.args.imgsz, self.at_once())
             if self.folding == MEASURED and hasattr(network, "folding"):
-                self.folding = network.folding["choice"]  # a run that is gone on with has the same
+                self.folding = network.folding["choice"]  # for a resumed run to use the same
 
     def ran(self) -> tuple[str, str, dict | None]:
-        """Return the number format that the network computed in, what ran it, and what of it was folded."""
+        """Return the number format the network computed in, the backend that ran it, and which layers were folded."""
         if self.model.format != "pt":
             exported = load(Path(self.args.model))["model"]
             return exported.precision, exported.format, exported.folding
@@ -156,23 +159,23 @@ class RunPredictor:
         return "fp16" if self.model.fp16 else "fp32", "pytorch", record
 
     def at_once(self) -> int:
-        """Return how many images the network looks at together."""
+        """Return the number of images in one forward pass of the network."""
         return self.args.batch
 
     def setup_source(self, source: Any, *args: Any) -> None:
-        """Open the source."""
+        """Open the source with this project's loaders, which keep to the rate and resume an earlier run."""
         rate = self.rate
         if rate:
-            self.args.batch = 1  # each frame has a time of its own
+            self.args.batch = 1  # each frame has its own deadline
         live = partial(Streams, pace=Pace(rate) if rate else None, begun=self.begun.streams)
         files = partial(Videos, paces=partial(Pace, rate) if rate else None, begun=self.begun.videos)
         with replaced(build, "LoadStreams", live), replaced(build, "LoadImagesAndVideos", files):
             super().setup_source(source, *args)
         if rate:
-            self.model.prefetch = False  # which frames are skipped shows itself when the one before is done
+            self.model.prefetch = False  # which frames to skip is only known when the frame before is done
 
     def _go_on(self) -> None:
-        """Have names taken that earlier results have; older releases of Ultralytics name by the file alone."""
+        """Reserve the names of earlier results; older releases of Ultralytics name by the file alone and need none."""
         if hasattr(self, "_bases"):
             self._bases.update(self.begun.names.values())
             videos = {Path(path): name for path, name in self.begun.names.items() if path in self.begun.videos}
@@ -196,16 +199,16 @@ class RunPredictor:
             raise KeyboardInterrupt
 
     def show(self, p: str = "") -> None:
-        """Show a picture in a window; the key q ends the run behind this batch, as Ctrl-C does."""
+        """Show an image in a window; the key q ends the run after this batch, as Ctrl-C does."""
         if self._enough:
             return
         try:
             super().show(p)
-        except StopIteration:  # by which Ultralytics ends as if everything had been looked at
+        except StopIteration:  # Ultralytics raises it on q and would end as if the source were exhausted
             self._enough = True
 
     def write_results(self, i: int, p: Path, im: Any, s: list[str]) -> str:
-        """Write what was found in the picture at place ``i`` of the batch, if there is one."""
+        """Write the results of the image at place ``i`` of the batch, unless a stream has no frame there."""
         number, live = self.dataset.numbers[i], self.dataset.mode == "stream"
         if live and number == MISSING:
             return ""
@@ -214,7 +217,7 @@ class RunPredictor:
             layers = layers_shown(self.model.backend.model, self.args.model)
             self.results[i].regions = in_picture(active_pixels(layers, im.shape[2:])[i], self.results[i].orig_shape)
         if live:
-            self.dataset.count = number  # by which labels and crops are named
+            self.dataset.count = number  # Ultralytics names labels and crops by this number
         told = super().write_results(i, p, im, s)
         ending = "" if self.dataset.mode == "image" else f"_{number}"
         self.saved[i if live else str(p)] = self.txt_path.name.removesuffix(ending)
@@ -227,22 +230,22 @@ class RunPredictor:
             write_bytes(save_path.with_suffix(".jpg"), content.tobytes())
         elif self.save_video:
             if save_path not in self.vid_writer:
-                if self.dataset.mode == "video":  # one after the other; streams are written side by side
+                if self.dataset.mode == "video":  # videos come one after the other; streams are written side by side
                     self.finish_videos()
                 self.vid_writer[save_path] = self._open_video(save_path.with_suffix(".mp4"))
             self.vid_writer[save_path].write(self.plotted_img, self.dataset.times[self._place])
 
     def finish_videos(self) -> None:
-        """Close the videos.
+        """Close all open videos.
 
         Raises:
-            OSError: The disk is full; what was there before can be played.
+            OSError: The disk is full; the frames written before can be played.
         """
         while self.vid_writer:
             self.vid_writer.popitem()[1].finish()
 
     def _open_video(self, path: Path) -> Film:
-        from pixelkeep.ultra.predictors.film import Film  # behind OpenCV's window of --show, which freezes otherwise
+        from pixelkeep.ultra.predictors.film import Film  # --show freezes if this precedes its window
 
         live = self.dataset.mode == "stream"
         fps = self.rate if live and self.rate else self.dataset.fps

@@ -1,4 +1,4 @@
-"""Ultralytics' detection predictor with drawings fit for small objects, labels and crops whole or not there."""
+"""Ultralytics' detection predictor with drawing suited to small objects, and labels and crops written atomically."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Detections(Pictured, Results):
     """One image's detections, drawn so that small objects stay visible.
 
     Attributes:
-        frame: The number in its video or stream; None of an image.
-        looked: Where a frame has been looked at, if not everywhere.
-        notes: What the journal of a run keeps besides.
+        frame: Number of the frame in its video or stream; None for an image.
+        looked: Where the frame has been looked at; None if everywhere.
+        notes: Further entries for the run's journal.
     """
 
     frame: int | None = None
@@ -37,16 +37,16 @@ class Detections(Pictured, Results):
     notes: Mapping[str, Any] = {}
 
     def plot(self, line_width: int | None = None, **_: Any) -> np.ndarray:
-        """Return the annotated picture, (H, W, 3) BGR."""
+        """Return the annotated image, (H, W, 3) BGR."""
         boxes = self.boxes.cpu().numpy()
         return draw(self.picture(), boxes.xyxy, boxes.cls, boxes.conf, self.names, line_width)
 
     def found(self) -> Counter:
-        """Return how many objects there are of each class."""
+        """Return the number of objects of each class."""
         return Counter(self.names[int(c)] for c in self.boxes.cls)
 
     def records(self) -> list[dict]:
-        """Return a row for each object in COCO results form, with the name that its class stands for."""
+        """Return a row for each object in COCO results form, with the name of its class."""
         rows = zip(self.boxes.xyxy.tolist(), self.boxes.conf.tolist(), self.boxes.cls.tolist(), strict=True)
         return [
             {
@@ -59,13 +59,13 @@ class Detections(Pictured, Results):
         ]
 
     def save_txt(self, txt_file: str | Path, save_conf: bool = False) -> str:
-        """Write a YOLO label file, if there is anything to write."""
+        """Write a YOLO label file atomically, if there is anything to write."""
         with staged(Path(txt_file)) as partial:
             super().save_txt(partial, save_conf)
         return str(txt_file)
 
     def save_crop(self, save_dir: str | Path, file_name: str | Path = "im.jpg") -> None:
-        """Write each object as ``save_dir/class/file_name``, numbered where that is taken."""
+        """Write a crop of each object as ``save_dir/class/file_name``, numbered if that name is taken."""
         for box in self.boxes.cpu():
             crop = save_one_box(box.xyxy, viewable(self.orig_img), save=False)  # RGB
             content = io.BytesIO()
@@ -75,16 +75,16 @@ class Detections(Pictured, Results):
 
 
 def folder_of(name: str) -> str:
-    """Return a class name as the name of one folder: weights of unknown origin may call a class ``../..``."""
+    """Return a class name made safe as a folder name, because weights of unknown origin may call a class ``../..``."""
     return re.sub(r'[/\\:*?"<>|\x00-\x1f]|^\.+$', "_", name) or "_"
 
 
 def silence(predictions: torch.Tensor, confidences: Sequence[float]) -> None:
-    """Set scores below their class's confidence to 0, in place.
+    """Set scores below the confidence of their class to 0, in place.
 
     Args:
         predictions: (B, 4 + classes, boxes), or (B, boxes, 6) of an end-to-end model with score and class last.
-        confidences: By class.
+        confidences: Lowest confidence of each class, in the order of the classes.
     """
     least = torch.as_tensor(confidences, dtype=predictions.dtype, device=predictions.device)
     if predictions.shape[-1] == 6:
@@ -96,14 +96,15 @@ def silence(predictions: torch.Tensor, confidences: Sequence[float]) -> None:
 
 
 class Predictor(RunPredictor, DetectionPredictor):
-    """Detects and draws.
+    """Detects and draws objects.
 
     Args:
         overrides: Ultralytics' settings.
-        save_video: Whether videos and streams are written with their detections drawn in.
-        channels: Channels of the images that the model takes.
-        stretch: Percentiles that become 0 and 255 in images deeper than eight bits; None where it takes none such.
-        confidences: Lowest confidence of each class; None for the same for all, as in the settings.
+        save_video: Whether to write videos and streams with the detections drawn in.
+        channels: Number of image channels that the model takes.
+        stretch: Percentiles mapped to 0 and 255 in images deeper than eight bits; None if the model takes no such
+            images.
+        confidences: Lowest confidence of each class; None to use the one in the settings for all classes.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class Predictor(RunPredictor, DetectionPredictor):
             self.args.conf = min(confidences)
 
     def postprocess(self, preds: Any, img: Any, orig_imgs: Any, **keywords: Any) -> list[Detections]:
-        """Apply NMS to what reaches its class's confidence, so that nothing else suppresses or displaces it."""
+        """Apply NMS to boxes that reach their class's confidence, so that no other box suppresses or displaces them."""
         empty_inverted(preds)
         if self.confidences is not None:
             silence(preds[0] if isinstance(preds, (list, tuple)) else preds, self.confidences)

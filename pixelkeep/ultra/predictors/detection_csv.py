@@ -1,4 +1,4 @@
-"""What was found as a table: one line a detection, in pixels of the picture or frame."""
+"""Detections as a table: one line per detection, in pixels of the image or frame."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ IDENTITY = ("track_id",)
 
 
 def to_csv(records: Iterable[Mapping[str, Any]], tracked: bool = False, oriented: bool = False) -> str:
-    """Return detections in COCO results form as CSV; a picture that is no frame of a video has no ``frame``.
+    """Return detections in COCO results form as CSV; ``frame`` stays empty for an image that is not a video frame.
 
     Args:
-        records: A detection each.
-        tracked: Whether they have identities, which the last column holds then.
-        oriented: Whether they are oriented boxes, whose centres, sides and angles are in columns of their own.
+        records: One mapping per detection.
+        tracked: Whether the detections have track identities, which go into the last column.
+        oriented: Whether the detections are oriented boxes, whose centres, sides and angles get their own columns.
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""An annotated video that is on the disk as it grows: whatever ends the run, what has been written can be played."""
+"""An annotated video that is written to disk as it grows, so that it can be played whatever ends the run."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ import numpy as np
 from pixelkeep.errors import SourceError
 from pixelkeep.ultra.predictors.growing_mp4 import GrowingMp4
 
-# Encoders by what they make, the first that there is for a new video. Every FFmpeg has the second.
+# Encoders by the coding that they produce. A new video uses the first available one; every FFmpeg has the second.
 ENCODERS = {"h264": "libx264", "mpeg4": "mpeg4"}
-# An encoded frame comes out for each that goes in, so none waits in the encoder when a kill comes. Of x264's presets
-# the one whose work, size and quality are nearly those of OpenCV's MPEG-4; slower ones make smaller files.
+# The encoder returns an encoded frame for each frame that it takes, so none waits inside it when the process is killed.
+# The x264 preset is the one whose work, file size and quality come close to those of OpenCV's MPEG-4; slower ones make
+# smaller files.
 SETTINGS = {
     "libx264": {"preset": "ultrafast", "tune": "zerolatency", "crf": "25", "x264-params": "annexb=0"},
     "mpeg4": {"qmin": "3", "qmax": "6", "bf": "0"},
 }
-KEY_DISTANCE = 48  # frames: a player can jump to every such
-MOST = 60_000  # numerator of the frame rate; MPEG-4 takes 65,535
+KEY_DISTANCE = 48  # frames from one key frame, to which a player can jump, to the next
+MOST = 60_000  # largest numerator of the frame rate; MPEG-4 takes up to 65,535
 COLOURS = (6, 1)  # BT.601 (6 in ITU-T H.273) in studio range (1 in FFmpeg), to which OpenCV converts
 
 
 def _encoders() -> dict[str, str]:
-    """Return those that this FFmpeg has."""
+    """Return the encoders of :data:`ENCODERS` that the installed FFmpeg has."""
     return {coding: name for coding, name in ENCODERS.items() if name in av.codecs_available}
 
 
@@ -34,13 +35,13 @@ class Film:
     """A video that is being written.
 
     Args:
-        path: Its file.
-        fps: Frames a second, told to the encoder, and for which the last frame is shown.
-        resume: Whether a file that is there is gone on with.
+        path: Path of the video file.
+        fps: Frames per second; the encoder gets this rate, and the last frame is shown for one period of it.
+        resume: Whether to continue an existing file.
 
     Raises:
-        StorageError: The video that is there was not written by this command.
-        OSError: The disk is full. Either way a file that is gone on with is as it was.
+        StorageError: The existing video was not written by this command.
+        OSError: The disk is full. In both cases a file that was to be continued is unchanged.
     """
 
     def __init__(self, path: Path, fps: float, resume: bool = False):
@@ -48,20 +49,20 @@ class Film:
         self.fps = fps
         self._encoder: av.VideoCodecContext | None = None
         self._taken = 0  # frames
-        self._ready: list[tuple[av.Packet, float]] = []  # frames that do not count yet, and when they are shown
+        self._ready: list[tuple[av.Packet, float]] = []  # frames not kept yet, and their display times
         self._file = GrowingMp4.continued(path, _encoders()) if resume else None
         if self._file is None:
             path.unlink(missing_ok=True)
             self._file = GrowingMp4(path)
 
     def write(self, frame: np.ndarray, at: float) -> None:
-        """Take a frame in.
+        """Encode a frame; it goes into the file with the next call of :meth:`keep`.
 
         Args:
-            frame: (H, W, 3) uint8 BGR. Where a side is odd, its last line is repeated, because colours are kept for
-                two lines each. A frame of another size than the first, as of a stream that changes its resolution,
-                is resized.
-            at: When it is shown, in seconds of the video.
+            frame: (H, W, 3) uint8 BGR. If a side is odd, its last line is repeated, because the video stores colours
+                for two lines at a time. A frame whose size differs from the first one's, as when a stream changes its
+                resolution, is resized.
+            at: Time at which the frame is shown, in seconds of the video.
 
         Raises:
             SourceError: The frame is too large for the encoder.
@@ -77,7 +78,7 @@ class Film:
         self._ready.append((packet, at))
 
     def _fitted(self, frame: np.ndarray) -> np.ndarray:
-        """Return a frame in the size of the video."""
+        """Return a frame padded or resized to the size of the video."""
         height, width = frame.shape[:2]
         if (width, height) == self._file.size:
             return frame
@@ -86,7 +87,7 @@ class Film:
         return cv2.resize(frame, self._file.size)
 
     def _begin(self, size: tuple[int, int]) -> av.VideoCodecContext:
-        """Return the encoder: of a video that is gone on with its own, else the best there is."""
+        """Return the opened encoder: for a continued video that of its coding, else the first one available."""
         if there := self._file.coding:
             size, name = self._file.size, _encoders()[there]
             encoder = av.CodecContext.create(name, "w")
@@ -109,20 +110,20 @@ class Film:
         return encoder
 
     def keep(self) -> None:
-        """Take note that what has been taken in counts: it goes into the file, its last frame with the next one.
+        """Put the frames encoded so far into the file; the last of them reaches the disk with the frame after it.
 
         Raises:
-            OSError: The disk is full; the frames before are there.
+            OSError: The disk is full; the earlier frames are in the file.
         """
         for packet, at in self._ready:
             self._file.append(packet, at, 1 / self.fps)
         self._ready.clear()
 
     def finish(self) -> None:
-        """Close the file with everything that counts.
+        """Close the file, which then holds all frames that were kept.
 
         Raises:
-            OSError: The disk is full; what was there before can be played.
+            OSError: The disk is full; the frames written before can be played.
         """
         self._encoder = None
         self._file.finish()

@@ -1,9 +1,10 @@
 """An MP4 file that grows frame by frame and can be played at any moment, also after a kill.
 
-FFmpeg's muxer makes it, through PyAV. While the file grows, it is a fragmented MP4 (ISO/IEC 14496-12, movie
-fragments), a fragment for each frame. At its end the muxer appends an index of all frames and overwrites eight bytes at
-the front, and it is an ordinary MP4, which every player takes. What the muxer writes is put on the disk here: fragment
-by fragment, so that a full disk leaves whole ones, and the eight bytes once the index is there.
+FFmpeg's muxer makes the file, through PyAV. While the file grows, it is a fragmented MP4 (ISO/IEC 14496-12, movie
+fragments) with a fragment for each frame. At the end the muxer appends an index of all frames and overwrites eight
+bytes at the front. This turns the file into an ordinary MP4, which every player takes. This module puts the muxer's
+output on the disk: fragment by fragment, so that a full disk leaves whole fragments, and the eight bytes only once the
+index is on the disk.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import av
 from pixelkeep.errors import StorageError
 from pixelkeep.writing import Growing, staged
 
-SCALE = 90_000  # units of time in a second: whole numbers for all usual frame rates
+SCALE = 90_000  # time units per second, so that frames at all usual rates last a whole number of units
 _OPTIONS = {
     "movflags": "hybrid_fragmented+empty_moov+frag_every_frame+default_base_moof",
     "video_track_timescale": str(SCALE),
@@ -28,7 +29,7 @@ _OPTIONS = {
 
 
 class _Written:
-    """A file in memory for the muxer: holds what has been written and not been taken yet."""
+    """A file in memory for the muxer, which holds what has been written but not taken yet."""
 
     def __init__(self) -> None:
         self._at = self._end = 0
@@ -48,7 +49,7 @@ class _Written:
         return self._at
 
     def take(self, size: int) -> tuple[bytes, list[tuple[int, bytes]]]:
-        """Return what comes behind the first ``size`` bytes, and what is written over these, with its places."""
+        """Return the bytes after the first ``size`` ones, and the pieces that overwrite these, with their positions."""
         behind, over = bytearray(), []
         for at, data in self._pieces:
             if at < size:
@@ -60,14 +61,14 @@ class _Written:
 
 
 class GrowingMp4:
-    """A file of one video track.
+    """An MP4 file with one video track.
 
     Args:
-        path: The file. It is replaced when the first frame is written.
+        path: Path of the file. An existing file is replaced when the first frame is written.
 
     Attributes:
-        coding: How the frames are encoded, by FFmpeg's name; None before :meth:`begin`.
-        size: Width and height.
+        coding: FFmpeg's name of the coding of the frames; None before :meth:`begin`.
+        size: Width and height in pixels.
     """
 
     def __init__(self, path: Path):
@@ -77,24 +78,24 @@ class GrowingMp4:
         self._file: Growing | None = None  # while it is open
         self._size = 0  # bytes on the disk
         self._frames = 0
-        self._last = -1  # when the last of them is shown, in units of time
+        self._last = -1  # display time of the last frame, in time units
         self._stream: av.VideoStream | None = None
         self.coding: str | None = None
         self.size = (0, 0)
 
     @classmethod
     def continued(cls, path: Path, codings: Container[str]) -> GrowingMp4 | None:
-        """Go on behind the last whole frame of a file, however it ended; None where there is no frame.
+        """Continue a file after its last whole frame, however the file ended; return None if it has no frame.
 
-        The frames are moved over into a new file, as they are encoded, which then takes the place of the old one.
+        The frames are copied, without encoding them again, into a new file, which then replaces the old one.
 
         Args:
-            path: The file.
-            codings: In which of them it may be.
+            path: Path of the file.
+            codings: Codings that the file may have.
 
         Raises:
-            StorageError: It is in another one.
-            OSError: The disk is full. Either way the file is as it was.
+            StorageError: The file has another coding.
+            OSError: The disk is full. In both cases the file is unchanged.
         """
         with staged(path) as partial:
             grown = cls(partial)
@@ -110,21 +111,22 @@ class GrowingMp4:
         return grown if grown.coding else None
 
     def begin(self, encoder: str, size: tuple[int, int]) -> av.VideoCodecContext:
-        """Begin the track of a new file, and return what its frames are to be encoded with."""
+        """Begin the track of a new file, and return the codec context to encode its frames with."""
         self._stream = self._container.add_stream(encoder)
         self.coding, self.size = self._stream.codec.canonical_name, size
         return self._stream.codec_context
 
     def append(self, packet: av.Packet, at: float, period: float) -> None:
-        """Add a frame. It is on the disk when the next one has been added, or at the end.
+        """Add a frame, which is on the disk when the next one has been added or the file is finished.
 
         Args:
             packet: The encoded frame; frames are shown in the order in which they are decoded.
-            at: The second at which it is shown, after the one before. The first frame is shown from the beginning.
-            period: Seconds that it is shown, if nothing follows.
+            at: Time in seconds at which the frame is shown, later than the frame before. The first frame is shown from
+                the beginning.
+            period: Seconds for which the frame is shown if none follows.
 
         Raises:
-            OSError: The disk is full; the frames before are there.
+            OSError: The disk is full; the earlier frames are on the disk.
         """
         packet.time_base = Fraction(1, SCALE)
         packet.pts = packet.dts = max(self._last + 1, round(at * SCALE)) if self._frames else 0
@@ -136,19 +138,19 @@ class GrowingMp4:
         self._last = round(packet.pts * packet.time_base * SCALE)
         self._container.mux(packet)
         self._frames += 1
-        if self._frames > 1:  # the first comes with the second, when how long it is shown is known
+        if self._frames > 1:  # the first frame is written with the second, when its duration is known
             self._put()
 
     def finish(self) -> None:
-        """Make it an ordinary MP4 and close it. On a full disk it stays one that grows, which can be played too.
+        """Turn the file into an ordinary MP4 and close it.
 
         Raises:
-            OSError: The disk is full.
+            OSError: The disk is full. The file stays a fragmented MP4, which can be played too.
         """
         if self._container is None:
             return
         self._container.close()
-        self._container = self._stream = None  # with the encoder and its threads
+        self._container = self._stream = None  # frees the encoder and its threads too
         try:
             if self._frames:
                 self._put()
@@ -157,10 +159,10 @@ class GrowingMp4:
 
     def __del__(self) -> None:
         if self._container:
-            self._container.close()  # in memory; left to itself, PyAV may write to what is already taken apart
+            self._container.close()  # writes to memory; later, PyAV might write to a destroyed object
 
     def _put(self) -> None:
-        """Put on the disk what the muxer has written."""
+        """Write the muxer's pending output to the disk."""
         behind, over = self._written.take(self._size)
         self._file = self._file or Growing(self._path, self._size)
         try:
@@ -182,16 +184,16 @@ class GrowingMp4:
 
 
 def whole_frames(path: Path) -> int:
-    """Return how many frames of a file can be gone on with; a file that is not there has none."""
+    """Return the number of whole frames after which a file can be continued; a missing file has none."""
     return sum(1 for _ in _whole(path))
 
 
 def _whole(path: Path) -> Iterator[tuple[av.VideoStream, av.Packet]]:
-    """Return the frames of a file, each with its track, as far as they are whole."""
+    """Yield the whole frames of a file, each with its track, up to the first damaged one."""
     if not path.is_file():
         return
     with path.open("rb") as file:
-        # The second way is without a look ahead, which fails where a file ends within the head of a fragment.
+        # The second way reads without looking ahead. Looking ahead fails if a file ends within the head of a fragment.
         for source in (str(path), SimpleNamespace(read=file.read)):
             packet = None
             with suppress(av.FFmpegError), av.open(source) as container:

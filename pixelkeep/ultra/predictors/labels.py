@@ -1,4 +1,4 @@
-"""Ultralytics' predictors of classification and semantic segmentation, with our reading and drawing."""
+"""Ultralytics' predictors of classification and semantic segmentation, with this project's reading and drawing."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from pixelkeep.writing import write_bytes
 
 
 class Classes(Results):
-    """The probabilities of one image's classes."""
+    """The class probabilities of one image."""
 
     def plot(self, **_: Any) -> np.ndarray:
-        """Return the annotated picture, (H, W, 3) BGR."""
+        """Return the annotated image, (H, W, 3) BGR."""
         return draw_classes(viewable(self.orig_img), self.probs.top5, self.probs.top5conf.tolist(), self.names)
 
     def found(self) -> Counter:
@@ -38,11 +38,11 @@ class Regions(Pictured, Results):
     """The class of each pixel of an image."""
 
     def plot(self, **_: Any) -> np.ndarray:
-        """Return the annotated picture, (H, W, 3) BGR."""
+        """Return the annotated image, (H, W, 3) BGR."""
         return draw_regions(self.picture(), self._map(), self.names)
 
     def found(self) -> Counter:
-        """Return how many pixels there are of each class."""
+        """Return the number of pixels of each class."""
         values, counts = np.unique(self._map(), return_counts=True)
         return Counter({self.names[int(v)]: int(c) for v, c in zip(values, counts, strict=True)})
 
@@ -51,7 +51,7 @@ class Regions(Pictured, Results):
         return [{"pixels": dict(self.found().most_common())}]
 
     def save_mask(self, path: Path) -> None:
-        """Write the class of each pixel as a PNG of one channel, whole or not at all."""
+        """Write the class of each pixel as a single-channel PNG, atomically."""
         _, content = cv2.imencode(".png", self._map())
         write_bytes(path, content.tobytes())
 
@@ -60,16 +60,16 @@ class Regions(Pictured, Results):
 
 
 class ClassPredictor(RunPredictor, ClassificationPredictor):
-    """Classifies and draws."""
+    """Classifies images and draws the result."""
 
     def postprocess(self, preds: Any, img: Any, orig_imgs: Any) -> list[Classes]:
-        """Return the probabilities of each image's classes."""
+        """Return the class probabilities of each image."""
         results = super().postprocess(preds, img, orig_imgs)
         return [Classes(r.orig_img, path=r.path, names=r.names, probs=r.probs.data) for r in results]
 
 
 class MaskPredictor(RunPredictor, SemanticSegmentationPredictor):
-    """Says of each pixel what it is, and draws."""
+    """Classifies each pixel of an image and draws the result."""
 
     def postprocess(self, preds: Any, img: Any, orig_imgs: Any) -> list[Regions]:
         """Return the class of each pixel of each image."""

@@ -1,4 +1,4 @@
-"""Ultralytics' predictor of oriented boxes, with our reading, drawing and records."""
+"""Ultralytics' predictor of oriented boxes, with this project's image reading, drawing and result records."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class OrientedDetections(Detections):
     """One image's oriented detections."""
 
     def plot(self, line_width: int | None = None, **_: Any) -> np.ndarray:
-        """Return the annotated picture, (H, W, 3) BGR."""
+        """Return the annotated image, (H, W, 3) BGR."""
         found = self.obb.cpu().numpy()
         return draw_oriented(self.picture(), found.xyxyxyxy, found.cls, found.conf, self.names, line_width)
 
     def found(self) -> Counter:
-        """Return how many objects there are of each class."""
+        """Return the number of objects of each class."""
         return Counter(self.names[int(c)] for c in self.obb.cls)
 
     def records(self) -> list[dict]:
         """Return a row for each object in COCO results form.
 
-        ``bbox`` is the upright box around it, ``segmentation`` its four corners, and ``obb`` its centre x, y, width,
-        height, and radians from x towards y.
+        ``bbox`` is the upright box around the object, ``segmentation`` its four corners, and ``obb`` its centre x, y,
+        width, height, and the angle in radians from the x axis towards the y axis.
         """
         found = self.obb.cpu().numpy()
         columns = (found.xyxy, found.xyxyxyxy.reshape(-1, 8), found.xywhr, found.conf, found.cls)
@@ -48,17 +48,17 @@ class OrientedDetections(Detections):
         ]
 
     def save_crop(self, save_dir: str | Path, file_name: str | Path = "im.jpg") -> None:
-        """Write the upright box around each object; see :meth:`Detections.save_crop`."""
+        """Write a crop of the upright box around each object; see :meth:`Detections.save_crop`."""
         rows = np.column_stack([part.cpu().numpy() for part in (self.obb.xyxy, self.obb.conf, self.obb.cls)])
         upright = Detections(self.orig_img, path=self.path, names=self.names, boxes=rows.reshape(-1, 6))
         upright.save_crop(save_dir, file_name)
 
 
 class OrientedPredictor(RunPredictor, OBBPredictor):
-    """Detects oriented boxes and draws."""
+    """Detects and draws oriented boxes."""
 
     def postprocess(self, preds: Any, img: Any, orig_imgs: Any, **keywords: Any) -> list[OrientedDetections]:
-        """Apply NMS to boxes that are none inside out."""
+        """Set boxes of negative width or height to size 0, and apply NMS."""
         empty_inverted(preds)
         return super().postprocess(preds, img, orig_imgs, **keywords)
 

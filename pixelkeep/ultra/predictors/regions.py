@@ -1,4 +1,4 @@
-"""Where a network whose work depends on the image did it: the active regions of its masks, in pixels of the picture."""
+"""Where an adaptive network did its work: the active regions of its masks, in pixels of the image."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from pixelkeep.ultra.costs.measure import adaptive_layers
 
 
 def layers_shown(network: nn.Module, weights: object) -> list[nn.Module]:
-    """Return the layers of a network that have masks.
+    """Return the layers of a network that have region masks.
+
+    Args:
+        network: The network, or an exported model, which has no such layers.
+        weights: Name of the weights for messages.
 
     Raises:
-        OptionError: There are none.
+        OptionError: The network has no such layers.
     """
     layers = adaptive_layers(network) if isinstance(network, nn.Module) else []
     if not layers:
@@ -29,20 +33,21 @@ def layers_shown(network: nn.Module, weights: object) -> list[nn.Module]:
 
 
 def active_pixels(layers: Sequence[nn.Module], size: tuple[int, int]) -> np.ndarray:
-    """Return where any of the layers was active in its last pass, bool (N, height, width).
+    """Return the pixels at which any of the layers was active in its last forward pass, bool (N, height, width).
 
     Args:
-        layers: As :func:`layers_shown` gives them, after a pass.
-        size: Height and width of the network's input.
+        layers: Layers returned by :func:`layers_shown`, after a forward pass.
+        size: Height and width of the network's input in pixels.
     """
     masks = [layer.region_mask.cpu() for layer in layers]
     return torch.stack([spread(mask, size) for mask in masks]).any(0).numpy()
 
 
 def spread(cells: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Return cells (N, rows, columns) as pixels (N, height, width); cells are squares, the last ones may reach over.
+    """Expand cells (N, rows, columns) to pixels (N, height, width).
 
-    Their side is a power of two, as all strides and regions are: the least that covers the input.
+    Cells are squares whose side is the smallest power of two that covers the input, as all strides and regions are
+    powers of two. The last cells may reach over the edge.
     """
     height, width = size
     side = 1
@@ -52,7 +57,7 @@ def spread(cells: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def in_picture(active: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Return pixels of the network's input (H, W) as those of the picture of ``shape`` that was fitted into it."""
+    """Map pixels of the network's input (H, W) to those of the image of ``shape`` that was letterboxed into it."""
     gain = min(active.shape[0] / shape[0], active.shape[1] / shape[1])
     height, width = round(shape[0] * gain), round(shape[1] * gain)
     top, left = round((active.shape[0] - height) / 2 - 0.1), round((active.shape[1] - width) / 2 - 0.1)

@@ -1,1 +1,1 @@
-"""Large images in tiles: cut, looked at and merged, in detection and in validation."""
+"""Detection and validation of large images in tiles, whose boxes are merged."""

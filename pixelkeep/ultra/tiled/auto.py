@@ -1,4 +1,4 @@
-"""``--tile auto``: tiles at the scale at which a network was trained, from its training and its data."""
+"""``--tile auto``: tiles at the scale at which a network was trained, derived from its training and its data."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from pixelkeep.ultra.weights.checkpoints import model_of, trained_size
 
 
 def suitable_tile(checkpoint: dict, imgsz: int | None) -> tuple[int, int]:
-    """Return the side of a tile in pixels of the image, and at how many pixels the network sees it, and say why.
+    """Choose the side of a tile in pixels of the image and the side at which the network sees it, and log the reason.
 
-    Objects are then as large for the network as in training. Of one trained in tiles that is its own scale. Else the
-    tile is as long as the longer side of the middle one of the training images, which training fitted into the image
-    size; where the data is no longer there, a pixel of the image is taken for a pixel of the network.
+    With these tiles, objects are as large for the network as in training. For a network trained in tiles, the scale is
+    that of its own tiles. Otherwise a tile is as long as the median longer side of the training images, which training
+    fitted into the image size. If the training data no longer exists, a pixel of the image is taken as a pixel of the
+    network's input.
 
     Args:
-        checkpoint: The network's.
-        imgsz: The side that the network is asked to see tiles at; as trained by default.
+        checkpoint: The network's checkpoint.
+        imgsz: Side in pixels at which the network is asked to see tiles; the size it was trained at by default.
     """
     trained = _trained_side(checkpoint)
     shown = imgsz or trained
@@ -42,7 +43,7 @@ def suitable_tile(checkpoint: dict, imgsz: int | None) -> tuple[int, int]:
 
 
 def own_tile(checkpoint: dict, imgsz: int) -> int | None:
-    """Return the tile in pixels of the image that a network trained in tiles sees at ``imgsz``; None for others."""
+    """Return the tile's side, in image pixels, that a network trained in tiles sees at ``imgsz``; None for others."""
     own = getattr(model_of(checkpoint), "yaml", {}).get("tile")
     return max(1, round(imgsz * own / _trained_side(checkpoint))) if own else None
 
@@ -53,7 +54,10 @@ def _trained_side(checkpoint: dict) -> int:
 
 
 def _training_images(checkpoint: dict) -> tuple[float | None, float | None]:
-    """Return the longer side of the middle image trained on and the side of the middle object; None if not there."""
+    """Return the medians, over the training data, of the images' longer side and of the objects' side.
+
+    The side of an object is the square root of its box's area. Both are None if the data cannot be read.
+    """
     data = checkpoint.get("train_args", {}).get("data")
     if not isinstance(data, str) or not Path(data).is_file():
         return None, None

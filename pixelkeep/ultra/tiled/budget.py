@@ -1,4 +1,4 @@
-"""``--tile`` with ``--fps``: for each frame of a video as many of its tiles as there is time for, those due first."""
+"""``--tile`` with ``--fps``: look at as many tiles of each video frame as time allows, those that are due first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Places = Callable[[Any], np.ndarray]  # key of a video -> where objects are expe
 
 
 class _Video:
-    """The tiles of one video or stream."""
+    """The tiles of one video or stream, and the order in which they are looked at."""
 
     def __init__(self, windows: np.ndarray, whole: bool, clock: Clock):
         self.windows = windows  # (n, 4), pixels of the frame
@@ -26,7 +26,11 @@ class _Video:
         self.fewest = len(windows)
 
     def expected(self, places: np.ndarray | None) -> np.ndarray:
-        """Return the numbers of the tiles to look at first: those of ``places``, else those where something was."""
+        """Return the numbers of the tiles to look at first.
+
+        Args:
+            places: Boxes (m, 4) xyxy where objects are expected; None to take the tiles in which something was found.
+        """
         if places is None:
             return np.flatnonzero(self.held)
         if not len(places):
@@ -38,12 +42,12 @@ class _Video:
 
 
 class Budget:
-    """Shares out the time of frames among their tiles.
+    """Divides the time of each frame among its tiles.
 
     Args:
-        clock: Seconds.
-        places: Where objects are expected; None where nothing is followed.
-        before: What :meth:`report` returned of earlier parts of the run.
+        clock: Function that returns the time in seconds.
+        places: Function that returns where objects are expected; None if nothing is tracked.
+        before: Result of :meth:`report` from earlier parts of the run.
     """
 
     def __init__(self, clock: Clock, places: Places | None = None, before: Mapping[Any, dict[str, Any]] | None = None):
@@ -51,33 +55,33 @@ class Budget:
         self._before = dict(before or {})
         self.costs = Costs()
         self._videos: dict[Any, _Video] = {}
-        self._ended = self._began = 0.0  # when the tiles of the last frame were done; when the frame was there
-        self._left: float | None = None  # when the last frame was written
+        self._ended = self._began = 0.0  # when the tiles of the last frame were done; when the current frame arrived
+        self._left: float | None = None  # when the last frame had been written
         self._besides = 0.0
 
     def begin(self, reading: bool) -> None:
-        """Take note that a frame is there.
+        """Record that a frame has arrived.
 
         Args:
-            reading: Whether it was read on demand, and not beside the work on others.
+            reading: Whether the frame was read on demand, rather than in parallel with the work on other frames.
         """
         now = self.clock()
         self._besides += now - self._left if reading and self._left is not None else 0.0
         self._began = now
 
     def end(self) -> None:
-        """Take note that all is written that belongs to the frame."""
+        """Record that everything that belongs to the frame has been written."""
         self._left = self.clock()
         self._besides += self._left - self._ended
 
     def next(self, key: Any, grid: Grid, shape: tuple[int, ...], until: float) -> Timed:
-        """Return what looks at the next frame of a video.
+        """Return the search that looks at tiles of a video's next frame until the time is over.
 
         Args:
-            key: The video's.
-            grid: Its windows, at the network's scale.
-            shape: Height and width of the frame, in its own pixels.
-            until: When the time for it is over.
+            key: Key of the video.
+            grid: Windows of the frame, at the network's scale.
+            shape: Height and width of the frame in its own pixels.
+            until: Time on the clock, in seconds, at which the frame has to be done.
         """
         windows = grid.windows * np.tile([shape[1] / grid.width, shape[0] / grid.height], 2)
         video = self._videos.get(key)
@@ -92,7 +96,7 @@ class Budget:
         return Timed(video.turns, self.costs, until - self.costs.besides)
 
     def looked(self, key: Any, timed: Timed) -> Looked:
-        """Take note of what was found, and return which tiles were looked at, in pixels of the frame."""
+        """Record in which tiles something was found, and return which tiles were looked at, in pixels of the frame."""
         self._ended = self.clock()
         video = self._videos[key]
         video.held[timed.looked] = timed.held[timed.looked]
@@ -100,11 +104,11 @@ class Budget:
         return Looked(video.windows[: video.tiles], timed.looked[: video.tiles])
 
     def report(self) -> dict[Any, dict[str, Any]]:
-        """Return for each video how many tiles were looked at and how long one had to wait, at most."""
+        """Return for each video how many tiles were looked at and the longest time that one had to wait."""
         return {key: self.told(key) for key in {**self._before, **self._videos}}
 
     def told(self, key: Any) -> dict[str, Any]:
-        """Return that of one video."""
+        """Return the report of one video, earlier parts of the run included."""
         if key not in self._videos:
             return self._before[key]
         now = _report(self._videos[key])
@@ -125,7 +129,7 @@ def _report(video: _Video) -> dict[str, Any]:
 
 
 def _together(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is told of two parts of a video, one after the other, as one."""
+    """Merge the reports of two successive parts of a video into one."""
     both = {key: before[key] + now[key] for key in ("tiles_looked_at", "tiles_skipped")}
     most = ("longest_unseen_frames", "longest_unseen_s", "bound_frames")
     return {**now, **both, **{key: max(before[key], now[key]) for key in most}}

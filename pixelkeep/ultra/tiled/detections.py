@@ -1,4 +1,4 @@
-"""What ``pixelkeep.TiledDetector`` finds in an image, in the forms that ``detect`` writes."""
+"""The detections that ``pixelkeep.TiledDetector`` returns for an image, in the formats that ``detect`` writes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,19 @@ from pixelkeep.ultra.tiled.results import as_result, on_map
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Detections:
-    """What was found in one image, from the highest score down; ``print`` says how many of what.
+    """The detections in one image, by descending score; ``print`` shows the number of objects of each class.
 
-    Shapes: ``boxes`` float64 (n, 4) x1, y1, x2, y2 in pixels of the image, ``scores`` float64 (n,), ``classes`` int64
-    (n,) numbers of ``names``; ``image`` uint8 (H, W, C), three channels as BGR; ``path`` is the image's file, if it has
-    one; ``seams`` says what became of the boxes of tiles. ``rotated`` float64 (n, 5): centre x, y, width, height and
-    radians of oriented boxes, which ``boxes`` are around as far as tiles show them. ``raster`` is an image that stayed
-    on disk, of which ``image`` is an overview; its file is closed.
+    Attributes:
+        boxes: float64 (n, 4) x1, y1, x2, y2 in pixels of the image.
+        scores: float64 (n,).
+        classes: int64 (n,), numbers of ``names``.
+        names: Class names by number.
+        image: uint8 (H, W, C), three channels as BGR.
+        path: The image's file; None if it has none.
+        seams: Counts of what became of the boxes of tiles.
+        rotated: float64 (n, 5), centre x, y, width, height and radians of oriented boxes; None for upright ones.
+            ``boxes`` enclose these as far as tiles show them.
+        raster: An image that stayed on disk, of which ``image`` is an overview; its file is closed. None for others.
     """
 
     boxes: np.ndarray
@@ -52,30 +58,33 @@ class Detections:
     def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:
         """Return the detections in COCO results form, as ``detect --save-json`` writes them.
 
-        Category ids count from 1 in the order of ``names``; oriented boxes have ``segmentation`` and ``obb``, too.
+        Category ids count from 1 in the order of ``names``; oriented boxes also have ``segmentation`` and ``obb``.
         """
         where = {"image_id": image_id} | ({} if self.path is None else {"file_name": self.path.name})
         return [where | record for record in self._result().records()]
 
     def to_csv(self, image_id: int = 1) -> str:
-        """Return the detections as a table with a header, as ``detect --save-csv`` writes it."""
+        """Return the detections as CSV with a header, as ``detect --save-csv`` writes them."""
         return to_csv(self.to_coco(image_id), oriented=self.rotated is not None)
 
     def save_txt(self, file: str | Path, save_conf: bool = False) -> None:
-        """Write the detections as a YOLO label file, as ``detect --save-txt`` does; none where nothing was found.
+        """Write the detections as a YOLO label file, as ``detect --save-txt`` does; without detections none is written.
 
         Args:
-            file: Where to; what is there is replaced.
-            save_conf: Whether the last number of a line is the score.
+            file: Path of the file; an existing file is replaced.
+            save_conf: Whether to append the score to each line.
         """
         self._result().save_txt(file, save_conf)
 
     def plot(self, line_width: int | None = None) -> np.ndarray:
-        """Return the annotated image, uint8 (H', W', 3) BGR; small ones are enlarged, a legend stands below."""
+        """Return the annotated image, uint8 (H', W', 3) BGR; small images are enlarged, and a legend stands below."""
         return self._result().plot(line_width)
 
     def to_geojson(self, own: bool = False) -> dict[str, Any]:
-        """Return the detections in map coordinates, of a georeferenced image: WGS 84, or those of its ``own`` system.
+        """Return the detections in a georeferenced image as GeoJSON in map coordinates.
+
+        Args:
+            own: Whether to give coordinates in the image's own reference system rather than in WGS 84.
 
         Raises:
             DataError: The image does not say where on Earth it is.

@@ -1,4 +1,4 @@
-"""``pixelkeep.TiledDetector``: objects in images of any size, from Python."""
+"""``pixelkeep.TiledDetector``: detection in images of any size from Python."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ from pixelkeep.ultra.weights.exported import Exported
 class TiledDetector:
     """Finds objects in images of any size.
 
-    One image at a time, or many, of which the next is read while the network looks at one::
+    Call it with one image, or stream many, of which the next is read while the network looks at the current one::
 
         detector = pixelkeep.TiledDetector("best.pt", tile=640)
         found = detector("large.png")
         for found in detector.stream(Path("pictures").glob("*.png")):
             print(found)
 
-    The network is loaded once; keep the detector. It is not to be called from several threads at a time.
+    The network is loaded once, so keep the detector. It must not be called from several threads at a time.
 
     Args:
-        weights: A checkpoint (.pt) or an exported file of a detection model, or of one of oriented boxes, of this
+        weights: A checkpoint (.pt) or an exported file of a detection model or of a model for oriented boxes, of this
             project or of Ultralytics.
         tile: Side of a tile in pixels of the image; "auto" for the scale that the model was trained at.
-        overlap: Share of a tile that neighbours have in common, 0 to 0.9.
-        full_image: Look at the whole image once more, for objects larger than a tile.
-        merge: "border", "nms" or "ios"; see :mod:`pixelkeep.tiling.merge`.
-        imgsz: Side in pixels at which the model sees a tile; that of the tile by default.
-        batch: Tiles that the model takes at once; None for what suits the device.
-        conf: Lowest score.
+        overlap: Share of a tile that neighbouring tiles have in common, 0 to 0.9.
+        full_image: Whether to look at the whole image once more, for objects larger than a tile.
+        merge: How boxes of neighbouring tiles are merged: "border", "nms" or "ios"; see :mod:`pixelkeep.tiling.merge`.
+        imgsz: Side in pixels at which the model sees a tile; the tile's own side by default.
+        batch: Number of tiles that the model takes at once; None for a number that suits the device.
+        conf: Lowest score of a detection.
         iou: IoU above which NMS drops a box inside a tile.
-        max_det: Detections kept in a tile.
-        classes: Numbers or names of the classes that are looked for; None for all.
+        max_det: Largest number of detections kept in a tile.
+        classes: Numbers or names of the classes to look for; None for all.
         device: "cpu", or a GPU's number; None for the first GPU if there is one.
-        half: Half precision, on a GPU.
+        half: Whether to use half precision, on a GPU.
 
     Raises:
-        PixelkeepError: Weights or a value that cannot be used.
+        PixelkeepError: The weights or a value cannot be used.
     """
 
     def __init__(
@@ -95,15 +95,15 @@ class TiledDetector:
 
     @property
     def names(self) -> Mapping[int, str]:
-        """The model's classes by number."""
+        """The model's class names by number."""
         return self._predictor.model.names
 
     def __call__(self, image: str | Path | np.ndarray) -> Detections:
-        """Return what is found in an image.
+        """Return the detections in an image.
 
         Args:
-            image: A file, or uint8 (H, W) or (H, W, C), three channels as BGR, as OpenCV reads them. GeoTIFFs and
-                images of 100 million pixels and more are read window by window.
+            image: A file, or an array uint8 (H, W) or (H, W, C), with three channels as BGR, as OpenCV reads them.
+                GeoTIFFs and images of 100 million pixels and more are read window by window.
 
         Raises:
             PixelkeepError: The image cannot be read, or is of another kind than the model takes.
@@ -111,16 +111,16 @@ class TiledDetector:
         return self._look(*self._read(image))
 
     def stream(self, images: Iterable[str | Path | np.ndarray]) -> Iterator[Detections]:
-        """Give what is found in each image, in their order; the next is read while the network looks at one.
+        """Yield the detections in each image, in order; the next is read while the network looks at the current one.
 
-        No more than two images are in memory, so there may be any number of them, as of frames that a generator gives.
+        No more than two images are in memory, so there may be any number of them, such as frames from a generator.
 
         Args:
-            images: Each as for a call.
+            images: Images, each in a form that a call of the detector takes.
 
         Raises:
-            PixelkeepError: When its turn comes, as for a call. That is the end; to go on behind an image that cannot
-                be read, call the detector image by image.
+            PixelkeepError: An image cannot be used, as for a call; raised when its turn comes. This ends the stream. To
+                continue after an image that cannot be read, call the detector image by image.
         """
         if isinstance(images, (str, Path)) or (isinstance(images, np.ndarray) and images.ndim < 4):
             raise OptionError("stream takes several images; call the detector itself for one")
@@ -142,7 +142,7 @@ class TiledDetector:
                     coming.result()[1].close()
 
     def _read(self, image: str | Path | np.ndarray) -> tuple[Path | None, np.ndarray | Raster]:
-        """Return the file of an image, and its pixels, or the image itself where it is to stay on disk."""
+        """Return the file of an image, None for an array, and its pixels, or a raster if the image stays on disk."""
         if isinstance(image, np.ndarray):
             return None, self._checked(image)
         if not isinstance(image, (str, Path)):
@@ -173,7 +173,11 @@ class TiledDetector:
         return Detections(*columns, self.names, pixels, path, found.seams, rotated, raster)
 
     def _checked(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the image as (H, W, C) in the channels that the model takes."""
+        """Return the image as uint8 (H, W, C) with the channels that the model takes.
+
+        Raises:
+            OptionError: The image has another type or shape.
+        """
         shape = pixels.shape
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels
         if pixels.ndim == 3 and pixels.shape[2] == 1 and self.channels == 3:
@@ -185,7 +189,7 @@ class TiledDetector:
 
 
 def _numbers(classes: Sequence[int | str], names: Mapping[int, str]) -> list[int]:
-    """Return the numbers of classes that are given by number or by name."""
+    """Return the numbers of classes that are given by number or name."""
     by_name = {name.casefold(): number for number, name in names.items()}
     numbers = []
     for item in [classes] if isinstance(classes, str) or not isinstance(classes, Iterable) else classes:

@@ -1,4 +1,4 @@
-"""Validation after each epoch of a training in tiles: as ``val --tile`` does it, with the network as it is then."""
+"""Validation after each epoch of a training in tiles, done as ``val --tile`` does it with the epoch's network."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ NAN = float("nan")
 
 
 class TiledEpochs(Validator):
-    """Scores merged boxes against whole images, so that the best epoch is that of the figure to trust.
+    """Scores merged boxes against whole images, so that the best epoch is chosen by the figure to trust.
 
-    Losses, precision and recall, which Ultralytics takes from single samples, are not measured.
+    Losses, precision and recall, which Ultralytics measures on single samples, are not measured.
 
     Args:
         tile: Side of a tile in pixels.
-        others: As of the validator; of its loader the images' records count.
+        others: Positional arguments of :class:`Validator`. Only the image records of its loader are used.
     """
 
     def __init__(self, *others: Any, tile: int, **keywords: Any):
@@ -33,7 +33,7 @@ class TiledEpochs(Validator):
         self.tile = tile
 
     def __call__(self, trainer: Any = None, model: Any = None, **_: Any) -> dict[str, float] | None:
-        """Look at every image with the averaged weights; return what is measured, in the first process alone."""
+        """Look at every image with the averaged weights; return the metrics in the first process, None in others."""
         network = self.get_model(model, trainer).float().eval()
         if hasattr(network, "end2end"):
             network.end2end = self.args.nms is False
@@ -60,7 +60,7 @@ class TiledEpochs(Validator):
         return TileEngine(_Running(network, self.device, half), tiles, suppress, self.dataloader.batch_size)
 
     def _look(self, engine: TileEngine) -> None:
-        """Collect what is in the images of this process."""
+        """Collect the detections in this process's share of the images."""
         dataset = self.dataloader.dataset
         first, step = max(distributed.rank(), 0), distributed.world_size()
         paths = [record.path for record in dataset.records[first::step]]
@@ -79,12 +79,12 @@ class TiledEpochs(Validator):
 
 
 class _Running:
-    """A network in training, with what an engine asks of Ultralytics' backends.
+    """A network in training, with the interface of Ultralytics' backends that a tile engine needs.
 
     Args:
-        network: In evaluation mode, in single precision.
-        device: Where it is.
-        half: Whether it computes in half precision where that is safe.
+        network: The network, in evaluation mode and single precision.
+        device: Device of the network.
+        half: Whether to compute in half precision where that is safe.
     """
 
     fp16 = False

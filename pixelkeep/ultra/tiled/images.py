@@ -1,7 +1,7 @@
-"""Large images in tiles: what is asked for, checked, and one image run through a network tile by tile.
+"""Large images in tiles: the checked request for tiles, and the run of one image through a network tile by tile.
 
-The image is brought to the network's scale once, as a whole, and lies on the device as one tensor; tiles are views
-into it. Only images smaller than a tile are padded.
+The image is resized to the network's scale once, as a whole, and lies on the device as one tensor; tiles are views into
+it. Only images smaller than a tile are padded.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from pixelkeep.ultra.weights.checkpoints import model_of
 
 AUTO = "auto"
 OVERLAP, MERGE = 0.2, "border"
-SMALLEST = 32  # pixels of a tile, one cell of the deepest feature map
-GREY = 114  # of 255, what Ultralytics pads with
-BATCH = {"cpu": 4}  # tiles at once by default, by kind of device
+SMALLEST = 32  # smallest side of a tile in pixels, one cell of the deepest feature map
+GREY = 114  # of 255, the padding value of Ultralytics
+BATCH = {"cpu": 4}  # default number of tiles in a batch, by type of device
 BATCH_ELSEWHERE = 16
-TASKS = ("detect", "obb")  # whose boxes are merged
-WITHOUT = ("augment", "visualize", "agnostic_nms", "embed", "cache")  # settings that have no meaning for tiles
+TASKS = ("detect", "obb")  # tasks whose boxes can be merged
+WITHOUT = ("augment", "visualize", "agnostic_nms", "embed", "cache")  # settings that have no meaning with tiles
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tiles:
-    """How images are cut and what is found is merged.
+    """How images are cut into tiles and how the detections of tiles are merged.
 
     Attributes:
         size: Side of a tile in pixels of the image.
         imgsz: Side in pixels at which the network sees a tile.
-        overlap: Share of a tile that neighbours have in common at least.
-        full_image: Whether the whole image is looked at once more, at ``imgsz``.
-        merge: How boxes of neighbouring tiles become one; see :mod:`pixelkeep.tiling.merge`.
+        overlap: Smallest share of a tile that neighbouring tiles have in common.
+        full_image: Whether the network also looks at the whole image, at ``imgsz``.
+        merge: Method by which boxes of neighbouring tiles become one; see :mod:`pixelkeep.tiling.merge`.
     """
 
     size: int
@@ -55,16 +55,16 @@ class Tiles:
     merge: str = MERGE
 
     def protocol(self) -> dict[str, Any]:
-        """Return how the figures of a run in tiles were made, for metrics.json."""
+        """Return the settings by which the figures of a run in tiles were made, for metrics.json."""
         return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Tiles as they are asked for, nothing checked; ``tile`` None for none, other fields None for the default."""
+    """Tiles as the user asks for them, unchecked; ``tile`` is None for no tiles, other fields None for the default."""
 
     tile: int | str | None = None
-    auto: Sequence[int] | None = None  # tile and imgsz that AUTO stood for when a run began that is gone on with
+    auto: Sequence[int] | None = None  # tile and imgsz that AUTO stood for when a resumed run began
     overlap: float | None = None
     full_image: bool = False
     merge: str | None = None
@@ -73,7 +73,7 @@ class Request:
         """Check what can be checked without a network, and return whether tiles are asked for.
 
         Raises:
-            OptionError: A value that is not allowed, or options of tiles without --tile.
+            OptionError: A value is not allowed, or options of tiles are given without --tile.
         """
         if self.tile is None:
             given = {"--overlap": self.overlap, "--full-image": self.full_image or None, "--merge": self.merge}
@@ -93,11 +93,11 @@ class Request:
         """Return the tiles for a network, or None if none are asked for.
 
         Args:
-            checkpoint: The network's.
-            settings: Of the command; ``imgsz`` only where it was given.
+            checkpoint: The network's checkpoint.
+            settings: Settings of the command, with ``imgsz`` only if the user gave it.
 
         Raises:
-            OptionError: A value that is not allowed, or a network that finds no boxes.
+            OptionError: A value is not allowed, or the network's task is not one whose boxes can be merged.
         """
         if not self.check():
             return None
@@ -124,19 +124,20 @@ class Request:
 
 
 def tiles_a_batch(asked: int | None, device: torch.device) -> int:
-    """Return how many tiles a network takes at once."""
+    """Return the number of tiles in a batch: the one asked for, or the default for the device."""
     return asked or BATCH.get(device.type, BATCH_ELSEWHERE)
 
 
 class TileEngine:
-    """A network that looks at images of any size.
+    """Runs a network on images of any size, tile by tile.
 
     Args:
         model: Ultralytics' backend, ready to run.
         tiles: How images are cut.
-        suppress: Turns the network's output for a batch into boxes; see :mod:`pixelkeep.ultra.tiled.suppression`.
-        batch: Tiles that the network takes at once.
-        rotated: Whether it gives oriented boxes.
+        suppress: Function that turns the network's output for a batch into boxes; see
+            :mod:`pixelkeep.ultra.tiled.suppression`.
+        batch: Number of tiles in a batch.
+        rotated: Whether the network predicts oriented boxes.
     """
 
     def __init__(
@@ -153,7 +154,7 @@ class TileEngine:
         self.batch = batch
         self.rotated = rotated
         self.stride = int(max(model.stride)) if isinstance(model.stride, (list, torch.Tensor)) else int(model.stride)
-        # An exported file takes one size alone, unless it is dynamic.
+        # An exported file takes inputs of one size only, unless it is dynamic.
         self.fixed = getattr(model, "format", "pt") != "pt" and not getattr(model, "dynamic", False)
 
     def grid(self, image: np.ndarray | Raster) -> Grid:
@@ -164,12 +165,12 @@ class TileEngine:
     def __call__(
         self, image: np.ndarray, progress: Progress | None = None, search: Callable[..., Merged] = detect_in_tiles
     ) -> Merged:
-        """Return what is found in an image, boxes in its own pixels.
+        """Return the merged detections in an image, with boxes in its own pixels.
 
         Args:
             image: (H, W, C) uint8, three channels as BGR.
-            progress: Is told how many tiles are done, and of how many.
-            search: Looks at tiles and merges what is found.
+            progress: Function called with the number of tiles that are done and the number of all tiles.
+            search: Function that looks at tiles and merges their detections.
         """
         grid = self.grid(image)
         canvas = self.on_device(at_scale(image, grid))
@@ -183,19 +184,19 @@ class TileEngine:
         return in_pixels(merged, grid, image.shape[:2])
 
     def look(self, canvas: torch.Tensor, windows: np.ndarray) -> list[torch.Tensor]:
-        """Return what the network finds in windows (b, 4) of uint8 (C, H, W), boxes in pixels of the window."""
+        """Return the detections in windows (b, 4) of an image uint8 (C, H, W), with boxes in pixels of each window."""
         return [self._exact(rows) for rows in self._run(cut(canvas, windows, self._multiple()))]
 
     def nothing(self) -> torch.Tensor:
-        """Return what :meth:`look` gives for a window without objects."""
+        """Return the empty tensor that :meth:`look` returns for a window without objects."""
         return self._exact(torch.zeros(0, 7 if self.rotated else 6, device=self.model.device))
 
     def on_device(self, image: np.ndarray) -> torch.Tensor:
-        """Return (H, W, C) on the device as (C, H, W), a view of rows of pixels."""
+        """Move an image (H, W, C) to the device and return it as (C, H, W), a view of the pixels in their order."""
         return torch.from_numpy(np.ascontiguousarray(image)).to(self.model.device).permute(2, 0, 1)
 
     def _run(self, batch: torch.Tensor) -> Sequence[torch.Tensor]:
-        """Return the boxes of a batch, uint8 (b, C, h, w), in its pixels."""
+        """Return the boxes found in each image of a batch, uint8 (b, C, h, w), in pixels of these images."""
         batch = batch.flip(1) if batch.shape[1] == 3 else batch  # BGR to RGB
         count = len(batch)
         if self.fixed and count < self.batch:
@@ -204,12 +205,12 @@ class TileEngine:
         return found[:count]
 
     def _multiple(self) -> int:
-        """Return what the sides of a tile must be a multiple of: a file for one size is shown nothing smaller."""
+        """Return the number that a tile's sides must be multiples of: ``imgsz`` for an export of one fixed size."""
         return self.tiles.imgsz if self.fixed else self.stride
 
     @torch.inference_mode()
     def look_at_whole(self, image: np.ndarray, grid: Grid) -> torch.Tensor:
-        """Return what the network finds in the image as a whole, boxes in pixels of the grid."""
+        """Return the detections in the image as a whole, with boxes in pixels of the grid."""
         shown = LetterBox(self.tiles.imgsz, auto=not self.fixed, stride=self.stride)(image=image)
         shown = shown[..., None] if shown.ndim == 2 else shown
         batch = self.on_device(shown)[None]
@@ -220,7 +221,7 @@ class TileEngine:
 
     @staticmethod
     def _exact(rows: torch.Tensor) -> torch.Tensor:
-        """Return rows in double precision where there is any: far from the corner, single is coarse."""
+        """Return rows in double precision if the device has it, as single is coarse far from the image's corner."""
         return rows if rows.device.type == "mps" else rows.double()
 
 
@@ -231,7 +232,12 @@ def grid_of(shape: Sequence[int], tiles: Tiles) -> Grid:
 
 
 def tiles_of_image(sizes: Sequence[tuple[int, int]], tiles: Tiles) -> float:
-    """Return how many whole tiles' pixels the network sees of an image, the mean over images of height and width."""
+    """Return how many whole tiles' worth of pixels the network sees per image, as a mean over images.
+
+    Args:
+        sizes: Height and width of each image in pixels.
+        tiles: How images are cut.
+    """
     seen = 0.0
     for size in sizes:
         grid = grid_of(size, tiles)
@@ -241,21 +247,21 @@ def tiles_of_image(sizes: Sequence[tuple[int, int]], tiles: Tiles) -> float:
 
 
 def at_scale(image: np.ndarray, grid: Grid) -> np.ndarray:
-    """Return an image (H, W, C) at the network's scale: (h, w, C)."""
+    """Return an image (H, W, C) resized to the network's scale, (h, w, C)."""
     if image.shape[:2] != (grid.height, grid.width):
         image = cv2.resize(image, (grid.width, grid.height), interpolation=cv2.INTER_LINEAR)
     return image[..., None] if image.ndim == 2 else image
 
 
 def cut(canvas: torch.Tensor, windows: np.ndarray, stride: int) -> torch.Tensor:
-    """Return windows (b, 4) of uint8 (C, H, W) as one batch (b, C, h, w), padded to whole cells at right and bottom."""
+    """Cut windows (b, 4) out of uint8 (C, H, W) as a batch (b, C, h, w), padded to whole cells at right and bottom."""
     tiles = torch.stack([canvas[:, y1:y2, x1:x2] for x1, y1, x2, y2 in windows.tolist()])
     down, right = (-side % stride for side in tiles.shape[2:])
     return torch.nn.functional.pad(tiles, (0, right, 0, down), value=GREY) if down or right else tiles
 
 
 def in_pixels(merged: Merged, grid: Grid, shape: tuple[int, int]) -> Merged:
-    """Return boxes in pixels of an image of height and width ``shape``, of those at the scale of its grid."""
+    """Convert boxes from the scale of an image's grid to pixels of the image, whose height and width are ``shape``."""
     across, down = shape[1] / grid.width, shape[0] / grid.height
     boxes = merged.boxes * merged.boxes.new_tensor([across, down] * 2)
     rotated = merged.rotated
@@ -267,9 +273,9 @@ def in_pixels(merged: Merged, grid: Grid, shape: tuple[int, int]) -> Merged:
 
 
 def rows_of(merged: Merged | Candidates) -> torch.Tensor:
-    """Return boxes as Ultralytics has them: (n, 6) x1, y1, x2, y2, score, class.
+    """Return boxes in Ultralytics' form: (n, 6) x1, y1, x2, y2, score, class.
 
-    Of oriented boxes (n, 7): centre x, y, width, height, radians, score, class.
+    Oriented boxes have the form (n, 7): centre x, y, width, height, radians, score, class.
     """
     boxes = merged.boxes if merged.rotated is None else merged.rotated
     return torch.cat([boxes, merged.scores[:, None], merged.classes[:, None].to(boxes.dtype)], 1)

@@ -1,4 +1,4 @@
-"""GeoJSON files of what was found in georeferenced images, one for each."""
+"""GeoJSON files of the detections in georeferenced images, one file per image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pixelkeep.ultra.predictors.boxes import Detections
 from pixelkeep.ultra.tiled.results import on_map
 from pixelkeep.writing import write_text
 
-FOLDER = "geojson"  # in the run folder
+FOLDER = "geojson"  # folder of the files, inside the run folder
 
 
 class MapFiles:
@@ -23,7 +23,7 @@ class MapFiles:
 
     Args:
         folder: The run folder.
-        own: Give coordinates in each image's own reference system rather than in WGS 84.
+        own: Whether to give coordinates in each image's own reference system rather than in WGS 84.
     """
 
     def __init__(self, folder: Path, own: bool = False):
@@ -33,14 +33,14 @@ class MapFiles:
         self._without: set[Path] = set()
 
     def write(self, result: Detections, image: np.ndarray | Raster) -> str | None:
-        """Write what was found in an image, and return the file's name; None, and a line that says why, for none."""
+        """Write the detections in an image and return the file's name, or log why there is no file and return None."""
         path = Path(result.path)
         try:
             if reason := self._reason(path, image):
                 raise DataError(reason)
             document = on_map(result, image, self.own)
         except DataError as error:
-            if path not in self._without:  # once for all frames of a video
+            if path not in self._without:  # warn once for all frames of a video
                 LOGGER.warning(f"{path.name}: no GeoJSON: {error}")
             self._without.add(path)
             return None
@@ -49,7 +49,7 @@ class MapFiles:
         return file.name
 
     def take(self, files: Iterable[str | None]) -> None:
-        """Give no image the name of one of these files, which are there already."""
+        """Reserve the names of files that exist already, so that no other image gets one of them."""
         self._names.update(Path(file).stem for file in files if file)
 
     def _reason(self, path: Path, image: np.ndarray | Raster) -> str | None:
@@ -58,7 +58,7 @@ class MapFiles:
         return f"that needs rasterio: {EXTRA}" if is_mapped(path) else "it does not say where on Earth it is"
 
     def _name(self, stem: str) -> str:
-        """Return a name that no other image of the run has."""
+        """Return and reserve a name that no other image of the run has."""
         number = next(n for n in range(1, len(self._names) + 2) if _numbered(stem, n) not in self._names)
         self._names.add(_numbered(stem, number))
         return _numbered(stem, number)

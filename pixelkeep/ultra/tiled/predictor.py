@@ -1,4 +1,4 @@
-"""The predictor for large images: everything as in plain detection, but every image is looked at in tiles."""
+"""The predictor for large images, which works as plain detection does but looks at every image in tiles."""
 
 from __future__ import annotations
 
@@ -32,21 +32,22 @@ from pixelkeep.ultra.weights.checkpoints import load, model_of
 
 
 class TiledPredictor(Predictor):
-    """Detects in tiles and draws.
+    """Detects objects in tiles and draws them.
 
     Args:
         tiles: How images are cut.
-        others: As :class:`pixelkeep.ultra.predictors.boxes.Predictor` takes them; ``batch`` in the settings is a
-            number of tiles, and ``max_det`` counts in each tile.
+        overrides: Ultralytics' settings; ``batch`` is a number of tiles, and ``max_det`` applies to each tile.
+        others: Further arguments of :class:`pixelkeep.ultra.predictors.boxes.Predictor`.
 
     Attributes:
-        seams: What became of the boxes of tiles, over all images so far.
-        engine: Looks at one image; there once the model is.
-        bar: Shows how many tiles, images and detections there are.
-        budget: Shares out the time of a frame among its tiles, where there is a rate to keep.
-        maps: Writes what is found in georeferenced images as GeoJSON, where that is asked for.
-        rasters: How images that were read in windows went by, by path.
-        turned: What earlier parts of the run looked at of videos and streams, as :meth:`turns` returns it.
+        seams: Counts of what became of the boxes of tiles, over all images so far.
+        engine: Engine that looks at one image; None until the model is loaded.
+        bar: Progress bar with the number of tiles, images and detections.
+        budget: Divides the time of a frame among its tiles; None without a rate to keep.
+        looked: Where each image of the batch was looked at, by its place; None if everywhere.
+        maps: Writer of the detections in georeferenced images as GeoJSON; None if that is not asked for.
+        rasters: Size, number of empty tiles and GeoJSON file of each image that was read in windows, by path.
+        turned: How many tiles of videos and streams earlier parts of the run looked at, in the form of :meth:`turns`.
     """
 
     def __init__(self, tiles: Tiles, overrides: dict[str, Any], *others: Any, **keywords: Any):
@@ -58,16 +59,16 @@ class TiledPredictor(Predictor):
         self.engine: TileEngine | None = None
         self.bar = TileBar()
         self.budget: Budget | None = None
-        self.looked: dict[int, Looked | None] = {}  # by place in the batch
-        self._numbers: dict[str, int] = {}  # of the last frame of each video
-        self._unreadable = 0  # images that the bar has counted
+        self.looked: dict[int, Looked | None] = {}
+        self._numbers: dict[str, int] = {}  # number of the last frame of each video, by path
+        self._unreadable = 0  # number of unreadable images that the bar has counted
         self.maps: MapFiles | None = None
         self.rasters: dict[str, dict[str, Any]] = {}
         self.turned: dict[Any, dict[str, Any]] = {}
         self.add_callback("on_predict_batch_end", TiledPredictor._close_rasters)
 
     def setup_model(self, model: Any, verbose: bool = True) -> None:
-        """Load the model, and have the next image read while it looks at one."""
+        """Load the model, and have the next image read while the model looks at the current one."""
         super().setup_model(model, verbose)
         self.model.prefetch = True
         prepare = None if self.confidences is None else self._silence
@@ -78,11 +79,11 @@ class TiledPredictor(Predictor):
         self.engine = TileEngine(self.model, self.tiles, suppress, self.at_once(), bool(rotated))
 
     def at_once(self) -> int:
-        """Return how many tiles the network looks at together."""
+        """Return the number of tiles in a batch."""
         return tiles_a_batch(self.asked, self.device)
 
     def setup_source(self, source: Any, *args: Any) -> None:
-        """Open the source, and count what is in it where it has an end."""
+        """Open the source, and count its images and frames if it has an end."""
         super().setup_source(source, *args)
         if self.rate:
             self.budget = Budget(time.monotonic, self.places, self.turned)
@@ -93,7 +94,7 @@ class TiledPredictor(Predictor):
             self.bar.start(_length(self.dataset, self.args.vid_stride, self.begun.videos))
 
     def turns(self) -> dict[Any, dict[str, Any]]:
-        """Return how many tiles of videos and streams were looked at, ``turned`` included; nothing without a rate."""
+        """Return how many tiles of each video and stream were looked at, with ``turned``; empty without a rate."""
         return {} if self.budget is None else self.budget.report()
 
     def stream_inference(self, *args: Any, **keywords: Any) -> Iterator[Detections]:
@@ -108,7 +109,7 @@ class TiledPredictor(Predictor):
         silence(output[0] if isinstance(output, (list, tuple)) else output, self.confidences)
 
     def _read(self, path: str, flags: int | None = None) -> np.ndarray | Raster | None:
-        """Open a picture that is to be read in windows, or read another one."""
+        """Open an image that is to be read in windows, or read any other image; None if it cannot be read."""
         try:
             raster = open_raster(Path(path), self.channels, self.stretch)
         except DataError as error:
@@ -117,17 +118,17 @@ class TiledPredictor(Predictor):
         return super()._read(path, flags) if raster is None else raster
 
     def preprocess(self, im: list[np.ndarray]) -> torch.Tensor:
-        """Return one empty tile, to warm up with; the engine prepares images itself."""
+        """Return one empty tile, to warm the model up with; the engine prepares the images itself."""
         side, dtype = self.tiles.imgsz, torch.half if self.model.fp16 else torch.float
         return torch.zeros(1, self.channels, side, side, dtype=dtype, device=self.device)
 
     def inference(self, im: torch.Tensor, *args: Any, **keywords: Any) -> list[Merged]:
-        """Return what is found in each image of the batch."""
+        """Return the merged detections in each image of the batch."""
         found = []
         for i, image in enumerate(list(self.batch[1])):
             if isinstance(image, Raster):
                 if (merged := self._look_through(image)) is None:
-                    for listed in (*self.batch, self.dataset.numbers):  # as if it had not been read
+                    for listed in (*self.batch, self.dataset.numbers):  # as if the image had not been read
                         del listed[i]
                     continue
                 found.append(merged)
@@ -142,7 +143,7 @@ class TiledPredictor(Predictor):
         return found
 
     def _look_through(self, raster: Raster) -> Merged | None:
-        """Return what is found in an image on disk; None if that cannot be read to its end."""
+        """Return the detections in an image on disk, or None if the image cannot be read to its end."""
         try:
             found, empty = detect_in_raster(self.engine, raster, self.bar.tile)
         except DataError as error:
@@ -157,7 +158,7 @@ class TiledPredictor(Predictor):
             raster.close()
 
     def _look(self, i: int, image: np.ndarray) -> Merged:
-        """Return what is found in the image at a place of the batch, if there is not time for all in part of it."""
+        """Return the detections in the image at place ``i`` of the batch; if time is short, in some of its tiles."""
         self.looked[i] = None
         if self.until is None:
             return self.engine(image, self.bar.tile)
@@ -170,12 +171,12 @@ class TiledPredictor(Predictor):
         return found
 
     def _nothing(self, image: np.ndarray) -> Merged:
-        """Return that there is nothing in an image."""
+        """Return empty detections for an image."""
         grid = self.engine.grid(image)
         return merge(collect([self.engine.nothing()] * len(grid), grid), grid, self.tiles.merge)
 
     def _gone_by(self, i: int) -> float:
-        """Return how many images or frames have gone by with one that is done: those skipped before it count too."""
+        """Return how many images or frames the bar advances by when one is done, with those skipped before it."""
         if self.dataset.mode != "video":
             return 1 + self._left_out()
         path, number = self.batch[0][i], self.dataset.numbers[i]
@@ -184,20 +185,20 @@ class TiledPredictor(Predictor):
         return (number - before) / self.args.vid_stride
 
     def _left_out(self) -> int:
-        """Return how many images have been left out since it was asked before."""
+        """Return how many unreadable images have been left out since the last call."""
         before, self._unreadable = self._unreadable, len(self.unreadable)
         return self._unreadable - before
 
     def _missing(self, i: int) -> bool:
-        """Return whether a stream has no frame at the moment, beside others that have."""
+        """Return whether the stream at a place of the batch has no frame while others have one."""
         return self.dataset.mode == "stream" and self.dataset.numbers[i] == MISSING
 
     def _key(self, i: int) -> Any:
-        """Return by what a video, or a stream, is known that has a place in the batch."""
+        """Return the key of the video or stream at a place of the batch: a path, or place and name of a stream."""
         return (i, self.batch[0][i]) if self.dataset.mode == "stream" else self.batch[0][i]
 
     def postprocess(self, preds: list[Merged], img: Any, orig_imgs: list[np.ndarray], **_: Any) -> list[Detections]:
-        """Return what was found as results that can be drawn and saved."""
+        """Return the detections as results that can be drawn and saved."""
         shown = zip(preds, orig_imgs, self.batch[0], strict=True)
         names = self.model.names
         results = [self._result(found, image, path, names) for found, image, path in shown]
@@ -220,7 +221,7 @@ class TiledPredictor(Predictor):
 
 
 def _length(dataset: Any, stride: int, begun: Mapping[str, Passage]) -> int | None:
-    """Return how many images and frames are to come, as far as files say it; None where one does not, or has no end."""
+    """Return how many images and frames are to come, or None if a file does not state it or the source has no end."""
     if not isinstance(dataset, LoadImagesAndVideos):
         return None
     total = 0

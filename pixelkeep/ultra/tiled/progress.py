@@ -1,4 +1,4 @@
-"""The progress of detection in tiles: a bar with tiles, images, detections and the time left."""
+"""Progress bar of detection in tiles, with tiles, images, detections and the time left."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pixelkeep.ultra.running.console import A_MINUTE, Bar
 
 
 class TileBar:
-    """Appears with the first tile that is done, unless it is switched off.
+    """A progress bar that appears with the first tile that is done, unless it is switched off.
 
-    The time left is that of the images, or frames, that are known of, and of an image goes down with its tiles; what
-    has no end, a stream, shows none. Where there is no terminal, a line a minute takes its place.
+    The time left covers the images or frames that are known to come, and decreases with each tile of an image. A
+    stream has no end, so no time left is shown for it. Without a terminal, one line per minute replaces the bar.
     """
 
     def __init__(self) -> None:
@@ -22,28 +22,37 @@ class TileBar:
         self._gone_by = self._began = 0.0  # images and frames; seconds
 
     def start(self, total: int | None) -> None:
-        """Switch the bar on: ``total`` images and frames are to come, None where nobody knows."""
+        """Switch the bar on.
+
+        Args:
+            total: Number of images and frames to come; None if it is not known.
+        """
         self.enabled, self.total, self._began = True, total, time.time()
 
     def tile(self, done: int, total: int) -> None:
-        """Take note that ``done`` of an image's ``total`` tiles are done."""
+        """Update the bar when ``done`` of an image's ``total`` tiles are done."""
         self._tiles = total
-        self._show(f"tile {done}/{total}", self._gone_by + done / (total + 1))  # merging them is left
+        self._show(f"tile {done}/{total}", self._gone_by + done / (total + 1))  # + 1 for merging
 
     def image(self, found: int, gone_by: float = 1) -> None:
-        """Take note that an image is done, with so many detections; ``gone_by`` counts it and frames left out."""
+        """Update the bar when an image is done.
+
+        Args:
+            found: Number of detections in the image.
+            gone_by: Number of images or frames to advance by: this one and those left out before it.
+        """
         self._gone_by += gone_by
         self._found += found
         self._show(f"{self._tiles} tiles", self._gone_by)
 
     def pass_over(self, count: int) -> None:
-        """Take note that so many images are left out."""
+        """Advance the bar by ``count`` images that are left out."""
         self._gone_by += count
         if self._bar is not None and count:
             self._show(f"{self._tiles} tiles", self._gone_by)
 
     def close(self) -> None:
-        """End the bar."""
+        """Close the bar if it is shown."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

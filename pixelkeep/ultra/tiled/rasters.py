@@ -1,4 +1,4 @@
-"""Tiles of an image that is too large for memory: read by a thread, run by run, while the network looks at others."""
+"""Tiles of an image that is too large for memory, read by a thread in runs while the network looks at other tiles."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from pixelkeep.tiling.runs import Run, runs
 from pixelkeep.ultra.tiled.images import TileEngine, in_pixels
 
 READ = 24_000_000  # bytes of an image, as stored, that are read at once
-WIDEST = 16_384  # columns at once: OpenCV resizes no more than 32767
+WIDEST = 16_384  # columns that are read at once, because OpenCV resizes no more than 32767
 
 
 class Part(NamedTuple):
-    """Part of an image: its pixels at the network's scale, uint8 (h, w, C), and which of its tiles hold data."""
+    """A run of an image's tiles: pixels at the network's scale, uint8 (h, w, C), and whether each tile holds data."""
 
     pixels: np.ndarray
     run: Run
@@ -31,14 +31,14 @@ class Part(NamedTuple):
 
 @torch.inference_mode()
 def detect_in_raster(engine: TileEngine, raster: Raster, progress: Progress | None = None) -> tuple[Merged, int]:
-    """Return what is found in an image, boxes in its own pixels, and how many of its tiles hold no data.
+    """Return the detections in an image, with boxes in its own pixels, and how many of its tiles hold no data.
 
-    Tiles without data are not looked at. Of the image no more than three runs of tiles are in memory at a time.
+    Tiles without data are not looked at. No more than three runs of tiles of the image are in memory at a time.
 
     Args:
-        engine: Looks at tiles.
+        engine: Engine that looks at tiles.
         raster: The image.
-        progress: Is told how many tiles are done, and of how many.
+        progress: Function called with the number of tiles that are done and the number of all tiles.
 
     Raises:
         DataError: The file is damaged.
@@ -65,7 +65,7 @@ def detect_in_raster(engine: TileEngine, raster: Raster, progress: Progress | No
 
 
 def _read_ahead(raster: Raster, grid: Grid, batch: int) -> Iterator[Part]:
-    """Give the parts of an image; the next is read while one is looked at."""
+    """Yield the parts of an image, and read the next one while the caller works on the current one."""
     height, width = raster.shape
     scale = width / grid.width, height / grid.height
     rows = ceil((grid.windows[0, 3] - grid.windows[0, 1]) * scale[1]) + 2
@@ -82,7 +82,7 @@ def _read_ahead(raster: Raster, grid: Grid, batch: int) -> Iterator[Part]:
 
 
 def _read(raster: Raster, run: Run, grid: Grid, scale: tuple[float, float]) -> Part:
-    """Read a run of tiles, and bring it to the network's scale as the whole image would be."""
+    """Read a run of tiles, and resize it to the network's scale as if the whole image were resized."""
     around = _source(run.around, scale, raster.shape, margin=1)
     pixels, valid = raster.read(around)
     filled = np.ones(len(run.numbers), bool)
@@ -96,7 +96,7 @@ def _read(raster: Raster, run: Run, grid: Grid, scale: tuple[float, float]) -> P
 
 
 def _source(window: tuple, scale: tuple[float, float], shape: tuple[int, int], margin: int) -> Window:
-    """Return the window of the image that a window at the network's scale shows; ``margin`` for interpolation."""
+    """Return the window of the image that a window at the network's scale shows, with a margin for interpolation."""
     margin = 0 if scale == (1, 1) else margin
     across, down = scale
     x1, y1, x2, y2 = (int(side) for side in window)
@@ -106,10 +106,10 @@ def _source(window: tuple, scale: tuple[float, float], shape: tuple[int, int], m
 
 
 def _resized(pixels: np.ndarray, source: Window, window: tuple, scale: tuple[float, float]) -> np.ndarray:
-    """Return (h, w, C) of a window at the network's scale from those of the image, as resizing all of it gives them."""
+    """Resize an image's pixels to a window (h, w, C) at the network's scale, as if the whole image were resized."""
     across, down = scale
     x1, y1, x2, y2 = window
-    way = np.array(  # from the centre of a pixel to its place in the image
+    way = np.array(  # maps the centre of an output pixel to its place in the image
         [
             [across, 0, (x1 + 0.5) * across - 0.5 - source.x1],
             [0, down, (y1 + 0.5) * down - 0.5 - source.y1],

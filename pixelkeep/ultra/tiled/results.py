@@ -1,4 +1,4 @@
-"""What was found in an image in tiles, as Ultralytics' results: of images in memory, and of those that stay on disk."""
+"""Detections in tiles as Ultralytics' results, for images in memory and for images that stay on disk."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from pixelkeep.ultra.predictors.boxes import Detections
 from pixelkeep.ultra.predictors.oriented import OrientedDetections
 from pixelkeep.ultra.tiled.images import rows_of
 
-OVERVIEW = 2048  # pixels of the longer side of a picture of what is too large to be drawn whole
+OVERVIEW = 2048  # longer side in pixels of the overview of an image that is too large to be drawn whole
 _MARGIN = 24  # pixels around an object that a crop may show
 
 
 class _OnDisk:
-    """For results of an image of which an overview alone is in memory, as ``orig_img``."""
+    """Mixin for the results of an image of which only an overview is in memory, as ``orig_img``."""
 
     raster: Raster
 
     def shrink(self) -> np.ndarray:
-        """Return how many pixels of the overview one of the image is, across and down."""
+        """Return how many pixels of the overview one pixel of the image takes, across and down."""
         return np.array(self.orig_img.shape[1::-1]) / self.orig_shape[::-1]
 
     def save_crop(self, save_dir: str | Path, file_name: str | Path = "im.jpg") -> None:
-        """Write each object as ``save_dir/class/file_name``, numbered where that is taken."""
+        """Write a crop of each object as ``save_dir/class/file_name``, numbered if that name is taken."""
         found = self.obb if self.obb is not None else self.boxes
         for box, score, number in zip(found.xyxy.tolist(), found.conf.tolist(), found.cls.tolist(), strict=True):
             low = [max(0, floor(side) - _MARGIN) for side in box[:2]]
@@ -47,7 +47,7 @@ class _OnDisk:
 
 
 class RasterDetections(_OnDisk, Detections):
-    """What was found in an image on disk."""
+    """The detections in an image on disk."""
 
     def plot(self, line_width: int | None = None, **_: Any) -> np.ndarray:
         """Return the annotated overview, (H, W, 3) BGR."""
@@ -57,7 +57,7 @@ class RasterDetections(_OnDisk, Detections):
 
 
 class OrientedRasterDetections(_OnDisk, OrientedDetections):
-    """What was found in an image on disk, as oriented boxes."""
+    """The detections in an image on disk, as oriented boxes."""
 
     def plot(self, line_width: int | None = None, **_: Any) -> np.ndarray:
         """Return the annotated overview, (H, W, 3) BGR."""
@@ -74,14 +74,14 @@ def as_result(
     *,
     overview: np.ndarray | None = None,
 ) -> Detections:
-    """Return what was found as a result that can be drawn and saved.
+    """Return merged detections as a result that can be drawn and saved.
 
     Args:
-        found: In pixels of the image.
-        image: (H, W, C), or an image on disk.
-        path: Its file.
-        names: Class index to class name.
-        overview: Of an image on disk, to draw on.
+        found: The detections, in pixels of the image.
+        image: The image (H, W, C), or an image on disk.
+        path: Path of the image's file.
+        names: Class names by number.
+        overview: Overview of an image on disk to draw on; None if it is not drawn.
     """
     rows = rows_of(found)
     if not isinstance(image, Raster):
@@ -100,12 +100,12 @@ def as_result(
 
 
 def on_map(result: Detections, raster: Raster, own: bool = False) -> dict[str, Any]:
-    """Return what was found in a georeferenced image as GeoJSON.
+    """Return the detections in a georeferenced image as GeoJSON.
 
     Args:
-        result: Of the image.
+        result: The detections in the image.
         raster: The image.
-        own: Give coordinates in the image's own reference system rather than in WGS 84.
+        own: Whether to give coordinates in the image's own reference system rather than in WGS 84.
 
     Raises:
         DataError: The image's reference system cannot be named in GeoJSON.
@@ -130,6 +130,6 @@ def on_map(result: Detections, raster: Raster, own: bool = False) -> dict[str, A
 
 
 def _corners(record: dict) -> list[float]:
-    """Return the upright box of a record in pixels: x1, y1, x2, y2."""
+    """Return the upright box of a record as x1, y1, x2, y2 in pixels."""
     x, y, width, height = record["bbox"]
     return [x, y, round(x + width, 3), round(y + height, 3)]

@@ -1,4 +1,4 @@
-"""What a network puts out for a batch of tiles, made into boxes."""
+"""Conversion of a network's output for a batch of tiles into boxes."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from ultralytics.utils import nms
 
 from pixelkeep.ultra.network.outputs import empty_inverted
 
-UNLIMITED = 1e9  # seconds: how much NMS finishes must not depend on how busy the machine is
+UNLIMITED = 1e9  # seconds: with a time limit the result of NMS would depend on how busy the machine is
 
 
 def suppressor(
     args: Any, *, multi_label: bool, end2end: bool, prepare: Callable[[Any], None] | None = None, rotated: int = 0
 ) -> Callable:
-    """Return a function that turns a network's output for a batch of tiles into boxes, (n, 6) each; (n, 7) of rotated.
+    """Return a function that turns a network's output for a batch of tiles into boxes, (n, 6) or oriented (n, 7) each.
 
     Args:
         args: Ultralytics' settings.
         multi_label: Whether one place may have several classes, as in validation.
-        end2end: Whether the network does without NMS.
-        prepare: Changes the output before, in place.
-        rotated: How many classes a network of oriented boxes has; 0 for one of upright boxes.
+        end2end: Whether the network needs no NMS.
+        prepare: Function that changes the output in place before NMS.
+        rotated: Number of classes of a network for oriented boxes; 0 for a network for upright boxes.
     """
 
     def suppress(output: Any) -> list[torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Validation in tiles: every image whole, cut, looked at and merged, scored against the annotations of whole images."""
+"""Validation in tiles: detections of tiles are merged and scored against the annotations of whole images."""
 
 from __future__ import annotations
 
@@ -30,25 +30,27 @@ from pixelkeep.ultra.tiled.results import as_result
 from pixelkeep.ultra.tiled.suppression import suppressor
 
 CONF = 0.001  # lowest confidence of a validation
-DIGITS_BOX, DIGITS_SCORE = 3, 6  # as in predictions.json
+DIGITS_BOX, DIGITS_SCORE = 3, 6  # decimals, as in predictions.json
 
 
 class TiledValidator:
-    """Looks at the images of a split in tiles and scores what it finds, as a validation of whole images does.
+    """Looks at the images of a split in tiles and scores the detections as a validation of whole images does.
 
     Args:
         tiles: How images are cut.
         settings: Ultralytics' settings.
         spec: The dataset.
-        split: The images, read.
-        limit: Detections kept in an image and in each tile; None for three times the densest image, at least 300.
+        split: The loaded split.
+        limit: Largest number of detections kept in an image and in each tile; None for three times the number of
+            objects in the densest image, and at least 300.
 
     Attributes:
         args: The settings as they are used.
         truth: The ground truth in COCO form.
-        seams: What became of the boxes of tiles, over all images.
-        speed: Milliseconds an image.
-        watch: Follows the network's adaptive layers; there once it runs.
+        seams: Counts of what became of the boxes of tiles, over all images.
+        speed: Mean milliseconds per image for each stage.
+        device: Device the network runs on; None before the run.
+        watch: Follows the network's adaptive layers; None before the run.
     """
 
     def __init__(self, tiles: Tiles, settings: dict, spec: DatasetSpec, split: Split, limit: int | None):
@@ -68,7 +70,7 @@ class TiledValidator:
         self.watch: Watch | None = None
 
     def __call__(self) -> None:
-        """Look at every image."""
+        """Look at every image, and collect its detections and the time it took."""
         engine = self._engine()
         paths = [record.path for record in self.records]
         threads = 1 if self.device.type == "cpu" else self._overrides.get("workers") or 1
@@ -89,7 +91,7 @@ class TiledValidator:
         self.speed = {key: value / len(self.records) for key, value in self.speed.items()}
 
     def detections(self) -> Detections:
-        """Return what has been found, ordered by image."""
+        """Return the collected detections, ordered by image id and rounded."""
         rows = np.concatenate([np.zeros((0, 7)), *self._collected])
         rows = rows[np.argsort(rows[:, 0], kind="stable")]
         x1, y1, x2, y2 = np.round(rows[:, 2:6], DIGITS_BOX).T
@@ -97,11 +99,11 @@ class TiledValidator:
         return Detections(rows[:, 0].astype(int), rows[:, 1].astype(int), boxes, np.round(rows[:, 6], DIGITS_SCORE))
 
     def judge(self, scoring: Scoring) -> Result:
-        """Score what has been found as reported figures are."""
+        """Score the collected detections by the rules for reported figures."""
         return scoring.evaluate(self.truth, self.detections(), self.args.max_det)
 
     def _engine(self) -> TileEngine:
-        """Load the network, which gives several classes to one place as in every validation."""
+        """Load the network, and allow several classes in one place as in every validation."""
         predictor = TiledPredictor(self.tiles, self._overrides, False, self.spec.channels, self.spec.stretch)
         predictor.setup_model(None, verbose=False)
         self.device = predictor.device
@@ -112,7 +114,7 @@ class TiledValidator:
         )
 
     def _collect(self, found: Merged, number: int) -> None:
-        """Keep the best detections of an image."""
+        """Collect the best detections of an image."""
         self.seams += found.seams
         self._collected.append(best_rows(found, number, self._category_ids, self.args))
 
@@ -126,7 +128,10 @@ class TiledValidator:
 
 
 def read_ahead(paths: list[Path], spec: DatasetSpec, threads: int = 1) -> Iterator[tuple[Path, np.ndarray, float]]:
-    """Give each image and the seconds that reading it took; the next ``threads`` are read while one is looked at."""
+    """Yield the path and pixels of each image and the seconds that reading it took.
+
+    The next ``threads`` images are read while the caller works on the current one.
+    """
 
     def read(path: Path) -> tuple[Path, np.ndarray, float]:
         start = time.perf_counter()
@@ -145,10 +150,10 @@ def best_rows(found: Merged, number: int, category_ids: torch.Tensor, args: Any)
     """Return the best detections of an image: (n, 7) rows of image, category, x1, y1, x2, y2, score.
 
     Args:
-        found: What is in the image.
-        number: Of the image.
-        category_ids: Category by class number.
-        args: Ultralytics' settings; ``max_det`` and ``single_cls`` count.
+        found: The merged detections in the image.
+        number: Id of the image.
+        category_ids: Category id by class number.
+        args: Ultralytics' settings, of which ``max_det`` and ``single_cls`` are used.
     """
     most = args.max_det
     classes = found.classes[:most].cpu() * (not args.single_cls)

@@ -1,1 +1,1 @@
-"""Objects followed through a video: trackers, their presets, and tracks as text."""
+"""Tracking of objects through a video: trackers, their presets, and tracks as text files."""

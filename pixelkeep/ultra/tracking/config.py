@@ -1,4 +1,4 @@
-"""Which tracker, and how it is set: Ultralytics' trackers, this project's presets, or a file of the user's."""
+"""Tracker settings: Ultralytics' trackers, this project's presets, or a user's own file."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from pixelkeep import assets
 from pixelkeep.errors import OptionError, choices, nearest
 
 PRESET = "small-objects"
-OWN = {"buffer": 0.0, "least_side": 0.0}  # what this project adds to the keys of Ultralytics' trackers
+OWN = {"buffer": 0.0, "least_side": 0.0}  # keys that this project adds to those of Ultralytics' trackers, with defaults
 _STOCK = ROOT / "cfg" / "trackers"
-_NEEDS = "lap"  # of every tracker of Ultralytics', which would install it without asking
+_NEEDS = "lap"  # package that all of Ultralytics' trackers need and that Ultralytics would install without asking
 
 
 def load_tracker(asked: str) -> Namespace:
-    """Return how a tracker is set.
+    """Return the settings of a tracker.
 
     Args:
-        asked: A name of :func:`names`, or a YAML file. What a file leaves out is as in Ultralytics' own.
+        asked: A name from :func:`names`, or a YAML file. Keys that the file leaves out are as in Ultralytics' own file.
 
     Returns:
-        The keys of Ultralytics' tracker, those of :data:`OWN`, and ``name``.
+        The settings of Ultralytics' tracker, those of :data:`OWN`, and ``name``.
 
     Raises:
-        OptionError: No such tracker or file, a key or value that it does not know, or a package is missing.
+        OptionError: There is no such tracker or file, a key or value is unknown, or a package is missing.
     """
     if importlib.util.find_spec(_NEEDS) is None:
         raise OptionError(f"--track needs the package '{_NEEDS}': pip install 'pixelkeep[track]'")
@@ -49,7 +49,7 @@ def load_tracker(asked: str) -> Namespace:
 
 
 def names() -> list[str]:
-    """Return the names of trackers that are there."""
+    """Return the names of the available trackers: this project's presets, then Ultralytics' own."""
     own = (assets.folder("configs") / "trackers").glob("*.yaml")
     return [*sorted(file.stem for file in own), *sorted(file.stem for file in _STOCK.glob("*.yaml"))]
 
@@ -78,7 +78,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _check(path: Path, key: str, value: Any, defaults: dict[str, Any]) -> None:
-    """Refuse a key that the tracker does not have, and a value of another kind or below 0."""
+    """Raise an OptionError for a key that the tracker does not have, a value of the wrong type or one below 0."""
     if key not in defaults:
         raise OptionError(f"{path}: {key}: no such key{nearest(key, defaults)} ({choices(defaults, 30)})")
     default = defaults[key]

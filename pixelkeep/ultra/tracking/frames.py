@@ -1,4 +1,4 @@
-"""detect --track: what is found in successive frames gets identities, is drawn with them, and written as MOT text."""
+"""``detect --track``: detections in successive frames get identities, are drawn with them, and written as MOT text."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from pixelkeep.ultra.tracking.config import load_tracker
 from pixelkeep.ultra.tracking.mot import MotFile
 from pixelkeep.ultra.tracking.tracker import Tracker
 
-TRAIL = 20  # frames over which the way of an object is drawn
-FOLDER = "tracks"  # of the MOT files, in the run folder
+TRAIL = 20  # number of frames over which an object's trail is drawn
+FOLDER = "tracks"  # folder of the MOT files, inside the run folder
 
 
 class Tracks(Detections):
-    """One frame's tracks: detections with identities, and where they have been."""
+    """One frame's tracks: detections with identities, and their trails through the last frames."""
 
     trails: Sequence[np.ndarray] = ()
 
     def plot(self, line_width: int | None = None, **_: Any) -> np.ndarray:
-        """Return the annotated picture, (H, W, 3) BGR."""
+        """Return the annotated image, (H, W, 3) BGR."""
         boxes = self.boxes.cpu().numpy()
         shown = viewable(self.orig_img)
         return draw_tracks(shown, boxes.xyxy, boxes.cls, boxes.id, self.trails, self.names, line_width)
@@ -45,13 +45,13 @@ class Tracks(Detections):
 
 
 class Followed:
-    """One video or stream: its tracker, file, and where each object has been.
+    """The tracking state of one video or stream: its tracker, its MOT file, and where each object has been.
 
     Args:
-        config: How the tracker is set.
+        config: Settings of the tracker.
         path: The MOT file.
-        until: The last frame that is kept of a file that is there.
-        first: Identities are counted on from this one.
+        until: Last frame to keep of an existing file.
+        first: Number that is added to the tracker's identities, to continue those of an earlier run.
     """
 
     def __init__(self, config: Namespace, path: Path, until: int = 0, first: int = 0):
@@ -63,7 +63,7 @@ class Followed:
         self.ways: dict[int, deque] = {}
 
     def trails(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Note where the objects of this frame are, and return where they have been."""
+        """Record the positions of this frame's objects, and return the recent positions of each, (k, 2) in pixels."""
         for row in rows:
             way = self.ways.setdefault(int(row[4]), deque(maxlen=TRAIL))
             way.append((self.frames, (row[:2] + row[2:4]) / 2))
@@ -73,12 +73,13 @@ class Followed:
 
 
 class Tracking:
-    """Puts identities into a predictor's results: a callback for the end of its postprocessing.
+    """A callback for the end of a predictor's postprocessing that gives its detections identities.
 
     Args:
-        config: As :func:`pixelkeep.ultra.tracking.config.load_tracker` returns it.
-        least: Lowest score of what is shown and written, for each class; the tracker sees what is below it too.
-        folder: For the MOT files.
+        config: Settings returned by :func:`pixelkeep.ultra.tracking.config.load_tracker`.
+        least: Lowest score, for each class, of the detections that are shown and written; the tracker also sees those
+            below it.
+        folder: Folder for the MOT files.
     """
 
     def __init__(self, config: Namespace, least: Sequence[float], folder: Path):
@@ -96,7 +97,7 @@ class Tracking:
         self.close()
 
     def __call__(self, predictor: Any) -> None:
-        """Replace the results of a batch."""
+        """Replace the results of a batch by tracks."""
         live = predictor.dataset.mode == "stream"
         for i, result in enumerate(predictor.results):
             if live and result.frame == MISSING:
@@ -108,11 +109,15 @@ class Tracking:
             self.frames += 1
 
     def places(self, key: Any) -> np.ndarray:
-        """Return where objects are expected in a video, by its path, or a stream, by place and name: (n, 4)."""
+        """Return where objects are expected: (n, 4) xyxy.
+
+        Args:
+            key: Path of a video, or place and name of a stream.
+        """
         return self._open[key].tracker.places() if key in self._open else np.empty((0, 4))
 
     def name(self, key: Any) -> str:
-        """Return the name of a video's or stream's file without its ending, one of its own for each."""
+        """Return the unique name, without the ending, of a video's or stream's MOT file."""
         if key not in self._stems:
             stem = Path(key[1] if isinstance(key, tuple) else key).stem or "stream"
             taken = set(self._stems.values())
@@ -121,29 +126,29 @@ class Tracking:
         return self._stems[key]
 
     def resume(self, key: Any, until: int, first: int = 0) -> None:
-        """Go on with a file that was cut off.
+        """Continue a MOT file that was cut off.
 
         Args:
-            key: See :meth:`places`.
-            until: The last frame that counts.
-            first: The highest identity so far, if they are counted on from there.
+            key: Video or stream; see :meth:`places`.
+            until: Last frame to keep of the file.
+            first: Highest identity so far, if identities are counted on from it; else 0.
         """
         self._open[key] = Followed(self.config, self.folder / f"{self.name(key)}.txt", until, first)
 
     def repeat(self, key: Any, found: np.ndarray, image: np.ndarray, looked: Looked | None) -> None:
-        """Take in what was found in a frame of a video that is gone on with; nothing is written.
+        """Show the tracker again what was found in an earlier frame of a resumed video, without writing anything.
 
         Args:
-            key: See :meth:`places`.
-            found: As the tracker was given it.
+            key: Video or stream; see :meth:`places`.
+            found: The detections (n, 6) that the tracker was given for this frame: xyxy, score and class.
             image: The frame.
-            looked: Where it was looked at.
+            looked: Where the frame was looked at; None if everywhere.
         """
         sequence = self._open[key]
         sequence.trails(self._rows(sequence, found, image, looked))
 
     def _sequence(self, key: Any, live: bool) -> Followed:
-        """Return what belongs to a video or stream; videos come one after another, streams side by side."""
+        """Return the state of a video or stream, created if it is new; a new video closes the one before it."""
         if key not in self._open:
             if not live:
                 self.close()
@@ -151,7 +156,7 @@ class Tracking:
         return self._open[key]
 
     def _rows(self, sequence: Followed, found: np.ndarray, image: np.ndarray, looked: Looked | None) -> np.ndarray:
-        """Return what has a track and is shown: (n, 7) xyxy, identity, score and class."""
+        """Return the tracked detections that are shown: (n, 7) xyxy, identity, score and class."""
         sequence.frames += 1
         identities, rows = sequence.tracker.update(found, image, looked)
         chosen = found[rows]
@@ -176,12 +181,12 @@ class Tracking:
         return tracks
 
     def close(self) -> None:
-        """Close the files of the videos so far."""
+        """Close all open MOT files."""
         while self._open:
             self._open.popitem()[1].file.close()
 
     def report(self) -> dict[str, Any]:
-        """Return which tracker it was, how many objects it told apart and how many milliseconds a frame took it."""
+        """Return the tracker's name, the number of objects it told apart and its mean milliseconds per frame."""
         return {
             "tracker": self.config.name,
             "objects": self.known,
@@ -194,25 +199,25 @@ def _numbered(stem: str, number: int) -> str:
 
 
 def check(asked: str, source: str | list[str]) -> Namespace:
-    """Return how a tracker is set, if the source has frames that follow each other.
+    """Return the settings of a tracker after checking that the source consists of videos or streams.
 
     Raises:
-        OptionError: No such tracker, or images are among the sources.
+        OptionError: There is no such tracker, or images are among the sources.
     """
     config = load_tracker(asked)
-    Tracker(config)  # says now what it refuses, not at the first frame
+    Tracker(config)  # so that settings which the tracker refuses are reported now, not at the first frame
     for file in images_in(source):
         raise OptionError(f"--track has no effect on images ({Path(file).name}); give videos, a webcam or a stream")
     return config
 
 
 def follow(predictor: RunPredictor, config: Namespace, least: Sequence[float], folder: Path) -> Tracking:
-    """Have a predictor track: pass on what the tracker can use, and show what reaches the lowest scores.
+    """Make a predictor track: keep detections that the tracker can use, and show those that reach the lowest scores.
 
     Args:
-        predictor: Has not begun.
-        config: As :func:`check` returns it.
-        least: Lowest score shown, by class.
+        predictor: A predictor that has not begun.
+        config: Settings returned by :func:`check`.
+        least: Lowest score shown, for each class.
         folder: The run folder.
     """
     predictor.args.conf = config.track_low_thresh

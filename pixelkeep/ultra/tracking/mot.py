@@ -1,8 +1,8 @@
-"""Tracks in the text form of MOTChallenge, a file for each video, whole up to the last frame whatever ends the run.
+"""Tracks in the text format of MOTChallenge, one file per video, complete up to the last frame whatever ends the run.
 
-A row is ``frame,id,left,top,width,height,confidence,class,visibility``; frames, identities, classes and the pixel in
+A row is ``frame,id,left,top,width,height,confidence,class,visibility``. Frames, identities, classes and the pixel in
 the corner are counted from 1 (https://motchallenge.net/instructions, and Milan et al., MOT16, arXiv:1603.00831, for the
-last two columns). How much of an object can be seen is not known here: -1.
+last two columns). The visibility of an object is not known here, so it is written as -1.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pixelkeep.writing import Growing
 
 
 def to_mot(frame: int, rows: np.ndarray) -> str:
-    """Return the lines of a frame.
+    """Return the lines of one frame in MOT format.
 
     Args:
-        frame: Number in the video, from 1.
-        rows: (n, 7) xyxy in pixels, identity, score and class.
+        frame: Number of the frame in the video, from 1.
+        rows: Tracks (n, 7): xyxy in pixels, identity, score and class.
     """
     lines = []
     for x1, y1, x2, y2, identity, score, cls in rows.astype(float):
@@ -29,21 +29,21 @@ def to_mot(frame: int, rows: np.ndarray) -> str:
 
 
 class MotFile:
-    """A file that grows frame by frame and never ends within a row, on a full disk neither.
+    """A MOT file that grows frame by frame and never ends within a row, even on a full disk.
 
     Args:
-        path: The file.
-        until: The last frame that is kept of what is there; 0 for none.
+        path: Path of the file.
+        until: Last frame to keep of an existing file; 0 to keep none.
     """
 
     def __init__(self, path: Path, until: int = 0):
         self._file = Growing(path, _size_until(path, until))
 
     def write(self, frame: int, rows: np.ndarray) -> None:
-        """Append a frame; see :func:`to_mot`.
+        """Append the tracks of a frame; see :func:`to_mot` for the arguments.
 
         Raises:
-            OSError: The disk is full; the rows of the frames before are there.
+            OSError: The disk is full; the rows of the earlier frames are in the file.
         """
         self._file.append(to_mot(frame, rows).encode())
 
@@ -52,7 +52,7 @@ class MotFile:
 
 
 def _size_until(path: Path, frame: int) -> int:
-    """Return the size of a file without what comes after a frame, or is no whole row."""
+    """Return the size in bytes of a file up to and including a frame, without an incomplete row."""
     size = 0
     if frame and path.is_file():
         with path.open("rb") as file:

@@ -1,10 +1,10 @@
-"""One of Ultralytics' trackers around which boxes are enlarged for matching, and given back as the detector's.
+"""A wrapper of Ultralytics' trackers that enlarges boxes for matching and returns the detector's own boxes.
 
-Two boxes of ten pixels in successive frames share nothing once the object has moved by ten pixels, and a tracker that
-compares them by IoU loses it. Boxes that are enlarged on all sides still meet (the buffered IoU of Yang et al., Hard to
-Track Objects with Irregular Motions and Similar Appearances?, WACV 2023, arXiv:2211.14317), and a least side makes this
-a distance between centres for the smallest. The tracker itself is untouched: it is shown larger boxes, and only which
-box belongs to which track is taken from it.
+Two boxes of ten pixels in successive frames do not overlap once the object has moved by ten pixels, and a tracker that
+compares them by IoU loses the object. Boxes that are enlarged on all sides still overlap (the buffered IoU of Yang et
+al., Hard to Track Objects with Irregular Motions and Similar Appearances?, WACV 2023, arXiv:2211.14317). A least side
+turns the IoU into a distance between centres for the smallest boxes. The tracker itself is unchanged: it gets larger
+boxes, and only the assignment of boxes to tracks is taken from it.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from pixelkeep.tiling.timed import Looked
 
 
 def enlarged(boxes: np.ndarray, buffer: float, least_side: float) -> np.ndarray:
-    """Return boxes around the same centres with other sides.
+    """Return boxes enlarged around their centres.
 
     Args:
         boxes: (n, 4) xyxy in pixels.
-        buffer: Share of its width or height by which each side moves outwards.
-        least_side: Shortest width and height in pixels afterwards.
+        buffer: Share of the box's width or height by which each side moves outwards.
+        least_side: Smallest width and height in pixels afterwards.
 
     Returns:
-        (n, 4) xyxy; what has no width or height is given back as it is, for trackers pass over it.
+        (n, 4) xyxy; boxes without width or height are returned unchanged, because trackers skip these.
     """
     sides = boxes[:, 2:] - boxes[:, :2]
     centres = (boxes[:, 2:] + boxes[:, :2]) / 2
@@ -39,17 +39,17 @@ def enlarged(boxes: np.ndarray, buffer: float, least_side: float) -> np.ndarray:
 
 
 class Tracker:
-    """Gives the boxes of one video's frames identities.
+    """Gives the boxes in the frames of one video identities.
 
     Args:
-        config: As :func:`pixelkeep.ultra.tracking.config.load_tracker` returns it.
+        config: Settings returned by :func:`pixelkeep.ultra.tracking.config.load_tracker`.
 
     Raises:
-        OptionError: A setting that the tracker refuses.
+        OptionError: The tracker refuses a setting.
     """
 
     def __init__(self, config: Namespace):
-        from ultralytics.trackers.track import TRACKER_MAP  # needs lap, which has been looked for by now
+        from ultralytics.trackers.track import TRACKER_MAP  # needs lap, whose presence load_tracker checks
 
         self.config = config
         try:
@@ -60,15 +60,15 @@ class Tracker:
     def update(
         self, found: np.ndarray, image: np.ndarray, looked: Looked | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Take in the next frame.
+        """Update the tracks with the detections of the next frame.
 
         Args:
-            found: (n, 6) xyxy, score and class of what the detector found; also with low scores.
-            image: (H, W, 3) uint8 BGR, of which some trackers take the camera's motion.
-            looked: Where the frame has been looked at, if not everywhere: a track elsewhere is not missed.
+            found: Detections (n, 6): xyxy, score and class, including those with low scores.
+            image: (H, W, 3) uint8 BGR, from which some trackers estimate the camera's motion.
+            looked: Where the frame has been looked at; None if everywhere. A track elsewhere does not count as missed.
 
         Returns:
-            (m,) identities from 1 and (m,) rows of ``found`` that have them, in the order of the rows.
+            Identities (m,) from 1, and the indices (m,) of the rows of ``found`` that have them, in ascending order.
         """
         seen = found.copy()
         seen[:, :4] = enlarged(found[:, :4], self.config.buffer, self.config.least_side)
@@ -82,17 +82,19 @@ class Tracker:
         return tracks[:, 4].astype(int), tracks[:, -1].astype(int)
 
     def places(self) -> np.ndarray:
-        """Return where the objects are expected that are followed: (n, 4) xyxy, larger than they are."""
+        """Return where the tracked objects are expected: (n, 4) xyxy, larger than the objects."""
         return np.array([track.xyxy for track in self._alive()], float).reshape(-1, 4)
 
     def _alive(self) -> list[Any]:
         return [*self._tracker.tracked_stracks, *self._tracker.lost_stracks]
 
     def _hold(self, before: list[tuple[Any, int]], looked: Looked) -> None:
-        """Have tracks that could not be found be as they were: neither lost nor given up, moved on as predicted.
+        """Restore the state of tracks that could not be found because no tile was looked at where they are.
+
+        Such a track is neither lost nor given up, and moves on as predicted.
 
         Args:
-            before: The tracks before the frame, and their states.
+            before: The tracks before the frame, with their states.
             looked: Where the frame has been looked at.
         """
         tracker = self._tracker
@@ -102,7 +104,7 @@ class Tracker:
         places = np.array([track.xyxy for track, _ in unmatched], float).reshape(-1, 4)
         held = [pair for pair, told in zip(unmatched, looked.tell(places), strict=True) if not told]
         dropped = {id(track) for track in (*tracker.lost_stracks, *tracker.removed_stracks)}
-        held = [(track, state) for track, state in held if id(track) in dropped]  # others were doubles of one another
+        held = [(track, state) for track, state in held if id(track) in dropped]  # the rest were duplicates
         taken = {id(track) for track, _ in held}
         for name in ("lost_stracks", "removed_stracks"):
             setattr(tracker, name, [track for track in getattr(tracker, name) if id(track) not in taken])

@@ -1,1 +1,1 @@
-"""Ultralytics' validators with this project's data and figures, one module a task."""
+"""Ultralytics' validators with this project's data and metrics, one module per task."""

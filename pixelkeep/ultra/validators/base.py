@@ -1,4 +1,4 @@
-"""What every validator does, whatever its task: all cores used, plots whole or not there, one line an epoch."""
+"""Behaviour shared by the validators of all tasks: use of all cores, plots written atomically, one line per epoch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pixelkeep.ultra.running.whole import WholePlots
 
 
 class RunValidator(WholePlots):
-    """For a validator of Ultralytics'.
+    """Mixin for Ultralytics' validators.
 
     Attributes:
-        best: The figure that decides which epoch is the best.
-        watch: What is known of how much of each image the network's adaptive layers worked on; not in training.
+        best: Name of the figure that decides which epoch is the best.
+        watch: Follows which share of each image the network's adaptive layers work on; None in training.
     """
 
     def __init__(self, *args: Any, best: str, **keywords: Any):
@@ -28,7 +28,7 @@ class RunValidator(WholePlots):
         self.watch: Watch | None = None
 
     def init_metrics(self, model: torch.nn.Module) -> None:
-        """Take all cores on a CPU, and say where half precision is not to be had."""
+        """Use all cores on a CPU, and warn if half precision was asked for and is not available."""
         if self.device.type == "cpu":
             use_all_cores()
         if self._half and not self.training and self.args.quantize != 16:
@@ -43,7 +43,7 @@ class RunValidator(WholePlots):
             super().plot_val_samples(batch, ni)
 
     def plot_predictions(self, batch: dict[str, Any], preds: Any, ni: int) -> None:
-        """Draw a batch with what was predicted."""
+        """Draw a batch with its predictions."""
         with self.plotting():
             super().plot_predictions(batch, preds, ni)
 
@@ -53,7 +53,7 @@ class RunValidator(WholePlots):
             super().finalize_metrics()
 
     def figures(self) -> dict[str, float | None]:
-        """Return the figures of the line that an epoch ends with."""
+        """Return the figures for the line printed at the end of an epoch, by name."""
         raise NotImplementedError
 
     def get_desc(self) -> str:
@@ -61,6 +61,6 @@ class RunValidator(WholePlots):
         return f"{'':14}{VALIDATING}"
 
     def print_results(self) -> None:
-        """Print one line; the table by class belongs to the end."""
+        """Print the figures on one line; the table by class is printed at the end of the run."""
         shown = (f"{key} {'n/a' if value is None else f'{value:.3f}'}" for key, value in self.figures().items())
         LOGGER.info(f"{'':14}" + "  ".join(shown))

@@ -1,4 +1,4 @@
-"""Ultralytics' validator with COCO's AP by object size, always on, on boxes in original-image pixels."""
+"""Ultralytics' validator with COCO's AP by object size, always computed, on boxes in original-image pixels."""
 
 from __future__ import annotations
 
@@ -22,28 +22,29 @@ from pixelkeep.ultra.validators.sheets import labelled, predicted, write_sheet
 from pixelkeep.writing import staged
 
 COLUMNS = ("AP", "AP50", "AP_S", "AP_M", "AP_L")
-UNLIMITED = 1e9  # seconds: how much NMS finishes must not depend on how busy the machine is
+UNLIMITED = 1e9  # seconds: with a time limit the result of NMS would depend on how busy the machine is
 
 
 class Validator(RunValidator, DetectionValidator):
-    """Collects detections while Ultralytics' validation runs, and scores them by the project's own evaluator.
+    """Collects detections while Ultralytics' validation runs, and scores them with the project's own evaluator.
 
     Attributes:
         best: AP or AP_S, the figure that decides which epoch is the best.
-        limit: Detections kept per image; None for three times the densest image, at least 300.
-        result: The last result by our evaluator.
+        limit: Largest number of detections kept per image; None for three times the number of objects in the densest
+            image, and at least 300.
+        result: The last result of the project's evaluator.
         truth: The ground truth in COCO form, built at the first validation.
     """
 
     def __init__(self, *args: Any, best: str = "AP", limit: int | None = None, **kwargs: Any):
-        # Ultralytics would keep the larger side of [height, width] alone.
+        # Ultralytics would reduce [height, width] to its larger side.
         with replaced(engine, "check_imgsz", lambda imgsz, max_dim: check_imgsz(imgsz)):
             super().__init__(*args, best=best, **kwargs)
         self.limit = limit
         self.truth: dict | None = None
         self.result: Result | None = None
         self._evaluator: CocoEvaluator | None = None
-        self._collected: dict[int, np.ndarray] = {}  # by image: one that two processes see counts once
+        self._collected: dict[int, np.ndarray] = {}  # by image id, so that one that two processes see counts once
 
     def build_dataset(self, img_path: str, mode: str = "val", batch: int | None = None):
         """Build the dataset of a standalone validation."""
@@ -53,7 +54,7 @@ class Validator(RunValidator, DetectionValidator):
         return build_dataset(self.args, batch, self.data, train=False, stride=self.stride)
 
     def init_metrics(self, model: torch.nn.Module) -> None:
-        """Prepare the ground truth and the limit of detections, which NMS and evaluator share."""
+        """Prepare the ground truth and the detection limit, which NMS and the evaluator share."""
         if self.truth is None:
             dataset = self.dataloader.dataset
             self.truth, self._image_ids = build_truth(
@@ -81,7 +82,7 @@ class Validator(RunValidator, DetectionValidator):
         return [{"bboxes": x[:, :4], "conf": x[:, 4], "cls": x[:, 5], "extra": x[:, 6:]} for x in outputs]
 
     def update_metrics(self, preds: list[dict[str, torch.Tensor]], batch: dict[str, Any]) -> None:
-        """Collect the detections in original-image pixels besides Ultralytics' own metrics."""
+        """Update Ultralytics' metrics, and collect the detections in original-image pixels."""
         super().update_metrics(preds, batch)
         for index, pred in enumerate(preds):
             prepared = self._prepare_batch(index, batch)
@@ -89,12 +90,12 @@ class Validator(RunValidator, DetectionValidator):
             number = self._image_ids[prepared["im_file"]]
             found = torch.cat([boxes, pred["conf"][:, None]], 1).double().cpu().numpy()
             category = self._category_ids[pred["cls"].int().cpu().numpy()]
-            images = np.full(len(found), float(number))  # in double precision, for ids of many digits
+            images = np.full(len(found), float(number))  # double precision, for image ids with many digits
             # (n, 7): image, category, x1, y1, x2, y2, score
             self._collected[number] = np.column_stack([images, category, found])
 
     def gather_stats(self) -> None:
-        """Bring the detections of all processes together on the first."""
+        """Gather the detections of all processes on the first one."""
         super().gather_stats()
         self._collected = distributed.merged(self._collected)
 
@@ -110,7 +111,7 @@ class Validator(RunValidator, DetectionValidator):
         return stats | self.scored()
 
     def scored(self) -> dict[str, float]:
-        """Score what has been collected, and return COCO's figures and the fitness."""
+        """Score the collected detections, and return COCO's figures and the fitness."""
         self.result = self._evaluator.evaluate(self.detections())
         figures = self.figures()
         stats = {key: float("nan") if value is None else value for key, value in figures.items()}
@@ -119,7 +120,7 @@ class Validator(RunValidator, DetectionValidator):
         return stats
 
     def detections(self) -> Detections:
-        """Return what has been collected, ordered by image."""
+        """Return the collected detections, ordered by image id and rounded."""
         rows = np.concatenate([np.zeros((0, 7)), *self._collected.values()])
         rows = rows[np.argsort(rows[:, 0], kind="stable")]
         x1, y1, x2, y2 = np.round(rows[:, 2:6], 3).T
@@ -127,7 +128,7 @@ class Validator(RunValidator, DetectionValidator):
         return Detections(rows[:, 0].astype(int), rows[:, 1].astype(int), boxes, np.round(rows[:, 6], 6))
 
     def judge(self, scoring: Scoring) -> Result:
-        """Score what has been collected as reported figures are."""
+        """Score the collected detections by the rules for reported figures."""
         return scoring.evaluate(self.truth, self.detections(), self.args.max_det)
 
     def plot_val_samples(self, batch: dict[str, Any], ni: int) -> None:
@@ -135,14 +136,14 @@ class Validator(RunValidator, DetectionValidator):
         write_sheet(labelled(batch), self.names, self.save_dir / f"val_batch{ni}_labels.jpg", self.on_plot)
 
     def plot_predictions(self, batch: dict[str, Any], preds: list[dict[str, torch.Tensor]], ni: int) -> None:
-        """Draw a batch with what was predicted."""
+        """Draw a batch with its predictions."""
         write_sheet(predicted(batch, preds), self.names, self.save_dir / f"val_batch{ni}_pred.jpg", self.on_plot)
 
     def save_one_txt(self, predn: dict, save_conf: bool, shape: tuple[int, int], file: Path) -> None:
-        """Write an image's detections as a YOLO label file."""
+        """Write an image's detections as a YOLO label file, atomically."""
         with staged(file) as partial:
             super().save_one_txt(predn, save_conf, shape, partial)
 
     def figures(self) -> dict[str, float | None]:
-        """Return AP by size."""
+        """Return AP, AP50 and AP by object size."""
         return {key: getattr(self.result, key) for key in COLUMNS}

@@ -1,4 +1,4 @@
-"""Curves and confusion matrices of what a validation has found, drawn by Ultralytics from boxes of whole images."""
+"""Curves and confusion matrices of a validation's detections, drawn by Ultralytics from boxes of whole images."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ Boxes = dict[str, torch.Tensor]  # bboxes (n, 4) xyxy in pixels, cls (n,) class 
 
 
 class _Unlisted:
-    """A place for plots that keeps no list of them."""
+    """Base class that accepts plots without keeping a list of them."""
 
     def on_plot(self, name: str | Path, data: dict | None = None) -> None:
-        """Take no notice."""
+        """Ignore the plot."""
 
 
 class Drawn(WholePlots, _Unlisted):
-    """Draws into a run folder.
+    """Draws curves and confusion matrices into a run folder.
 
     Args:
         folder: The run folder.
-        scene: The ground truth and the detections at a low confidence.
+        scene: The ground truth and the detections down to a low confidence.
     """
 
     def __init__(self, folder: Path, scene: Scene):
@@ -38,9 +38,9 @@ class Drawn(WholePlots, _Unlisted):
         self.names = dict(enumerate(scene.labels()))
 
     def confusion(self, confidences: np.ndarray) -> None:
-        """Draw which class is taken for which, with the detections that reach their class's confidence, (K,).
+        """Draw the confusion matrix of the detections that reach their class's confidence, ``confidences`` (K,).
 
-        At a validation's own confidence of 0.001, where Ultralytics draws it, nearly every box is a false one.
+        At a validation's own confidence of 0.001, which Ultralytics uses, nearly every box is a false positive.
         """
         matrix = ConfusionMatrix(names=self.names)
         for found, labels in _images(self.scene.at(confidences)):
@@ -66,9 +66,9 @@ class Drawn(WholePlots, _Unlisted):
 
 
 def _images(scene: Scene) -> Iterator[tuple[Boxes, Boxes]]:
-    """Give the detections and labels of each image, of each class by falling score, without what is to be ignored.
+    """Yield the detections and labels of each image, with the detections of each class by descending score.
 
-    That is ignored labels, and detections that lie on these and on no other label.
+    Ignored labels are left out, and so are detections that overlap an ignored label and no other one.
     """
     hidden = scene.truth.ignored | scene.truth.crowd
     for d, g, iou in scene.by_image():
@@ -80,5 +80,5 @@ def _images(scene: Scene) -> Iterator[tuple[Boxes, Boxes]]:
 
 
 def _corners(boxes: np.ndarray) -> torch.Tensor:
-    """Return (n, 4) x1, y1, x2, y2 of x, y, width, height."""
+    """Convert boxes (n, 4) from x, y, width, height to x1, y1, x2, y2."""
     return torch.from_numpy(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1))

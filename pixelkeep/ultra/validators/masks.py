@@ -1,7 +1,7 @@
-"""Ultralytics' validator of semantic segmentation, with figures counted at the images' original size.
+"""Ultralytics' validator of semantic segmentation, with metrics counted at the images' original size.
 
-Ultralytics counts at the network's input size, on masks resized to it. Its columns stay as they are, epoch by epoch;
-the final figures compare the masks as they were drawn with the network's answer brought to their size.
+Ultralytics counts at the network's input size, on masks resized to it. Its columns, written every epoch, stay as they
+are. The final metrics compare the masks as they were drawn with the network's output resized to the size of the masks.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from pixelkeep.ultra.validators.base import RunValidator
 
 
 class MaskValidator(RunValidator, SemanticSegmentationValidator):
-    """Measures mIoU and pixel accuracy; either decides which epoch is the best.
+    """Measures mIoU and pixel accuracy; either can be the figure that decides which epoch is the best.
 
     Attributes:
-        matrix: The pixels of a standalone validation at their original size.
+        matrix: Confusion matrix of the pixels at the images' original size; None except in a standalone validation.
     """
 
     def __init__(self, *args: Any, best: str = "mIoU", **keywords: Any):
@@ -40,7 +40,7 @@ class MaskValidator(RunValidator, SemanticSegmentationValidator):
         return build_mask_dataset(self.args, batch, self.data, train=False, stride=self.stride)
 
     def init_metrics(self, model: torch.nn.Module) -> None:
-        """Forget what was counted."""
+        """Reset the metrics, and in a standalone validation the confusion matrix too."""
         super().init_metrics(model)
         if not self.training:
             self.matrix, self._hashes = ConfusionMatrix(self.nc), {}
@@ -48,12 +48,12 @@ class MaskValidator(RunValidator, SemanticSegmentationValidator):
             self._index = {file: index for index, file in enumerate(dataset.im_files)}
 
     def postprocess(self, preds: Any) -> torch.Tensor:
-        """Return the classes at the input size, and keep the logits for the original size."""
+        """Return the classes at the input size, and keep the logits to classify at the original size."""
         self._logits = preds[0] if isinstance(preds, (tuple, list)) else preds
         return super().postprocess(preds)
 
     def update_metrics(self, preds: torch.Tensor, batch: dict[str, Any]) -> None:
-        """Count at the original size besides Ultralytics' own metrics."""
+        """Update Ultralytics' metrics, and in a standalone validation count the pixels at the original size."""
         super().update_metrics(preds, batch)
         if self.training:
             return
@@ -69,7 +69,7 @@ class MaskValidator(RunValidator, SemanticSegmentationValidator):
         with self.plotting():
             stats = super().get_stats()
         figures = self.figures()
-        # The other figure breaks ties.
+        # The small term lets the other figure break ties.
         stats["fitness"] = figures[self.best] + 1e-3 * sum(figures.values())
         return stats
 
@@ -78,24 +78,24 @@ class MaskValidator(RunValidator, SemanticSegmentationValidator):
         return {"mIoU": self.metrics.miou, "pixel_accuracy": self.metrics.pixel_accuracy}
 
     def judge(self) -> SemanticResult:
-        """Score what has been counted."""
+        """Return the scores of the pixels counted so far."""
         return self.matrix.score(list(self.names.values()))
 
     def truth(self) -> list[list]:
-        """Return for each image its file and the hash of its mask, by file."""
+        """Return the file of each image and the SHA-256 of its mask, sorted by file."""
         return [list(item) for item in sorted(self._hashes.items())]
 
 
 def class_map(
     logits: torch.Tensor, size: tuple[int, int], original: tuple[int, int], ratio_pad: Any = None
 ) -> torch.Tensor:
-    """Return the class of each pixel of an image, (H, W), as Ultralytics' predictor does.
+    """Return the class of each pixel of an image, (H, W), computed as in Ultralytics' predictor.
 
     Args:
-        logits: (classes, h, w); of an export that puts out classes instead, (h, w).
-        size: Height and width of the network's input.
-        original: Height and width of the image.
-        ratio_pad: By what the image was resized and padded; None for what follows from the sizes.
+        logits: Logits (classes, h, w), or classes (h, w) from an export that outputs these instead.
+        size: Height and width of the network's input in pixels.
+        original: Height and width of the image in pixels.
+        ratio_pad: Factor and padding with which the image was resized; None to derive them from the sizes.
     """
     if logits.ndim == 2:
         shown = ops.scale_masks(logits[None, None].float(), original, ratio_pad=ratio_pad, mode="nearest")
