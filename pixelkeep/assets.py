@@ -18,6 +18,7 @@ def folder(kind: str) -> Path:
     """Return the path of the asset folder ``kind``, one of :data:`FOLDERS`.
 
     Raises:
+        ValueError: There is no such kind.
         FileNotFoundError: The installation is incomplete.
     """
     if kind not in FOLDERS:

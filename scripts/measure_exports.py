@@ -26,11 +26,16 @@ from pixelkeep import assets
 from pixelkeep.errors import PixelkeepError
 from pixelkeep.ultra.running.environment import prepare
 
-HOST = "yolov5-"  # by default the smallest size of this family and of all its variants is measured
+HOST = "yolov5-"
 FORMATS = ("onnx:fp32", "onnx:fp16", "onnx:int8", "openvino:fp32", "openvino:fp16", "openvino:bf16", "openvino:int8")
 FORMATS += ("torchscript:fp32", "ncnn:fp32", "ncnn:fp16")
 MARKS = ("<!-- exports -->", "<!-- end of exports -->")
 LOOSE = ("matched=0", "ap=1", "ap_s=1", "boxes=1e9", "scores=1")  # bounds so loose that every result is reported
+
+
+def smallest() -> list[str]:
+    """Return the smallest size of the host's family and of all its variants."""
+    return [f"{HOST}n", *(f"{family}-n" for family in assets.names("models") if family.startswith(HOST))]
 
 
 def weights_of(model: str, folder: Path) -> tuple[str, Path]:
@@ -107,8 +112,7 @@ def _speed(time: dict[str, float]) -> str:
 def main() -> None:
     prepare()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    blocks = [f"{HOST}n", *(f"{family}-n" for family in assets.names("models") if family.startswith(HOST))]
-    parser.add_argument("models", nargs="*", metavar="NAME[=FILE]", default=blocks)
+    parser.add_argument("models", nargs="*", metavar="NAME[=FILE]", default=smallest())
     parser.add_argument("--formats", nargs="+", metavar="FORMAT:PRECISION", default=FORMATS)
     parser.add_argument("--data", default="demo")
     parser.add_argument("--project", type=Path, default=Path("runs/exports"), help="where models are trained")

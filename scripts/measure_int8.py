@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from measure_exports import BLOCKS, cell, weights_of
+from measure_exports import cell, smallest, weights_of
 
 from pixelkeep.ultra.running.environment import prepare
 
@@ -48,7 +48,7 @@ def row(found: dict[str, Any], step: str) -> list[str]:
 def main() -> None:
     prepare()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="*", metavar="NAME[=FILE]", default=[f"yolov5-{block}" for block in BLOCKS])
+    parser.add_argument("models", nargs="*", metavar="NAME[=FILE]", default=smallest())
     parser.add_argument("--formats", nargs="+", default=FORMATS)
     parser.add_argument("--data", default="demo")
     parser.add_argument("--project", type=Path, default=Path("runs/exports"), help="where models are trained")

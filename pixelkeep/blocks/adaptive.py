@@ -117,7 +117,7 @@ class ContentAdaptiveStage(nn.Module):
 
         The training network computes fine values everywhere; evaluation computes them only in a fraction of the
         regions. Both compute coarse values everywhere, except that evaluation computes none for an image that is fine
-        as a whole. The result is linear in the fraction.
+        as a whole. Below 1 the result is linear in the fraction.
 
         Args:
             fraction: Share of active regions, from 0 to 1.

@@ -44,7 +44,7 @@ class ASPP(nn.Module):
     Shapes: (N, in_channels, H, W) -> (N, out_channels, H, W).
     Parameters: with r rates, (2 + 9 * r) * in_channels * out_channels + (r + 2) * out_channels**2
     + (2 * r + 5) * out_channels.
-    Errors: ValueError for rates that are not positive integers.
+    Errors: ValueError without rates, and for rates that are not positive integers.
     Source: Chen et al. 2017; rates 12, 24, 36 for maps of stride 8 and 6, 12, 18 for stride 16.
     """
 

@@ -1,6 +1,7 @@
 """The ``pixelkeep`` command, and how every command starts and ends.
 
-Standard output carries results only; progress and messages go to standard error. Exit status 0: done; 1: a bug, with
+Standard output carries results only; progress and messages go to standard error. Exit status 0: done, or the reader
+of standard output has gone; 1: a bug, with
 its traceback; 2: an error that the user can mend, reported in one line; 130: interrupted.
 """
 

@@ -51,7 +51,7 @@ def save_yolo(
 
 
 def load_yolo(source: Path, split: str) -> list[ImageRecord]:
-    """Return the records of ``split``, sorted by image path.
+    """Return the records of ``split``: those of a folder by image path, those of a list in its order.
 
     Args:
         source: A dataset YAML, or a folder that `save_yolo` wrote.

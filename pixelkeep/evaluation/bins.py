@@ -45,7 +45,8 @@ PRESETS = {
 def read_bins(bins: Bins | Sequence[AreaRange] | str | None) -> Bins:
     """Return size classes from a benchmark's name, from borders in pixels such as ``0,8,16,32,96``, or from ranges.
 
-    Errors: OptionError for other names, for fewer than two borders, and for borders that do not rise from 0 or above.
+    Errors: OptionError for other names, for fewer than two borders, and for borders that do not rise
+    from 0 or above to 1e5 at most.
     """
     if bins is None or isinstance(bins, Bins):
         return DEFAULT if bins is None else bins

@@ -148,7 +148,7 @@ def density(ground_truth: GroundTruth) -> int:
 
 
 def detection_limit(ground_truth: GroundTruth) -> int:
-    """Return how many detections to keep per image: three times the `density`, and at least 300."""
+    """Return how many detections to keep per image, or per class and image: three times `density`, at least 300."""
     return max(300, 3 * density(ground_truth))
 
 

@@ -7,8 +7,8 @@ The difference of the means over seeds would be another on other images and with
 I: variance of the difference over resamples of the images, the same resample for every run, times n / (n - 1) for n
 units, which are images or groups of them. s**2: sample variance of an arm's S figures. g: the part of s**2 that comes
 from the images at hand, because each of these suits some runs better than others. It is the variance over resamples of
-each run's distance from the mean of the runs, summed over the runs and divided by S - 1. I already contains g / S, so
-g / S is subtracted; otherwise it would count twice. V never falls below I.
+each run's distance from the mean of the runs, summed over the runs, times n / (n - 1) and divided by S - 1. I already
+contains g / S, so g / S is subtracted; otherwise it would count twice. V never falls below I.
 
 The interval is the difference +- t * sqrt(V), with Student's t at Welch and Satterthwaite's degrees of freedom,
 

@@ -27,8 +27,10 @@ class Protocol:
     imgsz: side in pixels of the images given to the model, or [height, width].
     conf: lowest score of a detection.
     nms_iou: IoU above which non-maximum suppression drops the lower score.
-    max_dets: cap on the detections of one image, and in the evaluator on those of one class in one image.
-    area: where S, M and L come from: "annotation" if an area in the ground truth differs from its box, else "box".
+    max_dets: cap on the detections of one image, and in the evaluator on those of one class in one image (of all
+        classes together with the bins of visdrone).
+    area: where S, M and L come from: "annotation" if the area of an object that is not ignored differs from its box's,
+        else "box".
     ignored: number of regions to ignore, each counted once even if listed for several classes, plus objects to ignore.
     tile: tiling of large images.
     precision: number format of the model, such as "fp32".
@@ -138,7 +140,8 @@ class Result:
     AP_S, AP_M, AP_L: AP with ground truth of area 0 to 32**2, 32**2 to 96**2, 96**2 and more, in square pixels of the
         original image; other ground truth is ignored, and so are unmatched detections of other area.
     AP50_S: AP_S at IoU 0.50 alone. AP_100: AP with the best 100 detections of each class in each image.
-    AR: mean over thresholds and classes of TP / ground truth, with all detections. AR_S, AR_M, AR_L: AR by area.
+    AR: mean over thresholds and classes of TP / ground truth, with all detections up to ``max_dets``. AR_S, AR_M,
+        AR_L: AR by area.
     counts: ground-truth boxes by "S", "M", "L", without ignored ones; areas of exactly 32**2 and 96**2 count on both
         sides.
     bins: figures of finer size bins. per_class: figures by class name, with the id appended to names that repeat.

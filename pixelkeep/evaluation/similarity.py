@@ -6,7 +6,8 @@ The distance of the centres is how papers on infrared targets match (Li et al., 
 3 pixels).
 
 All measures take pairs: boxes (P, 4) as x, y, width, height of detections and of ground truth, and a mask (P,) of the
-ground truth that is a region to ignore. A region takes a detection by how much of it lies inside, whatever the measure.
+ground truth that is a region to ignore. A region takes a detection by how much of the detection's box lies inside, in
+`center` by whether its centre does.
 """
 
 from __future__ import annotations

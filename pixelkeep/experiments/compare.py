@@ -157,7 +157,7 @@ def compare_models(
         group: Regular expression whose match in the file name is the same for images that are resampled together,
             such as those of one video.
         match: ``gflops`` or ``latency``: the baseline is also trained wider, and on larger images, until it costs as
-            much as each other model, which then has a verdict against the strongest of these as well.
+            much as each other model, which then has a verdict against all of these baselines as well.
 
     Raises:
         PixelkeepError: An argument cannot be used, or too few models could be trained to compare.

@@ -17,7 +17,7 @@ LINE = 22  # height of a line of the legend in units of the drawing
 _PUBLISHED = ("spd", "spdconv", "slicesamp", "cad", "lip", "select")
 ORIGINS = dict.fromkeys(_PUBLISHED, "published block") | dict.fromkeys(("keep", "fine", "shallow"), "own design")
 FORMS = {"full": "Full", "early": "Early training, no verdict"}
-# The colours of the comparison pages; grey is for the baseline.
+# The colours of the comparison pages; grey is for the first arm.
 _STYLE = (
     "text{fill:#59636e;font:12px 'Segoe UI',Roboto,'DejaVu Sans',sans-serif}.rule{stroke:#d5dae0}"
     "line[class^=arm]{stroke-width:2.5;stroke-linecap:round}"
@@ -169,13 +169,13 @@ def plot(arms: Sequence[dict], split: str, notice: str | None, *, numbered: bool
 def alike(summaries: Sequence[dict]) -> list[tuple[str, list[dict], list[dict]]]:
     """Group summaries that can share a plot; return each group's split, summaries and arms without duplicates.
 
-    Results share a plot if data, split, settings and precision are the same.
+    Results share a plot if split, number and size of images, settings and precision are the same.
     """
     found: dict[tuple, list[dict]] = {}
     for summary in summaries:
         for split in ("val", "dev"):
             if any(arm.get(split) for arm in summary["arms"]):
-                same = [summary["settings"], summary["precision"], summary["image_size"]]
+                same = [summary[key] for key in ("settings", "precision", "images", "image_size")]
                 found.setdefault((split, json.dumps(same, sort_keys=True)), []).append(summary)
     several = []
     for (split, _), members in found.items():

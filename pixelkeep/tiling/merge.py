@@ -46,7 +46,7 @@ def merge(found: Candidates, grid: Grid, method: str = "border", threshold: floa
         found: Boxes of all tiles, each inside its window.
         grid: Windows of the image.
         method: Merging method, one of :data:`METHODS`.
-        threshold: Share of overlap from which two boxes of different tiles are one object.
+        threshold: Share of overlap from which (with ``nms`` above which) two boxes of different tiles are one object.
 
     Raises:
         ValueError: The method is not one of these.

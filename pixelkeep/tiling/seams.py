@@ -23,8 +23,8 @@ class Seams:
         candidates: Number of boxes found in the tiles.
         objects: Number of boxes after merging.
         joined: Number of objects made of several boxes.
-        cut: Number of objects that still end at an inner border of a tile, of which a part may be missing.
-        doubled: Number of objects that share half or more of their area, or of the other's, with a better box of the
+        cut: Number of objects from one box that still end at an inner border of a tile, so that a part may be missing.
+        doubled: Number of objects that share more than half of their area, or of the other's, with a better box of the
             same class from another tile and may be reported twice. Objects that really overlap count too.
     """
 

@@ -66,3 +66,11 @@ def test_progress__where_something_is_counted(capsys, monkeypatch, tmp_path):
         out, err = capsys.readouterr()
         assert len(json.loads(out)["models"]) == 4
         assert ("counting parameters and GFLOPs, once: 100%" in err and "4/4" in err) == shown
+
+
+def test_cache__of_another_form_is_passed_over(capsys, monkeypatch, tmp_path):
+    """A cache file that holds something else is no reason to fail."""
+    monkeypatch.setenv("PIXELKEEP_HOME", str(tmp_path))
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "models.json").write_text("[1, 2]")
+    assert "yolov5-n" in output(["yolov5-n"], capsys)

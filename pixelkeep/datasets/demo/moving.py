@@ -1,7 +1,7 @@
 """A generated video of small moving objects with known tracks: a window that pans and shakes over a large scene.
 
 Objects wander, cross each other and pass behind walls. The output of a detector is simulated too: boxes with position
-errors, missed objects, scores that are low for small objects, and boxes where there is no object.
+errors, missed objects, low scores as small objects have them, and boxes where there is no object.
 """
 
 from __future__ import annotations

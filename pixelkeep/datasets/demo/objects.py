@@ -122,7 +122,7 @@ def _truck(painter: Painter, length: float, width: float, rng: np.random.Generat
 
 
 def _boat(painter: Painter, length: float, width: float, rng: np.random.Generator) -> None:
-    """Draw a motor boat: a pointed hull, a wooden deck, a cabin with a windscreen; the wake is part of the water."""
+    """Draw a motor boat: a pointed hull, a wooden deck, a cabin with a windscreen."""
     hull, deck = pick(rng, HULLS, 6), pick(rng, DECKS, 6)
     painter.polygon(_hull(0.5 * length, 0.5 * width), hull)
     painter.polygon(_hull(0.4 * length, 0.36 * width) - [0.03 * length, 0], deck)

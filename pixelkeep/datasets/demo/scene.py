@@ -107,7 +107,7 @@ def render_scene(
         theme: A key of `THEMES`, or "crowd" for a full car park with more than 150 objects.
         seed: Seed for everything that is random.
         size: Height and width in pixels.
-        region: Whether to add a region to ignore.
+        region: Whether to add a region to ignore; without effect if ``empty``.
         empty: Whether to leave out all objects; the clutter stays.
     """
     rng = np.random.default_rng(seed)
@@ -139,7 +139,7 @@ def lay_ground(theme: Theme, size: tuple[int, int], rng: np.random.Generator) ->
 
 
 def populate(layout: Layout, theme: Theme, empty: bool = False) -> None:
-    """Place the objects of ``theme``, unless ``empty``, and then its clutter, beginning with what needs most room."""
+    """Place the objects of ``theme``, unless ``empty``, and then its clutter, in the theme's order."""
     for kind, (low, high) in {} if empty else theme.objects.items():
         layout.scatter(kind, int(layout.rng.integers(low, high + 1)))
     for kind, (low, high) in theme.clutter.items():

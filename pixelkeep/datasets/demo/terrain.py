@@ -1,7 +1,7 @@
 """The ground of the demo's scenes: grass, ploughed fields, roads, paved yards and water, with texture at every scale.
 
 `Terrain` holds the picture so far and the kind of ground at each pixel, so that boats float and cars do not. Everything
-is drawn at the final size, except for the edges of roads and yards, which are drawn enlarged and then shrunk.
+is drawn at the final size, except for yards, plazas and painted lines, which are drawn enlarged and then shrunk.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Terrain:
     """
 
     def __init__(self, height: int, width: int, rng: np.random.Generator) -> None:
-        """Cover the whole picture with textured, mown grass."""
+        """Cover the whole picture with textured grass."""
         self.rng = rng
         self.zone = np.full((height, width), GRASS, np.uint8)
         self.headings: list[tuple[float, float, float]] = []

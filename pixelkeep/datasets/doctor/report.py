@@ -1,4 +1,4 @@
-"""The doctor's document: the facts that `pixelkeep doctor --json` prints, put together from what was found out."""
+"""Facts of the doctor's document on splits, sizes and duplicates, as `pixelkeep doctor --json` prints them."""
 
 from __future__ import annotations
 

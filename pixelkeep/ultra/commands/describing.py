@@ -15,6 +15,18 @@ from pixelkeep.ultra.weights.exported import Exported
 PHASES = ("preprocess", "inference", "postprocess")
 
 
+def precision_of(args: Any, exported: Exported | None) -> str:
+    """Return the number format of a validation, such as "fp32".
+
+    Args:
+        args: The validator's settings; releases of Ultralytics differ in how they name half precision.
+        exported: The facts stored in an exported file; None for a checkpoint.
+    """
+    if exported:
+        return exported.precision
+    return "fp16" if getattr(args, "quantize", None) == 16 or getattr(args, "half", False) else "fp32"
+
+
 def describe(
     result: Result | LabelResult, validator: Any, checkpoint: dict, weights: Path, spec: DatasetSpec
 ) -> Exported | None:

@@ -83,7 +83,7 @@ class Done:
         detections: Number of objects found, by class.
         files: Images processed, and videos read to their end.
         passages: Progress through videos, by path, and through streams, by place.
-        times: Time in seconds of the last frame of each stream, by place.
+        times: Time in seconds of the last frame of each stream, by place, and of each video.
         streams: Names of the streams, by place.
         names: Names of the results, by path, or by place of a stream.
         identities: Highest identity that a tracker has given, by path or place.

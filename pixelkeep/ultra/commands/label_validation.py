@@ -9,7 +9,7 @@ from typing import Any
 
 from pixelkeep.errors import OptionError
 from pixelkeep.evaluation.label_result import LabelProtocol, LabelResult
-from pixelkeep.ultra.commands.describing import describe
+from pixelkeep.ultra.commands.describing import describe, precision_of
 from pixelkeep.ultra.commands.tasks import Task
 from pixelkeep.ultra.data.resolving import list_problems
 from pixelkeep.ultra.data.truth import relative
@@ -81,7 +81,7 @@ def _describe(result: LabelResult, validator: Any, checkpoint: dict, weights: Pa
     exported = describe(result, validator, checkpoint, weights, spec)
     result.protocol = LabelProtocol(
         imgsz=args.imgsz,
-        precision=exported.precision if exported else "fp16" if getattr(args, "quantize", None) == 16 else "fp32",
+        precision=precision_of(args, exported),
         format=exported.format if exported else "pytorch",
         device=str(validator.device),
         seed=checkpoint.get("train_args", {}).get("seed"),

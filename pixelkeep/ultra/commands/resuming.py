@@ -26,7 +26,7 @@ from pixelkeep.ultra.tiled.budget import tiles_of
 from pixelkeep.ultra.tiled.predictor import TiledPredictor
 from pixelkeep.ultra.tracking.frames import Tracking
 
-CHANGEABLE = {"device", "project", "name", "verbose"}  # settings of the machine, or that say where to look
+CHANGEABLE = {"device", "project", "name", "verbose"}  # the machine, where to look, and what is printed
 
 
 def asked_before(

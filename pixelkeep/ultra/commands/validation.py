@@ -15,7 +15,7 @@ from pixelkeep.evaluation.bins import read_bins
 from pixelkeep.evaluation.label_result import LabelResult
 from pixelkeep.ultra.commands import tasks
 from pixelkeep.ultra.commands.analysis import FILES, Analysis, keep
-from pixelkeep.ultra.commands.describing import describe
+from pixelkeep.ultra.commands.describing import describe, precision_of
 from pixelkeep.ultra.commands.label_validation import validate_labels
 from pixelkeep.ultra.data.resolving import list_problems, read_split, resolve_data, told, write_resolved
 from pixelkeep.ultra.data.truth import relative
@@ -130,14 +130,13 @@ def validate(
 def _describe(result: Result, validator: Validator, checkpoint: dict, weights: Path, spec: DatasetSpec) -> Result:
     """Complete the evaluator's metrics to the full schema of metrics.json."""
     args = validator.args
-    half = getattr(args, "quantize", None) == 16 or getattr(args, "half", False)
     result.gt_sha256 = sha256(validator.truth)
     exported = describe(result, validator, checkpoint, weights, spec)
     facts = Namespace(
         imgsz=args.imgsz,
         conf=args.conf,
         nms_iou=args.iou,
-        precision=exported.precision if exported else "fp16" if half else "fp32",
+        precision=precision_of(args, exported),
         folded=exported.folded if exported else is_folded(model_of(checkpoint)),
         format=exported.format if exported else "pytorch",
         device=str(validator.device),

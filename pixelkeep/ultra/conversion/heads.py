@@ -48,7 +48,8 @@ def carry_head(
             else:
                 done = [carry(g[place], b, index, rows, wanted) for g, b in zip(given, branches, strict=True)]
                 carried.taken = sum(taken for taken, _, _ in done)
-                carried.exact, carried.note = done[0][1] and source.reg_max == target.reg_max, done[0][2]
+                carried.exact = all(whole for _, whole, _ in done) and source.reg_max == target.reg_max
+                carried.note = next((note for _, _, note in done if note), "")
                 carried.how = TAKEN if carried.exact else PARTLY if carried.taken else FRESH
             carried.parameters = sum(p.numel() for branch in branches for p in branch[index].parameters())
             report.append(carried)

@@ -29,7 +29,7 @@ class Halving:
     """A downsampling part that halves a feature map with one convolution.
 
     Attributes:
-        kernel: Kernel over the pixels, stride 2; over the cells where it was read from a target's shape.
+        kernel: Kernel over the pixels, stride 2.
         bias: Bias of the convolution, or None.
         norm: BatchNorm after the convolution.
         act: Activation after the BatchNorm.

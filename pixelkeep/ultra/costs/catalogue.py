@@ -132,7 +132,8 @@ class _Cache:
         self.path = assets.home() / "cache" / "models.json"
         self.counts: dict[str, list] = {}
         with suppress(OSError, ValueError):
-            self.counts = json.loads(self.path.read_text(encoding="utf-8"))
+            found = json.loads(self.path.read_text(encoding="utf-8"))
+            self.counts = found if isinstance(found, dict) else {}
 
     @staticmethod
     def _key(definition: dict) -> str:

@@ -181,7 +181,7 @@ def _target(request: Request, weights: Path) -> Path:
 
 
 def _write(source: _Source, partial: Path, reference: nn.Module) -> dict[str, tuple[Path, dict[str, Any]]]:
-    """Write the network beside ``partial``, and return the files and their facts by name, the folded file first."""
+    """Write the network beside ``partial``; return the files and their facts by name, the default first."""
     request, network = source.request, source.network
     ways = {parity.EXPORTED: request.fold}
     if request.fold == "measured":

@@ -1,7 +1,8 @@
 """Puts pixelkeep's parser and model names into Ultralytics.
 
 Two functions of ``ultralytics.nn.tasks`` are wrapped, ``parse_model`` and ``yaml_model_load``, and three methods of its
-models, ``fuse``, ``is_fused`` and ``loss``; so is ``get_flops`` of its ``torch_utils``. Models without a registered
+models, ``fuse``, ``is_fused`` and ``loss``; so are ``get_flops`` of its ``torch_utils`` and the assignment in its
+detection loss. The heads are registered. Models without a registered
 block, and paths that are not pixelkeep model names, are handled by Ultralytics unchanged.
 """
 

@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 
 
 def viewable(image: np.ndarray) -> np.ndarray:
-    """Return an image (H, W, C) with three channels for display: grey repeated, of more than three the first three."""
-    return np.repeat(image, 3, axis=2) if image.shape[2] < 3 else np.ascontiguousarray(image[..., :3])
+    """Return an image (H, W, C) with three channels for display: the first three, or the first one three times."""
+    channels = [0, 1, 2] if image.shape[2] >= 3 else [0, 0, 0]
+    return np.ascontiguousarray(image[..., channels])
 
 
 class Pictured:

@@ -79,7 +79,7 @@ def check(settings: dict) -> None:
         value = settings.get(key)
         if value is not None and not allowed(value):
             raise OptionError(f"{key}: '{value}' is not {right}")
-    photometric.check(settings.get("albumentations", "none"))
+    photometric.check(DEFAULTS["albumentations"] if (chosen := settings.get("albumentations")) is None else chosen)
     _check_tile(settings)
     if settings.get("zoom") and settings.get("rect"):
         raise OptionError(

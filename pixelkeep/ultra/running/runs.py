@@ -58,7 +58,7 @@ def new_run(project: str | None, name: str | None, *, kind: str, exist_ok: bool 
         except OSError as error:
             raise OptionError(f"cannot create the run folder {folder}: {error.strerror}") from error
         return folder.resolve()
-    raise OptionError(f"cannot create a run folder {base}: all numbers up to 100000 are taken")
+    raise OptionError(f"cannot create a run folder {base}: all numbers up to 99999 are taken")
 
 
 def newest_weights(project: str | None = None) -> Path:
@@ -142,8 +142,10 @@ def detection_to_resume(run: str | None, summary: str, project: str | None = Non
 
 def _is_unfinished(folder: Path, summary: str) -> bool:
     """Return whether a detection run was interrupted or killed."""
-    file = folder / summary
-    return not file.is_file() or json.loads(file.read_text(encoding="utf-8"))["interrupted"]
+    try:
+        return json.loads((folder / summary).read_text(encoding="utf-8"))["interrupted"]
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or nothing that a finished run leaves
+        return True
 
 
 def clear(folder: Path, names: tuple[str, ...] = RESULTS) -> None:

@@ -17,9 +17,9 @@ def suitable_tile(checkpoint: dict, imgsz: int | None) -> tuple[int, int]:
     """Choose the side of a tile in pixels of the image and the side at which the network sees it, and log the reason.
 
     With these tiles, objects are as large for the network as in training. For a network trained in tiles, the scale is
-    that of its own tiles. Otherwise a tile is as long as the median longer side of the training images, which training
-    fitted into the image size. If the training data no longer exists, a pixel of the image is taken as a pixel of the
-    network's input.
+    that of its own tiles. Otherwise, at the trained size, a tile is as long as the median longer side of the training
+    images, which training fitted into that size; at other sizes it is longer or shorter in proportion. If the training
+    data no longer exists, a pixel of the image is taken as a pixel of the network's input.
 
     Args:
         checkpoint: The network's checkpoint.

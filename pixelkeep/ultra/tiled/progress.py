@@ -8,7 +8,7 @@ from pixelkeep.ultra.running.console import A_MINUTE, Bar
 
 
 class TileBar:
-    """A progress bar that appears with the first tile that is done, unless it is switched off.
+    """A progress bar that appears, once it has been started, with the first tile that is done.
 
     The time left covers the images or frames that are known to come, and decreases with each tile of an image. A
     stream has no end, so no time left is shown for it. Without a terminal, one line per minute replaces the bar.

@@ -40,7 +40,8 @@ class RunTrainer(WholePlots):
     Args:
         cfg: Ultralytics' default settings.
         overrides: Settings that differ from the defaults.
-        _callbacks: Callbacks by event. They carry ``recipe`` and ``limit`` into the processes started for several GPUs.
+        _callbacks: Callbacks by event. They carry ``recipe``, ``limit`` and a rectangle of ``imgsz`` into the
+            processes started for several GPUs.
         recipe: Training settings of this project; None for those carried by the callbacks, else the defaults.
         limit: Detections kept per image in validation; None for the carried number, else what the validation set needs.
 

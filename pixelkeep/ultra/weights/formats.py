@@ -23,7 +23,8 @@ class Format:
         packages: Import names of the packages that must be installed to run it.
         writes: Import names of the packages that must be installed in addition to write it.
         install: Argument for ``pip install`` that installs all of these packages.
-        precisions: Number formats that a file can compute in, the default first.
+        precisions: Number formats that a file can be asked for, the default first. OpenVINO computes fp16 files in
+            fp32.
         quantizer, quantizer_install: Package that makes int8 files, and the argument for pip that installs it.
         needs_gpu: Whether files are written and run on NVIDIA GPUs only.
         dynamic: Whether a file can take images of any size, and any number of them.

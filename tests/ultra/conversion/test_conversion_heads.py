@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from ultralytics.nn.modules import Conv
+from ultralytics.nn.tasks import DetectionModel
 from varied import image, output, varied, write
 
 from pixelkeep.errors import DataError
-from pixelkeep.ultra.conversion.heads import same_classes
+from pixelkeep.report.conversion import PARTLY, TAKEN
+from pixelkeep.ultra.conversion.heads import carry_head, same_classes
 from pixelkeep.ultra.conversion.models import convert_model
 from pixelkeep.ultra.weights.checkpoints import load, model_of
 
@@ -58,3 +61,16 @@ def test_convert__classes_alike_but_for_case(tmp_path):
     assert report.exact and report.checked < 1e-9
     end, x = model_of(load(tmp_path / "b.pt")).float(), image(64, 64)
     assert end.names == names and (output(end, x) - output(start.float(), x))[:, 4:].abs().max() < 1e-5
+
+
+def test_carry_head__each_branch_counts():
+    """A head is taken whole only if its second branch, which end-to-end networks put out, is as well."""
+    source, target = (DetectionModel("yolo26n.yaml", nc=2, verbose=False) for _ in range(2))
+    names = numbered("a", "b")
+    whole, _ = carry_head(source.model[-1], target.model[-1], names, names)
+    assert {carried.how for carried in whole} == {TAKEN}
+    wider = source.model[-1].one2one_cv2[0][0]
+    source.model[-1].one2one_cv2[0][0] = Conv(wider.conv.in_channels, 2 * wider.conv.out_channels, 3)
+    report, _ = carry_head(source.model[-1], target.model[-1], names, names)
+    assert [(each.how, each.note) for each in report if not each.exact] == [(PARTLY, "other widths")]
+    assert report[0].role == "head P3 box"

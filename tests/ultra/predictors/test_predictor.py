@@ -8,6 +8,7 @@ import pytest
 import torch
 from ultralytics.utils.plotting import save_one_box
 
+from pixelkeep.ultra.predictors.base import viewable
 from pixelkeep.ultra.predictors.boxes import Detections, Predictor
 
 SIZE = (64, 48)  # width, height
@@ -97,3 +98,10 @@ def test_half__said_where_it_has_no_effect(predictor, caplog, monkeypatch):
     predictor.setup_model(YOLO("yolov5-n.yaml", verbose=False).model, verbose=False)
     said = "Half precision has no effect on cpu: computing in fp32." in caplog.text
     assert said is not predictor.model.fp16
+
+
+@pytest.mark.parametrize(("channels", "shown"), [(1, [0, 0, 0]), (2, [0, 0, 0]), (3, [0, 1, 2]), (5, [0, 1, 2])])
+def test_viewable__three_channels_of_any_number(channels, shown):
+    """An image of any number of channels has three to be seen with."""
+    image = np.arange(4 * 6 * channels, dtype=np.uint8).reshape(4, 6, channels)
+    assert np.array_equal(viewable(image), image[..., shown])

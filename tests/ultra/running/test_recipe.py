@@ -18,7 +18,7 @@ from pixelkeep.experiments.identity import identify
 from pixelkeep.ultra.commands import training
 from pixelkeep.ultra.data.resolving import resolve_data
 from pixelkeep.ultra.running import photometric
-from pixelkeep.ultra.running.recipe import DEFAULTS, Recipe
+from pixelkeep.ultra.running.recipe import DEFAULTS, NAMES, Recipe, check
 from pixelkeep.ultra.running.settings import check_task, merge
 from pixelkeep.ultra.trainers.boxes import Trainer
 from pixelkeep.ultra.trainers.wasserstein import BoxLoss
@@ -159,7 +159,8 @@ def test_sets__nothing_that_blurs():
 
 
 def test_recipe__of_checked_settings():
-    """What is not given is as by default, and numbers are of their kind."""
+    """What is not given is as by default, null included, and numbers are of their kind."""
+    check(dict.fromkeys(NAMES))
     assert Recipe.of({"epochs": 3, "nwd": None}) == Recipe()
     recipe = Recipe.of({"paste": 2.0, "nwd": 0.5})
     assert recipe == replace(Recipe(), paste=2, nwd=0.5) and isinstance(recipe.paste, int)

@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from pixelkeep.errors import OptionError, StorageError, WeightsError
+from pixelkeep.errors import OptionError, SourceError, StorageError, WeightsError
 from pixelkeep.ultra.running import runs
 
 
@@ -174,3 +174,17 @@ def test_environment__names_the_versions(cwd):
     runs.write_environment(cwd)
     packages = json.loads((cwd / "environment.json").read_text())["packages"]
     assert (packages["torch"], packages["ultralytics"]) == (version("torch"), version("ultralytics"))
+
+
+@pytest.mark.parametrize("text", [None, "", "{}", "[]", '{"interrupted": true}'])
+def test_resume__detection_with_a_damaged_summary(cwd, text):
+    """A detection run is finished only if its summary says so; a damaged summary does not."""
+    folder = cwd / "runs" / "detect" / "exp"
+    folder.mkdir(parents=True)
+    (folder / "settings.yaml").touch()
+    if text is not None:
+        (folder / "detections.json").write_text(text)
+    assert runs.detection_to_resume(None, summary="detections.json") == folder.resolve()
+    (folder / "detections.json").write_text('{"interrupted": false}')
+    with pytest.raises(SourceError, match="no unfinished run"):
+        runs.detection_to_resume(None, summary="detections.json")
