@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--half", action="store_true", help="float16")
-    parser.add_argument("--channels-last", action="store_true", help="maps and weights of all in this memory format")
+    parser.add_argument("--channels-last", action="store_true", help="use this memory format for all maps and weights")
     parser.add_argument("--plot", type=Path, help="a PNG of time and multiply-adds")
     options = parser.parse_args()
     if options.rounds < 2:

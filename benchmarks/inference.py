@@ -231,7 +231,7 @@ def main() -> None:
     parser.add_argument("--scales", default="ns", help="letters of n s m l x")
     parser.add_argument("--imgsz", type=int, default=640)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 2, 4, 8])
-    parser.add_argument("--rounds", type=int, help="rounds of each batch size; by default what --seconds allow")
+    parser.add_argument("--rounds", type=int, help="rounds of each batch size; by default as many as --seconds allows")
     parser.add_argument("--seconds", type=float, default=90, help="of each batch size")
     parser.add_argument("--threads", type=int, default=threads())
     parser.add_argument("--device", default="cpu")

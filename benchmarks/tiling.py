@@ -195,7 +195,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--path", help="folder of the dataset, in place of the YAML's own")
     parser.add_argument("--sizes", nargs="+", default=["3840x2160", "7680x4320"])
     parser.add_argument("--tile", type=int, default=640)
-    parser.add_argument("--imgsz", type=int, help="side at which the network sees a tile; that of the tile by default")
+    parser.add_argument("--imgsz", type=int, help="side at which the network sees a tile; by default the tile's own")
     parser.add_argument("--overlap", type=float, default=0.2)
     parser.add_argument("--iou", type=float, default=0.7, help="of NMS inside a tile, in both")
     parser.add_argument("--candidates", type=int, default=20_000)

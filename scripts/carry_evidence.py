@@ -90,7 +90,7 @@ def unpack(folder: Path, project: Path) -> None:
                 with tarfile.open(fileobj=outer.extractfile(member), mode="r:xz") as inner:
                     inner.extractall(project, filter="data")
     except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
-        raise ValueError(f"{folder}: parts {parts[0].name} to {parts[-1].name} are damaged, or some lack") from error
+        raise ValueError(f"{folder}: parts {parts[0].name} to {parts[-1].name} are damaged or missing") from error
 
 
 def main() -> int:

@@ -36,7 +36,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="trainings side by side")
     parser.add_argument("--seeds", type=int, help="trainings of each arm, in place of the form's number")
     parser.add_argument("--path", help="folder of the data, in place of its YAML's own")
-    parser.add_argument("--device", help="cpu, or a GPU's number; what there is by default")
+    parser.add_argument("--device", help="cpu, or a GPU's number; by default whatever is available")
     parser.add_argument("--project", type=Path, default=Path("runs/evidence"), help="folder of all that is made")
     parser.add_argument("--out", type=Path, help="folder for what is worth keeping, such as docs/results")
     parser.add_argument("--weights", action="store_true", help="put the best seed's weights into --out as well")

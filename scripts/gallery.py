@@ -24,8 +24,8 @@ def main() -> int:
     parser.add_argument("other", type=Path, help="run folder of what is compared with it")
     parser.add_argument("--output", type=Path, default=Path("runs/gallery"), help="folder of the pictures")
     parser.add_argument("--each", type=int, default=6, help="images of either kind, at most")
-    parser.add_argument("--data", help="the dataset, where it is no longer where it was")
-    parser.add_argument("--small", action="store_true", help="look at objects under 32x32 pixels alone")
+    parser.add_argument("--data", help="the dataset, if it has moved")
+    parser.add_argument("--small", action="store_true", help="look only at objects under 32x32 pixels")
     parser.add_argument("--own-size", action="store_true", help="draw images no larger than they are")
     options = parser.parse_args()
     try:

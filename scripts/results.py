@@ -102,7 +102,7 @@ def _read(path: Path, kind: type) -> dict | list:
     except ValueError as error:
         found = error
     if not isinstance(found, kind):
-        raise DataError(f"{path}: damaged; mend it from version control, or run scripts/evidence.py once more")
+        raise DataError(f"{path}: damaged; restore it from version control, or run scripts/evidence.py once more")
     return found
 
 

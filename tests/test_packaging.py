@@ -82,7 +82,8 @@ def test_published__found_in_an_unpacked_wheel(wheel, tmp_path):
         return [str(done.returncode), *(done.stdout or done.stderr).splitlines()[-1:]]
 
     assert detect("net") == ["0", str(folder / "net.safetensors")]
-    assert detect("other")[0] == "2" and "weights 'other' not found; published are net: give a" in detect("other")[1]
+    code, told, *_ = detect("other")
+    assert code == "2" and "weights 'other' not found; the published ones are net: give a" in told
     (folder / "net.safetensors").unlink()
     assert detect("net")[0] == "2" and "is missing; reinstall pixelkeep" in detect("net")[1]
 

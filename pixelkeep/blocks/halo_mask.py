@@ -39,7 +39,7 @@ class HaloMask(ObjectMask):
     def __init__(self, in_channels: int, target_fraction: float, halo: int) -> None:
         super().__init__(in_channels, target_fraction, 2, LARGEST)
         if isinstance(halo, bool) or not isinstance(halo, int) or halo < 0:
-            raise ValueError(f"halo must be an integer from 0, in cells of the strided map, got {halo!r}")
+            raise ValueError(f"halo must be an integer of at least 0, in cells of the strided map, got {halo!r}")
         self.halo = halo
         # If cells are active independently with this probability, the grown mask has the target fraction.
         rate = -math.expm1(math.log1p(-self.target_fraction) / (2 * halo + 1) ** 2)

@@ -125,7 +125,7 @@ def _split_folder(file: Path, root: Path, split: str, given: dict) -> Path | Non
         return next((root / n for n in OTHER_NAMES.get(split, (split,)) if (root / n).is_dir()), None)
     path = Path(os.path.abspath(root / str(entry)))
     if not isinstance(entry, str) or not path.is_dir():
-        raise DataError(f"{file}: '{split}: {entry}' is no folder; classification data has a folder for each split")
+        raise DataError(f"{file}: '{split}: {entry}' is not a folder; classification data has a folder for each split")
     return path
 
 
@@ -139,7 +139,7 @@ def _require_same(file: Path, names: list[str], found: list[str]) -> None:
         if name not in found:
             raise DataError(f"{file}: class '{name}' of 'names:' has no folder{nearest(name, found)}")
     if extra := [name for name in found if name not in names]:
-        raise DataError(f"{file}: folder '{extra[0]}' is not among 'names:'; add it there, or take the folder away")
+        raise DataError(f"{file}: folder '{extra[0]}' is not among 'names:'; add it there, or remove the folder")
 
 
 def load_class_split(spec: ClassFolders, split: str, progress: Callable[[int, int], None] | None = None) -> ClassSplit:
@@ -165,7 +165,7 @@ def load_class_split(spec: ClassFolders, split: str, progress: Callable[[int, in
     stray = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in IMAGE_ENDINGS)
     problems.images = len(labels) + len(stray)
     for path in stray:
-        problems.leave_out(path, "image in no class folder", path, f"move it into a folder of {folder}")
+        problems.leave_out(path, "image outside class folders", path, f"move it into a class folder of {folder}")
     facts = inspect_all(list(labels), spec.channels, spec.stretch, progress)
     records = [r for path, label in labels.items() if (r := _record(path, label, facts[path], problems))]
     _check_classes(spec, split, labels, records, problems)
@@ -197,6 +197,6 @@ def _check_classes(
         if split == "train":
             raise DataError(
                 f"{spec.file}: class '{name}' has no image to learn from in {folder / name}"
-                f"{f' ({why})' if why else ''}; add some, or take the folder away"
+                f"{f' ({why})' if why else ''}; add some, or remove the folder"
             )
         problems.note("class without an image", folder / name, why)

@@ -107,7 +107,7 @@ def _rows(file: CocoFile, sources: list[Source], spec: DatasetSpec, problems: Pr
             source = sources[file.owner[row]]
             source.wrong.append(_wrong(key, f"{file.where(row)} of {source.image.name}: {key} {value}"))
     for row in np.flatnonzero(file.odd_areas).tolist():
-        problems.mend("area that is no number from 0, the box's used", file.path, file.where(row))
+        problems.mend("area not a number of at least 0, the box's used", file.path, file.where(row))
     readable = np.arange(len(file.owner)) >= first
     readable[[row for row, _ in file.values]] = False
     used = np.flatnonzero(readable)

@@ -95,7 +95,7 @@ def convert(
         raise OptionError(f"--to {form}: not one of {choices(WRITTEN)}{nearest(form, WRITTEN)}")
     output = Path(output).resolve()
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
-        raise DataError(f"{output}: is there already and not empty; give a new folder")
+        raise DataError(f"{output}: already exists and is not empty; give a new folder")
     loaded = {split: load(spec, split) for split in spec.splits}
     splits, groups = _divided(loaded, division)
     problems = [split.problems for split in loaded.values()]

@@ -104,8 +104,8 @@ def class_table(spec: DatasetSpec) -> Table:
         whole = type(number) is int and type(target) is int
         if not whole or not (0 <= target < classes or target == IGNORED):
             raise DataError(
-                f"{spec.file}: 'label_mapping: {number}: {value}'; a number becomes a class (0 to {classes - 1}) or "
-                f"{IGNORED}"
+                f"{spec.file}: 'label_mapping: {number}: {value}'; a number must map to a class (0 to {classes - 1}) "
+                f"or {IGNORED}"
             )
         if 0 <= number < len(values):  # Cityscapes also maps -1, which a mask of eight bits cannot hold
             values[number] = target
@@ -174,7 +174,7 @@ def load_mask_split(spec: DatasetSpec, split: str, progress: Callable[[int, int]
             be used, or no pixel is labelled.
     """
     if len(spec.names) < 2:
-        raise DataError(f"{spec.file}: {len(spec.names)} class; semantic data has two or more, the background is one")
+        raise DataError(f"{spec.file}: {len(spec.names)} class; semantic data needs two or more, with the background")
     table, folder = class_table(spec), str(spec.others.get("masks_dir") or "masks")
     images = sorted(set(spec.images(split)))
     problems = Problems(split)
@@ -220,9 +220,9 @@ def _wrong(image: Path, facts: Facts, counts: Counts | None, table: Table) -> tu
     if counts.reason:
         return "mask unusable", counts.reason
     if (counts.width, counts.height) != (facts.width, facts.height):
-        return "mask of another size", f"{counts.width}x{counts.height}, its image {facts.width}x{facts.height} pixels"
+        return "mask of another size", f"{counts.width}x{counts.height} pixels, its image {facts.width}x{facts.height}"
     if unknown := [number for number in sorted(counts.numbers) if table[number] == UNKNOWN]:
-        return "mask unusable", f"{choices(unknown, 5)}: no class (0 to {table.classes - 1}) and not {IGNORED}"
+        return "mask unusable", f"{choices(unknown, 5)}: neither a class (0 to {table.classes - 1}) nor {IGNORED}"
     return None
 
 

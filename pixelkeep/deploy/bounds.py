@@ -37,6 +37,6 @@ def bounds_for(task: str, precision: str, changes: Sequence[str] = ()) -> Any:
         except ValueError:
             number = -1.0
         if not 0 <= number < float("inf"):
-            raise OptionError(f"--bound {change}: the value is a number of at least 0")
+            raise OptionError(f"--bound {change}: the value must be a number of at least 0")
         bounds = replace(bounds, **{name: number})
     return bounds

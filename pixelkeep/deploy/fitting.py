@@ -28,7 +28,7 @@ def ridge(inputs: Tensor, outputs: Tensor, strength: float = 1e-3) -> tuple[Tens
         ValueError: Inputs and outputs differ in length or have no row, or ``strength`` is not above 0.
     """
     if len(inputs) != len(outputs) or not len(inputs):
-        raise ValueError(f"as many inputs as outputs are needed, and one at least; got {len(inputs)}, {len(outputs)}")
+        raise ValueError(f"give as many inputs as outputs, and at least one; got {len(inputs)}, {len(outputs)}")
     if strength <= 0:
         raise ValueError(f"strength must be above 0, got {strength}")
     x, y = inputs.double(), outputs.double()

@@ -197,8 +197,8 @@ def _check_rivals(rivals: Mapping[str, Sequence[str]], arms: Mapping[str, object
 def _check_paired(paired: Collection[str], arms: Mapping[str, Sequence[AnyDetections]], baseline: str) -> None:
     for name in paired:
         if name not in arms or len(arms[name]) != len(arms[baseline]):
-            runs = f"has {len(arms[name])} runs" if name in arms else "is no arm"
-            raise OptionError(f"paired: '{name}' {runs}; expected the {len(arms[baseline])} of '{baseline}'")
+            runs = f"has {len(arms[name])} runs" if name in arms else "is not an arm"
+            raise OptionError(f"paired: '{name}' {runs}; expected {len(arms[baseline])}, as '{baseline}' has")
 
 
 def _group_numbers(truth: TruthArrays, groups: Mapping[int, str] | None) -> np.ndarray:

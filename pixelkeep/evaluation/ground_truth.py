@@ -170,7 +170,7 @@ def _unique_ids(records: list[Any], key: str, where: str) -> None:
 
 def _category(category: Mapping[str, Any], where: str) -> dict[str, Any]:
     place = f"{where}: category {category['id']}"
-    return {"id": category["id"], "name": field(category, "name", lambda name: isinstance(name, str), "a text", place)}
+    return {"id": category["id"], "name": field(category, "name", lambda name: isinstance(name, str), "text", place)}
 
 
 def _checked(annotation: Any, image_ids: set[int], category_ids: set[int], where: str) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def join(differences: Sequence[Difference], stronger: str) -> Joint:
     chance = _chance(differences)
     open_ = [entry.baseline for entry in differences if entry.p > 1 - LEVEL or entry.ahead != shown.ahead]
     partly = shown.p <= 1 - LEVEL < chance and open_
-    note = f"the interval leaves out 0, but not so against {', '.join(open_)}" if partly else None
+    note = f"the interval excludes 0, but not against {', '.join(open_)}" if partly else None
     return replace(joint, p=chance, note=note)
 
 

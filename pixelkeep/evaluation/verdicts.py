@@ -25,10 +25,10 @@ BETTER, WORSE, SAME = "better", "worse", "not distinguishable"
 RESOLUTION = 0.02  # two points, the size of what papers call an improvement
 FEWEST = 10  # so many agree by chance with probability 2 / 2**10, which even 25 verdicts at once do not make likely
 ONE_SEED = (
-    "images only: how much training runs differ is not in the interval; a verdict takes two seeds or more of both arms"
+    "images only: the interval leaves out how much training runs differ; a verdict takes two or more seeds of both arms"
 )
 
-ONE_TRAINING = "of this one training: how far others would differ is not in the interval"
+ONE_TRAINING = "of this one training: the interval leaves out how far others would differ"
 
 
 class Question(Protocol):
@@ -132,8 +132,8 @@ def judge(asked: Sequence[Asked]) -> list[Asked]:
 def _too_few(difference: Difference, units: int) -> Difference:
     needed = math.ceil(difference.objects * FEWEST / units)
     note = (
-        f"too few objects: {difference.objects} in {units} images or groups; a verdict takes {FEWEST} such, "
-        f"at this density {needed} objects"
+        f"too few objects: {difference.objects} in {units} images or groups; a verdict takes {FEWEST} of "
+        f"these, about {needed} objects at this density"
     )
     return replace(difference, note=note, objects_needed=needed)
 
@@ -145,11 +145,11 @@ def _verdict(entry: Asked, p_holm: float, family: int) -> Asked:
     if entry.objects_needed:
         note = (
             f"too few objects: {entry.objects} leave the difference uncertain by more than {RESOLUTION:g}, however "
-            f"many seeds; about {entry.objects_needed} would bring that down to it"
+            f"many seeds; about {entry.objects_needed} would bring it down to that"
         )
         return replace(entry, note=_noted(note, entry))
     if entry.p <= 1 - LEVEL:
-        note = f"the interval leaves out 0, but one of {family} may do so by chance"
+        note = f"the interval excludes 0, but one of {family} may do so by chance"
         return replace(entry, verdict=SAME, note=_noted(note, entry))
     return replace(entry, verdict=SAME)
 

@@ -120,7 +120,7 @@ def _refused(contrasts: list[Contrast], begun: dict[str, Begun], place: Place, l
 def _tell_precision(contrasts: list[Contrast], place: Place) -> None:
     wanting = [each.name for each in contrasts if BF16 in each.form(place.form).settings.items()]
     if wanting and not place.bf16:
-        LOGGER.info(f"amp=bf16 is left out of {choices(wanting)}: this machine's CPU has no bf16, or a GPU trains")
+        LOGGER.info(f"amp=bf16 is left out of {choices(wanting)}: this machine's CPU has no bf16, or a GPU is used")
 
 
 def _train_all(
@@ -135,7 +135,7 @@ def _train_all(
     if math.isfinite(left):
         words += ["--minutes", f"{left / 60:.3f}"]
     logs = place.root / "logs"
-    LOGGER.info(f"{options.jobs} side by side; what the trainings say is in {logs}")
+    LOGGER.info(f"{options.jobs} trainings side by side; their output is in {logs}")
     told = {_done(begun)}
 
     def watch() -> None:

@@ -29,7 +29,7 @@ from pixelkeep.writing import write_text
 
 ERROR = "error.txt"
 HELD = "another process is training it"
-OVER = "the time is over: stopped after an epoch"
+OVER = "time is up: stopped after an epoch"
 TRIES = 2  # attempts per training in a campaign: a first failure may have been due to a full GPU
 
 
@@ -86,7 +86,7 @@ def train_next(grid: Grid, until: Deadline) -> bool:
         with _hold(cell) as held:
             if not held or not is_open(cell):  # another process holds the cell, or has trained it since
                 continue
-            LOGGER.info(f"{'going on with' if cell.interrupted else 'training'} {cell}")
+            LOGGER.info(f"{'continuing' if cell.interrupted else 'training'} {cell}")
             try:
                 with until:
                     reason = _train(cell, grid.settings)
@@ -124,7 +124,7 @@ def train_missing(grid: Grid, until: Deadline = NEVER) -> dict[Cell, str]:
                     continue
                 reason = None if held else HELD
                 if held:
-                    verb = "going on with" if cell.interrupted else "training"
+                    verb = "continuing" if cell.interrupted else "training"
                     LOGGER.info(f"\n{grid.cells.index(cell) + 1}/{len(grid.cells)}  {verb} {cell}{left}")
                     with until:
                         reason = _train(cell, grid.settings)

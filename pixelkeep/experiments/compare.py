@@ -105,24 +105,24 @@ def compare_any(
     folders = [word for word in what if Path(word).is_dir()]
     if not folders:
         if across:
-            raise OptionError(f"--across {across[0]}: with run folders alone; models are scored as --set says")
+            raise OptionError(f"--across {across[0]}: only for run folders; models are scored as --set says")
         fixed = [part for part in assignments or [] if part.partition("=")[0].strip() == "model"]
         if fixed:
-            raise OptionError(f"--set {fixed[0]}: the models to compare are those named without an option")
+            raise OptionError(f"--set {fixed[0]}: leave it out; the models to compare are named without an option")
         first = what[0] if what else entrants[0].model
         merged = merge(flags | {"model": first}, command="train", recipe=recipe, assignments=assignments)
         if match and merged.get("tile"):
             told = "matches costs at the size of whole images, not of tiles"
-            raise OptionError(f"--match-{match} {told}; leave it, or tile={merged['tile']}, out")
+            raise OptionError(f"--match-{match} {told}; leave out that option or tile={merged['tile']}")
         count = 3 if seeds is None else seeds
         return compare_models(entrants, merged, seeds=count, baseline=baseline, group=group, match=match)
     if len(folders) < len(what):
         other = next(word for word in what if word not in folders)
-        raise OptionError(f"'{other}' is no run folder, and '{folders[0]}' is one; give either models or run folders")
+        raise OptionError(f"'{other}' is not a run folder, but '{folders[0]}' is; give either models or run folders")
     given = {"config": recipe, "set": assignments, "seeds": seeds, f"match-{match}": match, "arm": arms or None} | flags
     useless = [f"--{key}" for key, value in given.items() if value is not None and key not in FOR_RUNS]
     if useless:
-        raise OptionError(f"{', '.join(useless)}: without effect on runs that are there; leave it out")
+        raise OptionError(f"{', '.join(useless)}: no effect on runs that exist already; leave it out")
     used = {key: value for key, value in flags.items() if key in FOR_RUNS}
     return compare_runs(what, **used, baseline=baseline, group=group, across=across)
 

@@ -147,7 +147,7 @@ def read_contrast(path: Path) -> Contrast:
         best_of = _best_of(given.get("best_of"), path)
         baseline, names = str(given["baseline"]), [arm.name for arm in arms]
         if baseline not in names or len(arms) < 2:
-            raise OptionError(f"baseline '{baseline}' must be one of two arms or more, {choices(names)}")
+            raise OptionError(f"baseline '{baseline}' must be one of two or more arms (there: {choices(names)})")
         if any(BEST.match(arm.model) for arm in arms) != bool(best_of):
             raise OptionError("'best' in a model's name and best_of belong together")
     except OptionError as error:
@@ -165,13 +165,13 @@ def _check_keys(given: dict, needed: tuple[str, ...], others: tuple[str, ...] = 
 
 def _mapping(value: object, told: str) -> dict:
     if not isinstance(value, dict):
-        raise OptionError(f"{told}: '{value}'; give names with what each of them is")
+        raise OptionError(f"{told}: '{value}'; give a mapping, NAME: VALUE")
     return value
 
 
 def _text(value: object, told: str) -> str:
     if not isinstance(value, str):
-        raise OptionError(f"{told}: '{value}' is no text")
+        raise OptionError(f"{told}: '{value}' is not text")
     return value
 
 
@@ -179,7 +179,7 @@ def _pattern(value: object, told: str = "group") -> str:
     try:
         re.compile(_text(value, told))
     except re.error as error:
-        raise OptionError(f"{told}: '{value}' is no regular expression ({error})") from error
+        raise OptionError(f"{told}: '{value}' is not a regular expression ({error})") from error
     return value
 
 
@@ -204,11 +204,11 @@ def _arm(name: str, value: object) -> Entrant:
 
 def _form(name: str, given: object) -> Form:
     if name not in ("full", "early"):
-        raise OptionError(f"form '{name}': one of full, early")
+        raise OptionError(f"form '{name}': must be full or early")
     settings = dict(_mapping(given, f"form {name}"))
     split, seeds, match = (settings.pop(key, None) for key in ("split", "seeds", "match"))
     if split not in tuple(SPLITS) or not _is_count(seeds, 1):
-        raise OptionError(f"form {name}: split '{split}' is one of {choices(SPLITS)}, seeds ({seeds}) 1 or more")
+        raise OptionError(f"form {name}: split '{split}' must be one of {choices(SPLITS)}, seeds ({seeds}) 1 or more")
     return Form(name, split, seeds, settings, kinds_of(match))
 
 

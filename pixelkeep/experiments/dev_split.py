@@ -73,7 +73,7 @@ class DevSplit:
 
 def _require_both(spec: DatasetSpec) -> None:
     if not {"train", "val"} <= set(spec.splits):
-        raise DataError(f"{spec.file}: dev is cut from train while val is kept, and it has not both")
+        raise DataError(f"{spec.file}: needs both train and val; dev is cut from train, and val is kept")
 
 
 def _content(spec: DatasetSpec, split: str) -> list:

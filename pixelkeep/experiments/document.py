@@ -104,7 +104,7 @@ def _rivals(equal: Equal | Several | None, baseline: str, arms: Arms) -> dict[st
 def _noted(joint: dict, equal: Equal | Several) -> dict:
     """Add to a verdict at equal cost a note on rivals whose cost is not within the tolerance."""
     off = equal.off(joint["arm"])
-    told = f"no nearer to equal cost than {' and '.join(off)} could be had" if off else None
+    told = f"as near to equal cost as could be found: {' and '.join(off)}" if off else None
     return joint | {"note": "; ".join(filter(None, (joint["note"], told))) or None}
 
 
@@ -195,6 +195,6 @@ def group_images(truth: dict, pattern: str) -> dict[int, str]:
         file = image["file_name"]
         match = expression.search(file if "/" in pattern else PurePosixPath(file).name)
         if match is None or match[min(1, expression.groups)] is None:
-            raise DataError(f"{file}: --group {pattern} is not in its name; every image needs a group")
+            raise DataError(f"{file}: --group {pattern} does not match its name; every image needs a group")
         groups[image["id"]] = match[min(1, expression.groups)]
     return groups

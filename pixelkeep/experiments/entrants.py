@@ -62,7 +62,7 @@ class Entrant:
             if key in SHARED:
                 raise OptionError(f"{told}: {key} is the same for all arms of a comparison; leave it out there")
         if self.name is not None and (Path(self.name).name != self.name or self.name.startswith(".")):
-            raise OptionError(f"{told}: its name is that of a folder; leave out '/', and '.' at its front")
+            raise OptionError(f"{told}: its name becomes a folder's; use no '/', and no '.' at its start")
         try:
             shared = {key: value for key, value in settings.items() if key not in DEFAULTS}
             merged = merge(shared | self.settings, command="train")

@@ -76,7 +76,7 @@ def gallery(
     truth = rebuild_truth(pair_of[0], data)
     picked = pick([found(run, truth) for run in pair_of], [_name(run) for run in pair_of], each, small=small)
     if not picked:
-        raise DataError(f"{baseline} and {other} make as many errors on every image: there is nothing to show")
+        raise DataError(f"{baseline} and {other} make equal numbers of errors on every image: there is nothing to show")
     spec, files = _spec(pair_of[0], data), []
     places = {"better": 0, "worse": 0}
     with runs.storage(folder):

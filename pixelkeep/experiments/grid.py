@@ -155,7 +155,7 @@ def _detector(model: str) -> str | Path:
     task = tasks.of_model(path)
     if task is not tasks.DETECT:
         raise OptionError(
-            f"model '{model}' is for {task.noun}; compare measures detection: train and val say what this one reaches"
+            f"model '{model}' is for {task.noun}; compare measures detection; use train and val for this one"
         )
     return path
 

@@ -35,7 +35,7 @@ def identify(definitions: dict[str, str], settings: dict, spec: DatasetSpec) -> 
         OptionError: ``fraction`` is a list, which would shorten the validation too.
     """
     if isinstance(settings.get("fraction"), list):
-        raise OptionError(f"fraction: {settings['fraction']}; give one number, so that all is validated on")
+        raise OptionError(f"fraction: {settings['fraction']}; give one number, so that validation uses all images")
     shared = {key: value for key, value in settings.items() if key not in APART and default_of(key) != value}
     weights = shared.get("pretrained")
     if isinstance(weights, str):
@@ -73,7 +73,7 @@ def place(project: str | None, name: str | None, identity: dict) -> Path:
             break
         if name:
             raise OptionError(
-                f"{folder} cannot be gone on with: {choices(differences)}; give what was before, or another --name"
+                f"{folder} cannot be continued: {choices(differences)}; give what was given before, or another --name"
             )
     else:
         raise OptionError(f"cannot create a run folder {base / 'exp'}: all numbers up to 100000 are taken")
@@ -131,7 +131,7 @@ def _differences(known: dict, now: dict) -> list[str]:
 
 
 def _listed(settings: dict | None) -> str:
-    return choices(f"{key}={value}" for key, value in (settings or {}).items()) or "those of all"
+    return choices(f"{key}={value}" for key, value in (settings or {}).items()) or "those of all arms"
 
 
 def _shown(key: str, settings: dict) -> str:

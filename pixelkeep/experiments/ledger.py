@@ -41,7 +41,7 @@ class Ledger:
                     found = json.loads(path.read_text(encoding="utf-8"))
                     found = [entry for entry in found if entry["contrast"] and entry["form"] and entry["when"]]
                 except (ValueError, TypeError, KeyError) as error:
-                    raise DataError(f"{path}: the ledger of val is damaged; mend it from version control") from error
+                    raise DataError(f"{path}: the ledger of val is damaged; restore it from version control") from error
                 entries += [entry for entry in found if entry not in entries]
         return cls(sorted(entries, key=lambda entry: entry["when"]), files)
 
@@ -66,8 +66,8 @@ class Ledger:
             return None
         return (
             f"val was scored for it on {before[-1]['when'][:10]}, for {len(scored)} trainings and not for "
-            f"{f'these {len(wanted)}' if begun else 'any that are here'}; a second look flatters what is chosen after "
-            "the first (--again does it, and notes that)"
+            f"{f'these {len(wanted)}' if begun else 'any that are here'}; a second look flatters what was chosen after "
+            "the first (--again scores it anyway, and records that)"
         )
 
     def open(self, begun: Begun, why: str) -> None:

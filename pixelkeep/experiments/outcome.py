@@ -64,7 +64,7 @@ class Outcome:
         if self.failed:
             cell, reason = next(iter(self.failed.items()))
             more = f" and {len(self.failed) - 1} more" if len(self.failed) > 1 else ""
-            raise OptionError(f"{cell}{more} failed: {reason}; the same command tries again what is missing")
+            raise OptionError(f"{cell}{more} failed: {reason}; the same command retries what is missing")
 
 
 def judge(

@@ -96,8 +96,9 @@ def decide(answers: Sequence[dict], there: int, *, fixed: bool) -> Decision:
         return Decision(True, f"on dev no number of seeds brings the intervals that are left to ±{ENOUGH}")
     return Decision(
         False,
-        f"val stays closed: on dev it takes about {wanted} seeds of each arm to bring to ±{ENOUGH} what seeds can "
-        f"bring there; --seeds {wanted} trains them first, --seeds {there} scores val with those that are there",
+        f"val stays closed: on dev it takes about {wanted} seeds of each arm to bring to ±{ENOUGH} every interval that "
+        f"seeds can bring there; --seeds {wanted} trains them first, --seeds {there} scores val with those that "
+        "are there",
     )
 
 

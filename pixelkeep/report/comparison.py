@@ -165,10 +165,10 @@ def _tiles_told(document: dict) -> list[str]:
         return []
     told = []
     for arm in document["arms"]:
-        counted = f"; {arm['tiles']:.1f} of them in an image, whose GFLOPs are told" if "tiles" in arm else ""
+        counted = f"; {arm['tiles']:.1f} of them per image, the GFLOPs are for all of them" if "tiles" in arm else ""
         told.append(f"{arm['name']}: {tile_words(arm['tile']) or 'whole images'}{counted}")
     why = "latency is not measured, as an image may be many tiles"
-    return [*told, f"{why}; each run's metrics.json has what one takes (speed_ms)"]
+    return [*told, f"{why}; each run's metrics.json has the time for one image (speed_ms)"]
 
 
 def costs_told(document: dict) -> list[str]:
@@ -178,12 +178,14 @@ def costs_told(document: dict) -> list[str]:
     for equal, variant, entry in _matched(document["equal"]):
         unit, base, made = UNITS[equal["by"]], entry["baseline"], entry["arms"]
         of = ", ".join(f"{name} {arm['ratio']:.2f}" for name, arm in made.items())
-        more = f"; times that of {variant}: {of}" if of else ""
+        more = f"; relative to {variant}: {of}" if of else ""
         told.append(f"{variant} has {entry['times']:.2f} times the {unit} of {base}{more}")
         if abs(1 / entry["times"] - 1) > equal["tolerance"]:
             changed = {key for arm in made.values() for key in arm}
             lacking = [what for key, what in (("width", "width"), ("imgsz", "image size")) if key not in changed]
-            told += [f"no {what} of {base} comes nearer to the {unit} of {variant} than {base}" for what in lacking]
+            told += [
+                f"no {what} of {base} comes nearer to the {unit} of {variant} than {base} itself" for what in lacking
+            ]
         missing = [name for name in made if name not in trained]
         if missing and variant in trained:
             told.append(f"{variant} has no verdict at equal {unit}, for want of {' and '.join(missing)}")
@@ -222,14 +224,14 @@ def method(document: dict) -> str:
     )
     if document["equal_cost"]:
         text += (
-            f" Equal {unit_of(document['equal'])}: the baseline wider, or on larger images, until it costs as much "
-            "as the model; better is said of what is better than all of these, worse of what is worse than the best of "
-            f"them.{STRONGER}: the one of highest AP_S."
+            f" Equal {unit_of(document['equal'])}: the baseline made wider, or given larger images, until it costs as "
+            "much as the model; better means better than all of these, worse means worse than the best of them."
+            f"{STRONGER}: the one with the highest AP_S."
         )
     if latency := document["latency"]:
         threads = "1 thread" if latency["threads"] == 1 else f"{latency['threads']} threads"
         text += (
-            f" Latency: the network alone, fused, one image a time on {latency['device']}, "
+            f" Latency: the network alone, fused, one image at a time on {latency['device']}, "
             f"{threads}; median and middle half of {latency['rounds']} rounds in turns; {TIMES}: times as long as the "
             "baseline takes, above 1 is slower."
         )

@@ -12,7 +12,7 @@ MEANING = {
     TAKEN: "the same weights",
     REWRITTEN: "the same function in another form",
     PARTLY: "some of the weights",
-    FITTED: "fitted to what the source puts out",
+    FITTED: "fitted to the source's outputs",
     FRESH: "as in a new network",
 }
 LITTLE = 0.5  # share of the parameters: with less, the result is a new network rather than a converted one
@@ -107,7 +107,7 @@ def conversion_table(report: Conversion) -> str:
     if report.left:
         lines.append(wrap(f"without a place in {report.target}: {', '.join(report.left)}"))
     if report.checked is not None:
-        why = "" if report.checked <= SAME else "; layers without weights are not the source's"
+        why = "" if report.checked <= SAME else "; layers without weights differ from the source's"
         lines.append(wrap(f"largest difference in double precision: {report.checked:.1e}{why}"))
     notes = {p.note: p.role for p in report.parts if p.note and len(p.note) > _room(rows)}
     lines += [wrap(f"{role}: {note}") for note, role in notes.items()]

@@ -35,7 +35,7 @@ def _findings(findings: list[dict]) -> str:
     if not findings:
         return "WHAT IS WRONG\nNothing was found."
     lines = [_wrapped(f"{SIGNS[finding['level']]} {finding['text']}", "   ") for finding in findings]
-    return "\n".join(["WHAT IS WRONG  (!! spoils figures or training, ! loses objects, - to know)", *lines])
+    return "\n".join(["WHAT IS WRONG  (!! spoils figures or training, ! loses objects, - note)", *lines])
 
 
 def _advice(advice: list[dict]) -> str:

@@ -64,9 +64,9 @@ def sentences(summary: dict) -> list[str]:
         each = [f"{answer['arm']} against {answer['against']} {percent(answer)}" for answer in known]
         told.append(f"Relative difference in AP_S with its 95 % interval: {'; '.join(each)}.")
     if any(answer["equal_cost"] for answer in summary["answers"]):
-        told.append("=: at equal cost, the strongest of what the baseline can be for it.")
+        told.append("=: at equal cost, against the strongest form of the baseline.")
     if summary["asked"] != summary["split"]:
-        why = summary["closed"] or f"{summary['asked']} is scored once all is trained"
+        why = summary["closed"] or f"{summary['asked']} is scored once everything is trained"
         told.append(f"These are figures on {summary['split']}; {why}.")
     told += gaps(summary)
     if summary["notice"]:

@@ -68,7 +68,7 @@ class Export:
         """Return sentences on what exceeds the bounds; empty if nothing does."""
         found = self.parity.failures(self.bounds, self.losses())
         if self.elsewhere is not None:
-            found += [f"at another size {line}" for line in self.elsewhere.failures(self.bounds)]
+            found += [f"at another size, {line}" for line in self.elsewhere.failures(self.bounds)]
         return found
 
     def to_dict(self) -> dict:
@@ -126,7 +126,7 @@ def _notes(report: Export) -> list[str]:
             wrap(f"trained in tiles: compared in tiles of {report.tile} pixels, as --tile {report.tile} cuts them")
         )
     if report.quantized:
-        words = {"decode": "what is no convolution", "last": "the head's last layers too", "head": "the whole head"}
+        words = {"decode": "all but the convolutions", "last": "the head's last layers too", "head": "the whole head"}
         stays = words[report.quantized["float"]]
         shown = f"{report.quantized['images']} training {'tiles' if report.tile else 'images'}"
         notes.append(wrap(f"int8: calibrated on {shown}; in float: {stays}"))

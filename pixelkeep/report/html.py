@@ -63,7 +63,7 @@ def as_page(document: dict) -> str:
         f'<div class="grid">{"".join(_cards(document))}</div>',
         f'<h2>Pictures</h2><ul class="legend">{_legend(document)}</ul><div class="grid">{_figures(document)}</div>',
         *(f"<h2>{escape(t.title)}</h2>{_table(t)}" for t in tables(document)),
-        f"<h2>To know</h2><ul>{''.join(f'<li>{escape(note)}</li>' for note in notes(document))}</ul>"
+        f"<h2>Notes</h2><ul>{''.join(f'<li>{escape(note)}</li>' for note in notes(document))}</ul>"
         if notes(document)
         else "",
         f'<h2>How it was made</h2><p class="soft">{escape(method(document))}</p>',

@@ -25,7 +25,7 @@ def _classify(result) -> str:
     header, noted = ["class", "images", "top-1", ""], any(row[-1] for row in rows)
     if not noted:
         header, rows = header[:-1], [row[:-1] for row in rows]
-    always = ", which five classes or fewer always reach" if len(result.per_class) <= 5 else ""
+    always = ", as always with five classes or fewer" if len(result.per_class) <= 5 else ""
     note = wrap(f"Top-5 {figure(result.top5)}{always}; {_protocol(result)}.")
     return f"{text_table(header, rows, last=noted)}\n\n{note}"
 

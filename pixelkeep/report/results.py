@@ -78,8 +78,8 @@ def uneven(summary: dict) -> list[str]:
             pixels, cost = _pixels(arm, summary) / _pixels(base, summary), arm["gflops"] / base["gflops"]
             if pixels > SHAPED * cost:
                 told.append(
-                    f"`{arm['name']}` is no fair rival: its images have another shape than the others', with less "
-                    f"padding, and it sees {pixels:.2f} times the pixels of `{base['name']}` for {cost:.2f} times its "
+                    f"`{arm['name']}` is not a fair rival: its images have another shape than the others', with less "
+                    f"padding, so it sees {pixels:.2f} times the pixels of `{base['name']}` for {cost:.2f} times its "
                     "GFLOPs. Comparisons begun since keep one shape."
                 )
     return told

@@ -180,7 +180,7 @@ def _operating(point: dict) -> str:
     """Return the lines on the operating point, from its entry in metrics.json."""
     overall, single = point["overall"], point["single"]
     if single["confidence"] is None:
-        return wrap(f"Operating point ({point['objective']}): none, no confidence serves it.")
+        return wrap(f"Operating point ({point['objective']}): none, as no confidence reaches it.")
     own = [entry["confidence"] for entry in point["per_class"].values() if entry["confidence"] is not None]
     low, high = min(own, default=single["confidence"]), max(own, default=single["confidence"])
     span = f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f} by class"

@@ -22,7 +22,7 @@ def video_words(name: str, video: Mapping[str, Any], fps: float | None) -> str:
         looked, skipped = video["tiles_looked_at"], video["tiles_skipped"]
         told.append(f"{looked} of their {looked + skipped} tiles")
         frames, seconds = video["longest_unseen_frames"], video["longest_unseen_s"]
-        told.append(f"each again after {frames} frames at most ({seconds:.2f} s)" if skipped else "none skipped")
+        told.append(f"each looked at again within {frames} frames ({seconds:.2f} s)" if skipped else "none skipped")
     if video["lost"]:
         told.append(f"lost and opened again {video['lost']} times")
     if video["damage"]:

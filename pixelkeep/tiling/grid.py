@@ -61,7 +61,7 @@ def make_grid(width: int, height: int, tile: int, overlap: float = 0.2, *, whole
         ValueError: A side is below 1, or the overlap is out of range.
     """
     if min(width, height, tile) < 1:
-        raise ValueError(f"image {width} x {height} in tiles of {tile}: every side is 1 pixel at least")
+        raise ValueError(f"image {width} x {height} in tiles of {tile}: every side must be at least 1 pixel")
     if not 0 <= overlap <= MOST_OVERLAP:
         raise ValueError(f"overlap {overlap} is not between 0 and {MOST_OVERLAP}")
     shared = min(math.ceil(tile * overlap - 1e-9), tile - 1)

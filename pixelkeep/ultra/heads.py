@@ -148,7 +148,7 @@ class RegionDetect(Detect):
             ValueError: The head has an end-to-end branch.
         """
         if getattr(detect, "one2one_cv2", None) is not None:
-            raise ValueError("RegionDetect: there is no end-to-end form of it; remove 'end2end: True'")
+            raise ValueError("RegionDetect has no end-to-end form; remove 'end2end: True'")
         detect.__class__ = cls
         return detect
 

@@ -104,5 +104,5 @@ def test_halo_mask__boxes_are_compared_with_cells_before_they_grow():
 
 @pytest.mark.parametrize("halo", [-1, 0.5, True])
 def test_halo_mask__refuses(halo):
-    with pytest.raises(ValueError, match="halo must be an integer from 0"):
+    with pytest.raises(ValueError, match="halo must be an integer of at least 0"):
         HaloMask(3, 0.1, halo)

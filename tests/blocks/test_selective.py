@@ -325,8 +325,8 @@ def test_stage__copies_and_pickles_after_training():
     [
         ({"target_fraction": 0.0}, "target_fraction must lie between 0 and 1"),
         ({"target_fraction": 1}, "target_fraction must lie between 0 and 1"),
-        ({"halo": -1}, "halo must be an integer from 0"),
-        ({"halo": 0.5}, "halo must be an integer from 0"),
+        ({"halo": -1}, "halo must be an integer of at least 0"),
+        ({"halo": 0.5}, "halo must be an integer of at least 0"),
         ({"blocks": 0}, "blocks must be a positive integer, got 0"),
     ],
 )

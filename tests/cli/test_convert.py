@@ -74,7 +74,7 @@ def test_convert__bad_options_one_line(demo, tmp_path, capsys, options, message)
 def test_convert__full_output_refused(demo, capsys):
     """A folder with something in it is left alone."""
     assert call("convert", demo / "demo.yaml", "--to", "coco", "-o", demo) == 2
-    assert "is there already and not empty; give a new folder" in capsys.readouterr().err
+    assert "already exists and is not empty; give a new folder" in capsys.readouterr().err
 
 
 def test_bundled_data__found_by_path(demo, tmp_path, capsys, monkeypatch):

@@ -46,7 +46,7 @@ def test_convert_model__table_and_document(source, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--to", "yolov5-spdconv-s"), "yolov5-spdconv-n has theirs"),
+        (("--to", "yolov5-spdconv-s"), "yolov5-spdconv-n matches them"),
         (("--to", "yolov5-spdconv"), "which size?"),
         (("--to", "resnet18-cls"), "task 'classify'"),
         (("--to", "yolov5-spdconv-n", "--fit", "nowhere"), "nowhere"),
@@ -67,7 +67,7 @@ def test_convert_model__nothing_to_fit(source, tmp_path, capsys):
     """Where every part has an exact conversion, --fit is refused rather than passed over."""
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
     assert call(source, "--to", "yolov5-spdconv-n", "--fit", tmp_path / "a.png", "--output", tmp_path / "to.pt") == 2
-    assert "--fit: no part starts fresh" in capsys.readouterr().err and not (tmp_path / "to.pt").exists()
+    assert "--fit: no part that starts fresh" in capsys.readouterr().err and not (tmp_path / "to.pt").exists()
 
 
 def test_convert_model__below_a_file(source, tmp_path, capsys):

@@ -52,7 +52,7 @@ def test_options__all_arrive(monkeypatch):
         (["--format", "onnx", "--precision", "bf16"], "onnx is exported in fp32, fp16, int8"),
         (["--precision", "int8"], "needs --data"),
         (["--format", "engine", "--device", "cpu"], "needs an NVIDIA GPU"),
-        (["--format", "ncnn", "--batch", "8"], "ncnn takes one image at once"),
+        (["--format", "ncnn", "--batch", "8"], "ncnn takes one image at a time"),
         (["--weights", "nothing.pt"], "weights 'nothing.pt' not found"),
     ],
 )

@@ -87,7 +87,7 @@ def test_models__lists_names_alone(made, capsys):
     with pytest.raises(SystemExit) as end:
         run(["models", str(made / "net.safetensors")])
     assert end.value.code == 2
-    assert "what a checkpoint reaches is for 'pixelkeep val'" in capsys.readouterr().err
+    assert "to evaluate a checkpoint, use 'pixelkeep val'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["train --model", "compare"])
@@ -100,4 +100,4 @@ def test_export__does_not_learn(made, tmp_path, monkeypatch, capsys, command):
         run(f"{command} net.onnx {others}--data {made}/data/demo.yaml".split())
     err = capsys.readouterr().err.splitlines()
     assert end.value.code == 2 and len(err) == 1
-    assert err[0].endswith("an exported file, which cannot learn; give the checkpoint that it is from")
+    assert err[0].endswith("an export, which cannot be trained; give the checkpoint it was made from")

@@ -73,7 +73,7 @@ def test_broken_image__left_out_counted_and_named(root):
     assert len(split.records) == 5 and split.problems.images == 7
     assert {(p.kind, p.file.name) for p in split.problems.found} == {
         ("image unusable", "0.png"),
-        ("image in no class folder", "stray.png"),
+        ("image outside class folders", "stray.png"),
     }
 
 
@@ -118,7 +118,7 @@ def test_refused__in_one_line(root, case):
     [
         ({"names": ["cat", "dogs"]}, "class 'dogs' of 'names:' has no folder; did you mean 'dog'?"),
         ({"names": ["cat"]}, "folder 'dog' is not among 'names:'"),
-        ({"train": "train/cat/0.png"}, "is no folder"),
+        ({"train": "train/cat/0.png"}, "is not a folder"),
         ({"channels": 1}, "'channels: 1'; classification takes images of 3 channels"),
     ],
 )

@@ -157,7 +157,7 @@ def test_output__new_or_empty_and_whole_or_not_at_all(tmp_path, monkeypatch):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text("mine")
-        with pytest.raises(DataError, match="is there already and not empty; give a new folder"):
+        with pytest.raises(DataError, match="already exists and is not empty; give a new folder"):
             convert(spec, "coco", tmp_path / name.split("/")[0])
         assert path.read_text() == "mine"
     (tmp_path / "empty").mkdir()
@@ -235,7 +235,7 @@ def test_division__pools_train_and_val_and_leaves_test(tmp_path):
         (Division(1), "--split 1: the share of the training images must be between 0 and 1"),
         (Division(0.5, 0, "("), r"--group \(: not a regular expression"),
         (Division(0.5, 0, "film"), "--group film: needs a group in brackets"),
-        (Division(0.5, 0, "(clip)"), r"a_000.png: --group \(clip\) is not in its name"),
+        (Division(0.5, 0, "(clip)"), r"a_000.png: --group \(clip\) does not match its name"),
         (Division(0.5, 0, "(_)"), "5 images in 1 group: nothing to divide"),
     ],
 )

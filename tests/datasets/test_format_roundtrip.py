@@ -196,7 +196,7 @@ def test_save__name_clash_and_missing_name_refused(tmp_path: Path, save: callabl
     with pytest.raises(DataError, match="share one annotation file"):
         save(tmp_path / "set", "val", [one, two], NAMES)
     save(tmp_path / "set", "val", [one], NAMES)
-    with pytest.raises(DataError, match="is another image"):
+    with pytest.raises(DataError, match="is a different image"):
         save(tmp_path / "set", "val", [two], NAMES)
     with pytest.raises(DataError, match="class 0 has no name"):
         save(tmp_path / "new", "val", [one], {1: "x"})

@@ -214,8 +214,8 @@ def test_boxes__cut_at_the_border_and_used_once(folder):
     np.testing.assert_allclose(records["over.jpg"].boxes, [[0, 32, 12, 48], [96, 32, 120, 48]], atol=1e-5)
     assert records["twice.jpg"].classes.tolist() == [0, 1]
     assert {(p.kind, p.detail) for p in split.problems.found} == {
-        ("boxes over the border cut at it", "1 of 2"),
-        ("objects given twice used once", "1 of 3"),
+        ("boxes across the image border, clipped", "1 of 2"),
+        ("objects given twice, used once", "1 of 3"),
     }
 
 

@@ -81,7 +81,7 @@ def test_spoiled_mask__details(data):
     split = load_mask_split(load_spec(data), "train")
     assert "has colours (mode RGB)" in split.problems.found[0].detail
     cv2.imwrite(str(folder / "0.png"), np.full((12, 16), 7, np.uint8))
-    assert load_mask_split(load_spec(data), "train").problems.found[0].detail == "7: no class (0 to 2) and not 255"
+    assert load_mask_split(load_spec(data), "train").problems.found[0].detail == "7: neither a class (0 to 2) nor 255"
 
 
 def test_refused__in_one_line(data):
@@ -96,7 +96,7 @@ def test_refused__in_one_line(data):
         DataError, match=r"3 of 3 images of split 'train' cannot be used; the first: .*masks.train.0.png"
     ):
         load_mask_split(load_spec(data), "train")
-    with pytest.raises(DataError, match="1 class; semantic data has two or more"):
+    with pytest.raises(DataError, match="1 class; semantic data needs two or more"):
         load_mask_split(load_spec(rewrite(data, names=["a"])), "val")
 
 

@@ -116,10 +116,10 @@ def test_bad_annotation__leaves_its_image_out(coco, change, kind, detail):
 @pytest.mark.parametrize(
     ("change", "effect", "kind", "detail"),
     [
-        (lambda c: c.annotations[0].update(bbox=[-5, 2, 10, 8]), "mended", "boxes over the border", "1 of 1 of 1.png"),
-        (lambda c: c.annotations[0].update(area="70"), "mended", "area that is no number", "annotations[0] (id 1)"),
-        (lambda c: c.annotations[0].update(area=-1), "mended", "area that is no number", "annotations[0] (id 1)"),
-        (lambda c: c.annotations[0].update(area=1e999), "mended", "area that is no number", "annotations[0] (id 1)"),
+        (lambda c: c.annotations[0].update(bbox=[-5, 2, 10, 8]), "mended", "boxes across", "1 of 1 of 1.png"),
+        (lambda c: c.annotations[0].update(area="70"), "mended", "area not a number", "annotations[0] (id 1)"),
+        (lambda c: c.annotations[0].update(area=-1), "mended", "area not a number", "annotations[0] (id 1)"),
+        (lambda c: c.annotations[0].update(area=1e999), "mended", "area not a number", "annotations[0] (id 1)"),
         (
             lambda c: c.annotations.append(annotation(6, 1, bbox=[9, 9, 0, 3], iscrowd=1)),
             "mended",

@@ -82,7 +82,7 @@ def test_missing_file__leaves_its_image_out(root):
     ("yaml", "message"),
     [
         (YAML.replace("val: DET-train", "val: DET-train/images"), "lacks images/ or annotations/"),
-        (YAML + "names: [car]\n", "1 names; VisDrone counts 10 classes"),
+        (YAML + "names: [car]\n", "1 names; VisDrone has 10 classes"),
         (
             YAML.replace("val: DET-train", "val: a.json"),
             "'format: visdrone' wants folders with images/ and annotations/",

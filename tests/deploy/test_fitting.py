@@ -36,7 +36,7 @@ def test_ridge__fewer_rows_than_features():
     assert torch.isfinite(found).all() and found[:, 6:].abs().max() == 0
 
 
-@pytest.mark.parametrize(("rows", "strength", "words"), [(0, 1e-3, "one at least"), (3, 0.0, "above 0")])
+@pytest.mark.parametrize(("rows", "strength", "words"), [(0, 1e-3, "at least one"), (3, 0.0, "above 0")])
 def test_ridge__refuses(rows, strength, words):
     """No data and no penalty are refused."""
     with pytest.raises(ValueError, match=words):

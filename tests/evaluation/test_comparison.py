@@ -102,7 +102,7 @@ def test_same_trainings__differ_by_what_each_gains(world):
     assert within.high - within.low < (apart.high - apart.low) / 2
     one = {"all": runs[:1], "fewer": fewer[:1]}
     (alone,) = compare_arms(world.truth, one, "all", paired=["fewer"], metrics=["AP"], resamples=100).differences
-    assert alone.p is not None and alone.note.endswith("not in the interval")
+    assert alone.p is not None and alone.note.endswith("how far others would differ")
 
 
 def test_figures__are_the_evaluators(world):
@@ -222,10 +222,10 @@ def test_progress__counts_to_the_end(world):
         ({"resamples": "many"}, "resamples is 'many'; expected an integer, 100 or more"),
         ({"seed": -1}, "seed is -1; expected an integer, 0 or more"),
         ({"max_dets": 0}, "max_dets is 0; expected an integer, 1 or more"),
-        ({"paired": ["spt"]}, "paired: 'spt' is no arm; expected the 1 of 'stock'"),
+        ({"paired": ["spt"]}, "paired: 'spt' is not an arm; expected 1, as 'stock' has"),
         (
             {"paired": ["spd"], "arms": {"stock": [[]], "spd": [[], []]}},
-            "paired: 'spd' has 2 runs; expected the 1 of 'stock'",
+            "paired: 'spd' has 2 runs; expected 1, as 'stock' has",
         ),
         ({"groups": {1: "a", 2: "a"}}, "groups lacks image 3; expected a group for each of the images"),
         (

@@ -130,7 +130,7 @@ def test_normalise__twice_changes_nothing(plain):
         (lambda d: d["images"].append({}), "images[1] has no 'id'; expected an integer"),
         (lambda d: d["images"].append({"id": "b"}), "images[1] has id 'b'; expected an integer"),
         (lambda d: d["categories"].append({"id": 0}), "categories[1] repeats id 0"),
-        (lambda d: d["categories"][0].pop("name"), "category 0 has no 'name'; expected a text"),
+        (lambda d: d["categories"][0].pop("name"), "category 0 has no 'name'; expected text"),
         (lambda d: d["annotations"].append(None), "annotations[1] is None; expected an object"),
         (lambda d: d["annotations"][0].pop("bbox"), "annotations[0] has no 'bbox'; expected [x, y, width, height]"),
         (lambda d: d["annotations"][0].update(bbox=[1, 2, 3]), "annotations[0] has bbox [1, 2, 3]; expected [x, y,"),

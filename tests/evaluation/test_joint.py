@@ -53,7 +53,7 @@ def test_note__of_an_interval_that_leaves_out_0():
     entries = [difference("plain", 0.03, 0.001), difference("wide", 0.02, 0.3)]
     (judged,) = judge([join(entries, "plain")])
     assert judged.verdict == "not distinguishable"
-    assert judged.note == "the interval leaves out 0, but not so against wide"
+    assert judged.note == "the interval excludes 0, but not against wide"
 
 
 def test_unknown__of_one_rival_is_unknown_of_all():

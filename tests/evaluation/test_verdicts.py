@@ -68,7 +68,8 @@ def test_few_images__are_not_ranked(units):
     found = verdict(sample(0.9), sample(0.1), objects=3 * units, units=units)
     assert (found.verdict, found.p, found.objects_needed) == (None, None, 3 * FEWEST)
     assert found.note == (
-        f"too few objects: {3 * units} in {units} images or groups; a verdict takes 10 such, at this density 30 objects"
+        f"too few objects: {3 * units} in {units} images or groups; a verdict takes 10 of these, about 30 objects at "
+        "this density"
     )
     assert found.value == pytest.approx(0.8)
     assert (found.low is None) == (units == 1)
@@ -101,6 +102,6 @@ def test_many_differences__are_corrected_together():
     family = judge([single] * 5)
     assert [entry.p_holm for entry in family] == pytest.approx([5 * single.p] * 5)
     assert {entry.verdict for entry in family} == {"not distinguishable"}
-    assert family[0].note == "the interval leaves out 0, but one of 5 may do so by chance"
+    assert family[0].note == "the interval excludes 0, but one of 5 may do so by chance"
     assert family[0].low > 0
     assert replace(family[0], p_holm=None, verdict=None, note=None) == single

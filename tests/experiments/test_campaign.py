@@ -132,7 +132,7 @@ def test_run__a_group_that_is_in_no_name_is_told_at_once(options, pretended, tmp
     (tmp_path / "contrasts" / "2-b.yaml").write_text(
         yaml.safe_dump(SECOND | {"data": str(contrast_data), "group": group})
     )
-    with pytest.raises(OptionError, match=r"contrast 2-b: .*: group .* is not in its name"):
+    with pytest.raises(OptionError, match=r"contrast 2-b: .*: group .* does not match its name"):
         run(options)
     assert not pretended.trained
 

@@ -81,5 +81,5 @@ def test_unpack__what_is_no_pack_is_told(project, tmp_path):
         unpack(tmp_path / "empty", tmp_path / "back")
     pack(project, tmp_path / "parts", 1 << 20, 4096)
     (tmp_path / "parts" / "evidence.part01").unlink()
-    with pytest.raises(ValueError, match="are damaged, or some lack"):
+    with pytest.raises(ValueError, match="are damaged or missing"):
         unpack(tmp_path / "parts", tmp_path / "back")

@@ -94,7 +94,7 @@ def test_models__one_seed_gives_no_verdict(compared, data, project, capsys):
     """With a single seed the interval is that of the images, and says so."""
     command(*MODELS, "--data", str(data), "--seeds", "1", "--project", str(project), "--name", "mine", *SMALL)
     out = capsys.readouterr().out
-    assert out.count(" images only\n") == 2 and "images only: how much training runs differ" in out
+    assert out.count(" images only\n") == 2 and "images only: the interval leaves out how much training" in out
     assert max(map(len, out.split("\n\npage ")[0].splitlines())) <= 80
     assert f"page      {compared / 'comparison.html'}\n" in out
 
@@ -110,7 +110,7 @@ def test_models__what_is_missing_ends_with_status_2(compared, data, project, cap
     command(*MODELS, "--data", str(data), "--seeds", "3", *place, status=2)
     out, err = capsys.readouterr()
     assert "yolov5-n seed 2 failed: no seed 2 today" in out
-    last = "pixelkeep: yolov5-n seed 2 and 1 more failed: no seed 2 today; the same command tries again what is missing"
+    last = "pixelkeep: yolov5-n seed 2 and 1 more failed: no seed 2 today; the same command retries what is missing"
     assert err.splitlines()[-1] == last
     command("yolov5-s", *MODELS, "--data", str(data), "--seeds", "2", *place, status=2)
     told = "nothing to compare: all trainings of yolov5-s failed, first yolov5-s seed 0: no seed 0 today"
@@ -207,7 +207,7 @@ def test_runs__of_one_model_with_tiles_and_without(detected, tmp_path, monkeypat
     assert found["across"] == ["tile"] and found["protocol"]["tile"] is None
     assert found["protocol"]["imgsz"] is None and "imgsz as in the table of costs" in out
     assert [arm["tile"] for arm in found["arms"]] == [None, tile]
-    assert found["arms"][1]["gflops"] == 2.0 * found["arms"][1]["tiles"] > 20 and "of them in an image" in out
+    assert found["arms"][1]["gflops"] == 2.0 * found["arms"][1]["tiles"] > 20 and "of them per image" in out
     assert {d["verdict"] for d in found["differences"]} == {"better"}
     assert not any(d["paired"] for d in found["differences"])  # by no sign the same trainings
     command(*detected, status=2)
@@ -255,9 +255,9 @@ def test_runs__of_one_training_scored_in_two_sizes(compared, project, data, caps
 @pytest.mark.parametrize(
     ("extra", "told"),
     [
-        (["--seeds", "2"], "--seeds: without effect on runs that are there"),
-        (["--epochs", "2", "--set", "mosaic=0"], "--set, --epochs: without effect"),
-        (["yolov5-n"], "'yolov5-n' is no run folder, and .* is one"),
+        (["--seeds", "2"], "--seeds: no effect on runs that exist already"),
+        (["--epochs", "2", "--set", "mosaic=0"], "--set, --epochs: no effect"),
+        (["yolov5-n"], "'yolov5-n' is not a run folder, but .* is;"),
         (["--baseline", "yolov5-s"], "--baseline yolov5-s: not among yolov5-n, yolov5-spd-n"),
         (["--data", "nowhere.yaml"], "data 'nowhere.yaml' not found"),
         (["--group", "("], "--group .*: not a regular expression"),
@@ -276,10 +276,10 @@ def test_runs__what_has_no_effect_is_refused(compared, capsys, extra, told):
     [
         (["yolov5-n"], "one model, yolov5-n: give another"),
         (["runs/train/nowhere", "yolov5-n"], "'runs/train/nowhere': no such run folder, model YAML or checkpoint"),
-        ([*MODELS, "--set", "model=yolov5-s"], "--set model=yolov5-s: the models to compare are"),
-        ([*MODELS, "--group", "video"], "--group video is not in its name; every image needs a group"),
+        ([*MODELS, "--set", "model=yolov5-s"], "--set model=yolov5-s: leave it out; the models to compare are"),
+        ([*MODELS, "--group", "video"], "--group video does not match its name; every image needs a group"),
         ([*MODELS, "--seeds", "0"], "--seeds"),
-        ([*MODELS, "--across", "imgsz"], "--across imgsz: with run folders alone"),
+        ([*MODELS, "--across", "imgsz"], "--across imgsz: only for run folders"),
     ],
 )
 def test_models__refused_before_training(data, tmp_path, capsys, monkeypatch, words, told):

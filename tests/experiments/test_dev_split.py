@@ -74,9 +74,9 @@ def test_cut__what_cannot_be(data, tmp_path):
     """Data without val, and expressions that find nothing, are told."""
     plain = yaml.safe_load(data.read_text())
     (data.parent / "one.yaml").write_text(yaml.safe_dump({k: v for k, v in plain.items() if k != "val"}))
-    with pytest.raises(DataError, match="it has not both"):
+    with pytest.raises(DataError, match="needs both train and val"):
         CUT.cut(load_spec(data.parent / "one.yaml", needs=("train",)), tmp_path / "a")
-    with pytest.raises(DataError, match="is not in its name"):
+    with pytest.raises(DataError, match="does not match its name"):
         DevSplit("(flight)").cut(load_spec(data), tmp_path / "b")
     with pytest.raises(OptionError, match="not a regular expression"):
         DevSplit("(").cut(load_spec(data), tmp_path / "c")

@@ -72,7 +72,7 @@ def test_plan__an_arm_of_other_settings_is_refused(settings):
     assert json.loads((folder / "grid.json").read_text())["own"] == {"nwd": {"nwd": 0.5}}
     with pytest.raises(OptionError, match=r"the settings of nwd were nwd=0\.5 and are nwd=0\.7"):
         plan([PLAIN, Entrant("nwd", "yolov5-n", {"nwd": 0.7})], 1, settings)
-    with pytest.raises(OptionError, match=r"the settings of nwd were nwd=0\.5 and are those of all"):
+    with pytest.raises(OptionError, match=r"the settings of nwd were nwd=0\.5 and are those of all arms"):
         plan([PLAIN, Entrant("nwd", "yolov5-n")], 1, settings)
     plan([PLAIN, Entrant("paste", "yolov5-n", {"paste": 4})], 1, settings)
     assert set(json.loads((folder / "grid.json").read_text())["own"]) == {"nwd", "paste"}
@@ -109,9 +109,9 @@ def test_plan__names_that_cannot_be(settings):
     """Arms have different names, which are those of folders."""
     with pytest.raises(OptionError, match="two of the models are called 'plain'"):
         plan([PLAIN, PLAIN], 1, settings)
-    with pytest.raises(OptionError, match="its name is that of a folder"):
+    with pytest.raises(OptionError, match="its name becomes a folder"):
         plan([PLAIN, Entrant("a/b", "yolov5-n")], 1, settings)
-    with pytest.raises(OptionError, match="its name is that of a folder"):
+    with pytest.raises(OptionError, match="its name becomes a folder"):
         plan([PLAIN, Entrant("..", "yolov5-n")], 1, settings)
 
 

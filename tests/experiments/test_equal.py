@@ -234,7 +234,7 @@ def test_not_equal__is_told_in_the_verdict(training, settings, data, monkeypatch
     ratio = made[size]["ratio"]
     assert abs(ratio - 1) > 0.03
     for joint in document["equal_cost"]:
-        assert f"no nearer to equal cost than {size} at {ratio:.2f} times the GFLOPs could be had" in joint["note"]
+        assert f"as near to equal cost as could be found: {size} at {ratio:.2f} times the GFLOPs" in joint["note"]
 
 
 def test_python__is_the_command(training, data):

@@ -34,7 +34,7 @@ def data(tmp_path, monkeypatch) -> Path:
             "--match-gflops matches costs at the size of whole images, not of tiles",
         ),
         (MODELS, {"epoch": 3}, "unknown setting 'epoch'"),
-        (["."], {"match": "gflops"}, "--match-gflops: without effect on runs that are there"),
+        (["."], {"match": "gflops"}, "--match-gflops: no effect on runs that exist already"),
         (["a.pt", "yolov5-n"], {"match": "gflops"}, "the baseline a is a checkpoint, which cannot be made wider"),
     ],
 )

@@ -199,7 +199,7 @@ def test_settings__others_of_the_same_name_are_refused(settings, change, told):
     settings["name"] = "mine"
     first = plan(MODELS, 1, settings)
     before = (first.folder / "grid.json").read_text()
-    with pytest.raises(OptionError, match=f"cannot be gone on with: {told};"):
+    with pytest.raises(OptionError, match=f"cannot be continued: {told};"):
         plan(MODELS, 1, settings | change)
     assert (first.folder / "grid.json").read_text() == before
 
@@ -241,7 +241,7 @@ def test_folder__of_something_else_is_refused(settings, file, content):
     folder = Path("runs/compare/mine")
     folder.mkdir(parents=True)
     (folder / file).write_text(content)
-    with pytest.raises(OptionError, match=r"cannot be gone on with: .*grid\.json"):
+    with pytest.raises(OptionError, match=r"cannot be continued: .*grid\.json"):
         plan(MODELS, 1, settings | {"name": "mine"})
     assert [path.name for path in folder.iterdir()] == [file]
 

@@ -90,7 +90,7 @@ def test_equal_cost__table_by_variant():
     assert ["yolov5-n", "w0.3203", "*", "AP_S", "+0.021", "+0.001", "to", "+0.041", "better"] in found
     assert ["yolov5-n", "AP_S", "+0.042", "+0.022", "to", "+0.062"] in found  # no verdict of its own here
     assert ["yolov5-n", "1280x1248", "1280x1248", "4.00", "11.4", "32.0", "(30.4", "to", "36.0)", "1.60"] in found
-    told = "yolov5-spd-n has 1.62 times the GFLOPs of yolov5-n; times that of yolov5-spd-n: "
+    told = "yolov5-spd-n has 1.62 times the GFLOPs of yolov5-n; relative to yolov5-spd-n: "
     assert f"{told}yolov5-n w0.3203 1.00, yolov5-n 1280x1248 1.09" in notes(made)
     assert "| yolov5-n w0.3203 \\* | AP\\_S | +0.021 | +0.001 to +0.041 | better |" in as_markdown(made)
 
@@ -110,7 +110,7 @@ def test_equal_cost__what_is_missing():
     del entry["arms"]["yolov5-n 1280x1248"]
     made["arms"] = made["arms"][:4]
     told = notes(made)
-    assert "no image size of yolov5-n comes nearer to the GFLOPs of yolov5-spd-n than yolov5-n" in told
+    assert "no image size of yolov5-n comes nearer to the GFLOPs of yolov5-spd-n than yolov5-n itself" in told
     assert "yolov5-spd-n has no verdict at equal GFLOPs, for want of yolov5-n w0.3203" in told
     assert any("the pretrained weights fit no other width" in note for note in told)
 

@@ -24,8 +24,8 @@ def test_classify__table():
         "dog        10  0.000  too few images (10)",
         "newt        0    n/a",
         "",
-        "Top-5 1.000, which five classes or fewer always reach; 50 images (val), imgsz",
-        "64, fp32.",
+        "Top-5 1.000, as always with five classes or fewer; 50 images (val), imgsz 64,",
+        "fp32.",
     ]
 
 

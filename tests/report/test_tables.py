@@ -167,7 +167,7 @@ def point(**changes):
         ({}, "Operating point (f1, IoU 0.5): confidence 0.12 to 0.34 by class; precision 0.500, recall 0.750, F1 0.600;"
              " count per image off by 1.25, bias -0.50."),
         ({"per_class": {"ghost": {"confidence": None}}}, "(f1, IoU 0.5): confidence 0.20; precision 0.500"),
-        ({"single": {"confidence": None}}, "Operating point (f1): none, no confidence serves it."),
+        ({"single": {"confidence": None}}, "Operating point (f1): none, as no confidence reaches it."),
     ],
     ids=["by-class", "single", "none"],
 )  # fmt: skip

@@ -144,7 +144,7 @@ def _leave_out(source: Source, where: tuple[int | None, str], box: np.ndarray, f
 
 def _tell_of_regions(sources: Sequence[Source], owners: np.ndarray, problems: Problems) -> None:
     for place in np.unique(owners).tolist():
-        kind = "regions to ignore without a size, or outside the image, left away"
+        kind = "regions to ignore without a size, or outside the image, left out"
         problems.mend(kind, sources[place].file, f"{(owners == place).sum()} of {sources[place].image.name}")
 
 

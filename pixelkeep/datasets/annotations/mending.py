@@ -12,7 +12,7 @@ from pixelkeep.datasets.annotations.record import ImageRecord
 
 ROUNDING = 0.5  # pixels that a box may reach over the border: attributed to rounding, so not reported as mended
 GRID = 10  # decimals of a pixel: coarser than float64's noise in fractions of 100,000 pixels, finer than float32
-OVER_THE_BORDER = "boxes over the border cut at it"
+OVER_THE_BORDER = "boxes across the image border, clipped"
 
 
 def snap(boxes: np.ndarray) -> np.ndarray:
@@ -42,7 +42,7 @@ def drop_repeated(record: ImageRecord, file: Path, problems: Problems) -> ImageR
     n = len(record.classes)
     if len(first) == n:
         return record
-    problems.mend("objects given twice used once", file, f"{n - len(first)} of {n}")
+    problems.mend("objects given twice, used once", file, f"{n - len(first)} of {n}")
     return keep_objects(record, np.array(list(first.values())))
 
 

@@ -65,6 +65,6 @@ def _keys(records: Sequence[ImageRecord], pattern: str | None) -> list[str]:
     for record in records:
         match = expression.search(record.path.name)
         if match is None or match[1] is None:
-            raise DataError(f"{record.path}: --group {pattern} is not in its name; every image needs a group")
+            raise DataError(f"{record.path}: --group {pattern} does not match its name; every image needs a group")
         keys.append(match[1])
     return keys

@@ -93,7 +93,9 @@ def _labels(file: Path, d: dict, form: str, splits: dict[str, list[Path]]) -> tu
     if d.get("names") is not None or d.get("nc") is not None or form not in (COCO, VOC, VISDRONE):
         labels = _names(file, d)
         if form == VISDRONE and len(labels) != len(VISDRONE_NAMES):
-            raise DataError(f"{file}: {len(labels)} names; VisDrone counts {len(VISDRONE_NAMES)} classes, in its order")
+            raise DataError(
+                f"{file}: {len(labels)} names; VisDrone has {len(VISDRONE_NAMES)} classes; name them in its order"
+            )
         return labels, True
     if form == VISDRONE:
         return list(VISDRONE_NAMES), True
@@ -133,7 +135,7 @@ def _names(file: Path, d: dict) -> list[str]:
         if not str(index).isdecimal():
             raise DataError(f"{file}: the keys of 'names:' must be class numbers, got {choices(names)}")
         if name is None or isinstance(name, (list, dict)):
-            raise DataError(f"{file}: the name of class {index} in 'names:' must be a text, not {name!r}")
+            raise DataError(f"{file}: the name of class {index} in 'names:' must be text, not {name!r}")
     if sorted(map(int, names)) != list(range(len(names))):
         raise DataError(f"{file}: class numbers in 'names:' must run from 0 to {len(names) - 1}, got {choices(names)}")
     if count is not None and count != len(names):

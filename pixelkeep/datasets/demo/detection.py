@@ -76,7 +76,7 @@ def write_once(root: Path, marker: dict, write: Callable[[Path], None]) -> Path:
         DataError: The seed is negative, or ``root`` holds something that this function did not write.
     """
     if marker["seed"] < 0:
-        raise DataError(f"seed {marker['seed']}; it must be a whole number from 0")
+        raise DataError(f"seed {marker['seed']}; it must be a whole number, 0 or more")
     root = Path(root).resolve()
     if _is_there(root, marker):
         return root
@@ -101,7 +101,7 @@ def _is_there(root: Path, marker: dict) -> bool:
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     if not (root / MARKER).is_file():
-        raise DataError(f"{root}: is there already and is not a demo dataset; choose another folder")
+        raise DataError(f"{root}: already exists and is not a demo dataset; choose another folder")
     return read_json(root / MARKER) == marker
 
 

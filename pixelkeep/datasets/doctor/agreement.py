@@ -31,8 +31,11 @@ def on_agreement(rows: Sequence[Mapping[str, Any]], goal: float) -> list[Advice]
     said = [advice for row in judged if (advice := _on_row(row, goal))]
     if said or not judged:
         return said
-    why = f"in every size class of {ENOUGH} objects or more, over half are found where over half measure {goal:g} px"
-    return [Advice("validation", "the model bears the advice on sizes out", why)]
+    why = (
+        f"in every size class of {ENOUGH} objects or more, over half are found exactly where over half measure "
+        f"{goal:g} px or more"
+    )
+    return [Advice("validation", "the model bears out the advice on sizes", why)]
 
 
 def _on_row(row: Mapping[str, Any], goal: float) -> Advice | None:

@@ -70,7 +70,7 @@ def of_classes(lopsided: Mapping[str, Sequence[str]], splits: Sequence[str]) -> 
     if nowhere:
         text = f"No split has an object of {_named(nowhere)}: leave such classes out of the names"
         findings.append(Finding(ERROR, "classes", len(nowhere), text))
-    meaning = {"train": "nothing can be learnt of", "val": "there is no figure for", "test": "there is no figure for"}
+    meaning = {"train": "nothing is learnt about", "val": "there is no figure for", "test": "there is no figure for"}
     for split in splits:
         names = [name for name, without in lopsided.items() if split in without and name not in nowhere]
         if names:
@@ -91,7 +91,7 @@ def of_duplicates(pairs: Sequence[Pair], totals: Mapping[str, int]) -> list[Find
         own = [pair for pair in pairs if pair.splits == (first, second)]
         count = len({pair.second for pair in own})
         text = (
-            f"{second}: nearly the same as {first} images are {count:,} of {totals[second]:,}, the first: "
+            f"{second}: {count:,} of {totals[second]:,} images are nearly the same as {first} images, the first: "
             f"{own[0].second.name} and {own[0].first.name} (duplicates.jpg). Figures on {second} will be too good: "
             "split by film, flight or place, not by image"
         )
@@ -110,7 +110,7 @@ def of_copies(groups: Mapping[str, Sequence[Sequence[Path]]]) -> list[Finding]:
         count = sum(len(group) - 1 for group in found)
         if count:
             first = " and ".join(path.name for path in found[0][:2])
-            text = f"{split}: {count:,} images are copies of others, the first: {first}. They weigh more than once"
+            text = f"{split}: {count:,} images are copies of others, the first: {first}. They count more than once"
             findings.append(Finding(WARNING, "copies", count, text))
     return findings
 
@@ -128,7 +128,7 @@ def of_groups(shared: Mapping[str, Mapping[str, int]], unmatched: int) -> list[F
             f"{name} ({', '.join(f'{count} {split}' for split, count in counts.items())})"
             for name, counts in shared.items()
         ]
-        text = f"{len(shared):,} groups stand in several splits: {_named(shown)}. Put each into one"
+        text = f"{len(shared):,} groups are in several splits: {_named(shown)}. Put each into one"
         findings.append(Finding(ERROR, "groups", len(shared), text))
     if unmatched:
         findings.append(Finding(NOTE, "groups", unmatched, f"{unmatched:,} file names do not match --group"))
@@ -154,8 +154,8 @@ def of_anchors(missing: int, total: int) -> list[Finding]:
     if not missing:
         return []
     text = (
-        f"{missing:,} of {total:,} train objects get no anchor even at best: they stand too close for the cells there "
-        "are, and are trained as background"
+        f"{missing:,} of {total:,} train objects get no anchor even at best: they are too close together for the "
+        "cells there are, and are trained as background"
     )
     return [Finding(WARNING, "anchors", missing, text)]
 
@@ -174,7 +174,7 @@ def of_augmentation(ever: float, views: float, scale: float, limit: float, total
         return []
     text = (
         f"{ever:.0%} of the train objects can shrink to {limit:g} px or less in augmentation (scale {scale:g}), in "
-        f"{views:.1%} of all views: there they are ignored, not taught; a smaller --set scale=... keeps more"
+        f"{views:.1%} of all views: the training ignores them there; a smaller --set scale=... keeps more"
     )
     return [Finding(WARNING, "augmentation", round(ever * total), text)]
 
@@ -200,7 +200,7 @@ def of_flat(count: int) -> list[Finding]:
     """Return a finding if ``count`` images are too even to be compared; an empty list if there are none."""
     if not count:
         return []
-    return [Finding(NOTE, "duplicates", count, f"{count:,} images are too even to be compared with others")]
+    return [Finding(NOTE, "duplicates", count, f"{count:,} images are too uniform to be compared with others")]
 
 
 def _named(names: Sequence[str]) -> str:

@@ -65,7 +65,7 @@ def on_size(size: Size, here: float, choices: Sequence[Choice], tiles: Tiling) -
         f"cut images into tiles of {' x '.join(map(str, tiles.tile[::-1]))} px (width x height), overlapping by "
         f"{tiles.overlap} px, shown at --imgsz {show_size(size)}",
         f"{lack}. Whole images would need {show_size(own.size)}, more than {WHOLE}; {tiles.tiles} such tiles cover "
-        f"the middle-sized image, and {percent(tiles.share)} of the objects measure {own.goal:g} px or more in them",
+        f"the image of median size, and {percent(tiles.share)} of the objects measure {own.goal:g} px or more in them",
     )
 
 
@@ -105,7 +105,7 @@ def on_boxes(under: float, stride: int, size: Size) -> Advice | None:
         "boxes",
         "train with --set initial_box=2",
         f"{percent(under)} of the objects measure under {2 * stride} px at {show_size(size)}, and a new head begins "
-        f"with boxes of 15 cells, {15 * stride} px: they hardly overlap, so that little is learnt of them at first",
+        f"with boxes of 15 cells, {15 * stride} px: they hardly overlap, so little is learnt about them at first",
     )
 
 

@@ -116,7 +116,7 @@ class _Section:
         found = [other for other in entries[0] if _plain(other) == _plain(key)]
         if len(found) != 1:
             return key
-        self.notes.append(("key of another spelling read as COCO's", f"'{found[0]}' as '{key}'"))
+        self.notes.append(("key spelt differently, read as COCO's", f"'{found[0]}' as '{key}'"))
         return found[0]
 
 

@@ -37,7 +37,7 @@ def copy_image(source: Path, folder: Path, link: bool = False) -> Path:
     if not source.is_file():
         raise DataError(f"{source}: image not found")
     if target.exists() and not filecmp.cmp(source, target, shallow=False):
-        raise DataError(f"{source}: {target} is there already and is another image; rename one of them")
+        raise DataError(f"{source}: {target} already exists and is a different image; rename one of them")
     folder.mkdir(parents=True, exist_ok=True)
     if not target.exists():
         _link(source, target) if link else shutil.copyfile(source, target)

@@ -76,7 +76,7 @@ def _parse(line: str, classes: int) -> tuple[int, tuple, np.ndarray | None]:
         expected = "a box has 5 (class x y w h), a polygon 7, 9, 11, ..."
         raise _RowError("label with a wrong number of columns", f"{len(values) + 1} columns; {expected}")
     if not label.is_integer() or label < 0 or (classes and label >= classes):
-        allowed = f"a whole number from 0 to {classes - 1}" if classes else "a whole number from 0"
+        allowed = f"a whole number from 0 to {classes - 1}" if classes else "a whole number, 0 or more"
         raise _RowError("class number unknown", f"class {label:g}; it must be {allowed}")
     if not np.isfinite(values).all():
         raise _RowError("label not finite", f"'{line.strip()[:60]}'; all values must be finite")

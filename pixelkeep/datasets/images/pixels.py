@@ -41,7 +41,7 @@ def read_pixels(path: Path, channels: int = 3, stretch: tuple[float, float] | No
     image = _decode(data, path.suffix.lower(), channels)
     if image is None:
         size = f"{data.size:,} bytes"
-        raise DataError(f"no image that can be decoded whole ({size})" if data.size else "the file is empty")
+        raise DataError(f"not an image that can be decoded whole ({size})" if data.size else "the file is empty")
     image = image[..., None] if image.ndim == 2 else image
     if image.shape[2] != channels:
         raise DataError(f"has {image.shape[2]} channels, not the {channels} that the dataset declares (channels:)")

@@ -96,7 +96,7 @@ class Raster:
     def unmapped(self) -> str | None:
         """Why places in the image have no map coordinates; None if they have some."""
         if self.points and self.source.transform.is_identity:
-            return "it has ground control points alone; warp it to a map first (gdalwarp)"
+            return "it has only ground control points; warp it to a map first (gdalwarp)"
         if self.source.transform.is_identity:
             return "it does not say where on Earth it is"
         return None if self.source.crs else "it does not say in which reference system its coordinates are"
@@ -202,7 +202,7 @@ def open_raster(path: Path, channels: int = 3, stretch: tuple[float, float] | No
         return None
     try:
         if is_turned(path):
-            raise DataError("is stored turned (EXIF orientation), which windows cannot undo; save it upright")
+            raise DataError("is stored rotated (EXIF orientation), which windows cannot undo; save it upright")
         _check(source, channels, stretch)
         return Raster(path, channels, source, stretch, points=bool(source.gcps[0]))
     except DataError:

@@ -65,7 +65,7 @@ class Analysis:
             raise OptionError(f"--store-conf: confidences are chosen on val, not on {settings['split']}")
         for key in ("classes", "single_cls"):
             if settings.get(key):
-                raise OptionError(f"--store-conf needs every class by itself: leave out {key}")
+                raise OptionError(f"--store-conf needs all classes, kept separate: leave out {key}")
 
     def run(
         self,
@@ -100,7 +100,7 @@ class Analysis:
         confidences = self.point.confidences()
         if confidences is None:
             if self.errors or self.audit:
-                LOGGER.warning(f"No confidence serves {self.objective}: errors and audit are of confidence {OTHERWISE}")
+                LOGGER.warning(f"No confidence serves {self.objective}: errors and audit use confidence {OTHERWISE}")
             confidences = np.full(len(scene.categories), OTHERWISE)
         if matrix:
             Drawn(folder, scene).confusion(confidences)

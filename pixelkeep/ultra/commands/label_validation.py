@@ -44,7 +44,7 @@ def validate_labels(task: Task, settings: dict, folder: Path | None = None) -> t
     weights = Path(settings.pop("weights"))
     place = settings.pop("path", None)
     if place is not None and not settings.get("data"):
-        raise OptionError(f"path: '{place}' is the folder of a dataset, and none is named; give --data as well")
+        raise OptionError(f"path: '{place}' is a dataset's folder, but no dataset is named; give --data as well")
     split = settings.setdefault("split", "val")
     spec = task.resolve(settings.get("data") or trained_on(weights), place, (split,))
     spec.sources(split)

@@ -146,7 +146,9 @@ def _fit_export(model: Any, settings: dict, weights: Path, asked: Asked) -> None
     """Complete the settings with those that an exported file was made for; do nothing for a checkpoint."""
     if isinstance(model, Exported):
         if asked.fold != STATIC:
-            raise OptionError(f"--fold {asked.fold}: '{weights}' is folded as it was exported; export it with --fold")
+            raise OptionError(
+                f"--fold {asked.fold}: the folding of '{weights}' was fixed at export; export again with --fold"
+            )
         model.fit(settings, weights, tiled=asked.tiling != WHOLE)
 
 
@@ -166,14 +168,14 @@ def _stored_confidences(checkpoint: dict, weights: Path, settings: dict) -> list
         raise OptionError(f"--conf auto and conf={settings['conf']} exclude each other; leave one out")
     stored = stored_in(checkpoint, weights, len(model_of(checkpoint).names))
     if stored.imgsz != settings["imgsz"]:
-        LOGGER.warning(f"The confidences were chosen at imgsz {stored.imgsz}, and this is {settings['imgsz']}.")
+        LOGGER.warning(f"The confidences were chosen at imgsz {stored.imgsz}, but this run uses {settings['imgsz']}.")
     if stored.objective != Objective().aim:
         return stored.confidence
     confidences = trusted(stored.confidence)
     for name, own, used in zip(model_of(checkpoint).names.values(), stored.confidence, confidences, strict=True):
         if own != used:
             LOGGER.info(
-                f"{name}: hardly any was found in validation, so not its own confidence {own:.3f} but {used:.3f}"
+                f"{name}: hardly any were found in validation, so confidence {used:.3f} is used, not its own {own:.3f}"
             )
     return confidences
 

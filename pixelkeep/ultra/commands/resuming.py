@@ -152,8 +152,8 @@ def _looked(predictor: RunPredictor, entry: Mapping[str, Any], image: np.ndarray
     now = np.zeros(len(windows), bool)
     if max(entry["tiles"], default=0) >= len(windows):
         raise SourceError(
-            f"source '{entry['file']}': frame {entry['frame']} had more tiles when the run began, so this is another "
-            "video; put the first one back, or begin a new run"
+            f"source '{entry['file']}': frame {entry['frame']} had more tiles when the run began, so this is a "
+            "different video; put the original back, or start a new run"
         )
     now[entry["tiles"]] = True
     return Looked(windows, now)

@@ -62,7 +62,7 @@ class Task:
         """
         best = settings.get("best") or self.best[0]
         if best not in self.best:
-            raise OptionError(f"best: '{best}' is not measured in {self.noun}; one of {choices(self.best)}")
+            raise OptionError(f"best: '{best}' is not measured in {self.noun}; give one of {choices(self.best)}")
         return best
 
 
@@ -81,13 +81,13 @@ def of_model(model: str | Path, *, oriented: bool = False) -> Task:
         return ORIENTED
     if name == ORIENTED.name:
         others = "detect takes it; train and validate it with 'pixelkeep yolo obb train' and 'pixelkeep yolo obb val'"
-        raise ModelError(f"model '{model}' is for oriented boxes (task 'obb'), not served here; {others}")
+        raise ModelError(f"model '{model}' is for oriented boxes (task 'obb'), not supported here; {others}")
     if name not in TASKS:
         served = [task.noun for task in TASKS.values()]
         what = f"is for task '{name}'" if name else "has a head of another kind"  # such as RT-DETR's
-        others = f", 'pixelkeep yolo {name}' the others" if name else ""
+        others = f"; use 'pixelkeep yolo {name}'" if name else ""
         raise ModelError(
-            f"model '{model}' {what}; these commands serve {', '.join(served[:-1])} and {served[-1]}{others}"
+            f"model '{model}' {what}; these commands support {', '.join(served[:-1])} and {served[-1]}{others}"
         )
     return TASKS[name]
 
@@ -101,7 +101,7 @@ def require_objects(train: Split, val: Split, settings: dict, spec: DatasetSpec)
     if all(left_out.all() for left_out in chosen):
         of = "" if classes is None else f" of classes {classes}"
         raise DataError(
-            f"{spec.file}: split 'train' has no object{of} to learn: one is needed that is not marked difficult"
+            f"{spec.file}: split 'train' has no object{of} to learn: it needs at least one not marked difficult"
         )
     small = any((r.areas[~r.difficult] <= SMALL_AREA).any() for r in val.records)
     if settings.get("best", "AP") == "AP_S" and not small:

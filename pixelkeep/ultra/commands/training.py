@@ -112,7 +112,7 @@ def _tell_of_effects(settings: dict, channels: int) -> None:
     for key in (key for key in ("paste", "zoom") if settings.get(key) and closing >= epochs):
         LOGGER.warning(
             f"{key}: {settings[key]} has no effect: the last {closing} epochs (close_mosaic) show images as they are, "
-            f"and there are {epochs}; give --set close_mosaic={epochs // 10}"
+            f"and there are only {epochs}; give --set close_mosaic={epochs // 10}"
         )
 
 
@@ -120,7 +120,7 @@ def _whole_cells(settings: dict) -> int | None:
     """Return the side of the windows to train on, rounded up to a multiple of the stride if they are not resized."""
     tile = settings.get("tile")
     if tile and settings.get("imgsz") is None and (rounded := -(-tile // STRIDE) * STRIDE) != tile:
-        LOGGER.warning(f"tile {tile} is no multiple of {STRIDE}: using {rounded}")
+        LOGGER.warning(f"tile {tile} is not a multiple of {STRIDE}: using {rounded}")
         tile = settings["tile"] = rounded
     return tile
 

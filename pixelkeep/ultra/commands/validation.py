@@ -69,7 +69,7 @@ def validate(
         return validate_labels(task, settings | {"weights": weights}, folder)
     place = settings.pop("path", None)
     if place is not None and not settings.get("data"):
-        raise OptionError(f"path: '{place}' is the folder of a dataset, and none is named; give --data as well")
+        raise OptionError(f"path: '{place}' is a dataset's folder, but no dataset is named; give --data as well")
     spec = resolve_data(settings.get("data") or trained_on(weights), place)
     scoring = replace(scoring, voc=scoring.voc or spec.form == VOC)
     settings.setdefault("split", "val")
@@ -78,7 +78,7 @@ def validate(
     check_classes(checkpoint, spec, weights, settings.get("single_cls", False))
     if isinstance(model_of(checkpoint), Exported):
         if analysis.store:
-            raise OptionError(f"--store-conf: '{weights}' stays as it is; store them in its checkpoint, and export it")
+            raise OptionError(f"--store-conf: '{weights}' is an export; use it on the checkpoint, and export again")
         model_of(checkpoint).fit(settings, weights, tiled=tiling != WHOLE)
     tiles = tiling.resolve(checkpoint, settings)
     settings.setdefault("imgsz", tiles.imgsz if tiles else trained_size(checkpoint))

@@ -60,7 +60,7 @@ def read_images(source: str, imgsz: int | list[int], channels: int, most: int | 
         if len(found) == most:
             break
     if not found:
-        raise SourceError(f"--fit '{source}': no image of {channels} channels that can be read")
+        raise SourceError(f"--fit '{source}': no readable image with {channels} channels")
     return torch.stack(found)
 
 
@@ -75,7 +75,7 @@ def fit_parts(source: nn.Module, network: nn.Module, report: Iterable[Carried], 
     theirs, own = parts(source), parts(network)
     todo = [role for role in own if role in fresh and role in theirs and theirs[role].width == own[role].width]
     if not todo:
-        raise OptionError("--fit: no part starts fresh beside one of the source that is as wide; leave it out")
+        raise OptionError("--fit: no part that starts fresh has one of the same width in the source; leave it out")
     stop = 1 + max(theirs[role].rows[-1].i for role in todo)
     outputs = run(source.model, images, stop)
     for role in todo:
@@ -95,7 +95,7 @@ def fit_parts(source: nn.Module, network: nn.Module, report: Iterable[Carried], 
         if fitted < error:
             carried.how, carried.note, carried.error_before, carried.error_after = FITTED, "", error, fitted
             continue
-        carried.note = "a fit brings nothing"
+        carried.note = "fitting did not help"
         for row, state in zip(part.rows, before, strict=True):
             row.load_state_dict(state)
 
@@ -106,7 +106,7 @@ def _lacking(part: Part, inputs: Tensor) -> str:
     if end is None:
         return ""
     weights, positions = end.conv.weight[0].numel(), end.outputs.numel() // end.outputs.shape[1]
-    lack = f"a fit of {weights} weights takes more than {positions} positions: more images"
+    lack = f"fitting {weights} weights takes more than {positions} positions: give more images"
     return "" if weights < positions else lack
 
 

@@ -93,7 +93,7 @@ def _shapes(module: nn.Module) -> dict[str, tuple]:
 def _carry_box(source: nn.Module, branch: nn.ModuleList, index: int, *_: Any) -> tuple[int, bool, str]:
     """Copy a box branch; return how many parameters were taken, whether these are all, and if not, why."""
     if _shapes(source) != _shapes(branch[index]):
-        return 0, False, "other widths"
+        return 0, False, "different widths"
     branch[index].load_state_dict(source.state_dict())
     _copy_eps(source, branch[index])
     return sum(p.numel() for p in source.parameters()), True, ""
@@ -109,7 +109,7 @@ def _carry_class(
     """
     target = branch[index]
     if _shapes(source).keys() != _shapes(target).keys() or _reads(source) != _reads(target):
-        return 0, False, "other layers"
+        return 0, False, "different layers"
     own, fresh = target[-1], deepcopy(source)
     fresh[-1] = nn.Conv2d(source[-1].in_channels, len(wanted), 1).to(own.weight)
     with torch.no_grad():

@@ -97,10 +97,10 @@ def _rewrite(source: Halving, target: Part, carried: Carried, noise: float) -> N
         carried.note = str(error)
         return
     if source.bias is not None or source.norm.num_features != norm.num_features:
-        carried.note = "a convolution with bias, which the target has not"
+        carried.note = "a convolution with a bias, which the target lacks"
         return
     if kernel.weight.shape != conv.weight.shape:
-        carried.note = f"the source's reads {source.kernel.weight.shape[1]} channels"
+        carried.note = f"the source's convolution reads {source.kernel.weight.shape[1]} channels"
         return
     free = kernel.weight.eq(0)
     carried.free = int(free.sum())
@@ -126,7 +126,7 @@ def _in_form(pixels: Kernel, row: nn.Module, conv: nn.Conv2d, published: bool) -
                 break
             return kernel
     where = "at full resolution" if published else "of stride 2"
-    raise ValueError(f"a {pixels.size}x{pixels.size} kernel is no {size}x{size} {where}")
+    raise ValueError(f"a {pixels.size}x{pixels.size} kernel cannot be {size}x{size} {where}")
 
 
 def _copy_norm(source: nn.BatchNorm2d, target: nn.BatchNorm2d) -> None:

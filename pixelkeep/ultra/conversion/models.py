@@ -89,7 +89,7 @@ def convert_model(
 
     converted = _converted(checkpoint, convert, report, path)
     if noise and not any(part.free for part in report.parts):
-        raise OptionError(f"--noise {noise:g}: the source leaves no weight of '{to}' zero; leave it out")
+        raise OptionError(f"--noise {noise:g} has no effect: the source leaves no weight of '{to}' zero; leave it out")
     if output is not None:
         save(converted, output)
     return report
@@ -125,7 +125,7 @@ def carried_over(
     network, report = _fill(source, definition, name, wanted, noise)
     _require_size(source, definition, name, report)
     if not nothing and not any(part.taken for part in report.parts):
-        raise ModelError(f"model '{name}': nothing of the weights fits it; give weights of its own family")
+        raise ModelError(f"model '{name}': nothing in the weights fits it; give weights of its own family")
     if report.exact:  # judged by the parts with weights alone, so the outputs are compared too
         report.checked = _difference(source, network)
     if images is not None:
@@ -223,7 +223,7 @@ def _require_size(source: nn.Module, definition: dict, name: str, report: Conver
     best = max(scores, key=scores.get, default=None)
     if best is not None and scores[best] > scores.get(definition.get("scale"), 0):
         raise ModelError(
-            f"model '{name}' has other widths or depths than the weights; {_family(definition)}-{best} has theirs"
+            f"model '{name}' differs from the weights in width or depth; {_family(definition)}-{best} matches them"
         )
 
 

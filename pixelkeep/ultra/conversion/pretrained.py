@@ -69,11 +69,11 @@ def adapted(
         return _in_order(found, names), report
     if same_rows and not same_size:
         raise ModelError(
-            f"model '{title}' has other widths or depths than {WHAT}; theirs is size {_size(weights.yaml)}"
+            f"model '{title}' differs from {WHAT} in width or depth; they are of size {_size(weights.yaml)}"
         )
     if lacking == total:
-        raise ModelError(f"model '{title}': nothing of {WHAT} fits it; give weights of its own family")
-    LOGGER.warning(f"{WHAT} have another structure than model '{title}': {lacking} of its {total} tensors start fresh")
+        raise ModelError(f"model '{title}': nothing in {WHAT} fits it; give weights of its own family")
+    LOGGER.warning(f"{WHAT} differ in structure from model '{title}': {lacking} of its {total} tensors start fresh")
     return weights, None
 
 
@@ -82,7 +82,7 @@ def _require_task(weights: nn.Module, definition: dict, title: str) -> None:
     wanted = tasks.guess_model_task(definition)
     if given != wanted:
         raise WeightsError(
-            f"{WHAT}: for task '{given}', and model '{title}' is for '{wanted}'; give weights of its task"
+            f"{WHAT} are for task '{given}', but model '{title}' is for '{wanted}'; give weights for its task"
         )
 
 

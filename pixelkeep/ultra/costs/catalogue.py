@@ -77,7 +77,7 @@ def select(pattern: str | None) -> list[str]:
     known = model_names()
     found = {n for n in known if pattern is None or pattern in n or fnmatchcase(n, pattern)}
     if not found:
-        advice = "leave it out to list them all; what a checkpoint reaches is for 'pixelkeep val'"
+        advice = "leave it out to list them all; to evaluate a checkpoint, use 'pixelkeep val'"
         raise ModelError(f"no model name contains '{pattern}'{names.suggest(pattern or '', advice)}")
     baselines = {_baseline(name, known) for name in found}
     return [n for n in known if n in found | baselines]

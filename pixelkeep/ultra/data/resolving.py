@@ -83,7 +83,7 @@ def find_data(name: str | None, folder: str | None, task: str) -> Path:
     if generator is None:
         return file.resolve()
     if not isinstance(generator, str) or generator not in GENERATED:
-        raise DataError(f"{file}: 'generate: {generator}' is unknown; one of {choices(GENERATED)}")
+        raise DataError(f"{file}: 'generate: {generator}' is unknown; give one of {choices(GENERATED)}")
     if folder is not None:
         raise DataError(f"--set path={folder}: has no effect on data '{name}', which is generated; leave it out")
     if GENERATED[generator][0] != task:

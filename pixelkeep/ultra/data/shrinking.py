@@ -69,7 +69,7 @@ def _told(factor: float, size: tuple[int, int], side: int, imgsz: int | Sequence
         tiles: Whether to suggest ``--tile``.
     """
     down, across = (imgsz, imgsz) if isinstance(imgsz, int) else (imgsz[0], imgsz[-1])
-    instead = f"--tile {max(down, across)} keeps all of it, a larger --imgsz more of it"
+    instead = f"--tile {max(down, across)} keeps its full size, a larger --imgsz more of it"
     return (
         f"{factor:.1f}-fold (from {size[0]}x{size[1]} to fit {across}x{down}): an object of {side} pixels becomes "
         f"{side / factor:.1f}; {instead if tiles else 'a larger --imgsz keeps more of it'}"

@@ -38,7 +38,7 @@ class SmallObjects:
             why = "no image that is larger than imgsz has a small object"
             LOGGER.warning(f"{self.prefix}zoom: {self.zoom} has no effect: {why}")
         if self.paste and not any(self._has_one_to_copy(index) for index in range(self.ni)):
-            why = f"no object of {pasting.LEAST} pixels and more is small and lies alone"
+            why = f"no small object of {pasting.LEAST} pixels or more lies alone"
             LOGGER.warning(f"{self.prefix}paste: {self.paste} has no effect: {why}")
 
     def close_mosaic(self, hyp: Any) -> None:

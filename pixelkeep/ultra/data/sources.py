@@ -68,7 +68,7 @@ def resolve_sources(sources: list[str], again: bool = False) -> str | list[str]:
         SourceError: No source is given, one is missing, or one is of a kind that cannot be read.
     """
     if not sources:
-        raise SourceError("nothing to detect in: pass --source FILE, FOLDER, 'GLOB', a video, 0 for a webcam or a URL")
+        raise SourceError("no source given: pass --source FILE, FOLDER, 'GLOB', a video, 0 for a webcam or a URL")
     if len(sources) == 1 and (is_remote(sources[0]) or is_live(sources[0])):
         _check(sources[0])
         return sources[0]

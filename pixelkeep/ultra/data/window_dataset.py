@@ -58,12 +58,12 @@ class WindowDataset(Dataset):
     def _tell(self) -> None:
         """Log the size of an epoch, and warn if there is too little background for the requested share."""
         found = self._drawn.empty.mean()
-        of = f"{len(self)} windows an epoch of {self.ni} images, tiles of {self.recipe.tile} px shown at {self.imgsz}"
+        of = f"{len(self)} windows an epoch from {self.ni} images, tiles of {self.recipe.tile} px shown at {self.imgsz}"
         LOGGER.info(f"{self.prefix}{of}, {found:.0%} of them without objects")
         if found < self.recipe.empty_tiles - 0.5 / len(self) - 1e-9:
             LOGGER.warning(
-                f"{self.prefix}empty_tiles: {self.recipe.empty_tiles} cannot be had: too few places are without "
-                f"objects, {found:.1%} of the windows are"
+                f"{self.prefix}empty_tiles: {self.recipe.empty_tiles} cannot be reached: too few places are "
+                f"without objects; only {found:.1%} of the windows are"
             )
 
     def __len__(self) -> int:

@@ -137,7 +137,7 @@ def export(request: Request) -> Export:
             files = {parity.UNFOLDED: source.weights, parity.EXPORTED: partial}
             done.accuracy = parity.accuracy(files, request.data, network.task, sides, request.device, source.tile)
         if failures := done.failures():
-            raise ExportError(f"{request.format}: the export does not compute the same: {'; '.join(failures)}")
+            raise ExportError(f"{request.format}: the export does not compute the same results: {'; '.join(failures)}")
     return done
 
 
@@ -150,15 +150,15 @@ def _source(request: Request) -> _Source:
     network = deepcopy(model_of(checkpoint)).float().eval()
     task = tasks.of_model(weights)
     if request.dynamic and task is not tasks.DETECT:
-        raise OptionError(f"--dynamic: only detection models are exported so, and '{weights}' is for {task.noun}")
+        raise OptionError(f"--dynamic: only detection models can be exported so, and '{weights}' is for {task.noun}")
     stride, asked = int(max(network.stride)), request.imgsz or trained_size(checkpoint)
     height, width = [asked] * 2 if isinstance(asked, int) else asked
     sides = [max(stride, -(-side // stride) * stride) for side in (height, width)]
     if max(sides) > LARGEST:
-        raise OptionError(f"--imgsz {max(height, width)}: images are exported of {LARGEST} pixels a side at most")
+        raise OptionError(f"--imgsz {max(height, width)}: an export takes at most {LARGEST} pixels a side")
     if sides != [height, width]:
         used = "x".join(map(str, sides))
-        LOGGER.warning(f"imgsz {height}x{width} is no multiple of the network's stride {stride}: using {used}")
+        LOGGER.warning(f"imgsz {height}x{width} is not a multiple of the network's stride {stride}: using {used}")
     if task is not tasks.DETECT and sides[0] != sides[1]:
         raise OptionError(f"--imgsz {height} {width}: give one side; networks for {task.noun} are exported square")
     square = task is tasks.DETECT and sides[0] == sides[1]  # tiles are square
@@ -172,11 +172,11 @@ def _target(request: Request, weights: Path) -> Path:
     path = Path(output).expanduser() if output else beside(weights)
     if not path.name.lower().endswith(suffix):
         if not path.is_dir():
-            raise OptionError(f"--output {output}: give a folder that is there, or a name that ends in {suffix}")
+            raise OptionError(f"--output {output}: give an existing folder, or a name that ends in {suffix}")
         kind = "" if request.precision == "fp32" else f"_{request.precision}"
         path = path / f"{weights.stem}{kind}{suffix}"
     if path.exists() and path.is_dir() != suffix.startswith("_"):
-        raise OptionError(f"--output {path}: there is {'a folder' if path.is_dir() else 'a file'} of this name")
+        raise OptionError(f"--output {path}: there is already {'a folder' if path.is_dir() else 'a file'} of this name")
     return path.resolve()
 
 
@@ -217,7 +217,7 @@ def _agrees(reference: nn.Module, images: Tensor, batch: int, device: torch.devi
     found = parity.agreement(reference, parity.opened(path, device), images, batch, device)
     if getattr(found, "matched", 1.0) is None:
         told = f"the network finds nothing above {found.confidence} in the {found.images} images to calibrate on"
-        raise ExportError(f"int8: {told}, so what it costs cannot be judged; give --data with objects that it finds")
+        raise ExportError(f"int8: {told}, so the cost of int8 cannot be judged; give --data with objects that it finds")
     return parity.share(found)
 
 

@@ -59,9 +59,9 @@ def write(network: torch.nn.Module, path: Path, settings: dict[str, Any], facts:
     except Exception as error:  # tracers, converters and compilers raise errors of many types
         if told := storage_error(error, path.parent):
             raise told from error
-        raise ExportError(f"{form}: this network cannot be written in it ({reason(error)})") from error
+        raise ExportError(f"{form}: this network cannot be written in this format ({reason(error)})") from error
     if form == "ncnn" and (lacking := _left_over(written)):
-        raise ExportError(f"ncnn: this network cannot be written in it (it has no operator {', '.join(lacking)})")
+        raise ExportError(f"ncnn: this network cannot be written in this format (no operator {', '.join(lacking)})")
     written.rename(path)
 
 

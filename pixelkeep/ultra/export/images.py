@@ -55,9 +55,9 @@ def images_of(
         raise OptionError(f"--data: give images of {channels} channels; the generated ones have 3")
     spec, records = _records(data, split, network.task, max(sides))
     if spec.channels != channels:
-        raise OptionError(f"--data {data}: its images have {spec.channels} channels, and the network takes {channels}")
+        raise OptionError(f"--data {data}: its images have {spec.channels} channels, but the network takes {channels}")
     if data is not None and len(spec.names) != len(network.names):
-        told = f"it has {len(spec.names)} classes, and the network knows {len(network.names)}"
+        told = f"it has {len(spec.names)} classes, but the network knows {len(network.names)}"
         raise OptionError(f"--data {data}: {told}; give the data that it was trained on")
     chosen = np.unique(np.linspace(0, len(records) - 1, most).round().astype(int))
     if tile:

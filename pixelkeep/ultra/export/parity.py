@@ -76,7 +76,7 @@ def agreement(reference: nn.Module, exported: Any, images: Tensor, batch: int, d
     if reference.task == "semantic":
         raw = [_classes(found, images.shape[2:]) for found in raw]
     if raw[0].shape != raw[1].shape:
-        raise ExportError(f"its output has shape {tuple(raw[1].shape)}, and not {tuple(raw[0].shape)}")
+        raise ExportError(f"its output has shape {tuple(raw[1].shape)}, not {tuple(raw[0].shape)}")
     return _compared(reference.task, *raw)
 
 
@@ -102,7 +102,7 @@ def _told() -> Iterator[None]:
         yield
     except Exception as error:
         told = " ".join(str(error).split())[:160] or type(error).__name__
-        raise ExportError(f"what was written cannot be run ({told})") from error
+        raise ExportError(f"the written file cannot be run ({told})") from error
 
 
 def _compared(task: str, reference: Tensor, other: Tensor) -> Parity | LabelParity:

@@ -75,7 +75,7 @@ def publish(wanted: Publication) -> manifest.Published:
             write(content, partial, "fp16", wanted.folder / file)
             size, sha = partial.stat().st_size, manifest.sha256_of(partial)
             if size > manifest.TOO_LARGE:
-                raise OptionError(f"{file} has {size / 1e6:.1f} MB; published are files of 10 MB at most")
+                raise OptionError(f"{file} has {size / 1e6:.1f} MB; published files have at most 10 MB")
         entry = manifest.Published(
             file=file,
             sha256=sha,
@@ -100,9 +100,9 @@ def _figures(wanted: Publication) -> dict[str, Any]:
         OptionError: Something in the publication cannot be used.
     """
     if not manifest.NAME.fullmatch(wanted.name):
-        raise OptionError(f"name '{wanted.name}': give small letters, digits, '-' and '.', as in yolov5-spd-n-hituav")
+        raise OptionError(f"name '{wanted.name}': use lower-case letters, digits, '-', '.', as in yolov5-spd-n-hituav")
     if _is_model(wanted.name):
-        raise OptionError(f"name '{wanted.name}': it is that of a model; add what it was trained on")
+        raise OptionError(f"name '{wanted.name}': this is a model's name; add what it was trained on")
     for key in ("data", "licence", "attribution", "recipe"):
         if not getattr(wanted, key).strip():
             raise OptionError(f"--{key}: it must not be empty")
@@ -114,8 +114,8 @@ def _figures(wanted: Publication) -> dict[str, Any]:
     scored = _metrics(wanted.scored)
     if scored["params"] != figures["params"]:
         raise OptionError(
-            f"--scored {wanted.scored}: of a network of {scored['params']:,} parameters, and {wanted.run} has "
-            f"{figures['params']:,}; validate its best.pt"
+            f"--scored {wanted.scored}: its network has {scored['params']:,} parameters, but that of {wanted.run} has "
+            f"{figures['params']:,}; validate the run's best.pt"
         )
     return scored
 
@@ -123,14 +123,14 @@ def _figures(wanted: Publication) -> dict[str, Any]:
 def _metrics(run: Path) -> dict[str, Any]:
     """Return the content of the metrics.json of a finished detection run."""
     if not is_finished(run):
-        raise OptionError(f"{run}: no finished run; it has no metrics.json")
+        raise OptionError(f"{run}: not a finished run; it has no metrics.json")
     try:
         figures = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
         task, _ = figures["task"], figures["params"]
     except (ValueError, KeyError, TypeError) as error:
         raise OptionError(f"{run / 'metrics.json'}: damaged; validate the run again") from error
     if task != "detect":
-        raise OptionError(f"{run}: a run for task '{task}'; published are detection models")
+        raise OptionError(f"{run}: a run for task '{task}'; only detection models are published")
     return figures
 
 

@@ -58,7 +58,7 @@ def quantize(form: str, path: Path, network: nn.Module, images: Tensor, judge: C
             break
     best = max(tried, key=tried.get)
     if not tried[best]:
-        raise ExportError(f"{form}: nothing that the network finds is found in int8")
+        raise ExportError(f"{form}: none of the network's detections are found in int8")
     path.rename(path.with_name(f"fp32{path.name}"))
     path.with_name(f"{best}{path.name}").rename(path)
     return {"images": len(images), "float": best, "agreed": tried}

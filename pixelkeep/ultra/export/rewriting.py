@@ -47,7 +47,7 @@ def rewrite(request: Request) -> Rewritten:
     target = _target(request, weights)
     left_out = _left_out(checkpoint)
     if left_out:
-        LOGGER.info(f"Left out, as it serves to go on with this training alone: {choices(left_out)}")
+        LOGGER.info(f"Left out, as only resuming this training needs it: {choices(left_out)}")
     content = {key: value for key, value in checkpoint.items() if key not in _TRAINING}
     content |= {"model": model_of(checkpoint), "ema": None, "epoch": -1, OWN: provenance(checkpoint, weights)}
     with storage(target.parent), staged(target) as partial:
@@ -73,7 +73,7 @@ def _target(request: Request, weights: Path) -> Path:
     path = Path(request.output).expanduser() if request.output else beside(weights)
     if path.suffix.lower() != suffix:
         if not path.is_dir():
-            raise OptionError(f"--output {path}: give a folder that is there, or a name that ends in {suffix}")
+            raise OptionError(f"--output {path}: give an existing folder, or a name that ends in {suffix}")
         path = path / f"{weights.stem}{suffix}"
     path = path.resolve()
     itself = path.exists() and path.samefile(weights)
@@ -83,7 +83,7 @@ def _target(request: Request, weights: Path) -> Path:
     if listed(path):
         raise OptionError(f"--output: {path} is a published file; name another")
     if path.exists() and not request.output and request.format == "pt":  # the existing file may be what training wrote
-        raise OptionError(f"{path} is there already; give --output, which may name it or another file")
+        raise OptionError(f"{path} exists already; give --output, with this name or another")
     return path
 
 
@@ -103,7 +103,7 @@ def _report(request: Request, weights: Path, target: Path, written: Path, left_o
     source = model_of(load(weights))
     copy = model_of(load(written))
     if request.precision == KEPT and (changed := difference(source, copy)):
-        raise WeightsError(f"weights '{weights}': {changed} differs in what was written; nothing is left of it")
+        raise WeightsError(f"weights '{weights}': {changed} differs in the written file, which has been removed")
     tensors = tensors_of(copy)
     types = Counter(str(value.dtype) for value in tensors.values() if value.is_floating_point())
     return Rewritten(

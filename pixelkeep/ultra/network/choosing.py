@@ -42,7 +42,7 @@ def check_choice(choice: str) -> str:
     """
     parts = choice.split(",")
     if choice not in CHOICES and not all(part.strip().isdecimal() for part in parts):
-        advice = f"one of {choices(CHOICES)}, or numbers of rows such as 0,3{nearest(choice, CHOICES)}"
+        advice = f"give one of {choices(CHOICES)}, or numbers of rows such as 0,3{nearest(choice, CHOICES)}"
         raise OptionError(f"fold: '{choice}' is unknown; {advice}")
     return choice
 

@@ -81,7 +81,9 @@ def parse(name: str) -> ModelName | None:
             if not _scales(path):
                 raise ModelError(f"model '{name}': {family} comes in one size; write '{family}'")
             if scale not in _scales(path):
-                raise ModelError(f"model '{name}': {family} has no size '{scale}'; one of {choices(_scales(path))}")
+                raise ModelError(
+                    f"model '{name}': {family} has no size '{scale}'; give one of {choices(_scales(path))}"
+                )
             return ModelName(family, scale, path)
     return None
 

@@ -187,7 +187,9 @@ def _sources(given: Any, index: int, name: str, spec: BlockSpec, d: dict) -> lis
         raise ModelError(f"{_where(d, index)}: {name} takes several inputs, so 'from' must be a list of numbers")
     for source in sources:
         if source != -1 and not -index <= source < index:
-            raise ModelError(f"{_where(d, index)}: {name} takes its input from row {source}, which is no earlier row")
+            raise ModelError(
+                f"{_where(d, index)}: {name} takes its input from row {source}, which is not an earlier row"
+            )
     return sources
 
 

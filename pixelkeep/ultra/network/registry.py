@@ -118,7 +118,7 @@ def register(
     positional = [p for p in parameters.values() if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
     channels = 2 if out_channels is None else min(1, len(positional))  # a block without parameters takes none
     if type(version) is not int or version < 0:
-        raise OptionError(f"register: version={version!r} of '{name}'; give a whole number from 0 on")
+        raise OptionError(f"register: version={version!r} of '{name}': give a whole number, 0 or more")
     REGISTRY[name] = BlockSpec(block, out_channels, scaled, channels, activation, version=version)
     torch.serialization.add_safe_globals([block])  # checkpoints that hold it load without executing code
     return block

@@ -103,7 +103,7 @@ class GrowingMp4:
                 if grown.coding is None:
                     grown.coding, grown.size = source.codec.canonical_name, (source.width, source.height)
                     if grown.coding not in codings:
-                        raise StorageError(f"{path}: a {grown.coding} video, which is not this command's; move it away")
+                        raise StorageError(f"{path}: a {grown.coding} video, not written by this command; move it away")
                     grown._stream = grown._container.add_stream_from_template(source)
                 grown._append(packet)
             grown._close()

@@ -27,7 +27,7 @@ def layers_shown(network: nn.Module, weights: object) -> list[nn.Module]:
     if not layers:
         raise OptionError(
             f"--show-regions: '{weights}' has no mask that chooses regions; yolov5-cad, yolov5-select and the -cad-sem "
-            "and -select-sem models have, as checkpoints (exports compute everywhere)"
+            "and -select-sem models have one, as checkpoints (exports compute everywhere)"
         )
     return layers
 

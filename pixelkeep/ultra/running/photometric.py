@@ -98,7 +98,7 @@ def _build(item: object) -> Any:
     name, arguments = next(iter(item.items())) if isinstance(item, dict) and len(item) == 1 else (item, {})
     known = {key: value for key, value in vars(albumentations).items() if _is_transform(value)}
     if not isinstance(name, str) or name not in known:
-        raise OptionError(f"albumentations: '{name}' is no transform of it{nearest(name, known)}")
+        raise OptionError(f"albumentations: '{name}' is not one of its transforms{nearest(name, known)}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # for an unknown argument albumentations only warns

@@ -96,7 +96,7 @@ def _check_tile(settings: dict) -> None:
     for key in (key for key in ("zoom", "rect") if settings.get(key)):
         raise OptionError(f"{key}: {settings[key]} has no meaning in windows of --tile; leave one of them out")
     if isinstance(settings.get("imgsz"), list):
-        raise OptionError(f"imgsz: with tile it is the side at which the network sees a tile; not {settings['imgsz']}")
+        raise OptionError(f"imgsz: with tile, give one side, at which the network sees a tile; not {settings['imgsz']}")
 
 
 def _is_number(value: object, low: float, high: float = float("inf")) -> bool:

@@ -108,7 +108,7 @@ def run_to_resume(run: str | None, project: str | None = None, name: str | None 
     runs = [p.parent.parent for p in base.glob(f"{name or '*'}/weights/last.pt")]
     unfinished = [r for r in runs if not is_finished(r)]
     if not unfinished:
-        raise WeightsError(f"--resume: no unfinished run in {base / (name or '')}; name it: --resume RUN_FOLDER")
+        raise WeightsError(f"--resume: no unfinished run in {base / (name or '')}; name one: --resume RUN_FOLDER")
     return max(unfinished, key=lambda r: (r / "weights" / "last.pt").stat().st_mtime).resolve()
 
 
@@ -129,14 +129,14 @@ def detection_to_resume(run: str | None, summary: str, project: str | None = Non
         if not folder.is_dir():
             raise SourceError(f"--resume {run}: no such run; give a run folder")
         if not (folder / ASKED).is_file():
-            raise SourceError(f"--resume {run}: {folder / ASKED} is missing, so nothing can be gone on with")
+            raise SourceError(f"--resume {run}: {folder / ASKED} is missing, so nothing can be resumed")
         if not _is_unfinished(folder, summary):
             raise SourceError(f"--resume {run}: this run is finished ({summary} says so); start a new one")
         return folder.resolve()
     base = Path(project) if project else RUNS / "detect"
     unfinished = [p.parent for p in base.glob(f"{name or '*'}/{ASKED}") if _is_unfinished(p.parent, summary)]
     if not unfinished:
-        raise SourceError(f"--resume: no unfinished run in {base / (name or '')}; name it: --resume RUN_FOLDER")
+        raise SourceError(f"--resume: no unfinished run in {base / (name or '')}; name one: --resume RUN_FOLDER")
     return max(unfinished, key=lambda folder: (folder / ASKED).stat().st_mtime).resolve()
 
 

@@ -22,9 +22,9 @@ OWN = (*own.NAMES, "path")
 DECIDED = ("task", "mode", "resume", "source", "embed", "cfg")  # by the command
 DECIDED += ("show_labels", "show_conf", "show_boxes", "save_frames")  # by pixelkeep's own drawing
 # Parts of messages: why these settings have nothing to turn off, and what can be done instead.
-OTHERWISE = "; to draw them otherwise, take predictions.json (detect --save-json)"
+OTHERWISE = "; to draw them differently, use predictions.json (detect --save-json)"
 DRAWN = {
-    "show_labels": f": no object has a label on it, the legend below the picture names the classes{OTHERWISE}",
+    "show_labels": f": objects carry no labels, as the legend below the picture names the classes{OTHERWISE}",
     "show_conf": f": a confidence stands beside its box, and only where it covers nothing{OTHERWISE}",
     "show_boxes": f": the boxes are drawn around the objects and cover nothing{OTHERWISE}",
 }
@@ -260,7 +260,7 @@ def _check_device(device: object) -> None:
         there = kind in {"", "cpu"} or all(number.isdecimal() and int(number) < gpus for number in numbers)
     if not there:
         gpus = torch.cuda.device_count()
-        here = f"here are {choices(range(gpus))}" if gpus else "PyTorch finds none here"
+        here = f"this machine has {choices(range(gpus))}" if gpus else "PyTorch finds none here"
         raise OptionError(f"device: '{device}' is not there; give cpu, or GPUs by their numbers, such as 0 ({here})")
 
 

@@ -35,9 +35,9 @@ def suitable_tile(checkpoint: dict, imgsz: int | None) -> tuple[int, int]:
     factor = 1.0 if longer is None else longer / trained  # pixels of an image in one of the network
     tile = max(1, round(shown * factor))
     if longer is None:
-        reason = f"trained at {trained}; its data is not there, so image pixels are taken as they are"
+        reason = f"trained at {trained}; its data was not found, so image pixels are taken as they are"
     else:
-        reason = f"trained at {trained} on images of {longer:.0f} px, objects of {objects:.0f} px in the middle"
+        reason = f"trained at {trained} on images of {longer:.0f} px, objects of {objects:.0f} px (median)"
     LOGGER.info(f"tile auto: {tile} px, shown to the network at {shown} ({reason})")
     return tile, shown
 

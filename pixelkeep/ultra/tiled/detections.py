@@ -89,7 +89,7 @@ class Detections:
         Raises:
             DataError: The image does not say where on Earth it is.
         """
-        reason = "it is none that was read in windows" if self.raster is None else self.raster.unmapped
+        reason = "it was not read in windows" if self.raster is None else self.raster.unmapped
         if reason:
             raise DataError(f"no GeoJSON of this image: {reason}")
         return on_map(self._result(), self.raster, own)

@@ -104,12 +104,12 @@ class Request:
         model = model_of(checkpoint)
         task = getattr(model, "task", "detect")
         if task not in TASKS:
-            raise OptionError(f"--tile: weights for task '{task}'; tiles are merged for {' and '.join(TASKS)} only")
+            raise OptionError(f"--tile: weights are for task '{task}'; tiles are merged for {' and '.join(TASKS)} only")
         for name in (name for name in WITHOUT if settings.get(name)):
             raise OptionError(f"--tile and {name}={settings[name]} exclude each other; leave one out")
         imgsz = settings.get("imgsz")
         if not isinstance(imgsz, int | None):
-            raise OptionError(f"imgsz: with --tile it is the side at which the network sees a tile; not {imgsz}")
+            raise OptionError(f"imgsz: with --tile, give one side, at which the network sees a tile; not {imgsz}")
         if self.tile == AUTO:
             tile, imgsz = self.auto or suitable_tile(checkpoint, imgsz)
         else:
@@ -117,7 +117,7 @@ class Request:
         stride = int(max(model.stride))
         rounded = -(-imgsz // stride) * stride
         if rounded != imgsz:
-            LOGGER.warning(f"imgsz {imgsz} is no multiple of the network's stride {stride}: using {rounded}")
+            LOGGER.warning(f"imgsz {imgsz} is not a multiple of the network's stride {stride}: using {rounded}")
             tile = rounded if tile == imgsz else tile
         given = {name: value for name in ("overlap", "merge") if (value := getattr(self, name)) is not None}
         return Tiles(size=tile, imgsz=rounded, full_image=self.full_image, **given)

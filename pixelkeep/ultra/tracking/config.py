@@ -57,7 +57,7 @@ def names() -> list[str]:
 def _file(asked: str) -> Path:
     if asked.endswith((".yaml", ".yml")):
         if not Path(asked).is_file():
-            raise OptionError(f"--track {asked}: no such file; the names are {', '.join(names())}")
+            raise OptionError(f"--track {asked}: no such file; the built-in trackers are {', '.join(names())}")
         return Path(asked)
     if asked not in names():
         raise OptionError(

@@ -88,7 +88,7 @@ class RunTrainer(WholePlots):
         """
         self.world_size = distributed.world_size()
         if self.args.rect:  # rect fixes the order of images: processes would have different numbers of batches
-            LOGGER.warning("rect=True has no effect in training by several processes: setting rect=False")
+            LOGGER.warning("rect=True has no effect in training with several processes: setting rect=False")
             self.args.rect = False
 
     def train(self) -> None:
@@ -185,7 +185,7 @@ class RunTrainer(WholePlots):
         On a CPU, whose memory takes too long to fill, return the default batch size.
         """
         if self.device.type == "cpu":
-            LOGGER.info(f"batch -1 measures the memory of a GPU; on a CPU it is {DEFAULT_CFG.batch}")
+            LOGGER.info(f"batch -1 measures the memory of a GPU; on a CPU, batch is {DEFAULT_CFG.batch}")
             return DEFAULT_CFG.batch
         return super().auto_batch(*others, **keywords)
 

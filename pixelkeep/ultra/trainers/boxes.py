@@ -108,8 +108,8 @@ class Trainer(RunTrainer, DetectionTrainer):
         objects, loss = self.tally.columns()["train/objects"], float(self.tloss["box_loss"])
         if distributed.rank() < 1 and objects and loss < UNMET:
             LOGGER.warning(
-                f"epoch {self.epoch + 1} had {objects:,} objects, and hardly a box of the network met one, so nothing "
-                "was learnt about boxes: begin with smaller ones (--set initial_box=2)"
+                f"epoch {self.epoch + 1} had {objects:,} objects, but hardly any box of the network met one, so "
+                "nothing was learnt about boxes: begin with smaller boxes (--set initial_box=2)"
             )
 
     def preprocess_batch(self, batch: dict) -> dict:

@@ -42,6 +42,6 @@ def summary(results: Path) -> str:
     if not ignored + shrunk + regions:
         return ""
     return (
-        f"Over all epochs {objects:,} objects were shown; ignored were {ignored:,} that the data marks, "
-        f"{shrunk:,} that augmentation shrank or cut too much, and {regions:,} regions"
+        f"Over all epochs {objects:,} objects were shown; {ignored:,} that the data marks, "
+        f"{shrunk:,} that augmentation shrank or cut too much, and {regions:,} regions were ignored"
     )

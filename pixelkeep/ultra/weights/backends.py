@@ -103,7 +103,7 @@ def _openvino(weight: Path) -> Iterator[None]:
         compiled = stock(self, model, device_name, {**(config or {}), **asked})
         used = compiled.get_property("INFERENCE_PRECISION_HINT")
         if used != asked["INFERENCE_PRECISION_HINT"]:
-            raise WeightsError(f"weights '{weight}': OpenVINO computes in {used} here, and it is for {element}")
+            raise WeightsError(f"weights '{weight}': OpenVINO computes in {used} here, but the file is for {element}")
         return compiled
 
     with replaced(openvino.Core, "compile_model", compile_model), signal_stack_kept():

@@ -26,7 +26,7 @@ def resolve_model(name: str) -> str | Path:
     if is_checkpoint(path):
         return check_weights(path)
     if len(path.name) < 256 and path.exists() and format_of(path):
-        raise ModelError(f"model '{name}': an exported file, which cannot learn; give the checkpoint that it is from")
+        raise ModelError(f"model '{name}': an export, which cannot be trained; give the checkpoint it was made from")
     if len(path.name) < 256 and path.is_file():
         return path.resolve()
     model = names.parse(path.name) if path.name == name else None

@@ -94,7 +94,7 @@ class Description:
         """Return what is wrong with the values of the fields, or None."""
         for key, value in vars(self).items():
             if not isinstance(value, _KINDS.get(key, dict)):
-                return f"its '{key}' is of another kind"
+                return f"its '{key}' is of the wrong kind"
         try:
             rows = require_rows(self.model, "inside")
         except ModelError as error:
@@ -102,14 +102,14 @@ class Description:
         if not all(len(row) == 4 and isinstance(row[2], str) for row in rows["backbone"] + rows["head"]):
             return "a row of its model is not [from, repeats, module, arguments]"
         if sorted(self.names) != list(range(len(self.names))) or self.model.get("nc") != len(self.names):
-            return f"it has {len(self.names)} class names, and its model has {self.model.get('nc')!r} classes"
+            return f"it has {len(self.names)} class names, but its model has {self.model.get('nc')!r} classes"
         known = type(self.channels) is int and self.channels == self.model.get("channels", 3)
         if not known or not 1 <= self.channels <= MOST_CHANNELS:
             return f"it is for images of {self.channels!r} channels"
         if problem := yaml_problem(self.model):
             return problem
         if not all(isinstance(name, str) for name in (*self.names.values(), *self.shared.values(), *self.buffers)):
-            return "a name in it is no text"
+            return "a name in it is not text"
         return None
 
 
@@ -150,11 +150,11 @@ def _require_format(texts: Mapping[str, str]) -> None:
     if not version.isdecimal() or not 1 <= len(version) <= 6 or not int(version):
         raise Unusable(f"damaged: it is of format {version[:20]!r}")
     if int(version) > VERSION:
-        raise Unusable(f"of format {version}, and this pixelkeep knows {VERSION}; update it: pip install -U pixelkeep")
+        raise Unusable(f"of format {version}, but this pixelkeep knows {VERSION}; update it: pip install -U pixelkeep")
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number")
 
 
 def _short(error: BaseException) -> str:

@@ -96,11 +96,11 @@ class Exported:
                 settings.setdefault("imgsz", self.size)
             return
         if tiled and self.imgsz[0] != self.imgsz[1]:
-            raise OptionError(f"--tile: tiles are square, and '{path}' takes {self.size} alone; give the checkpoint")
+            raise OptionError(f"--tile: tiles are square, but '{path}' takes only {self.size}; give the checkpoint")
         for key, own in (("imgsz", self.size), ("batch", self.batch)):
             given = settings.get(key)
             if given not in (None, own, [own, own]) and [given, given] != own:
-                raise OptionError(f"{key} {given}: '{path}' takes {own} alone; leave --{key} out, or export another")
+                raise OptionError(f"{key} {given}: '{path}' takes only {own}; leave --{key} out, or export another")
             settings[key] = own
         if self.task in _BOXES:
             settings["rect"] = False
@@ -115,7 +115,7 @@ def read_exported(path: Path) -> dict[str, Any]:
     """
     form = format_of(path)
     if form is None:
-        raise WeightsError(f"weights '{path}': not an export that is known here ({', '.join(FORMATS)})")
+        raise WeightsError(f"weights '{path}': not an export of a known format ({', '.join(FORMATS)})")
     _refuse(path, form)
     found = BaseBackend.read_metadata(path)
     try:
@@ -127,7 +127,7 @@ def read_exported(path: Path) -> dict[str, Any]:
             f"weights '{path}': truncated, or not an export of pixelkeep or Ultralytics: it does not say what it is"
         ) from error
     if model.task not in _TASKS:
-        raise WeightsError(f"weights '{path}': an export for task '{model.task}', which is none of {choices(_TASKS)}")
+        raise WeightsError(f"weights '{path}': an export for task '{model.task}', not one of {choices(_TASKS)}")
     require_packages(form)
     kept = {key: own[key] for key in ("operating_point",) if key in own}
     return {"model": model, "train_args": model.training | {"imgsz": model.size}, **kept}
@@ -195,7 +195,7 @@ def _check(held: dict[str, Any], kinds: dict[str, tuple[Callable[[Any], bool], s
     """
     for key, (right, wanted) in kinds.items():
         if key in held and not right(held[key]):
-            raise Unusable(f"damaged: its description has {str(held[key])[:40]!r} as '{key}', and not {wanted}")
+            raise Unusable(f"damaged: its description has {str(held[key])[:40]!r} as '{key}', not {wanted}")
 
 
 def _is_names(value: object) -> bool:

@@ -106,9 +106,9 @@ def check_format(
     if precision not in form.precisions:
         raise OptionError(f"--precision {precision}: {name} is exported in {choices(form.precisions)}")
     if dynamic and not form.dynamic:
-        raise OptionError(f"--dynamic: a file in {name} takes images of one size; leave it out, or take onnx")
+        raise OptionError(f"--dynamic: a file in {name} takes images of one size; leave it out, or use onnx")
     if batch > 1 and not form.batches:
-        raise OptionError(f"--batch {batch}: {name} takes one image at once; leave it out, or take onnx")
+        raise OptionError(f"--batch {batch}: {name} takes one image at a time; leave it out, or use onnx")
     missing = _missing(name, writing=True, quantizing=precision == "int8")
     _require_gpu(name, precision, device, missing)
     if missing:
@@ -125,9 +125,9 @@ def _require_gpu(name: str, precision: str, device: str | None, missing: str) ->
     on_cpu = device == "cpu" or not torch.cuda.is_available()
     if FORMATS[name].needs_gpu and on_cpu:
         told = f", and {missing}" if missing else ""
-        raise OptionError(f"--format {name} needs an NVIDIA GPU, to write it as to run it{told}; onnx needs no GPU")
+        raise OptionError(f"--format {name} needs an NVIDIA GPU, both to write and to run it{told}; onnx needs no GPU")
     if (name, precision) == ("torchscript", "fp16") and on_cpu:
-        raise OptionError("--precision fp16: TorchScript computes in fp16 on a GPU alone; give --device 0, or use fp32")
+        raise OptionError("--precision fp16: TorchScript computes in fp16 only on a GPU; give --device 0, or use fp32")
 
 
 def require_packages(name: str) -> None:

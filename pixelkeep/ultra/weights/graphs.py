@@ -44,7 +44,7 @@ def graph_problem(backend: BaseBackend, said: Exported) -> str | None:
         if not (fits_any if said.dynamic else fits):
             told = f"batches of {said.batch}, {wanted[1]} channels and {said.imgsz[0]}x{said.imgsz[1]} pixels"
             told = f"{wanted[1]} channels and every size" if said.dynamic else told
-            return f"it says that it takes {told}, and its graph takes {_text(given)}"
+            return f"it says that it takes {told}, but its graph takes {_text(given)}"
     if said.dynamic:
         side = CELLS * max(said.stride)
         wanted = (1, wanted[1], side, side)
@@ -78,7 +78,7 @@ def told_of_runs(backend: BaseBackend, said: Exported, weight: str | Path) -> No
         if said.end2end and said.task in _DETECTED:
             classes = torch.as_tensor(_first(found))[..., CLASS]
             if classes.numel() and int(classes.max()) >= len(said.names):
-                what = f"it detects class {int(classes.max())}, and has {len(said.names)} names"
+                what = f"it detects class {int(classes.max())}, but has only {len(said.names)} names"
                 raise WeightsError(f"weights '{weight}': damaged: {what}")
         return found
 
@@ -120,7 +120,7 @@ def _is_output(found: tuple[int, ...], said: Exported, wanted: tuple[int, ...]) 
 
 def _what(found: tuple[int, ...], said: Exported) -> str:
     way = ", without NMS" if said.end2end else ""
-    return f"it is for task '{said.task}'{way} and {len(said.names)} classes, and its graph puts out {_text(found)}"
+    return f"it is for task '{said.task}'{way} and {len(said.names)} classes, but its graph outputs {_text(found)}"
 
 
 def _text(shape: Shape) -> str:

@@ -129,7 +129,7 @@ def model_problem(model: nn.Module) -> str | None:
             continue
         seen.add(id(module))
         if not isinstance(module, nn.Module) or not isinstance(vars(module).get("_modules"), dict):
-            return f"a part of its model is no module but {type(module).__name__}"
+            return f"a part of its model is not a module but {type(module).__name__}"
         for name, value in vars(module).items():
             if ("_hooks" in name and value) or _is_planted(module, name, value):
                 return f"refused without executing it: its {type(module).__name__} carries code in '{name}'"
@@ -150,16 +150,16 @@ def not_numbers(tensors: Mapping[str, Tensor]) -> str | None:
     """Return a message that names parameters and buffers with NaN values, or None if there are none."""
     broken = [name for name, value in tensors.items() if value.is_floating_point() and bool(torch.isnan(value).any())]
     more = f" and {len(broken) - 1} more tensors" if broken[1:] else ""
-    return f"tensor {broken[0]}{more} holds NaN: the training diverged, or the file is damaged" if broken else None
+    return f"NaN in tensor {broken[0]}{more}: the training diverged, or the file is damaged" if broken else None
 
 
 def yaml_problem(definition: dict) -> str | None:
     """Return what is wrong with the entries of a network's YAML other than its rows, or None."""
     for key in ("yaml_file", "scale"):
         if not isinstance(definition.get(key), (str, type(None))):
-            return f"its model has {str(definition[key])[:40]!r} as '{key}', and no text"
+            return f"its model has {str(definition[key])[:40]!r} as '{key}', which is not text"
     if (tile := definition.get("tile")) is not None and not (type(tile) is int and 1 <= tile <= LARGEST):
-        return f"its model has {str(tile)[:40]!r} as 'tile', and no number of pixels"
+        return f"its model has {str(tile)[:40]!r} as 'tile', which is not a number of pixels"
     return None if is_stretch(definition.get("stretch")) else "the 'stretch' of its images is not two percentiles"
 
 

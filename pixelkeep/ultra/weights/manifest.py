@@ -73,7 +73,7 @@ def read_manifest(folder: Path | None = None) -> dict[str, Published]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         if content["schema"] != SCHEMA:
-            raise ValueError(f"schema {content['schema']!r}, and this pixelkeep knows {SCHEMA}")
+            raise ValueError(f"schema {content['schema']!r}, but this pixelkeep knows {SCHEMA}")
         return {name: _entry(name, entry) for name, entry in (content["weights"] or {}).items()}
     except (OSError, yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         told = " ".join(str(error).split())[:120]
@@ -97,11 +97,11 @@ def _entry(name: str, entry: dict) -> Published:
     for field in fields(Published):
         kind = int if field.name == "bytes" else str
         if type(getattr(published, field.name)) is not kind:
-            raise ValueError(f"{name}: '{field.name}' is of another kind")
+            raise ValueError(f"{name}: '{field.name}' is of the wrong kind")
     if not NAME.fullmatch(name) or not NAME.fullmatch(published.file.lower()):
-        raise ValueError(f"{name}: a name is not of letters, digits, '-' and '.'")
+        raise ValueError(f"{name}: a name may hold only letters, digits, '-' and '.'")
     if not published.file.endswith((".safetensors", ".pt")):
-        raise ValueError(f"{name}: '{published.file}' is no checkpoint")
+        raise ValueError(f"{name}: '{published.file}' is not a checkpoint")
     return published
 
 
@@ -138,7 +138,7 @@ def hint(name: str | Path, files: list[str], advice: str) -> str:
     if not str(name) or Path(name).suffix[1:].isalpha() or Path(name).name != str(name):  # a file is meant
         own = [each for each in known if each == Path(name).stem]  # names of Ultralytics' files resemble many others
         return nearest(Path(name).name, [*files, *own], where_from(str(name)) or advice)
-    told = f"published are {choices(known)}" if known else _NONE
+    told = f"the published ones are {choices(known)}" if known else _NONE
     meant = nearest(str(name), [*files, *known])
     return f"{meant} {told[0].upper()}{told[1:]}" if meant else f"; {told}: {advice}"
 
@@ -170,10 +170,10 @@ def problem(path: Path) -> str | None:
         return None
     size = path.stat().st_size
     if size != entry.bytes:
-        return f"it has {size} bytes, and what was published has {entry.bytes}; {_REPAIR}"
+        return f"it has {size} bytes, but the published file has {entry.bytes}; {_REPAIR}"
     found = sha256_of(path)
     if found != entry.sha256:
-        told = f"its SHA-256 is {found[:12]}..., and that of what was published {entry.sha256[:12]}..."
+        told = f"its SHA-256 is {found[:12]}..., but that of the published file is {entry.sha256[:12]}..."
         return f"{told}; {_REPAIR}"
     return None
 

@@ -98,9 +98,9 @@ def _path(name: str, version: int) -> list[Step]:
         raise Unusable(f"it holds block '{now}', which is unknown here{nearest(now, REGISTRY, advice)}")
     here = REGISTRY[now].version
     if version > here:
-        raise Unusable(f"it holds version {version} of block '{now}', and here is {here}; update pixelkeep")
+        raise Unusable(f"it holds version {version} of block '{now}', but this pixelkeep has {here}; update it")
     if version < here:
-        raise Unusable(f"it holds version {version} of block '{now}', which version {here} cannot take along")
+        raise Unusable(f"it holds version {version} of block '{now}', which cannot be migrated to version {here}")
     return path
 
 
@@ -127,7 +127,7 @@ def check_versions(versions: object, definition: dict) -> dict[str, int]:
     """
     right = isinstance(versions, dict) and all(type(version) is int and version >= 0 for version in versions.values())
     if not right:
-        raise Unusable("damaged: the versions of its blocks are no numbers")
+        raise Unusable("damaged: the versions of its blocks are not numbers")
     named = {row[2] for row in definition["backbone"] + definition["head"] if isinstance(row[2], str)}
     if unversioned := sorted(named & set(REGISTRY) - set(versions)):
         raise Unusable(f"damaged: it does not say which version of {choices(unversioned)} it holds")

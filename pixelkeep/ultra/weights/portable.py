@@ -83,14 +83,14 @@ def _renamed(about: Description, given: list[str]) -> tuple[dict, dict[str, str]
         Unusable: The names contradict each other, or a block's version is not known here.
     """
     if about.task not in CLASSES:
-        raise Unusable(f"damaged: it is for task '{about.task}'; kept are models for {choices(CLASSES)}")
+        raise Unusable(f"damaged: it is for task '{about.task}'; only models for {choices(CLASSES)} can be stored")
     sources = {name: name for name in given} | about.shared
     if len(sources) < len(given) + len(about.shared) or not set(sources.values()) <= set(given):
         raise Unusable("damaged: it shares tensors that it does not have, or has them twice")
     versions = check_versions(about.blocks, about.model)
     definition, renamed = migrate(about.model, versions, sources)
     if len(set(renamed.values())) < len(renamed) or len(renamed.keys() & {*about.buffers}) < len(about.buffers):
-        raise Unusable("damaged: two of its tensors have one name, or it has no buffers of the names that it gives")
+        raise Unusable("damaged: two of its tensors have the same name, or it lacks buffers that it lists")
     return definition, renamed, sources
 
 
@@ -162,7 +162,7 @@ def write(checkpoint: dict[str, Any], path: Path, precision: str | None = None) 
     path.write_bytes(save(tensors, {**texts, DIGEST: digest(texts, tensors)}))
     changed = difference(network, read(path)["model"])
     if changed is not None:
-        raise Unusable(f"its network is not what its YAML gives: {changed} differs; was it changed after it was built?")
+        raise Unusable(f"its network is not what its YAML describes: {changed} differs; was it changed after building?")
 
 
 def _network(checkpoint: dict[str, Any], precision: str | None) -> nn.Module:
@@ -173,7 +173,9 @@ def _network(checkpoint: dict[str, Any], precision: str | None) -> nn.Module:
     """
     network = checkpoint.get("model") if checkpoint.get("ema") is None else checkpoint["ema"]
     if type(network) is not CLASSES.get(network.task):
-        raise Unusable(f"a {type(network).__name__} for task '{network.task}'; kept are models for {choices(CLASSES)}")
+        raise Unusable(
+            f"a {type(network).__name__} for task '{network.task}'; only models for {choices(CLASSES)} can be stored"
+        )
     if checkpoint.get("modelopt"):
         raise Unusable("trained for int8, whose ranges have no portable form; give the checkpoint it was trained from")
     if was_fused(network):
@@ -185,7 +187,7 @@ def _network(checkpoint: dict[str, Any], precision: str | None) -> nn.Module:
     cast = deepcopy(network).to(PRECISIONS[precision])
     for name, value in cast.state_dict().items():
         if bool((torch.isinf(value) & ~torch.isinf(before[name])).any()):
-            raise Unusable(f"tensor {name} is too large for {precision}; keep it as it is")
+            raise Unusable(f"tensor {name} has values too large for {precision}; keep it as it is")
     return cast
 
 
@@ -227,7 +229,7 @@ def _check_layouts(about: Description, given: dict[str, tuple[torch.dtype, list[
     for name, order in about.layouts.items():
         right = name in given and isinstance(order, list) and all(type(d) is int for d in order)
         if not right or sorted(order) != list(range(len(given[name][1]))):
-            raise Unusable(f"damaged: the layout of tensor {name} is no order of its dimensions")
+            raise Unusable(f"damaged: the layout of tensor {name} is not an order of its dimensions")
 
 
 def provenance(checkpoint: dict[str, Any], parent: Path | None = None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ def where_from(name: str) -> str | None:
     file = Path(name).name
     renewed = f"{Path(file).stem}u.pt"
     if file in GITHUB_ASSETS_NAMES:
-        return f"nothing is downloaded by itself: get {file} from {RELEASES}"
+        return f"nothing is downloaded automatically: get {file} from {RELEASES}"
     if file.endswith(".pt") and renewed in GITHUB_ASSETS_NAMES:
-        return f"nothing is downloaded by itself: get {renewed}, as Ultralytics calls it, from {RELEASES}"
+        return f"nothing is downloaded automatically: get {renewed}, as Ultralytics calls it, from {RELEASES}"
     return None

@@ -24,14 +24,14 @@ CLASSES = {
 }
 SIDE = 128  # side in pixels of the image on which a network is compared with its copy
 _INSIDE = "inside"  # the model's name in messages, where it follows the file's name
-_ELSEWHERE = "it was written with Ultralytics {}, and here is {}"
+_ELSEWHERE = "it was written with Ultralytics {}, but this is {}"
 
 
 def tensors_of(network: nn.Module) -> dict[str, Tensor]:
     """Return every tensor of a network by name: its state dict, then the buffers that are not in the state dict."""
     state = dict(network.state_dict())
     if odd := [name for name, value in state.items() if not isinstance(value, Tensor)]:
-        raise Unusable(f"a layer of it keeps what is no tensor ({choices(odd, 3)})")
+        raise Unusable(f"one of its layers stores something that is not a tensor ({choices(odd, 3)})")
     return state | {name: value for name, value in network.named_buffers() if name not in state}
 
 
@@ -60,9 +60,11 @@ def check_fit(definition: dict, given: Mapping[str, tuple[torch.dtype, list[int]
         for name, (dtype, shape) in given.items():
             wanted = expected[name]
             if list(wanted.shape) != shape:
-                raise Unusable(f"tensor {name} has shape {shape}, and its model {list(wanted.shape)}{_releases(about)}")
+                raise Unusable(
+                    f"tensor {name} has shape {shape}, but its model expects {list(wanted.shape)}{_releases(about)}"
+                )
             if dtype != wanted.dtype and not (dtype.is_floating_point and wanted.is_floating_point()):
-                raise Unusable(f"tensor {name} is of type {dtype}, and its model's of {wanted.dtype}")
+                raise Unusable(f"tensor {name} is of type {dtype}, but its model expects {wanted.dtype}")
 
     check_definition(definition, _INSIDE, about.channels, about.task, before_running=compare)
 
@@ -91,7 +93,7 @@ def rebuild(definition: dict, tensors: Mapping[str, Tensor], about: Description)
     shapes = {name: list(value.shape) for name, value in tensors.items()}
     match_widths(network, definition, about.channels, shapes)
     if [float(stride) for stride in network.stride] != about.stride:
-        raise Unusable(f"damaged: it says that its strides are {about.stride}, and they are {network.stride.tolist()}")
+        raise Unusable(f"damaged: it says that its strides are {about.stride}, but they are {network.stride.tolist()}")
     network.to(_main_type(tensors.values()))
     own = {id(value): nn.Parameter(value, requires_grad=False) for value in tensors.values()}
     parameters = {name for name, _ in network.named_parameters(remove_duplicate=False)}

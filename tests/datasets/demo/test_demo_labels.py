@@ -93,7 +93,7 @@ def test_other_folder__left_alone(tmp_path):
     """A folder that is no demo is not written to, and a negative seed is refused."""
     (tmp_path / "mine.txt").touch()
     for write in (write_class_demo, write_mask_demo):
-        with pytest.raises(DataError, match="is there already and is not a demo dataset"):
+        with pytest.raises(DataError, match="already exists and is not a demo dataset"):
             write(tmp_path)
         with pytest.raises(DataError, match="seed -1"):
             write(tmp_path / "new", seed=-1)

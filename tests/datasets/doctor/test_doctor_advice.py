@@ -131,7 +131,7 @@ def test_on_agreement__names_where_rule_and_recall_differ():
     assert "8-16 px: 80% of 100 objects are found, though 10% measure 12 px or more" in found.why
     assert "16-32 px" in unseen.why and "50% are taken for another class" in unseen.why
     (agreed,) = on_agreement([rows[0], rows[3]], 12)
-    assert "bears the advice on sizes out" in agreed.text
+    assert "bears out the advice on sizes" in agreed.text
     assert on_agreement(rows[4:], 12) == []
 
 

@@ -94,7 +94,7 @@ def test_window__equals_reading_it_whole(tmp_path, monkeypatch, ending):
         assert np.abs(found.astype(int) - whole[y1:y2, x1:x2]).max() <= (2 if ending == ".jpg" else 0)  # two decoders
     raster.close()
     if ending != ".jp2":
-        with pytest.raises(DataError, match="stored turned"):
+        with pytest.raises(DataError, match="stored rotated"):
             open_raster(write(file, exif=turn(6)))
 
 

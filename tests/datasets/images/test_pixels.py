@@ -124,7 +124,7 @@ def test_stretch__flat_image_is_black():
 def test_damaged__refused_at_any_length(tmp_path, picture, ending, share):
     """A file that was cut off is refused rather than filled with grey."""
     content = cv2.imencode(ending, picture)[1].tobytes()
-    with pytest.raises(DataError, match="empty" if share == 0 else "no image that can be decoded whole"):
+    with pytest.raises(DataError, match="empty" if share == 0 else "not an image that can be decoded whole"):
         read(tmp_path, ending, content[: int(len(content) * share)])
 
 
@@ -134,5 +134,5 @@ def test_missing_and_foreign__named(tmp_path):
         read_pixels(tmp_path / "none.png")
     with pytest.raises(DataError, match="cannot be read"):
         read_pixels(tmp_path)
-    with pytest.raises(DataError, match="no image"):
+    with pytest.raises(DataError, match="not an image"):
         read(tmp_path, ".jpg", b"<html>404</html>")

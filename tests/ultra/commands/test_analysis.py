@@ -138,7 +138,7 @@ def test_no_point__results_stay_and_it_is_told(weights, data, tmp_path, monkeypa
     content = weights.read_bytes()
     code, folder = val(weights, data, tmp_path, "--store-conf", "--errors", "--set", "plots=false")
     assert code == 2 and "no confidence serves f1" in capsys.readouterr().err.splitlines()[-1]
-    assert "errors and audit are of confidence 0.25" in caplog.text
+    assert "errors and audit use confidence 0.25" in caplog.text
     assert set(json.loads((folder / "errors.json").read_text())["confidence"].values()) == {0.25}
     point = json.loads((folder / "metrics.json").read_text())["operating_point"]
     assert point["single"]["confidence"] is None and weights.read_bytes() == content

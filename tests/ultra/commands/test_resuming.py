@@ -222,7 +222,7 @@ def test_stopped__keeps_everything_and_goes_on(number, weights, material, tmp_pa
     [
         (("--resume", "nowhere"), "--resume nowhere: no such run; give a run folder"),
         (("--resume",), "--resume: no unfinished run in runs/detect"),
-        (("--resume", "."), "settings.yaml is missing, so nothing can be gone on with"),
+        (("--resume", "."), "settings.yaml is missing, so nothing can be resumed"),
         (("somewhere",), "unexpected argument 'somewhere'; to go on with a run, write --resume somewhere"),
         (("--resume", "--track"), "--resume goes on with the run's own settings; leave out --track"),
         (("--resume", "--conf", "0.5", "--tile", "96"), "leave out --conf, --tile"),

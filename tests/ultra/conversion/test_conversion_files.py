@@ -109,7 +109,7 @@ def test_rows__count_back_from_their_own(tmp_path):
     path = write(model, tmp_path / "tiny.pt")
     report = convert_model(path, stock("yolov3-tiny", tmp_path), tmp_path / "to.pt")
     assert report.exact and report.share == 1 and report.checked == 0
-    with pytest.raises(ModelError, match="nothing of the weights fits it; give weights of its own family"):
+    with pytest.raises(ModelError, match="nothing in the weights fits it; give weights of its own family"):
         convert_model(path, "yolov5-spdconv-n")
 
 
@@ -132,7 +132,7 @@ def test_other_input__is_not_taken(tmp_path):
     path = write(varied(str(tmp_path / "source.yaml")), tmp_path / "source.pt")
     report = convert_model(path, str(tmp_path / "target.yaml"), tmp_path / "to.pt")
     found = {part.role: (part.how, part.note) for part in report.parts}
-    assert found["backbone P1 down"] == ("fresh", "the source's reads 8 channels") and not report.exact
+    assert found["backbone P1 down"] == ("fresh", "the source's convolution reads 8 channels") and not report.exact
     assert found["backbone P2 down"][0] == "taken" and report.left == ["backbone P0 conv"]
 
 
@@ -209,6 +209,6 @@ def test_nan__is_not_converted(where, tmp_path):
         lambda: convert_model(path, "yolov5-spdconv-n", tmp_path / "to.pt"),
         lambda: adapted(model_of(load(path)), parse("yolov5-n").definition()),
     ):
-        with pytest.raises(WeightsError, match=rf"tensor model.3.\w+.{where} holds NaN: the training diverged"):
+        with pytest.raises(WeightsError, match=rf"NaN in tensor model.3.\w+.{where}: the training diverged"):
             start()
     assert not (tmp_path / "to.pt").exists()

@@ -72,5 +72,5 @@ def test_carry_head__each_branch_counts():
     wider = source.model[-1].one2one_cv2[0][0]
     source.model[-1].one2one_cv2[0][0] = Conv(wider.conv.in_channels, 2 * wider.conv.out_channels, 3)
     report, _ = carry_head(source.model[-1], target.model[-1], names, names)
-    assert [(each.how, each.note) for each in report if not each.exact] == [(PARTLY, "other widths")]
+    assert [(each.how, each.note) for each in report if not each.exact] == [(PARTLY, "different widths")]
     assert report[0].role == "head P3 box"

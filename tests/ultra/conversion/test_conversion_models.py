@@ -264,7 +264,7 @@ def test_convert__fit_on_too_little(source, tmp_path):
     cv2.imwrite(str(tmp_path / "one.png"), (image(64, 64)[0].permute(1, 2, 0).numpy() * 255).astype("uint8"))
     report = convert_model(source, "yolov5-slicesamp-n", tmp_path / "to.pt", fit=tmp_path / "one.png")
     part = {part.role: part for part in report.parts}["backbone P5 down"]
-    assert part.how == "fresh" and part.note == "a fit of 512 weights takes more than 4 positions: more images"
+    assert part.how == "fresh" and part.note == "fitting 512 weights takes more than 4 positions: give more images"
 
 
 def test_convert__other_host(tmp_path):
@@ -279,8 +279,8 @@ def test_convert__other_host(tmp_path):
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ("yolov5-spdconv-s", "yolov5-spdconv-n has theirs"),
-        ("yolov5-spd-m", "yolov5-spd-n has theirs"),
+        ("yolov5-spdconv-s", "yolov5-spdconv-n matches them"),
+        ("yolov5-spd-m", "yolov5-spd-n matches them"),
         ("yolov5-spdcon-n", "did you mean 'yolov5-spdconv-n'"),
         ("yolov8n-seg", "task"),
     ],
@@ -347,7 +347,7 @@ def test_adapted__for_training():
     assert adapted(start, "yolov5n.yaml")[0] is start and adapted(None, definition("yolov5-spd-n"))[0] is None
     own = varied("yolov5-spd-n")
     assert adapted(own, definition("yolov5-spd-n"))[0] is own
-    with pytest.raises(ModelError, match="yolov5-spdconv-n has theirs"):
+    with pytest.raises(ModelError, match="yolov5-spdconv-n matches them"):
         adapted(start, definition("yolov5-spdconv-m"))[0]
 
 

@@ -36,20 +36,20 @@ def refusals() -> dict[str, tuple]:
     """Weights, what they are to start, and what the refusal says."""
     spd, small = varied("yolov5-spd-n"), "give the checkpoint that training wrote"
     return {
-        "size of the same rows": (spd, "yolov5-spd-s", ModelError, "yolov5-spd-n has theirs"),
-        "stock size": (varied("yolov5n.yaml"), "yolov5-s", ModelError, "yolov5-n has theirs"),
+        "size of the same rows": (spd, "yolov5-spd-s", ModelError, "yolov5-spd-n matches them"),
+        "stock size": (varied("yolov5n.yaml"), "yolov5-s", ModelError, "yolov5-n matches them"),
         "fused": (deepcopy(spd).fuse(verbose=False), "yolov5-spd-n", WeightsError, small),
         "fused, other rows": (varied("yolov5n.yaml").fuse(verbose=False), "yolov5-spd-n", WeightsError, small),
-        "classes": (classifier("yolov8n-cls"), "yolov5-spdconv-n", WeightsError, "for task 'classify', and model"),
+        "classes": (classifier("yolov8n-cls"), "yolov5-spdconv-n", WeightsError, "for task 'classify', but model"),
         "masks": (SegmentationModel("yolov8n-seg.yaml", nc=3, verbose=False), "yolov8-n", WeightsError, "'segment'"),
-        "boxes": (spd, "resnet18-spd-cls", WeightsError, "for task 'detect', and model 'resnet18-spd-cls' is for"),
+        "boxes": (spd, "resnet18-spd-cls", WeightsError, "for task 'detect', but model 'resnet18-spd-cls' is for"),
         "nothing fits": (
             classifier("yolov8n-cls"),
             "resnet18-spd-cls",
             ModelError,
-            "nothing of the pretrained weights",
+            "nothing in the pretrained weights",
         ),
-        "size of classes": (classifier("yolov8n-cls"), "yolov8s-cls", ModelError, "theirs is size n"),
+        "size of classes": (classifier("yolov8n-cls"), "yolov8s-cls", ModelError, "they are of size n"),
     }
 
 
@@ -131,6 +131,6 @@ def test_adapted__other_structure_of_classes(caplog):
     """Classification has no conversion by role: what starts fresh is counted."""
     start, target = classifier("resnet18-cls"), definition("resnet18-spd-cls")
     assert adapted(start, target) == (start, None)
-    assert "have another structure than model 'resnet18-spd-cls'" in caplog.text
+    assert "differ in structure from model 'resnet18-spd-cls'" in caplog.text
     caplog.clear()
     assert adapted(start, definition("resnet18-cls"))[0] is start and not caplog.text

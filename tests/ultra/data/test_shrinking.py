@@ -41,7 +41,7 @@ def test_detect__first_far_larger_image_alone(lines):
     (line,) = lines()
     assert line.endswith(
         " 1.png: shrinks 6.0-fold (from 3840x3072 to fit 640x512): an object of 32 pixels becomes 5.3; "
-        "--tile 640 keeps all of it, a larger --imgsz more of it"
+        "--tile 640 keeps its full size, a larger --imgsz more of it"
     )
 
 
@@ -52,5 +52,6 @@ def test_split__names_tiles_where_there_are_any(lines, tiles):
     warn_of_split(SimpleNamespace(records=records, problems=SimpleNamespace(split="val")), 500, tiles)
     (line,) = lines()
     assert "val: images shrink 4.0-fold (from 2000x2000 to fit 500x500): an object of 12 pixels becomes 3.0; " in line
-    own = "--tile 500 keeps all of it, a larger --imgsz more of it" if tiles else "a larger --imgsz keeps more of it"
+    tiled = "--tile 500 keeps its full size, a larger --imgsz more of it"
+    own = tiled if tiles else "a larger --imgsz keeps more of it"
     assert line.endswith(f"; {own}")

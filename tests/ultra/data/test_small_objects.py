@@ -271,7 +271,7 @@ def test_without_effect__said(tmp_path, monkeypatch):
     dataset(large, Recipe(paste=2), imgsz=96)
     assert [text.split(": ")[-1] for text in said] == [
         "no image that is larger than imgsz has a small object",
-        "no object of 3 pixels and more is small and lies alone",
+        "no small object of 3 pixels or more lies alone",
     ]
 
 

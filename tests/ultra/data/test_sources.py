@@ -82,7 +82,7 @@ def test_live__never_ends(source, live):
 @pytest.mark.parametrize(
     ("sources", "message"),
     [
-        ([], "nothing to detect in: pass --source"),
+        ([], "no source given: pass --source"),
         (["b.png"], "source 'b.png' not found; did you mean 'a.png'?"),
         (["pictures/b.JPEG"], "source 'pictures/b.JPEG' not found; did you mean 'b.JPG'?"),
         (["nowhere/x.png"], "source 'nowhere/x.png' not found"),

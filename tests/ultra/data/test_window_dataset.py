@@ -220,9 +220,9 @@ def test_too_little_background__is_said(tmp_path, caplog):
     """Where each window shows an object, no share of empty ones can be had; with one image without, any can."""
     images = records(tmp_path, 3)
     windows(images, imgsz=240, tile=240, empty_tiles=0.6)
-    assert "cannot be had" not in caplog.text and "5 windows an epoch of 3 images" in caplog.text
+    assert "cannot be reached" not in caplog.text and "5 windows an epoch from 3 images" in caplog.text
     windows(images[:2], imgsz=240, tile=240, empty_tiles=0.6)
-    assert "empty_tiles: 0.6 cannot be had" in caplog.text
+    assert "empty_tiles: 0.6 cannot be reached" in caplog.text
 
 
 def test_kept_windows__stay_as_they_were_cut(tmp_path):

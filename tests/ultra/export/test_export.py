@@ -123,7 +123,7 @@ def test_export__another_function_is_refused(spd, tmp_path, monkeypatch):
 
     fold = exporting.fold
     monkeypatch.setattr(exporting, "fold", perturbed)
-    with pytest.raises(ExportError, match="does not compute the same: boxes differ"):
+    with pytest.raises(ExportError, match="does not compute the same results: boxes differ"):
         export(Request(weights=str(spd), output=str(tmp_path)))
     assert not list(tmp_path.iterdir())
 
@@ -147,10 +147,10 @@ def test_export__what_was_there_stays(spd, tmp_path, monkeypatch):
         (dict(precision="int8"), "--precision int8 needs --data"),
         (dict(format="engine", device="cpu"), "engine needs an NVIDIA GPU"),
         (dict(format="ncnn", dynamic=True), "a file in ncnn takes images of one size"),
-        (dict(format="ncnn", batch=2), "ncnn takes one image at once"),
-        (dict(fold="fastest"), "'fastest' is unknown; one of static, none, measured"),
+        (dict(format="ncnn", batch=2), "ncnn takes one image at a time"),
+        (dict(fold="fastest"), "'fastest' is unknown; give one of static, none, measured"),
         (dict(bounds=["matched=lots"]), "a number of at least 0"),
-        (dict(format="torchscript", precision="fp16", device="cpu"), "on a GPU alone"),
+        (dict(format="torchscript", precision="fp16", device="cpu"), "only on a GPU"),
         (dict(output="nowhere/there.txt"), "a name that ends in .onnx"),
     ],
 )
@@ -208,8 +208,8 @@ def test_detect__as_the_checkpoint(exports, spd, data, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"imgsz": 96}, "takes 64 alone"),
-        ({"batch": 4}, "takes 1 alone"),
+        ({"imgsz": 96}, "takes only 64"),
+        ({"batch": 4}, "takes only 1"),
         ({"quantize": 16}, "is in fp32, as it was exported"),
         ({"augment": True}, "augment: has no effect"),
     ],

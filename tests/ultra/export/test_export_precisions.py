@@ -142,7 +142,7 @@ def test_ladder__nothing_agrees(tmp_path, monkeypatch):
     """Where nothing is found in eight bits, one line says so."""
     monkeypatch.setitem(quantizing.QUANTIZERS, "onnx", lambda source, target, head, images, step: None)
     network = model_of(load(checkpoint(tmp_path))).float()
-    with pytest.raises(ExportError, match="nothing that the network finds is found in int8"):
+    with pytest.raises(ExportError, match="none of the network's detections are found in int8"):
         quantizing.quantize("onnx", tmp_path / "net.onnx", network, torch.zeros(1, 3, 64, 64), lambda p: 0.0)
 
 
@@ -246,7 +246,7 @@ def test_write__operator_that_the_format_lacks(spd, tmp_path):
     network = fold(model_of(load(spd)).float(), join=False)
     put(network.model, 1, torch.nn.Sequential(network.model[1], Odd()))
     settings = dict(format="onnx", imgsz=[64, 64], batch=1, device="cpu", quantize=32)
-    with pytest.raises(ExportError, match=r"onnx: this network cannot be written in it .*bessel_j0"):
+    with pytest.raises(ExportError, match=r"onnx: this network cannot be written in this format .*bessel_j0"):
         files.write(network, tmp_path / "net.onnx", settings, {"precision": "fp32"})
 
 

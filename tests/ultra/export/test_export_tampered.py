@@ -83,37 +83,37 @@ KINDS = {
     "names with a gap": ({"names": {0: "a", 2: "b"}}, "not class names by number"),
     "names of lists": ({"names": {0: ["a"]}}, "not class names by number"),
     "no names": ({"names": {}}, "not class names by number"),
-    "args a list": ({"args": [1]}, "has '[1]' as 'args', and not settings by name"),
+    "args a list": ({"args": [1]}, "has '[1]' as 'args', not settings by name"),
     "args a text": ({"args": "'x'"}, "not settings by name"),
-    "stride 0": ({"stride": 0}, "has '0' as 'stride', and not a number of pixels"),
+    "stride 0": ({"stride": 0}, "has '0' as 'stride', not a number of pixels"),
     "stride a text": ({"stride": "x"}, "'stride'"),
     "batch -1": ({"batch": -1}, "not a number of images"),
     "channels 0": ({"channels": 0}, "not a number of channels"),
     "imgsz huge": ({"imgsz": [10**6, 64]}, "not two sides"),
     "imgsz one": ({"imgsz": [64]}, "not two sides"),
-    "end2end a number": ({"end2end": 3}, "has '3' as 'end2end', and not True or False"),
-    "folding 3": ({"own": {"folding": 3}}, "has '3' as 'folding', and not texts by name"),
+    "end2end a number": ({"end2end": 3}, "has '3' as 'end2end', not True or False"),
+    "folding 3": ({"own": {"folding": 3}}, "has '3' as 'folding', not texts by name"),
     "folded a text": ({"own": {"folded": "yes"}}, "not true or false"),
-    "tile a text": ({"own": {"tile": "abc"}}, "has 'abc' as 'tile', and not a number of pixels"),
+    "tile a text": ({"own": {"tile": "abc"}}, "has 'abc' as 'tile', not a number of pixels"),
     "stretch a text": ({"own": {"stretch": "abc"}}, "not two percentiles"),
     "training a list": ({"own": {"training": [1]}}, "not settings by name"),
-    "precision unknown": ({"own": {"precision": "bf17"}}, "has 'bf17' as 'precision', and not one of fp32, fp16"),
-    "task unknown": ({"task": "pose"}, "an export for task 'pose', which is none of"),
+    "precision unknown": ({"own": {"precision": "bf17"}}, "has 'bf17' as 'precision', not one of fp32, fp16"),
+    "task unknown": ({"task": "pose"}, "an export for task 'pose', not one of"),
 }
 GRAPHS = {
-    "task": ({"task": "classify"}, "it is for task 'classify' and 3 classes, and its graph puts out 1x7x256"),
-    "fewer names": ({"names": {0: "a"}}, "1 classes, and its graph puts out 1x7x256"),
-    "more names": ({"names": {n: str(n) for n in range(4)}}, "4 classes, and its graph puts out 1x7x256"),
-    "end2end": ({"end2end": True}, "for task 'detect', without NMS and 3 classes, and its graph puts out"),
-    "NMS": ({"args": {"nms": True}}, "for task 'detect', without NMS and 3 classes, and its graph puts out"),
+    "task": ({"task": "classify"}, "it is for task 'classify' and 3 classes, but its graph outputs 1x7x256"),
+    "fewer names": ({"names": {0: "a"}}, "1 classes, but its graph outputs 1x7x256"),
+    "more names": ({"names": {n: str(n) for n in range(4)}}, "4 classes, but its graph outputs 1x7x256"),
+    "end2end": ({"end2end": True}, "for task 'detect', without NMS and 3 classes, but its graph outputs"),
+    "NMS": ({"args": {"nms": True}}, "for task 'detect', without NMS and 3 classes, but its graph outputs"),
 }
 SHAPES = {
-    "batch": ({"batch": 2}, "it says that it takes batches of 2, 3 channels and 64x64 pixels, and its graph takes 1x3"),
-    "imgsz": ({"imgsz": [64, 96]}, "64x96 pixels, and its graph takes 1x3x64x64"),
-    "channels": ({"channels": 4}, "4 channels and 64x64 pixels, and its graph takes 1x3x64x64"),
+    "batch": ({"batch": 2}, "it says that it takes batches of 2, 3 channels and 64x64 pixels, but its graph takes 1x3"),
+    "imgsz": ({"imgsz": [64, 96]}, "64x96 pixels, but its graph takes 1x3x64x64"),
+    "channels": ({"channels": 4}, "4 channels and 64x64 pixels, but its graph takes 1x3x64x64"),
     "dynamic": (
         {"args": {"dynamic": True}},
-        "it says that it takes 3 channels and every size, and its graph takes 1x3",
+        "it says that it takes 3 channels and every size, but its graph takes 1x3",
     ),
 }
 
@@ -183,7 +183,7 @@ def test_run__classes_without_a_name(classes, right, files):
     if right:
         assert backend.forward(None)[0] is found
         return
-    with pytest.raises(WeightsError, match=r"net.onnx.: damaged: it detects class 3, and has 3 names"):
+    with pytest.raises(WeightsError, match=r"net.onnx.: damaged: it detects class 3, but has only 3 names"):
         backend.forward(None)
 
 

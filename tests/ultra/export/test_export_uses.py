@@ -76,7 +76,7 @@ def test_dynamic__refused_where_one_size_is_written_in(data, tmp_path):
     weights = checkpoint(tmp_path, name="yolov5-cad-n")
     request = Request(weights=str(weights), data=data, dynamic=True, output=str(tmp_path / "any.onnx"))
     with pytest.raises(
-        ExportError, match=r"--dynamic: at 32x64 what was written cannot be run .*; leave --dynamic out$"
+        ExportError, match=r"--dynamic: at 32x64 the written file cannot be run .*; leave --dynamic out$"
     ):
         export(request)
     assert not (tmp_path / "any.onnx").exists()
@@ -105,7 +105,7 @@ def test_dynamic__that_is_wrong_elsewhere_is_refused(spd, tmp_path, monkeypatch)
         return type(found)(**{**found.to_dict(), **away})
 
     monkeypatch.setattr(parity, "agreement", agreement)
-    with pytest.raises(ExportError, match="at another size boxes differ"):
+    with pytest.raises(ExportError, match="at another size, boxes differ"):
         export(Request(weights=str(spd), dynamic=True, output=str(tmp_path)))
     assert not list(tmp_path.iterdir())
 
@@ -155,7 +155,7 @@ def test_detect__fold_is_recorded_and_repeated(spd, data, tmp_path):
 def test_detect__fold_of_a_file_is_what_it_is(fixed, data):
     """An exported file cannot be folded anew."""
     source = str(Path(data).parent / "images" / "val")
-    with pytest.raises(OptionError, match="is folded as it was exported"):
+    with pytest.raises(OptionError, match="was fixed at export"):
         detect({"weights": str(fixed)}, Asked(sources=[source], fold="none"))
 
 
@@ -182,7 +182,7 @@ def test_tiles__scaled_to_the_file(fixed, tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.full((200, 200, 3), 90, np.uint8))
     found, _ = looked_at(fixed, tmp_path / "a.png", tmp_path, "scaled", Tiling(tile=100))
     assert (found.tile["size"], found.tile["imgsz"]) == (100, 64)
-    with pytest.raises(OptionError, match=r"imgsz 96: .* takes 64 alone"):
+    with pytest.raises(OptionError, match=r"imgsz 96: .* takes only 64"):
         looked_at(fixed, tmp_path / "a.png", tmp_path, "not", Tiling(tile=100), imgsz=96)
 
 
@@ -246,10 +246,10 @@ def test_export__what_does_not_fit(labelled, data, tmp_path):
     weights, _ = labelled["classify"]
     other = checkpoint(tmp_path, {0: "cat", 1: "dog", 2: "bird"})
     for request, told in (
-        (dict(weights=str(weights), dynamic=True), "only detection models are exported so"),
+        (dict(weights=str(weights), dynamic=True), "only detection models can be exported so"),
         (dict(weights=str(weights), imgsz=[64, 96]), "give one side"),
-        (dict(weights=str(other), imgsz=100_000), "--imgsz 100000: images are exported of 32768 pixels a side at most"),
-        (dict(weights=str(other), data=data), "it has 5 classes, and the network knows 3"),
+        (dict(weights=str(other), imgsz=100_000), "--imgsz 100000: an export takes at most 32768 pixels a side"),
+        (dict(weights=str(other), data=data), "it has 5 classes, but the network knows 3"),
     ):
         with pytest.raises(OptionError, match=told):
             export(Request(**request))
@@ -273,6 +273,6 @@ def test_export__file_that_opens_and_cannot_run(spd, data, tmp_path, monkeypatch
         return call
 
     monkeypatch.setattr(parity, "opened", opened)
-    with pytest.raises(ExportError, match=r"what was written cannot be run \(no kernel for Resize at somewhere\)"):
+    with pytest.raises(ExportError, match=r"the written file cannot be run \(no kernel for Resize at somewhere\)"):
         export(Request(weights=str(spd), data=data, output=str(tmp_path / "x.onnx")))
     assert not list(tmp_path.iterdir())

@@ -59,7 +59,7 @@ def test_own_yaml__scale_from_its_name_only(spelling, tmp_path):
 @pytest.mark.parametrize(
     ("spelling", "message"),
     [
-        ("yolov5-spd-q", "no size 'q'; one of n, s, m, l, x"),
+        ("yolov5-spd-q", "no size 'q'; give one of n, s, m, l, x"),
         ("yolov5-spd", "which size. One of yolov5-spd-n"),
         ("yolov5q-spd", "no size 'q'"),
         ("resnet50-spd-cls-n", "comes in one size; write 'resnet50-spd-cls'"),

@@ -245,7 +245,7 @@ def test_fold__really_measures():
 
 def test_fold__unknown_choice():
     """Another choice is refused by name."""
-    with pytest.raises(OptionError, match="'fastest' is unknown; one of static, none, measured, or numbers"):
+    with pytest.raises(OptionError, match="'fastest' is unknown; give one of static, none, measured, or numbers"):
         folding.fold(varied("yolov5-spd-n"), "fastest")
 
 

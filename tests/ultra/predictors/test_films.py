@@ -271,7 +271,7 @@ def test_film__not_ours(tmp_path):
         container.mux(stream.encode(av.VideoFrame.from_ndarray(frame(0), format="bgr24").reformat(format="yuvj420p")))
         container.mux(stream.encode(None))
     before = (tmp_path / "a.mp4").read_bytes()
-    with pytest.raises(StorageError, match=r"a\.mp4: a mjpeg video, which is not this command's; move it away"):
+    with pytest.raises(StorageError, match=r"a\.mp4: a mjpeg video, not written by this command; move it away"):
         Film(tmp_path / "a.mp4", 10, resume=True)
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"] and (tmp_path / "a.mp4").read_bytes() == before
     (tmp_path / "b.mp4").write_bytes(b"no video" * 999)

@@ -110,7 +110,7 @@ def test_resume__named(cwd, given):
         ("nowhere/weights/last.pt", "no such run"),
         ("empty", "last.pt is missing, so nothing can be resumed"),
         ("done", "this run is finished"),
-        (None, "no unfinished run in runs.train; name it: --resume RUN_FOLDER"),
+        (None, "no unfinished run in runs.train; name one: --resume RUN_FOLDER"),
     ],
 )
 def test_resume__nothing_there(cwd, given, message):

@@ -232,7 +232,7 @@ BAD = {
     "zoom=2": "zoom: '2' is not between",
     "shrunk=drop": "shrunk: 'drop' is not one of ignore, background",
     "albumentations=smal": "albumentations: 'smal' is not one of none, default, small, or a list; did you mean 'small'",
-    "albumentations=[Blurr]": "albumentations: 'Blurr' is no transform of it; did you mean 'Blur'",
+    "albumentations=[Blurr]": "albumentations: 'Blurr' is not one of its transforms; did you mean 'Blur'",
     "albumentations=[{Blur: {q: 1}}]": "albumentations: Blur does not take {'q': 1}",
     "albumentations=[FDA]": "albumentations: FDA fails on an image",
     "albumentations=[{RandomCrop: {height: 64, width: 64}}]": "changes the size of images",
@@ -241,7 +241,7 @@ BAD = {
     "lr=0.1": "unknown setting 'lr'; did you mean 'lr0'",
     "img_size=640": "unknown setting 'img_size'; did you mean 'imgsz'",
     "task=segment": "task: segment cannot be set; the command decides it",
-    "show_labels=false": "show_labels: False cannot be set: no object has a label on it, .*predictions.json",
+    "show_labels=false": "show_labels: False cannot be set: objects carry no labels, .*predictions.json",
     "show_conf=false": "show_conf: False cannot be set: a confidence stands beside its box, .*predictions.json",
     "show_boxes=false": "show_boxes: False cannot be set: the boxes are drawn around .*predictions.json",
     "mode=export": "mode: export cannot be set",
@@ -267,7 +267,7 @@ def test_device__counted_gpus(monkeypatch, device, gpus, right):
     if right:
         assert merge({"device": device}, command="train")["device"] == device
     else:
-        with pytest.raises(OptionError, match=r"give cpu, or GPUs by their numbers, such as 0 \(here are 0, 1\)$"):
+        with pytest.raises(OptionError, match=r"give cpu, or GPUs by their numbers, .* 0 \(this machine has 0, 1\)$"):
             merge({"device": device}, command="train")
 
 

@@ -112,4 +112,4 @@ def test_large_images__one_warning_that_names_tiles(noise_weights, tmp_path, cap
     assert call("detect", *given, *more, capfd=capfd)[0] == 0
     said = "\n".join(record.getMessage() for record in caplog.records)
     assert said.count("b.png: shrinks 3.0-fold") == said.count("shrinks") == told
-    assert said.count("--tile 96 keeps all of it") == told
+    assert said.count("--tile 96 keeps its full size") == told

@@ -162,7 +162,7 @@ def test_other_tasks__refused_by_one_line(tmp_path, noise, capfd, name):
     )
     told = " ".join(error.split())
     assert code == 2 and f"is for task '{model.task}'" in told and "Traceback" not in error
-    assert told.endswith(f"'pixelkeep yolo {model.task}' the others")
+    assert told.endswith(f"use 'pixelkeep yolo {model.task}'")
 
 
 @pytest.fixture(scope="module")

@@ -190,7 +190,7 @@ def _stopping(shown: list, after: int):
         (["tile_visibility=2"], "tile_visibility: '2' is not between 0.0 and 1.0"),
         (["zoom=0.5"], "zoom: 0.5 has no meaning in windows of --tile"),
         (["rect=true"], "rect: True has no meaning in windows of --tile"),
-        (["imgsz=[64, 128]"], "imgsz: with tile it is the side"),
+        (["imgsz=[64, 128]"], "imgsz: with tile, give one side"),
     ],
 )
 def test_wrong_settings__are_refused(data, tmp_path, assignments, told):

@@ -293,7 +293,7 @@ def test_request__settings_without_meaning(weights, name):
 
 def test_request__image_size_is_one_side(weights):
     """Height and width are no side of a tile."""
-    with pytest.raises(OptionError, match="the side at which the network sees a tile"):
+    with pytest.raises(OptionError, match="one side, at which the network sees a tile"):
         resolved(weights, {"imgsz": [64, 96]}, tile=64)
 
 

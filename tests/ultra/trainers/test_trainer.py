@@ -171,10 +171,8 @@ def test_end__says_what_was_shown_and_how_long_it_took(told, monkeypatch, tmp_pa
     stub.csv.write_text(f"epoch,{','.join(COLUMNS)}\n1,40,2,3,1\n2,50,2,0,1\n")
     monkeypatch.setattr(run_trainer.time, "time", lambda: 1000.0 + seconds)
     stub.final_eval()
-    counted = (
-        "Over all epochs 90 objects were shown; ignored were 4 that the data marks, 3 that augmentation shrank or "
-    )
-    assert told == [f"{counted}cut too much, and 2 regions", line]
+    counted = "Over all epochs 90 objects were shown; 4 that the data marks, 3 that augmentation shrank or "
+    assert told == [f"{counted}cut too much, and 2 regions were ignored", line]
 
 
 def test_batch__that_fits_is_the_default_on_a_cpu(told, monkeypatch, tmp_path):
@@ -183,4 +181,4 @@ def test_batch__that_fits_is_the_default_on_a_cpu(told, monkeypatch, tmp_path):
     stub.device = torch.device("cpu")
     monkeypatch.setattr(module.DetectionTrainer, "auto_batch", None)
     assert stub.auto_batch() == 16
-    assert told == ["batch -1 measures the memory of a GPU; on a CPU it is 16"]
+    assert told == ["batch -1 measures the memory of a GPU; on a CPU, batch is 16"]

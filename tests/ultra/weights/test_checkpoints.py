@@ -251,7 +251,7 @@ def test_old_ultralytics__refuses_to_load(checkpoint, monkeypatch):
         ("~nobody-here/best.pt", "weights '~nobody-here/best.pt' not found"),
         ("", "not found"),
         ("yolov5s.pt", "get yolov5su.pt, as Ultralytics calls it, from https://github.com/ultralytics/assets/releases"),
-        ("weights/yolov5su.pt", "not found; nothing is downloaded by itself: get yolov5su.pt from https://github.com/"),
+        ("weights/yolov5su.pt", "not found; nothing is downloaded automatically: get yolov5su.pt from https://"),
         ("yolov5-spd-n-mine.pt", "not found; give a .pt file such as"),
         ("best.onnx", "weights 'best.onnx': a '.onnx' file; give a PyTorch checkpoint"),
     ],

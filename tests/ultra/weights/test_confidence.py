@@ -187,7 +187,7 @@ def test_detect__another_size_is_told(weights, tmp_path, caplog):
     args += ["--project", str(tmp_path / "r")]
     with pytest.raises(SystemExit) as ended:
         run(args)
-    assert not ended.value.code and "chosen at imgsz 64, and this is 96" in caplog.text
+    assert not ended.value.code and "chosen at imgsz 64, but this run uses 96" in caplog.text
 
 
 def test_keep__nothing_where_there_is_no_point(weights):

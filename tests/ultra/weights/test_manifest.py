@@ -133,7 +133,7 @@ def test_publish__figures_of_held_out_images(wanted, folder, tmp_path):
     figures = json.loads((folder / f"{NAME}.metrics.json").read_text())
     assert (figures["AP"], figures["split"]) == (0.375, "test") and "Split test" in (folder / f"{NAME}.md").read_text()
     (held_out / "metrics.json").write_text(json.dumps(FIGURES | {"params": 7}))
-    with pytest.raises(OptionError, match=r"--scored .*of a network of 7 parameters, and .* has 58,954"):
+    with pytest.raises(OptionError, match=r"--scored .*its network has 7 parameters, but .* has 58,954"):
         publish(replace(wanted, scored=held_out))
 
 
@@ -176,12 +176,12 @@ def test_publish__a_second_one_beside(wanted, published, folder):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"name": "Tiny Net"}, "give small letters, digits"),
-        ({"name": "../net"}, "give small letters, digits"),
-        ({"name": "yolov5-spd-n"}, "it is that of a model; add what it was trained on"),
-        ({"name": "yolov5-spd"}, "it is that of a model"),
+        ({"name": "Tiny Net"}, "use lower-case letters, digits"),
+        ({"name": "../net"}, "use lower-case letters, digits"),
+        ({"name": "yolov5-spd-n"}, "this is a model's name; add what it was trained on"),
+        ({"name": "yolov5-spd"}, "this is a model's name"),
         ({"attribution": " "}, "--attribution: it must not be empty"),
-        ({"run": Path("nowhere")}, "no finished run"),
+        ({"run": Path("nowhere")}, "not a finished run"),
         ({"folder": Path("nowhere")}, "no such folder"),
     ],
 )
@@ -195,7 +195,7 @@ def test_publish__refused(wanted, folder, change, told):
 def test_publish__too_large(wanted, folder, monkeypatch):
     """A file above 10 MB is refused, and nothing of it is left."""
     monkeypatch.setattr(manifest, "TOO_LARGE", 1000)
-    with pytest.raises(OptionError, match="published are files of 10 MB at most"):
+    with pytest.raises(OptionError, match="published files have at most 10 MB"):
         publish(wanted)
     assert not list(folder.iterdir())
 
@@ -224,8 +224,8 @@ def test_file_of_that_name__comes_first(published, tmp_path):
 
 ALTERED = {
     "a byte": (lambda c: c[:-1] + bytes([c[-1] ^ 1]), "its SHA-256 is"),
-    "cut": (lambda c: c[:-1], "bytes, and what was published has"),
-    "longer": (lambda c: c + b"x", "bytes, and what was published has"),
+    "cut": (lambda c: c[:-1], "bytes, but the published file has"),
+    "longer": (lambda c: c + b"x", "bytes, but the published file has"),
     "no checkpoint": (lambda c: bytes(len(c)), "its SHA-256 is"),
 }
 
@@ -270,9 +270,9 @@ def test_missing_file__said(published, folder):
 def test_unknown_name__what_there_is(published, folder):
     """An unknown name is answered by the nearest, by all that are published, or by that there are none."""
     for name, told in (
-        ("tiny-nets", f"weights 'tiny-nets' not found; did you mean '{NAME}'? Published are {NAME}"),
-        ("yolov5-spd-n", f"published are {NAME}: give a .pt file"),
-        ("Visdrone_2.5", f"published are {NAME}: give a .pt file"),
+        ("tiny-nets", f"weights 'tiny-nets' not found; did you mean '{NAME}'? The published ones are {NAME}"),
+        ("yolov5-spd-n", f"the published ones are {NAME}: give a .pt file"),
+        ("Visdrone_2.5", f"the published ones are {NAME}: give a .pt file"),
         (f"{NAME}.pt", f"not found; did you mean '{NAME}'?"),
         ("gone/best.pt", "not found; give a .pt file such as runs/train/exp/weights/best.pt, or a .safetensors file"),
     ):
@@ -303,7 +303,7 @@ def test_link_into_the_folder__compared_too(published, folder, tmp_path):
     (tmp_path / "mine.safetensors").symlink_to(folder / published.file)
     assert check_weights("mine.safetensors")
     (folder / published.file).write_bytes(b"x")
-    with pytest.raises(WeightsError, match="and what was published has"):
+    with pytest.raises(WeightsError, match="but the published file has"):
         check_weights("mine.safetensors")
 
 
@@ -361,4 +361,4 @@ def test_script__takes_a_run(wanted, folder, monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         runpy.run_path(str(script), run_name="__main__")
     assert end.value.code == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith("publish_weights: nowhere: no finished run")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("publish_weights: nowhere: not a finished run")

@@ -139,8 +139,8 @@ def test_head_rows__counted_on():
 @pytest.mark.parametrize(
     ("version", "here", "told"),
     [
-        (7, 1, "it holds version 7 of block 'Newer', and here is 1; update pixelkeep"),
-        (0, 1, "it holds version 0 of block 'Newer', which version 1 cannot take along"),
+        (7, 1, "it holds version 7 of block 'Newer', but this pixelkeep has 1; update it"),
+        (0, 1, "it holds version 0 of block 'Newer', which cannot be migrated to version 1"),
         (1, None, "it holds block 'Newer', which is unknown here"),
     ],
 )
@@ -159,7 +159,7 @@ def test_newer_format__refused(tmp_path, monkeypatch):
     save(hostile.checkpoint(), tmp_path / "new.safetensors")
     monkeypatch.setattr(description, "VERSION", 1)
     forget()
-    with pytest.raises(WeightsError, match="of format 2, and this pixelkeep knows 1; update it"):
+    with pytest.raises(WeightsError, match="of format 2, but this pixelkeep knows 1; update it"):
         load(tmp_path / "new.safetensors")
 
 
@@ -173,5 +173,5 @@ def test_table__leads_to_what_is_registered():
 @pytest.mark.parametrize("version", [-1, 1.0, "1", True])
 def test_register__versions_are_whole_numbers(version):
     """A version that is no count is refused."""
-    with pytest.raises(OptionError, match="give a whole number from 0 on"):
+    with pytest.raises(OptionError, match="give a whole number, 0 or more"):
         pixelkeep.register(Newer, version=version)

@@ -242,7 +242,7 @@ def test_half__of_a_network_in_single_precision(cwd):
     assert report.precision == "fp16" and same(load(cwd / "a.safetensors")["model"], deepcopy(content["model"]).half())
     content["model"].model[0].conv.weight.data[0] = 1e6
     hostile.save(cwd / "b.pt", content)
-    with pytest.raises(WeightsError, match=r"tensor model.0.conv.weight is too large for fp16"):
+    with pytest.raises(WeightsError, match=r"tensor model.0.conv.weight has values too large for fp16"):
         rewritten("b.pt", "b.safetensors", "fp16")
     assert not (cwd / "b.safetensors").exists()
 
@@ -261,10 +261,10 @@ def diverged(model):
 
 UNFIT = {
     fused: "a.pt': fused for inference; give the checkpoint that training wrote",
-    other_epsilon: "its network is not what its YAML gives: what it computes differs",
-    diverged: "a.pt': tensor model.2.conv.weight holds NaN: the training diverged",
-    lambda m: setattr(m, "task", "pose"): "a DetectionModel for task 'pose'; kept are models for detect, classify",
-    lambda m: m.yaml.update(nc=5): "it has 2 class names, and its model has 5 classes",
+    other_epsilon: "its network is not what its YAML describes: what it computes differs",
+    diverged: "a.pt': NaN in tensor model.2.conv.weight: the training diverged",
+    lambda m: setattr(m, "task", "pose"): "a DetectionModel for task 'pose'; only models for detect, classify",
+    lambda m: m.yaml.update(nc=5): "it has 2 class names, but its model has 5 classes",
 }
 
 
@@ -358,8 +358,8 @@ def test_first_epoch__the_same_from_either_form(cwd):
         ("--format pt --data good.yaml", "--data has no effect with --format pt"),
         ("--format safetensors --precision int8", "--precision int8: safetensors takes kept, fp32, fp16, bf16"),
         ("--format pt --precision fp16", "--precision fp16: pt takes kept"),
-        ("--format pt", "good.pt is there already; give --output"),
-        ("--format pt --output good.safetensors", "give a folder that is there, or a name that ends in .pt"),
+        ("--format pt", "good.pt exists already; give --output"),
+        ("--format pt --output good.safetensors", "give an existing folder, or a name that ends in .pt"),
         ("--format safetensors --output good.safetensors", "is the weights themselves; name another file"),
         ("--format safetensor", "did you mean 'safetensors'?"),
     ],
