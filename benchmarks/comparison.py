@@ -56,7 +56,7 @@ def measure(options: argparse.Namespace, count: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("images", 5000), ("classes", 80), ("seeds", 3), ("resamples", 1000), ("repeats", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--detections", type=int, nargs="+", default=[100_000, 500_000])

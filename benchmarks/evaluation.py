@@ -55,7 +55,7 @@ def seconds(evaluator: CocoEvaluator, detections: Detections) -> tuple[float, di
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("images", 1000), ("classes", 80), ("detections", 20000), ("pairs", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()

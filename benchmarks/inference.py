@@ -227,7 +227,7 @@ def slicesamp(options: argparse.Namespace, device: torch.device) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scales", default="ns", help="letters of n s m l x")
     parser.add_argument("--imgsz", type=int, default=640)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 2, 4, 8])

@@ -63,7 +63,7 @@ def ratio(other: Callable, ours: Callable, inputs: list[Tensor], train: bool, bu
 
 def main() -> None:
     """Print one row per shape, layout and direction."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=0.5, help="time per figure")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch")
     args = parser.parse_args()

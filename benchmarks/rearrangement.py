@@ -70,7 +70,7 @@ def measure(x: Tensor, budget: float) -> tuple[float, float]:
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", nargs="+", default=["n", "s"], choices=SCALES, help="scales of yolov5-spd")
     parser.add_argument("--size", nargs="+", type=int, default=[640, 320], help="image sizes in pixels")
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 8], help="images per batch")

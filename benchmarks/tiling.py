@@ -188,7 +188,7 @@ def compare(options: argparse.Namespace, scene: Scene, conf: float) -> list[str]
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--ours", type=Path, help="an export of the weights for one image, for this project alone")
     parser.add_argument("--data", default="demo")

@@ -231,7 +231,7 @@ SWITCH_HEAD = (
 
 def main() -> None:
     """Print the table as Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--switches", action="store_true", help="a row for each way of setting the three means")
     parser.add_argument("--images", type=Path, help="folder of pictures; the generated demo's by default")
     parser.add_argument("--size", type=int, nargs=2, default=(256, 512), metavar=("HEIGHT", "WIDTH"))

@@ -111,7 +111,7 @@ def _speed(time: dict[str, float]) -> str:
 
 def main() -> None:
     prepare()
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="NAME[=FILE]", default=smallest())
     parser.add_argument("--formats", nargs="+", metavar="FORMAT:PRECISION", default=FORMATS)
     parser.add_argument("--data", default="demo")

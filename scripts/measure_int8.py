@@ -47,7 +47,7 @@ def row(found: dict[str, Any], step: str) -> list[str]:
 
 def main() -> None:
     prepare()
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="NAME[=FILE]", default=smallest())
     parser.add_argument("--formats", nargs="+", default=FORMATS)
     parser.add_argument("--data", default="demo")
