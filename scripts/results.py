@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 from pixelkeep.cli.session import session  # noqa: E402
 from pixelkeep.errors import DataError, PixelkeepError  # noqa: E402
-from pixelkeep.report.results import FORMS, alike, contrast_section, in_short, machines, plot, table, what  # noqa: E402
+from pixelkeep.report.results import FORMS, alike, contrast_section, in_short, machines, plot, plot_all, table, what  # noqa: E402
 
 HEAD = """# Results
 
@@ -45,7 +45,7 @@ PROTOCOL = """## Protocol
   the images alone leave more than that, no number of seeds helps, and the page says so.
 - **Relative** is a difference in percent of the figure it is compared with, with its 95 % interval.
 - **Full** contrasts train on images as they are, 512x640, for 100 epochs with three seeds. **Early** contrasts train
-  at 320 pixels for 8 epochs with two seeds and are scored on dev, in bf16 on CPUs that have it. They show that
+  at 320 pixels for 8 epochs with two or three seeds and are scored on dev, in bf16 on CPUs that have it. They show that
   everything runs and what early training looks like; they give no verdict.
 - **Columns**: AP is computed by pycocotools. GFLOPs and milliseconds are those of the fused network and one image, as
   in [compare.md](compare.md). Minutes are those of one training at the speed of its fastest epoch over all seeds,
@@ -110,7 +110,7 @@ def _whole(form: str, summaries: list[dict]) -> tuple[list[str], dict[Path, str]
     """Return the Markdown that shows a form's contrasts in one figure per split and settings, and the figures."""
     parts, files = [], {}
     for split, members, arms in alike(summaries):
-        if drawing := plot(arms, split, members[0]["notice"], numbered=True):
+        if drawing := plot_all(split, members, arms):
             number = sum(f"-{split}" in path.stem for path in files) + 1
             image = Path("images") / f"results-{form}-{split}{'' if number == 1 else f'-{number}'}.svg"
             files[image] = drawing

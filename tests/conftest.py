@@ -1,4 +1,4 @@
-"""Isolation for every test: folders of its own, no network, Ultralytics' settings of the user untouched."""
+"""Isolation of every test: its own folders, no network, and the user's Ultralytics settings untouched."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ environment.prepare()  # before any test imports Ultralytics
 
 
 def pytest_unconfigure() -> None:
-    """Leave nothing behind."""
+    """Remove the temporary folder of this test session."""
     shutil.rmtree(_HOME, ignore_errors=True)
 
 
@@ -34,7 +34,7 @@ def home() -> Path:
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail any test that looks a host up."""
+    """Fail any test that resolves a host name."""
 
     def refuse(host: object, *_: object, **__: object) -> None:
         raise AssertionError(f"network access: {host}")
@@ -44,7 +44,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def same_signal_stack() -> Iterator[None]:
-    """Fail any test that leaves another signal stack behind: it may be gone when the next signal comes."""
+    """Fail any test that leaves another signal stack installed, which may be gone when the next signal arrives."""
     before = signal_stack().sp if sys.platform.startswith("linux") else None
     yield
     assert before is None or signal_stack().sp == before

@@ -25,27 +25,27 @@ COLUMNS = ["AP", "AP_S", "AP_M", "AP_L"]
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """A demo dataset of a few images, in a folder with a space and a scale letter in its path."""
+    """A demo dataset of a few images, in a folder whose path has a space and a scale letter."""
     return write_demo(tmp_path_factory.mktemp("exp5s of mine") / "tiny", splits={"train": 8, "val": 4, "test": 2})
 
 
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory) -> Path:
-    """A run folder of two epochs."""
+    """The run folder of a training of two epochs."""
     project = tmp_path_factory.mktemp("runs")
     command("train", "--data", str(data), "--epochs", "2", "--project", str(project), *TINY)
     return project / "exp"
 
 
 def command(*args: str) -> None:
-    """Run a command in this process and expect it to end well."""
+    """Run a command in this process and expect it to succeed."""
     with pytest.raises(SystemExit) as ended:
         run(list(args))
     assert not ended.value.code
 
 
 def spawn(*args: str, cwd: Path) -> subprocess.Popen:
-    """Start a command in a process of its own."""
+    """Start a command in its own process."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     line = [sys.executable, "-m", "pixelkeep", *args]
     return subprocess.Popen(line, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -60,7 +60,7 @@ def rows(folder: Path) -> list[dict]:
 
 
 def test_train__run_folder_is_complete(trained, data):
-    """A run holds its settings, environment, data, model, weights, figures of every epoch and the final result."""
+    """A run folder holds settings, environment, data, model, weights, per-epoch metrics and the final result."""
     names = {p.name for p in trained.iterdir()}
     assert names >= {"settings.yaml", "environment.json", "data.yaml", "model.yaml", "metrics.json", "results.csv"}
     assert {p.name for p in (trained / "weights").iterdir()} == {"best.pt", "last.pt"}
@@ -74,7 +74,7 @@ def test_train__run_folder_is_complete(trained, data):
 
 
 def test_val__equals_the_end_of_training(trained, data, tmp_path, capsys):
-    """val gives what training ended with; --json prints exactly the document in metrics.json."""
+    """val gives the final result of training, and --json prints exactly the document in metrics.json."""
     weights = trained / "weights" / "best.pt"
     command("val", "--weights", str(weights), "--data", str(data), "--project", str(tmp_path), "--json", *TINY[2:4])
     document = json.loads(capsys.readouterr().out)
@@ -85,24 +85,24 @@ def test_val__equals_the_end_of_training(trained, data, tmp_path, capsys):
 
 
 def test_predictions__refer_to_the_coco_form(trained, data):
-    """predictions.json is COCO's results form for the COCO annotations of the same data."""
+    """predictions.json is in COCO results format and refers to the COCO annotations of the same data."""
     predictions = json.loads((trained / "predictions.json").read_text())
     truth = COCO(str(data.parent / "annotations" / "val.json"))
-    found = truth.loadRes(predictions)  # refuses unknown images
+    found = truth.loadRes(predictions)  # raises for unknown images
     assert set(found.getCatIds()) == set(truth.getCatIds())
     assert {p["category_id"] for p in predictions} <= set(truth.cats)
     assert all(0 < p["score"] <= 1 and p["bbox"][2] >= 0 and p["bbox"][3] >= 0 for p in predictions)
 
 
 def test_resume__finished_run_is_refused(trained, capsys):
-    """A run that is finished cannot be resumed, and says so."""
+    """Resuming a finished run is refused with a message that says so."""
     with pytest.raises(SystemExit) as ended:
         run(["train", "--resume", str(trained)])
     assert ended.value.code == 2 and "finished" in capsys.readouterr().err
 
 
 def test_detect__pictures_and_video(trained, data, tmp_path, capsys):
-    """detect annotates pictures and a video, and writes labels, crops and COCO results of the same boxes."""
+    """detect annotates images and a video, and writes labels, crops and COCO results of the same boxes."""
     sources = ["--source", str(data.parent / "images" / "test"), "--source", str(data.parent / "demo.mp4")]
     saving = ["--save-txt", "--save-crop", "--save-json", "--conf", "0.001", "--max-det", "5", "--vid-stride", "8"]
     weights = ["--weights", str(trained / "weights" / "best.pt"), "--project", str(tmp_path)]
@@ -119,7 +119,7 @@ def test_detect__pictures_and_video(trained, data, tmp_path, capsys):
 
 
 def test_weights__by_default_the_newest_run_which_is_named(trained, data, tmp_path, monkeypatch, capsys):
-    """Without --weights the run trained last is used; where there is none, the message says what to do."""
+    """Without --weights the most recent training is used and named; if there is none, the message says what to do."""
     picture = str(next((data.parent / "images" / "test").iterdir()))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
@@ -135,7 +135,7 @@ def test_weights__by_default_the_newest_run_which_is_named(trained, data, tmp_pa
 
 
 def test_best__by_small_objects_needs_some(trained, tmp_path, capsys):
-    """--best AP_S is refused at the start, before anything is written, if validation has no small object."""
+    """--best AP_S is refused before anything is written if the validation data has no small object."""
     for split in ("train", "val"):
         (tmp_path / "images" / split).mkdir(parents=True)
         (tmp_path / "labels" / split).mkdir(parents=True)
@@ -150,7 +150,7 @@ def test_best__by_small_objects_needs_some(trained, tmp_path, capsys):
 
 
 def test_unlabelled__refused_and_nothing_overwritten(trained, tmp_path, capsys):
-    """Data without a label is refused by one line, and --exist-ok has not touched the run that was there."""
+    """Data without any label is refused in one line, and --exist-ok leaves the existing run untouched."""
     for split in ("train", "val"):
         (tmp_path / "images" / split).mkdir(parents=True)
         cv2.imwrite(str(tmp_path / "images" / split / "a.png"), cv2.UMat(64, 64, cv2.CV_8UC3).get())
@@ -165,7 +165,7 @@ def test_unlabelled__refused_and_nothing_overwritten(trained, tmp_path, capsys):
 
 
 def test_settings_of_a_run__are_a_recipe(trained):
-    """What a run was made with can be given to another one as it lies in the run folder."""
+    """The settings file in a run folder can be passed to another run as its recipe."""
     settings = merge({}, command="train", recipe=str(trained / "settings.yaml"))
     assert (settings["epochs"], settings["imgsz"], settings["mosaic"]) == (2, 96, 0)
 
@@ -178,7 +178,7 @@ def test_smallest_size__validates(trained, data, tmp_path):
 
 
 def test_detect__damaged_picture_is_named(trained, data, tmp_path, capsys):
-    """A picture that cannot be read is counted and named; nothing readable at all is an error."""
+    """An unreadable image is counted and named, and it is an error if no image can be read."""
     good, bad = next((data.parent / "images" / "test").iterdir()), tmp_path / "bad.jpg"
     bad.write_bytes(good.read_bytes()[:100])
     weights = ["--weights", str(trained / "weights" / "best.pt"), "--project", str(tmp_path)]
@@ -197,13 +197,13 @@ def test_yolo__is_ultralytics_command_line(tmp_path):
 
 
 def test_plain_ultralytics__loads_the_checkpoint_in_a_fresh_process(trained, tmp_path):
-    """A checkpoint of ours predicts and is rebuilt in a process that never imports pixelkeep itself."""
+    """A pixelkeep checkpoint predicts and is rebuilt in a process that never imports pixelkeep itself."""
     code = (
         "from ultralytics import YOLO; import sys; m = YOLO(sys.argv[1]);"
         "n = YOLO(m.model.yaml['yaml_file']).load(m.model);"
         "print(type(m.model).__name__, sum('SpaceToDepth' in str(type(x)) for x in n.model.modules()))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ULTRALYTICS_SAFE_LOAD": "false"}  # as by default there
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ULTRALYTICS_SAFE_LOAD": "false"}  # Ultralytics' default
     line = [sys.executable, "-c", code, str(trained / "weights" / "best.pt")]
     out = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
     assert out.splitlines()[-1] == "DetectionModel 6"

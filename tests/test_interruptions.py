@@ -1,4 +1,4 @@
-"""Runs that are killed, and disks that fill up: what lies in a run folder is whole, and the run can go on."""
+"""Killed runs and full disks: the files in a run folder are complete, and the run can be continued."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from PIL import Image
 
 from pixelkeep.datasets.demo import write_demo
 
-resource = pytest.importorskip("resource")  # limits of a process, on Unix
+resource = pytest.importorskip("resource")  # process limits, available on Unix only
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--imgsz", "64", "--batch", "4", "--set", "optimizer=SGD", "--set", "mosaic=0"]
@@ -29,7 +29,7 @@ PARTIAL = ".partial"
 
 
 class Command:
-    """A command in a process of its own; ``said`` is what it has written to standard error."""
+    """A pixelkeep command in its own process; ``said`` is what it has written to standard error."""
 
     def __init__(self, cwd: Path, *args: str, limit: int | None = None):
         self.log = cwd / "stderr.log"
@@ -49,7 +49,7 @@ class Command:
         return self.log.read_text()
 
     def changes(self, folder: Path) -> Iterator[int]:
-        """Count how often the content of a folder changes, while the command runs."""
+        """Yield a growing count of how often the content of a folder has changed while the command runs."""
         count, former = 0, None
         while self.process.poll() is None:
             now = listing(folder)
@@ -60,7 +60,7 @@ class Command:
             yield count
 
     def kill(self, folder: Path, after: int, since: Path | None = None) -> None:
-        """Kill the command once a folder has changed so many times, counted from when the file ``since`` is there."""
+        """Kill the command after ``after`` changes of a folder, counted from when the file ``since`` exists."""
         first = 0
         for count in self.changes(folder):
             if since is not None and not since.exists():
@@ -73,7 +73,7 @@ class Command:
         assert self.process.wait() == 0, self.said
 
     def fail_for_space(self, folder: Path) -> None:
-        """Expect one line that names something in the folder and what is wrong with the disk."""
+        """Expect the command to fail with one line that names a path in the folder and the problem with the disk."""
         assert self.process.wait() == 2, self.said
         line = self.said.splitlines()[-1]
         assert line.startswith("pixelkeep: ") and str(folder) in line, self.said
@@ -82,12 +82,12 @@ class Command:
 
 
 def limit_files(process: int, size: int) -> None:
-    """Let a process write no file larger than ``size`` bytes; what it writes beyond fails as on a full disk."""
+    """Let a process write no file larger than ``size`` bytes; writing more fails as it does on a full disk."""
     resource.prlimit(process, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
 def listing(folder: Path) -> frozenset:
-    """Return names, sizes and times of all files below a folder."""
+    """Return names, sizes and modification times of all files below a folder."""
     found = []
     for root, _, names in os.walk(folder):
         for name in names:
@@ -151,19 +151,19 @@ READERS = {
 
 
 def results(folder: Path) -> list[Path]:
-    """Return the files of a run folder that are under their final names."""
+    """Return the files of a run folder that have their final names."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return [p for p in files if not any(part.endswith(PARTIAL) for part in p.relative_to(folder).parts)]
 
 
 def assert_whole(folder: Path) -> None:
-    """Read every result in a run folder to its end."""
+    """Read every result in a run folder to its end, which fails for a truncated one."""
     for path in results(folder):
         READERS[path.suffix](path)
 
 
 def assert_tidy(folder: Path) -> None:
-    """Expect nothing half-written in a run folder."""
+    """Expect complete results and no partial files in a run folder."""
     assert_whole(folder)
     assert set(results(folder)) == {path for path in folder.rglob("*") if path.is_file()}
     assert not list(folder.rglob(PARTIAL))
@@ -171,13 +171,13 @@ def assert_tidy(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """A demo dataset of a few images, with a video."""
+    """A demo dataset of a few images and a video."""
     return write_demo(tmp_path_factory.mktemp("data") / "tiny", splits={"train": 8, "val": 4, "test": 3})
 
 
 @pytest.fixture(scope="module")
 def weights(data, tmp_path_factory) -> Path:
-    """Weights of one epoch."""
+    """A checkpoint trained for one epoch."""
     folder = tmp_path_factory.mktemp("trained")
     Command(folder, *training(data, folder, 1), "--set", "plots=false").succeed()
     return folder / "exp" / "weights" / "best.pt"
@@ -198,13 +198,13 @@ def detection(data: Path, project: Path, weights: Path) -> list[str]:
 
 
 def resuming(folder: Path, otherwise: list[str]) -> list[str]:
-    """Return how to go on with a training, or how to begin again where it had not come to its first checkpoint."""
+    """Return the arguments that resume a training, or ``otherwise`` if it has not written its first checkpoint."""
     there = (folder / "weights" / "last.pt").is_file() and not (folder / "metrics.json").is_file()
     return ["train", "--resume", str(folder)] if there else otherwise
 
 
 def count_changes(cwd: Path, folder: Path, args: list[str]) -> int:
-    """Run a command to its end and return how often its folder has changed."""
+    """Run a command to its end and return how often its run folder has changed."""
     command = Command(cwd, *args)
     count = max(command.changes(folder))
     command.succeed()
@@ -215,19 +215,19 @@ def count_changes(cwd: Path, folder: Path, args: list[str]) -> int:
     ("kills", "plots"), [(2, "false"), pytest.param(12, "true", marks=pytest.mark.slow)], ids=["few", "many"]
 )
 def test_training__killed_at_any_moment(data, tmp_path, kills, plots):
-    """Nothing under its final name is ever half-written, and resuming has every epoch in results.csv once."""
+    """No file with its final name is ever half-written, and after resuming, results.csv has every epoch once."""
     length, chance = 3 + kills // 2, random.Random(kills)
     begin = [*training(data, tmp_path, length), "--set", f"plots={plots}"]
     folder, before = tmp_path / "exp", []
     for turn in range(kills):
         args = resuming(folder, begin)
         command = Command(tmp_path, *args)
-        # In every other turn late enough for a checkpoint to be gone on from.
+        # Every other turn kills late enough for a checkpoint to exist from which training can be resumed.
         command.kill(folder, chance.randint(1, 20), since=None if turn % 2 else folder / "weights" / "last.pt")
         assert "Traceback" not in command.said, command.said
         assert_whole(folder)
         assert epochs(folder) == [str(n + 1) for n in range(len(epochs(folder)))]
-        if "--resume" in args:  # the last row may be ahead of its checkpoint; that epoch is run again
+        if "--resume" in args:  # the last row may be newer than the checkpoint; that epoch is repeated
             assert rows(folder)[: len(before) - 1] == before[:-1], "a finished epoch has been lost"
         before = rows(folder)
     if not (folder / "metrics.json").is_file():
@@ -240,7 +240,7 @@ def test_training__killed_at_any_moment(data, tmp_path, kills, plots):
 @pytest.mark.slow
 @pytest.mark.parametrize("kills", [6])
 def test_validation__killed_at_any_moment(data, weights, tmp_path, kills):
-    """A killed validation leaves whole files, and run again it gives what one gives that was left alone."""
+    """A killed validation leaves complete files, and a new run gives the same results as an undisturbed one."""
     args, folder, chance = validation(data, tmp_path, weights), tmp_path / "exp", random.Random(kills)
     total = count_changes(tmp_path, folder, args)
     expected = (folder / "predictions.json").read_bytes()
@@ -256,7 +256,7 @@ def test_validation__killed_at_any_moment(data, weights, tmp_path, kills):
 
 @pytest.mark.parametrize("kills", [1, pytest.param(8, marks=pytest.mark.slow)])
 def test_detection__killed_at_any_moment(data, weights, tmp_path, kills):
-    """A killed detection leaves whole pictures, labels and crops, and a video that can be played; it can go on."""
+    """A killed detection leaves complete images, labels and crops and a playable video, and can be resumed."""
     args, folder, chance = detection(data, tmp_path, weights), tmp_path / "exp", random.Random(kills)
     total = count_changes(tmp_path, folder, args)
     expected = {path.relative_to(folder) for path in results(folder)}
@@ -272,7 +272,7 @@ def test_detection__killed_at_any_moment(data, weights, tmp_path, kills):
 
 
 class Disk:
-    """A place that runs out of room: a small file system, or else a limit to the size of files."""
+    """A place that runs out of space: a small file system, or a limit on the size of files."""
 
     def __init__(self, folder: Path, mounted: bool):
         self.folder, self.mounted = folder, mounted
@@ -308,7 +308,7 @@ def disk(request, tmp_path) -> Iterator[Disk]:
 
 
 def test_training__full_disk(data, disk, tmp_path):
-    """A full disk ends training in one line; with room again --resume goes on where it was."""
+    """A full disk ends training with a one-line error; with free space again, --resume continues from there."""
     command, folder = Command(tmp_path, *training(data, disk.folder, 5)), disk.folder / "exp"
     for _ in command.changes(folder):
         if len(rows(folder)) > 2 and (folder / "weights" / "last.pt").is_file():
@@ -319,13 +319,13 @@ def test_training__full_disk(data, disk, tmp_path):
     disk.free()
     Command(tmp_path, "train", "--resume", str(folder)).succeed()
     assert epochs(folder) == ["1", "2", "3", "4", "5"]
-    assert json.loads((folder / "metrics.json").read_text())["model"] == "yolov5-spd-n"  # and not last.pt's "last"
+    assert json.loads((folder / "metrics.json").read_text())["model"] == "yolov5-spd-n"  # not "last", from last.pt
     assert_tidy(folder)
 
 
 @pytest.mark.slow
 def test_training__full_before_the_first_checkpoint(data, tmp_path):
-    """Where not even one checkpoint fits, the line says so; begun again with room, it trains."""
+    """If not even one checkpoint fits, the error says so, and the same command succeeds once there is space."""
     args = training(data, tmp_path, 1)
     Command(tmp_path, *args, limit=1_000_000).fail_for_space(tmp_path / "exp")
     assert_tidy(tmp_path / "exp")
@@ -335,7 +335,7 @@ def test_training__full_before_the_first_checkpoint(data, tmp_path):
 
 @pytest.mark.parametrize("limit", [20_000, pytest.param(60_000, marks=pytest.mark.slow)])
 def test_validation__full_disk(data, weights, tmp_path, limit):
-    """A full disk ends a validation in one line, and no figures are there."""
+    """A full disk ends a validation with a one-line error, and no metrics.json is left."""
     args = validation(data, tmp_path, weights)
     Command(tmp_path, *args, limit=limit).fail_for_space(tmp_path / "exp")
     assert_tidy(tmp_path / "exp")
@@ -344,7 +344,7 @@ def test_validation__full_disk(data, weights, tmp_path, limit):
 
 @pytest.mark.parametrize("source", ["images/test", "demo.mp4"])
 def test_detection__full_disk(data, weights, tmp_path, source):
-    """A full disk ends a detection in one line, and half a picture or video is not left; with room it goes on."""
+    """A full disk ends a detection with a one-line error and leaves no partial image or video; it can be resumed."""
     args, folder = ["detect", "--source", str(data.parent / source), "--weights", str(weights)], tmp_path / "exp"
     args += ["--imgsz", "64", "--project", str(tmp_path)]
     Command(tmp_path, *args, limit=20_000).fail_for_space(folder)
@@ -359,7 +359,7 @@ def test_detection__full_disk(data, weights, tmp_path, source):
 
 @pytest.mark.slow
 def test_detection__video_on_a_small_disk(data, weights, tmp_path):
-    """A video that outgrows its disk is told in one line, and can be played up to there; with room it goes on."""
+    """A video that outgrows its disk gives a one-line error, is playable up to that point, and can be resumed."""
     folder = tmp_path / "small"
     folder.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]).returncode:

@@ -1,4 +1,4 @@
-"""Names resolve wherever the package comes from: a wheel, an editable install or a checkout, from any folder."""
+"""Names resolve wherever the package is: in a wheel, an editable install or a checkout, and from any directory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DETECT = (
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """The wheel, built without isolation and without a network."""
+    """The wheel, built without build isolation and without a network."""
     out = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
     subprocess.run(command, check=True, capture_output=True, text=True)
@@ -64,7 +64,7 @@ def test_names__resolve_from_an_unpacked_wheel(wheel, tmp_path):
 
 
 def test_published__found_in_an_unpacked_wheel(wheel, tmp_path):
-    """A wheel built with a publication has its file, by name and verified, from another working directory."""
+    """A wheel that contains a publication provides its file, by name and verified, from another working directory."""
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     (tmp_path / "elsewhere").mkdir()
     model = DetectionModel({"nc": 1, "backbone": [[-1, 1, "Conv", [8, 3, 2]]], "head": [[[0], 1, "Detect", ["nc"]]]})

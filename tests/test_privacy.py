@@ -1,4 +1,4 @@
-"""What the commands leave alone: the network, the user's home, data, settings and temporary folder."""
+"""What the commands leave untouched: the network and the user's home, data, settings and temporary folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from pixelkeep.datasets.demo import write_demo
 
 ROOT = Path(__file__).resolve().parent.parent
-# Python's own events, so that nothing that is written in Python gets past them; children inherit the hook.
+# Audit events see every network call made through Python's socket module, and child processes inherit the hook.
 HOOK = """
 import os, sys
 def _log(event, arguments):
@@ -38,7 +38,7 @@ SETTINGS = {"settings_version": "0.0.6", "datasets_dir": "/data/of/mine", "uuid"
 
 @dataclass
 class User:
-    """A user with a home, Ultralytics' settings, data, a temporary folder and a current folder."""
+    """A user with a home, Ultralytics settings, a dataset, a temporary folder and a working directory."""
 
     root: Path
 
@@ -73,7 +73,7 @@ class User:
         return done.stdout
 
     def work(self, prefix: tuple[str, ...] = ()) -> None:
-        """Import the package, train, validate, detect and compare."""
+        """Import the package, then train, validate, detect and compare."""
         small = ["--imgsz", "64", "--data", str(self.data)]
         pictures, video = self.data.parent / "images" / "test", self.data.parent / "demo.mp4"
         saving = ["--save-txt", "--save-crop", "--save-json", "--conf", "0.001", "--max-det", "3"]
@@ -87,14 +87,14 @@ class User:
 
 
 def snapshot(folder: Path) -> dict[str, tuple]:
-    """Return path, size and time of everything below a folder."""
+    """Return mode, size and modification time of everything below a folder, by path."""
     paths = (path for path in folder.rglob("*") if "__pycache__" not in path.parts)
     stats = ((path, path.lstat()) for path in paths)
     return {str(path): (stat.st_mode, stat.st_size, stat.st_mtime_ns) for path, stat in stats}
 
 
 def read_only(folder: Path) -> tuple[str, ...]:
-    """Make a folder read-only, and return the command for it: root needs a mount, as permissions do not bind it."""
+    """Make a folder read-only and return the command prefix this takes: root ignores permissions and needs a mount."""
     if os.getuid():
         for path in (folder, *folder.rglob("*")):
             path.chmod(0o555 if path.is_dir() else 0o444)
@@ -108,7 +108,7 @@ def read_only(folder: Path) -> tuple[str, ...]:
 
 @pytest.fixture(scope="module", params=["writable", pytest.param("read-only", marks=pytest.mark.slow)])
 def worked(request, tmp_path_factory):
-    """A user who has worked, and what there was before; with data that may be written, and that may not."""
+    """A user who has run every command, on writable or read-only data, and the state of the folders before that."""
     user = User(tmp_path_factory.mktemp("user"))
     prefix = read_only(user.data.parent) if request.param == "read-only" else ()
     before = {name: snapshot(user.root / name) for name in ("home", "data", "temp", "cwd")}
@@ -119,7 +119,7 @@ def worked(request, tmp_path_factory):
 
 
 def test_network__nothing_is_looked_up(worked):
-    """Import, train, val, detect and compare look no host up and connect to none; the hook is seen to notice one."""
+    """Import, train, val, detect and compare resolve no host and connect to none, and the hook would notice it."""
     user, _ = worked
     assert not user.log.exists(), user.log.read_text()
     user.python("-c", "import socket\ntry: socket.getaddrinfo('a.invalid', 80)\nexcept OSError: pass")
@@ -128,7 +128,7 @@ def test_network__nothing_is_looked_up(worked):
 
 
 def test_files__nothing_outside_the_run_and_the_cache(worked):
-    """Home, data and temporary folder are as before, and the current folder has got nothing but runs."""
+    """Home, data and temporary folder stay as they were, and the working directory gains nothing but runs."""
     user, before = worked
     for name in ("home", "data", "temp"):
         assert snapshot(user.root / name) == before[name]
@@ -137,7 +137,7 @@ def test_files__nothing_outside_the_run_and_the_cache(worked):
 
 
 def test_settings__of_the_users_ultralytics_are_kept(worked):
-    """The user's settings of Ultralytics are the same to the byte, and ours are elsewhere."""
+    """The user's Ultralytics settings stay the same to the byte, and pixelkeep keeps its own elsewhere."""
     user, _ = worked
     assert json.loads(user.settings.read_text()) == SETTINGS
     assert list(user.settings.parent.iterdir()) == [user.settings]
@@ -146,7 +146,7 @@ def test_settings__of_the_users_ultralytics_are_kept(worked):
 
 @pytest.mark.slow
 def test_network__none_at_all(tmp_path):
-    """Everything works where there is no network, not even a local one."""
+    """Every command works without any network, even without a loopback interface."""
     alone = ("unshare", "-rn") if os.getuid() else ("unshare", "-n")
     if not shutil.which("unshare") or subprocess.run([*alone, "true"], capture_output=True).returncode:
         pytest.skip("the network can only be taken away by unshare -n")
@@ -156,7 +156,7 @@ def test_network__none_at_all(tmp_path):
 
 
 def test_address__downloaded_for_the_run_only(worked):
-    """A picture at a web address, which the user asks for, is not left in the current folder or anywhere else."""
+    """An image that the user requests by URL is left neither in the working directory nor anywhere else."""
     user, before = worked
     served = user.data.parent / "images" / "test"
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Silent, directory=str(served)))

@@ -1,4 +1,4 @@
-"""Scripts and benchmarks find what they import: they are run by hand, so nothing else would notice."""
+"""Scripts and benchmarks can be imported: they are run by hand, so no other test would notice a broken import."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ for name in sys.argv[2:]:
 
 @pytest.mark.parametrize("folder", ["scripts", "benchmarks"])
 def test_imports__are_there(folder):
-    """Every file can be imported beside the others."""
+    """Every file can be imported with its folder on the path."""
     names = sorted(path.stem for path in (ROOT / folder).glob("*.py"))
     assert len(names) > 5
     ended = subprocess.run(

@@ -1,4 +1,4 @@
-"""The promised structure: imports point one way, names stay, and the README's file tree is true."""
+"""The promised structure: imports point one way, public names stay, and the README's file tree is true."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pixelkeep
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "pixelkeep"
-# Each layer may import those after it; members of one layer do not import each other.
+# Each layer may import the layers listed after it; members of one layer do not import each other.
 LAYERS = (
     {"cli"},
     {"experiments"},
@@ -24,7 +24,7 @@ LAYERS = (
     {"blocks", "assets", "errors", "writing"},
 )
 
-# The same inside ultra/. heads.py stays at the path that checkpoints hold.
+# The same order inside ultra/. heads.py is not listed: it keeps the module path that checkpoints refer to.
 ULTRA_LAYERS = (
     "export",
     "doctor",
@@ -42,7 +42,7 @@ ULTRA_LAYERS = (
     "network",
 )
 
-# And inside datasets/, where "" is its own modules: one per format, and what reads and writes them all.
+# The same order inside datasets/; "" means its top-level modules: one per format, and those for all formats.
 DATASETS_LAYERS = ("doctor", "demo", "", "annotations", "definitions", "images", "files", "sampling")
 
 
@@ -51,7 +51,7 @@ def modules() -> list[Path]:
 
 
 def imports(path: Path) -> set[str]:
-    """Return the full names of everything that a module imports, at any depth."""
+    """Return the full names of everything that a module imports, at any nesting level."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -67,7 +67,7 @@ def rank(part: str) -> int:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports__point_one_way(path):
-    """A module imports its own folder and the layers below, and only ultra/ and what stands on it know Ultralytics."""
+    """A module imports its own folder and lower layers, and only ultra/ and the layers above it import Ultralytics."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     own = parts[0]
     names = imports(path)
@@ -94,21 +94,21 @@ def parts_imported(path: Path, package: str) -> set[str]:
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "ultra").glob("*/*.py")), ids=lambda p: "/".join(p.parts[-2:]))
 def test_ultra__imports_point_one_way(path):
-    """A part of ultra/ imports itself and the parts below."""
+    """A part of ultra/ imports only itself and the parts below it."""
     below = {*ULTRA_LAYERS[ULTRA_LAYERS.index(path.parent.name) :], "heads"}
     assert parts_imported(path, "ultra") <= below
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "datasets").rglob("*.py")), ids=lambda p: "/".join(p.parts[-2:]))
 def test_datasets__imports_point_one_way(path):
-    """A part of datasets/ imports itself and the parts below; its own modules are one part."""
+    """A part of datasets/ imports only itself and the parts below it; its top-level modules form one part."""
     own = path.parent.name if path.parent != PACKAGE / "datasets" else ""
     parts = {part if part in DATASETS_LAYERS else "" for part in parts_imported(path, "datasets")}
     assert parts <= {*DATASETS_LAYERS[DATASETS_LAYERS.index(own) :]}
 
 
 def test_tests__mirror_the_package():
-    """Every folder of tests is named as the part that it tests, and pytest can tell all modules apart by name."""
+    """Every folder of tests has the name of the folder it tests, and no two test modules share a file name."""
     tests = [path.relative_to(ROOT / "tests") for path in sorted((ROOT / "tests").rglob("*.py"))]
     assert not {str(path.parent) for path in tests if not (PACKAGE / path.parent).is_dir()}
     names = [path.name for path in tests if path.name != "conftest.py"]
@@ -122,7 +122,7 @@ def run_python(code: str, cwd: Path) -> str:
 
 @pytest.mark.parametrize("module", ["pixelkeep", "pixelkeep.evaluation", "pixelkeep.datasets", "pixelkeep.cli.main"])
 def test_import__loads_neither_torch_nor_ultralytics(module, tmp_path):
-    """The package, its evaluation and its command line start without torch and Ultralytics."""
+    """The package, its evaluation and its command line can be imported without loading torch or Ultralytics."""
     heavy = "sorted({m.split('.')[0] for m in sys.modules} & {'torch', 'ultralytics', 'matplotlib', 'cv2'})"
     loaded = run_python(f"import {module}; print({heavy})", tmp_path)
     assert loaded in ("[]", "['cv2']" if module == "pixelkeep.datasets" else "[]")
@@ -149,13 +149,13 @@ def options() -> dict[str, list[str]]:
 
 
 def test_options__frozen():
-    """Options change deliberately: with this file."""
+    """The command-line options change only together with frozen_options.json."""
     expected = json.loads((Path(__file__).parent / "frozen_options.json").read_text(encoding="utf-8"))
     assert options() == expected
 
 
 def test_readme__file_tree_is_true():
-    """Every path of the README's tree exists, and every file that git tracks is in it, itself or by its folder."""
+    """Every path in the README's tree exists, and every file tracked by git is listed, itself or by its folder."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     block = re.search(r"<!-- tree -->\n```\n(.*?)```", text, re.S)
     assert block, "README.md has no <!-- tree --> block"
@@ -178,7 +178,7 @@ def test_readme__file_tree_is_true():
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_module__opens_with_what_it_is_for(path):
-    """Every module opens with a docstring, and none is so long that nobody reads it."""
+    """Every module opens with a docstring and has at most 300 lines."""
     text = path.read_text(encoding="utf-8")
     assert ast.get_docstring(ast.parse(text))
     assert len(text.splitlines()) <= 300

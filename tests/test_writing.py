@@ -1,4 +1,4 @@
-"""Files are whole under their names or not there."""
+"""A file under its final name is complete or does not exist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pixelkeep.writing import DAY, staged, sweep, write_text
 
 
 def test_write_text__interrupted_keeps_the_old_file(tmp_path, monkeypatch):
-    """A write that fails on the way leaves the old file whole; one that succeeds leaves nothing beside it."""
+    """A failed write leaves the old file intact, and a successful one leaves no other file beside it."""
     path = tmp_path / "new" / "settings.yaml"
     write_text(path, "old")
     assert [p.name for p in path.parent.iterdir()] == ["settings.yaml"]
@@ -29,7 +29,7 @@ def test_write_text__interrupted_keeps_the_old_file(tmp_path, monkeypatch):
 
 
 def test_staged__moved_only_when_whole(tmp_path):
-    """A staged file appears at the end; an error leaves the old one, and nothing beside it; an old part is no start."""
+    """A staged file appears at the end; an error leaves only the old file; a stale partial file is not reused."""
     path = tmp_path / "a.csv"
     left = tmp_path / f".{os.getpid()}.partial" / "a.csv"
     left.parent.mkdir()
@@ -48,7 +48,7 @@ def test_staged__moved_only_when_whole(tmp_path):
 
 
 def test_sweep__what_others_may_be_writing_stays(tmp_path):
-    """In a folder that processes share, a partial file goes when it is a day old, and nothing else does."""
+    """In a folder that processes share, only partial files older than a day are removed."""
     young, old, own = tmp_path / ".a.json.1.partial", tmp_path / ".a.npy.2.partial", tmp_path / "a.json"
     for path in (young, old, own):
         path.touch()

@@ -9,7 +9,6 @@ from html import escape
 W, H = 340, 230  # size in units of the drawing, about pixels on a phone
 LEFT, RIGHT, TOP, BOTTOM = 46, 20, 12, 40
 SHAPES = 4
-NEAR = (18, 12)  # two numbers nearer than this, in units, would overlap
 
 
 def swatch(index: int) -> str:
@@ -42,14 +41,16 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
 
 
-class _Frame:
+class Frame:
     """Axes of a chart, which turn values into positions."""
 
-    def __init__(self, xs: Sequence[float], ys: Sequence[float], height: float = H, left: float = LEFT) -> None:
-        self.xs, self.ys, self.height, self.left = xs, ys, height, left
+    def __init__(
+        self, xs: Sequence[float], ys: Sequence[float], height: float = H, left: float = LEFT, width: float = W
+    ) -> None:
+        self.xs, self.ys, self.height, self.left, self.width = xs, ys, height, left, width
 
     def x(self, value: float) -> float:
-        return self.left + (value - self.xs[0]) / (self.xs[-1] - self.xs[0]) * (W - self.left - RIGHT)
+        return self.left + (value - self.xs[0]) / (self.xs[-1] - self.xs[0]) * (self.width - self.left - RIGHT)
 
     def y(self, value: float) -> float:
         return self.height - BOTTOM - (value - self.ys[0]) / (self.ys[-1] - self.ys[0]) * (self.height - TOP - BOTTOM)
@@ -57,7 +58,7 @@ class _Frame:
     def rules(self) -> str:
         """Return the horizontal grid lines with their values."""
         return "".join(
-            f'<line class="rule" x1="{self.left}" x2="{W - RIGHT}" y1="{self.y(v):.1f}" y2="{self.y(v):.1f}"/>'
+            f'<line class="rule" x1="{self.left}" x2="{self.width - RIGHT}" y1="{self.y(v):.1f}" y2="{self.y(v):.1f}"/>'
             f'<text x="{self.left - 5}" y="{self.y(v) + 4:.1f}" text-anchor="end">{v:g}</text>'
             for v in self.ys
         )
@@ -74,7 +75,8 @@ def _svg(label: str, body: str, height: float = H) -> str:
     return f'<svg class="chart" role="img" aria-label="{name}" viewBox="0 0 {W} {height}">{body}</svg>'
 
 
-def _ends(figures: dict) -> tuple[float, float]:
+def ends(figures: dict) -> tuple[float, float]:
+    """Return the two ends of an error bar: the mean less and plus the spread over seeds."""
     spread = figures["spread"] or 0.0
     return figures["mean"] - spread, figures["mean"] + spread
 
@@ -82,14 +84,14 @@ def _ends(figures: dict) -> tuple[float, float]:
 def by_size(arms: list[dict]) -> str:
     """Draw the AP of small, medium and large objects for each arm, with the spread over seeds."""
     keys = (("AP_S", "small"), ("AP_M", "medium"), ("AP_L", "large"))
-    ends = [
+    reached = [
         end
         for arm in arms
         for key, _ in keys
         if arm["figures"][key]["mean"] is not None
-        for end in _ends(arm["figures"][key])
+        for end in ends(arm["figures"][key])
     ]
-    frame = _Frame((0, len(keys)), ticks(0, max(ends, default=1.0) or 1.0))
+    frame = Frame((0, len(keys)), ticks(0, max(reached, default=1.0) or 1.0))
     body = frame.rules()
     for column, (key, name) in enumerate(keys):
         known = any(arm["figures"][key]["mean"] is not None for arm in arms)
@@ -98,20 +100,17 @@ def by_size(arms: list[dict]) -> str:
         for index, arm in enumerate(arms):
             figures, x = arm["figures"][key], frame.x(column + (index + 1) / (len(arms) + 1))
             if figures["mean"] is not None:
-                body += frame.bar(x, *_ends(figures), index) + mark(index, x, frame.y(figures["mean"]))
+                body += frame.bar(x, *ends(figures), index) + mark(index, x, frame.y(figures["mean"]))
     return _svg("AP by object size", body)
 
 
-def against_cost(
-    arms: list[dict], costs: Sequence[Sequence[float] | None], unit: str, *, numbered: bool = False
-) -> str:
+def against_cost(arms: list[dict], costs: Sequence[Sequence[float] | None], unit: str) -> str:
     """Draw the AP_S of each arm against its cost.
 
     Args:
         arms: The arms, each with ``figures``.
         costs: The cost of each arm, with or without the two ends of its spread after it; None if unknown.
         unit: Unit of the cost.
-        numbered: Whether numbers from 1 on stand beside the marks, to tell apart more arms than there are marks.
 
     Returns:
         The chart; empty if there is nothing to show.
@@ -123,9 +122,9 @@ def against_cost(
     ]
     if not shown:
         return ""
-    ends = [end for _, _, figures in shown for end in _ends(figures)]
+    reached = [end for _, _, figures in shown for end in ends(figures)]
     xs = ticks(0, max(max(cost) for _, cost, _ in shown) * 1.05, 4)
-    frame = _Frame(xs, ticks(0, max(ends) or 1.0))
+    frame = Frame(xs, ticks(0, max(reached) or 1.0))
     body = frame.rules()
     for v in xs:
         body += f'<text x="{frame.x(v):.1f}" y="{H - BOTTOM + 16}" text-anchor="middle">{v:g}</text>'
@@ -133,24 +132,8 @@ def against_cost(
     for index, cost, figures in shown:
         x, y, low, high = frame.x(cost[0]), frame.y(figures["mean"]), frame.x(min(cost)), frame.x(max(cost))
         body += f'<line class="arm{index % 6}" x1="{low:.1f}" x2="{high:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        body += frame.bar(x, *_ends(figures), index) + mark(index, x, y)
-    if numbered:
-        body += _numbers([(index + 1, frame.x(cost[0]), frame.y(figures["mean"])) for index, cost, figures in shown])
+        body += frame.bar(x, *ends(figures), index) + mark(index, x, y)
     return _svg(f"AP_S against {unit}", body)
-
-
-def _numbers(marks: list[tuple[int, float, float]]) -> str:
-    """Draw a number beside each mark (number, x, y); if it would overlap another, it moves down and gets a line."""
-    body, placed = "", []
-    for number, x, y in sorted(marks, key=lambda each: each[2]):
-        right, at = x + 8, y
-        while any(abs(right - other) < NEAR[0] and abs(at - height) < NEAR[1] for other, height in placed):
-            right, at = right + 0.5, at + 1
-        placed.append((right, at))
-        if at > y:
-            body += f'<line class="rule" x1="{x:.1f}" x2="{right - 1:.1f}" y1="{y:.1f}" y2="{at:.1f}"/>'
-        body += f'<text x="{right:.1f}" y="{at + 4:.1f}">{number}</text>'
-    return body
 
 
 def differences(entries: list[dict], order: Sequence[str]) -> str:
@@ -166,7 +149,7 @@ def differences(entries: list[dict], order: Sequence[str]) -> str:
     row, top = 40, 4
     height = top + row * len(shown) + BOTTOM
     xs = ticks(min(0.0, *(d["low"] for d in shown)), max(0.0, *(d["high"] for d in shown)), 4)
-    frame = _Frame(xs, (0, 1), height, left=20)
+    frame = Frame(xs, (0, 1), height, left=20)
     bottom = height - BOTTOM + 4
     body = "".join(
         f'<line class="{"zero" if v == 0 else "rule"}" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>'

@@ -9,6 +9,7 @@ from html import escape
 from pixelkeep.report.charts import H, W, against_cost, mark
 from pixelkeep.report.comparison import interval, percent, signed, size, spread
 from pixelkeep.report.evidence import gaps, needed
+from pixelkeep.report.overview import OWN_SETTINGS, Point, overview
 
 MISSING = "not run"
 SIZES = ("AP", "AP_S", "AP_M", "AP_L")
@@ -70,19 +71,24 @@ def in_short(summaries: Sequence[dict]) -> str:
 
 
 def uneven(summary: dict) -> list[str]:
-    """Return sentences on arms at equal cost that see more pixels than their GFLOPs suggest, due to less padding."""
+    """Return a sentence on each arm at equal cost whose images have less padding than its GFLOPs say."""
+    return [
+        f"`{name}` is not quite a fair rival: its images have another shape than the others', with less padding, so it "
+        f"sees {pixels:.2f} times the pixels of `{summary['baseline']}` for {cost:.2f} times its GFLOPs."
+        for name, (pixels, cost) in _uneven(summary).items()
+    ]
+
+
+def _uneven(summary: dict) -> dict[str, tuple[float, float]]:
+    """Return the arms at equal cost with less padding: how many times the baseline's pixels, and GFLOPs, they take."""
     arms = {arm["name"]: arm for arm in summary["arms"] if arm.get("gflops")}
-    base, told = arms.get(summary["baseline"]), []
-    for arm in arms.values():
-        if base and arm["equal_cost"]:
+    base, found = arms.get(summary["baseline"]), {}
+    for name, arm in arms.items():
+        if base and arm["equal_cost"] and arm["imgsz"] != base["imgsz"]:
             pixels, cost = _pixels(arm, summary) / _pixels(base, summary), arm["gflops"] / base["gflops"]
             if pixels > SHAPED * cost:
-                told.append(
-                    f"`{arm['name']}` is not a fair rival: its images have another shape than the others', with less "
-                    f"padding, so it sees {pixels:.2f} times the pixels of `{base['name']}` for {cost:.2f} times its "
-                    "GFLOPs. Comparisons begun since keep one shape."
-                )
-    return told
+                found[name] = pixels, cost
+    return found
 
 
 def _pixels(arm: dict, summary: dict) -> float:
@@ -137,18 +143,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *rows])
 
 
-def plot(arms: Sequence[dict], split: str, notice: str | None, *, numbered: bool = False) -> str | None:
+def plot(arms: Sequence[dict], split: str, notice: str | None) -> str | None:
     """Draw AP_S against GFLOPs of arms as the text of an SVG file; None if there is nothing to show.
 
     Args:
         arms: Entries of arms from summaries.
         split: Split of the figures, ``dev`` or ``val``.
         notice: Caveat that applies to all figures; None if there is none.
-        numbered: Whether numbers tell the arms apart in addition to their marks.
     """
     arms = [arm for arm in arms if arm.get(split) and arm.get("gflops")]
     figures, costs = [{"figures": arm[split]} for arm in arms], [[arm["gflops"]] for arm in arms]
-    chart = against_cost(figures, costs, "GFLOPs an image", numbered=numbered)
+    chart = against_cost(figures, costs, "GFLOPs an image")
     if not chart:
         return None
     height = LINE + H + LINE * len(arms) + 8
@@ -156,9 +161,8 @@ def plot(arms: Sequence[dict], split: str, notice: str | None, *, numbered: bool
     legend = ""
     for index, arm in enumerate(arms):
         y = LINE + H + LINE * index + 10
-        told = f"{index + 1}: {_legend(arm)}" if numbered else _legend(arm)
-        legend += mark(index, 20, y) + f'<text x="34" y="{y + 4}">{escape(told)}</text>'
-    note = escape(f"AP_S on {split}" + (f"; {notice}" if notice else ""))
+        legend += mark(index, 20, y) + f'<text x="34" y="{y + 4}">{escape(_legend(arm))}</text>'
+    note = escape(_note(split, notice))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {W} {height}" width="{W * 2}" height="{height * 2}" '
         f'role="img" aria-label="{note}"><style>{_STYLE}</style><rect width="{W}" height="{height}" fill="#fff"/>'
@@ -166,20 +170,50 @@ def plot(arms: Sequence[dict], split: str, notice: str | None, *, numbered: bool
     )
 
 
+def _note(split: str, notice: str | None) -> str:
+    return f"AP_S on {split}" + (f"; {notice}" if notice else "")
+
+
+def plot_all(split: str, members: Sequence[dict], arms: Sequence[dict]) -> str | None:
+    """Draw all arms of several summaries in one figure; None if there is nothing to show.
+
+    Args:
+        split, members, arms: An entry of `alike`.
+    """
+    baseline, padded = members[0]["baseline"], {name for summary in members for name in _uneven(summary)}
+    points = []
+    for arm in arms:
+        if not arm.get("gflops"):
+            continue
+        name = arm["name"] if arm["name"] == baseline else arm["name"].removeprefix(f"{baseline.split('-')[0]}-")
+        kind = OWN_SETTINGS if arm["settings"] else origin(arm["model"])
+        odd = arm["name"] in padded
+        on_curve = arm["model"] == baseline and not arm["settings"] and not odd
+        told = f"{name} (less padding)" if odd else name
+        points.append(Point(told, kind, arm["gflops"], arm[split]["AP_S"], on_curve))
+    note = f"{_note(split, members[0]['notice'])}. Mean and standard deviation over seeds"
+    return overview(points, note, f"{baseline} on other image sizes") if points else None
+
+
 def alike(summaries: Sequence[dict]) -> list[tuple[str, list[dict], list[dict]]]:
     """Group summaries that can share a plot; return each group's split, summaries and arms without duplicates.
 
-    Results share a plot if split, number and size of images, settings and precision are the same.
+    Results share a plot if split, number and size of images, settings, precision and baseline are the same. Of an arm
+    that several contrasts have, the one with the most seeds is kept.
     """
     found: dict[tuple, list[dict]] = {}
     for summary in summaries:
         for split in ("val", "dev"):
             if any(arm.get(split) for arm in summary["arms"]):
-                same = [summary[key] for key in ("settings", "precision", "images", "image_size")]
+                same = [summary[key] for key in ("settings", "precision", "images", "image_size", "baseline")]
                 found.setdefault((split, json.dumps(same, sort_keys=True)), []).append(summary)
     several = []
     for (split, _), members in found.items():
-        arms = {_legend(arm): arm for summary in members for arm in summary["arms"] if arm.get(split)}
+        arms: dict[str, dict] = {}
+        for arm in (arm for summary in members for arm in summary["arms"] if arm.get(split)):
+            key = _legend(arm)
+            if key not in arms or arm["seeds"]["done"] > arms[key]["seeds"]["done"]:
+                arms[key] = arm
         several.append((split, members, list(arms.values())))
     return several
 

@@ -1,4 +1,4 @@
-"""The classification networks built from blocks by hand, and random values for them."""
+"""Classification networks assembled from the blocks, and random values for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def resnet(
     depths: tuple[int, ...] = (3, 4, 6, 3),
     stem: tuple[nn.Module, ...] | None = None,
 ) -> nn.Sequential:
-    """A ResNet with one word for its downsampling; the stem is 7x7 and max-pooling unless given."""
+    """Return a ResNet with one kind of downsampling; the default stem is a 7x7 convolution and max-pooling."""
     stem = stem or (blocks.ConvNorm(3, 64, 7, 2), nn.MaxPool2d(3, 2, 1))
     widths = [64 * (4 if kind == "bottleneck" else 1) * 2**i for i in range(4)]
     stages = [
@@ -26,7 +26,7 @@ def resnet(
 
 
 def densenet(pool: str, stem_pool: nn.Module) -> nn.Sequential:
-    """A DenseNet-121 with that pooling in its transitions and behind its first convolution."""
+    """Return a DenseNet-121 with the given pooling in its transitions and after its first convolution."""
     layers, channels = [blocks.ConvNorm(3, 64, 7, 2), stem_pool], 64
     for i, depth in enumerate((6, 12, 24, 16)):
         layers.append(blocks.DenseBlock(channels, channels + 32 * depth, depth))
@@ -42,7 +42,7 @@ def count(network: nn.Module) -> int:
 
 
 def fill(network: nn.Module, gain: float = 1.0) -> nn.Module:
-    """Give a network random values everywhere, statistics included, that keep its maps of moderate size."""
+    """Give a network random values, statistics included, that keep its feature maps of moderate size."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, tensor in network.state_dict().items():
@@ -57,6 +57,6 @@ def fill(network: nn.Module, gain: float = 1.0) -> nn.Module:
 
 
 def copy_in_order(source: nn.Module, target: nn.Module) -> None:
-    """Copy every tensor of one network into another whose layers come in the same order."""
+    """Copy every tensor of one network into another that has its layers in the same order."""
     values = source.state_dict().values()
     target.load_state_dict(dict(zip(target.state_dict(), values, strict=True)))

@@ -1,4 +1,4 @@
-"""Content-adaptive stages: exact limits, independence of images, training against evaluation, statistics, exports."""
+"""Content-adaptive stages: exact limits, independent images, training against evaluation, statistics and exports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZES = ((32, 32), (31, 27), (8, 8), (4, 4), (40, 13))
 
 
 def lively(network: nn.Module) -> nn.Module:
-    """Give the statistics, scales and shifts values that show up."""
+    """Set statistics, scales and shifts to values that affect the output, and return the network in evaluation mode."""
     torch.manual_seed(1)
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
@@ -35,7 +35,7 @@ def lively(network: nn.Module) -> nn.Module:
 
 
 def reference(stage: ContentAdaptiveStage, x: Tensor, fine: bool) -> Tensor:
-    """The dense network of one resolution, from the definition: dilated by two, or strided and painted."""
+    """Return the dense output of one resolution by definition: dilated by two if fine, else strided and upsampled."""
 
     def layer(conv: MixedConv, x: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
         norm = conv.norm
@@ -90,7 +90,7 @@ def test_stage__a_batch_of_unequal_masks_equals_its_images_and_the_dense_form(
         mask = (torch.rand(5, 1, *cells) < torch.tensor([0.0, 0.2, 0.5, 0.8, 1.0]).view(5, 1, 1, 1)).float()
         mask[0], mask[4] = 0, 1
         x = torch.randn(5, 8, *size)
-        if stride == 1:  # the output of a stage with this mask
+        if stride == 1:  # the input must be the output of a stage with this mask
             active = pixels(mask, side, *size)
             x = x * active + pixels(x[..., ::2, ::2], 2, *size) * (1 - active)
         with torch.no_grad():
@@ -118,7 +118,7 @@ def test_stage__training_and_evaluation_differ_near_borders_of_regions_alone():
     x = torch.randn(1, 4, 64, 64)
     with torch.no_grad():
         differs = (stage(x, mask) - stage._run(x, Branches(mask, 8, 64, 64))).abs().amax(1)[0] > 1e-5
-    # The second convolution alone looks across: two pixels, from fine nodes and from the cells of coarse ones.
+    # Only the second convolution reads across the border: two pixels, from fine nodes and from coarse nodes' cells.
     near = torch.zeros(64, 64, dtype=torch.bool)
     near[14:50, 14:34] = True
     near[18:46, 18:30] = False
@@ -161,8 +161,8 @@ def test_stage__a_mostly_active_image_becomes_active_as_a_whole_in_training_too(
     stage = lively(ContentAdaptiveStage(4, 8, 1, None))
     x = torch.randn(2, 4, 32, 32)
     mask = torch.zeros(2, 1, 4, 4)
-    mask[0, :, :3] = 1  # three quarters
-    mask[1, :, :1] = 1  # one quarter
+    mask[0, :, :3] = 1  # three quarters active
+    mask[1, :, :1] = 1  # one quarter active
     whole = mask.clone()
     whole[0] = 1
     with torch.no_grad():
@@ -179,7 +179,7 @@ def test_stage__a_mostly_active_image_becomes_active_as_a_whole_in_training_too(
 def test_stage__fusing_copying_pickling_and_tracing_change_nothing(kind: str):
     stage = lively(ContentAdaptiveStage(4, 8, 2, 0.5, kind))
     x = torch.randn(1, 4, 40, 32)
-    stage.mask.threshold.fill_(stage.mask.estimator(x).quantile(0.7).item())  # some of the regions
+    stage.mask.threshold.fill_(stage.mask.estimator(x).quantile(0.7).item())  # makes some regions active
     with torch.no_grad():
         expected = stage(x)
         assert 0 < stage.active_fraction < 0.45
@@ -191,7 +191,7 @@ def test_stage__fusing_copying_pickling_and_tracing_change_nothing(kind: str):
         assert torch.allclose(fused(x), expected, atol=1e-4)
         for layer in stage.modules():
             if layer.__class__.__module__.startswith("pixelkeep"):
-                assert layer.__class__.__module__ == "pixelkeep.blocks"  # the path that checkpoints hold
+                assert layer.__class__.__module__ == "pixelkeep.blocks"  # the module path stored in checkpoints
         file = io.BytesIO()
         torch.save(stage, file)
         file.seek(0)
@@ -206,7 +206,7 @@ def test_stage__fusing_copying_pickling_and_tracing_change_nothing(kind: str):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stride", [1, 2])
 def test_stage__gradients_in_evaluation_are_those_of_the_dense_form(kind: str, stride: int):
-    """Memory that layers share, and what they change in place, must not take part where gradients are asked for."""
+    """Shared buffers and in-place operations are not used where gradients are needed."""
     stage = lively(ContentAdaptiveStage(4, 8, 2, None, kind, stride))
     mask = torch.zeros(1, 1, 4, 5)
     mask[..., 1:3, 2:4] = 1
@@ -237,7 +237,7 @@ def test_stage__its_input_stays_as_it_was():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_stage__autocast_is_near_full_precision(kind: str):
-    """The map enters in float32, and layers hand on bfloat16."""
+    """Under autocast, with a float32 input and bfloat16 between layers, the output stays near full precision."""
     stage, x = lively(ContentAdaptiveStage(8, 8, 2, None, kind)), torch.randn(1, 8, 32, 32)
     mask = torch.zeros(1, 1, 4, 4)
     mask[..., 1:3, 2] = 1
@@ -250,7 +250,7 @@ def test_stage__autocast_is_near_full_precision(kind: str):
 
 @pytest.mark.filterwarnings("ignore")
 def test_stage__onnx(tmp_path):
-    """The exported dense form has the output of the tiles, for another image than the one it was traced with."""
+    """The exported dense form gives the output of the tiles, for another image than the traced one."""
     onnxruntime = pytest.importorskip("onnxruntime")
     stage = lively(ContentAdaptiveStage(4, 8, 2, 0.25, "basic"))
     x = torch.randn(1, 4, 40, 24)

@@ -1,4 +1,4 @@
-"""Proves what every block promises: a frozen module path, copies that work, tracing, bf16 and channels_last."""
+"""Proves what every block guarantees: a stable module path, working copies, tracing, bf16 and channels_last."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ everywhere = pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS.ke
 
 
 def first(output: torch.Tensor | tuple) -> torch.Tensor:
-    """What a block gives in a trace: its output, or the first of a pair."""
+    """Return a block's output as a trace has it: the output itself, or the first of a pair."""
     return output[0] if isinstance(output, tuple) else output
 
 
@@ -58,7 +58,7 @@ def image(*shape: int) -> torch.Tensor:
 
 @everywhere
 def test_blocks__module_path(build):
-    """Each class is found by its name in `pixelkeep.blocks`, the path that checkpoints hold."""
+    """Each class is found by name in `pixelkeep.blocks`, the module path stored in checkpoints."""
     cls = type(build())
     assert cls.__module__ == "pixelkeep.blocks"
     assert getattr(blocks, cls.__name__) is cls
@@ -67,7 +67,7 @@ def test_blocks__module_path(build):
 
 @everywhere
 def test_blocks__pickle_and_deepcopy(build):
-    """A pickled, a deep-copied and a reloaded block give the same output and share no memory."""
+    """Pickled, deep-copied and reloaded blocks give the same output and share no memory."""
     block, x = build().eval(), image(2, 8, 6, 4)
     reloaded = build().eval()
     reloaded.load_state_dict(block.state_dict())
@@ -80,7 +80,7 @@ def test_blocks__pickle_and_deepcopy(build):
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::FutureWarning")
 @everywhere
 def test_blocks__trace(build):
-    """A trace gives the output of the block, also on another size of the same parity."""
+    """A trace gives the block's output, also for another size of the same parity."""
     block = build().eval()
     with torch.no_grad():
         traced = torch.jit.trace(block, image(1, 8, 6, 4))
@@ -90,7 +90,7 @@ def test_blocks__trace(build):
 
 @everywhere
 def test_blocks__channels_last(build):
-    """Memory format changes no value beyond rounding, and the output keeps it."""
+    """channels_last changes values by rounding only, and the output keeps that memory format."""
     block, x = build().eval(), image(2, 8, 6, 4)
     y = first(block.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last)))
     torch.testing.assert_close(y, first(block(x)))
@@ -99,7 +99,7 @@ def test_blocks__channels_last(build):
 
 @everywhere
 def test_blocks__bfloat16(build):
-    """Autocast and bfloat16 weights give the float32 output to bfloat16's precision, and finite gradients."""
+    """Autocast and bfloat16 weights give the float32 output within bfloat16's precision, and finite gradients."""
     block, x = build().eval(), image(2, 8, 6, 4)
     expected = first(block(x))
     half = copy.deepcopy(block).bfloat16()
@@ -114,10 +114,10 @@ def test_blocks__bfloat16(build):
 
 
 def test_blocks__all_is_complete():
-    """Every public class of the package is listed in `__all__` and is tested, here or where it says."""
+    """Every public class of the package is in `__all__` and is tested, here or in a file named below."""
     classes = [name for name, value in vars(blocks).items() if isinstance(value, type) and not name.startswith("_")]
     assert sorted(classes) == sorted(name for name in blocks.__all__ if isinstance(getattr(blocks, name), type))
-    elsewhere = {"Swin", "SliceSampMerging"}  # channels last, on an optional package: test_swin.py
+    elsewhere = {"Swin", "SliceSampMerging"}  # channels last, and an optional package: test_swin.py
     elsewhere |= {"EdgeMask", "LearnedMask", "ObjectMask"}  # test_masks.py
     elsewhere |= {"ContentAdaptiveStage", "EntryBlock", "MixedBlock", "MixedConv", "MixedNorm"}  # test_adaptive.py
     # test_selective.py and test_submanifold.py:

@@ -15,7 +15,7 @@ def image(*shape: int) -> torch.Tensor:
 
 
 def test_modes__what_each_returns():
-    """Training gives logits, evaluation the pair (probabilities, logits), export and traces the probabilities."""
+    """Training returns logits, evaluation the pair (probabilities, logits), exports and traces the probabilities."""
     head, x = Classifier(8, 3), image(2, 8, 5, 4)
     logits = x.mean((2, 3)) @ head.linear.weight.T + head.linear.bias
     torch.testing.assert_close(head.train()(x), logits)

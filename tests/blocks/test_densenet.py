@@ -1,4 +1,4 @@
-"""Proves that the dense networks are the published ones: torchvision's outputs, official counts, definitions."""
+"""Proves that the DenseNets are the published ones: torchvision's outputs, official counts and definitions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ torch.set_num_threads(1)
 
 
 def test_plain__equals_torchvision():
-    """With torchvision's weights copied over in order, the logits are torchvision's."""
+    """With torchvision's weights copied in order, the logits equal torchvision's."""
     theirs, ours = fill(torchvision.models.densenet121()), densenet("average", nn.MaxPool2d(3, 2, 1)).eval()
     copy_in_order(theirs, ours)
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -26,7 +26,7 @@ def test_plain__equals_torchvision():
 
 
 def test_networks__published_counts():
-    """The parameters are the official networks', counted from their code."""
+    """The parameter counts are those of the official networks, counted from their code."""
     with torch.device("meta"):
         assert count(densenet("average", nn.MaxPool2d(3, 2, 1))) == 7_978_856
         assert count(densenet("lip", SimplifiedLIP(64))) == 8_690_920
@@ -34,7 +34,7 @@ def test_networks__published_counts():
 
 @pytest.mark.parametrize("size", [(6, 4), (7, 5), (1, 1)])
 def test_transition__new_lip_is_average_pooling(size):
-    """A new transition with LIP, every layer reset, gives what one with the average gives, odd sizes included."""
+    """A reset transition with LIP equals one with average pooling, for odd sizes too."""
     average, lip = DenseTransition(8, 4), DenseTransition(8, 4, "lip")
     for module in lip.modules():
         if hasattr(module, "reset_parameters"):
@@ -50,12 +50,12 @@ def test_transition__new_lip_is_average_pooling(size):
 
 @pytest.mark.parametrize(("channels", "layers"), [(16, 3), (8, 1), (4, 2), (16, 0), (16, 2.0)])
 def test_dense_block__uneven_growth_is_refused(channels, layers):
-    """Output channels that the layers cannot add in equal parts are refused with both numbers."""
+    """Output channels that the layers cannot add in equal shares are refused with both numbers."""
     with pytest.raises(ValueError, match=rf"DenseBlock: {layers!r} layers cannot add {channels - 8} channels"):
         DenseBlock(8, channels, layers)
 
 
 def test_transition__unknown_pooling_is_refused():
-    """A pooling of another name is refused with the names there are."""
+    """An unknown pooling is refused with the names of the known ones."""
     with pytest.raises(ValueError, match="pool must be one of average, lip, got 'max'"):
         DenseTransition(8, 4, "max")

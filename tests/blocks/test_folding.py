@@ -1,4 +1,4 @@
-"""Proves that folding a block's BatchNorms changes no output, whatever the statistics, and what state it leaves."""
+"""Proves that folding a block's BatchNorms changes no output, whatever their statistics, and which state it leaves."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BUILDERS = {
     "SliceUpsamp": lambda: blocks.SliceUpsamp(8, 6, 5),
     "SubmanifoldConv": lambda: blocks.SubmanifoldConv(8, 6, 3, 2),
 }
-STAYS = {"DenseLayer": {"reduce_norm"}}  # BatchNorms that no convolution precedes
+STAYS = {"DenseLayer": {"reduce_norm"}}  # BatchNorms without a preceding convolution
 foldable = pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS.keys())
 
 
@@ -29,7 +29,7 @@ def norms(block: nn.Module) -> set[str]:
 
 
 def filled(block: nn.Module) -> nn.Module:
-    """The block in double precision and evaluation mode, weights and statistics random, as after a training."""
+    """Return the block in double precision and evaluation mode, with random weights and statistics as if trained."""
     generator = torch.Generator().manual_seed(0)
     block = block.double().eval()
     with torch.no_grad():
@@ -47,7 +47,7 @@ def image(*shape: int) -> torch.Tensor:
 @foldable
 @pytest.mark.parametrize("size", [(6, 4), (7, 5)])
 def test_fuse__changes_no_output(build, size):
-    """The folded block gives the block's output within 1e-9 in double precision, borders and odd sizes included."""
+    """The folded block equals the block within 1e-9 in double precision, at borders and for odd sizes too."""
     block, x = filled(build()), image(2, 8, *size)
     expected = block(x)
     assert block.fuse() is block
@@ -56,7 +56,7 @@ def test_fuse__changes_no_output(build, size):
 
 @foldable
 def test_fuse__own_epsilon_is_used(build):
-    """Each BatchNorm's own epsilon is folded: Ultralytics sets 1e-3 where torch has 1e-5."""
+    """Each BatchNorm is folded with its own epsilon: Ultralytics sets 1e-3 where torch has 1e-5."""
     block, x = filled(build()), image(2, 8, 6, 4)
     for norm in block.modules():
         if isinstance(norm, nn.BatchNorm2d):
@@ -67,7 +67,7 @@ def test_fuse__own_epsilon_is_used(build):
 
 @foldable
 def test_fuse__state(build):
-    """No BatchNorm is left that could be folded, and the convolutions have a bias and take no gradient."""
+    """No foldable BatchNorm remains, and the convolutions have a bias and need no gradient."""
     block = build()
     assert not block.is_fused
     block.fuse()
@@ -79,7 +79,7 @@ def test_fuse__state(build):
 
 @foldable
 def test_fuse__twice_is_once(build):
-    """Fusing a fused block changes no bit of its state, and training mode no output unless a BatchNorm stays."""
+    """Fusing again changes no bit of the state, and training mode changes no output unless a BatchNorm remains."""
     block, x = filled(build()), image(2, 8, 6, 4)
     before = {name: tensor.clone() for name, tensor in block.fuse().state_dict().items()}
     expected = block(x)
@@ -89,11 +89,11 @@ def test_fuse__twice_is_once(build):
 
 
 def test_folds__name_every_batchnorm():
-    """Every public block with a BatchNorm folds all of them, and is tested above."""
+    """Every public block that has BatchNorms folds all of them and is tested above."""
     tested = {type(build()) for build in BUILDERS.values()}
     for build in BUILDERS.values():
         block = build()
         assert norms(block) == {norm for _, norm in block.folds} | STAYS.get(type(block).__name__, set())
-    elsewhere = {blocks.MixedConv}  # it takes a pair of maps: see test_adaptive.py
+    elsewhere = {blocks.MixedConv}  # takes a pair of maps, so it is tested in test_adaptive.py
     found = {cls for cls in vars(blocks).values() if isinstance(cls, type) and hasattr(cls, "fuse")}
     assert found == tested | elsewhere

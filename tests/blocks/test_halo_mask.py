@@ -1,4 +1,4 @@
-"""The gate of a selective stage: how it grows, what its losses compare, and that evaluation has training's share."""
+"""The gate of a selective stage: how it grows, what its losses compare, and that evaluation keeps training's share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def image(number: int = 2, side: int = 48) -> Tensor:
 
 
 def dilated(core: Tensor, halo: int) -> Tensor:
-    """Dilation written out."""
+    """Return the dilated mask, written out as loops."""
     grown = torch.zeros_like(core)
     for n, _, y, x in core.nonzero().tolist():
         grown[n, 0, max(0, y - halo) : y + halo + 1, max(0, x - halo) : x + halo + 1] = 1
@@ -34,7 +34,7 @@ def dilated(core: Tensor, halo: int) -> Tensor:
 
 @pytest.mark.parametrize("halo", [0, 1, 2])
 def test_halo_mask__grows(halo):
-    """The same draw with and without a halo; loss and fraction are those of the grown mask."""
+    """With a halo the same draw is dilated, and loss and fraction are those of the grown mask."""
     masks = {}
     for reach in (0, halo):
         made = gate(reach, bias=-3.0)
@@ -61,7 +61,7 @@ def test_halo_mask__evaluation_grows_what_is_above_the_threshold(halo):
 @pytest.mark.parametrize("halo", [0, 1, 2])
 @pytest.mark.parametrize("target", [0.05, 0.3])
 def test_halo_mask__training_begins_at_the_target(target, halo):
-    """Whatever the halo: the estimator's own output hardly varies yet, so cells are drawn at one rate."""
+    """Training begins at the target with any halo: the logits hardly vary yet, so all cells have the same rate."""
     made = gate(halo, target)
     torch.nn.init.zeros_(made.estimator[-1].weight)
     assert made(image(16, 128)).mean().item() == pytest.approx(target, rel=0.1)
@@ -69,7 +69,7 @@ def test_halo_mask__training_begins_at_the_target(target, halo):
 
 @pytest.mark.parametrize("halo", [0, 1])
 def test_halo_mask__evaluation_has_the_share_of_training(halo):
-    """At a share as low as the default, though the sign alone would make nothing active."""
+    """Evaluation keeps a share as low as the default, although by the logits' sign no cell would be active."""
     made, x = gate(halo, 0.05), image(4, 128)
     with torch.no_grad():
         shares = [made(x).mean().item() for _ in range(60)]
@@ -78,7 +78,7 @@ def test_halo_mask__evaluation_has_the_share_of_training(halo):
 
 
 def test_halo_mask__target_loss_draws_the_share_to_its_target():
-    """Its own loss alone moves the share from nearly all to the target."""
+    """The target loss alone moves the share from nearly all cells to the target."""
     made, x = gate(1, bias=0.0), torch.randn(2, 3, 32, 32)
     optimizer = torch.optim.Adam(made.parameters(), lr=0.02)
     shares = []
@@ -92,7 +92,7 @@ def test_halo_mask__target_loss_draws_the_share_to_its_target():
 
 
 def test_halo_mask__boxes_are_compared_with_cells_before_they_grow():
-    """A small box in the cell of row 1 and column 2 of a 4x4 grid, and one that is no longer small."""
+    """The box loss uses the ungrown cell of a small box, row 1 and column 2 of 4x4, and ignores a larger box."""
     made = gate(1)
     made(image(1, 8))
     boxes = torch.tensor([[2.5 / 4, 1.5 / 4, 0.2, 0.2], [0.5, 0.5, 0.5, 0.6]])

@@ -1,5 +1,5 @@
-"""Proves that LIP is a weighted average over the valid cells, its limits, its first values, and that it overflows
-nowhere."""
+"""Proves that LIP is a weighted average over the valid cells, its limits, its initial values, and that it never
+overflows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def rand(*shape: int, seed: int = 0) -> Tensor:
 
 
 def by_hand(x: Tensor, weight: Tensor, kernel_size: int) -> Tensor:
-    """The weighted average, cell by cell: windows begin (k - 1) // 2 before each second cell."""
+    """Return the weighted average, cell by cell: windows begin (k - 1) // 2 before every second cell."""
     n, c, height, width = x.shape
     y = x.new_empty(n, c, math.ceil(height / 2), math.ceil(width / 2))
     for i in range(y.shape[2]):
@@ -45,7 +45,7 @@ def by_hand(x: Tensor, weight: Tensor, kernel_size: int) -> Tensor:
 
 
 def filled(block: nn.Module) -> nn.Module:
-    """The block in double precision and evaluation mode with parameters and statistics away from their defaults."""
+    """Return the block in double precision and evaluation mode, with parameters and statistics off their defaults."""
     block = block.double().eval()
     with torch.no_grad():
         for seed, (name, tensor) in enumerate(sorted(block.state_dict().items())):
@@ -58,7 +58,7 @@ def filled(block: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("k", KERNELS)
 def test_lip__weighted_average(size, k):
-    """Both evaluations equal the sums over each window's cells inside the map; sides are halved and rounded up."""
+    """Both implementations equal the sums over each window's cells inside the map; odd sides are halved rounding up."""
     x, logit = rand(2, 3, *size), 12 * torch.rand(2, 3, *size, dtype=torch.float64)
     expected = by_hand(x, logit.exp(), k)
     torch.testing.assert_close(lip(x, logit, k), expected, rtol=0, atol=1e-12)
@@ -66,7 +66,7 @@ def test_lip__weighted_average(size, k):
 
 
 def test_lip__constant_logits_are_average_pooling():
-    """Equal logits give average pooling that does not count the padding."""
+    """Equal logits give average pooling that excludes the padding."""
     for value in (-1e4, 0.0, 6.0, 1e4):
         x = rand(2, 3, 7, 6)
         expected = F.avg_pool2d(x, 3, 2, 1, count_include_pad=False)
@@ -74,7 +74,7 @@ def test_lip__constant_logits_are_average_pooling():
 
 
 def test_lip__large_logits_are_max_pooling():
-    """Logits that grow with the values give max pooling, whatever the values are."""
+    """Logits proportional to the values, with a large factor, give max pooling for any values."""
     x = rand(2, 3, 7, 6)
     for scale in (1e4, 1e6):
         torch.testing.assert_close(lip(x, scale * x), F.max_pool2d(x, 3, 2, 1), rtol=0, atol=1e-9)
@@ -82,7 +82,7 @@ def test_lip__large_logits_are_max_pooling():
 
 
 def test_lip__softmax_pooling():
-    """The values as their own logits give softmax-weighted pooling."""
+    """Values used as their own logits give softmax-weighted pooling."""
     x = rand(2, 3, 8, 6)
     padded = F.pad(x, (1, 1, 1, 1), value=-math.inf)
     windows = F.unfold(padded.nan_to_num(neginf=-1e30), 3, stride=2).unflatten(1, (3, 9))  # (N, C, 9, positions)
@@ -91,14 +91,14 @@ def test_lip__softmax_pooling():
 
 
 def test_lip__shift_changes_nothing():
-    """The same number added to all logits of a channel cancels."""
+    """A number added to all logits of a channel cancels out."""
     x, logit = rand(2, 3, 7, 6), rand(2, 3, 7, 6, seed=1)
     shift = 1000 * rand(2, 3, 1, 1, seed=2)
     torch.testing.assert_close(lip(x, logit + shift), lip(x, logit), rtol=0, atol=1e-9)
 
 
 def test_lip__gradient():
-    """The gradients of both evaluations, to values and logits, agree with finite differences."""
+    """The gradients of both implementations with respect to values and logits agree with finite differences."""
     x, logit = rand(1, 2, 5, 4).requires_grad_(), (6 + rand(1, 2, 5, 4, seed=1)).requires_grad_()
     for k in (2, 3):
         assert torch.autograd.gradcheck(lambda a, b, k=k: lip(a, b, k), (x, logit))
@@ -107,7 +107,7 @@ def test_lip__gradient():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_lip__half_precision_is_finite(dtype):
-    """Values of 200 at logits up to 12 overflow float16 when weighted in it; here the average is right."""
+    """Values of 200 with logits up to 12 would overflow float16 if weighted in it, yet the average is right."""
     x = torch.full((1, 2, 6, 6), 200.0, dtype=dtype)
     logit = (12 * torch.rand(1, 2, 6, 6)).to(dtype)
     assert dtype == torch.bfloat16 or not torch.isfinite(x * logit.exp()).all()
@@ -118,7 +118,7 @@ def test_lip__half_precision_is_finite(dtype):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("build", [lambda: LIP(4, 6), *POOLS.values()])
 def test_modules__half_precision(build, dtype):
-    """A module converted whole, and one under autocast, agree with float32 at values that overflow its type."""
+    """Converted modules and modules under autocast agree with float32 at values that overflow their dtype."""
     block = build().eval()
     with torch.no_grad():
         for p in block.parameters():
@@ -136,7 +136,7 @@ def test_modules__half_precision(build, dtype):
 @pytest.mark.parametrize("size", [(8, 6), (7, 5), (2, 2)])
 @pytest.mark.parametrize("reset", [False, True], ids=["new", "after a trainer's reset"])
 def test_modules__start_as_average_pooling(build, size, reset):
-    """A new module is average pooling over valid cells, also after every reset_parameters has been called."""
+    """A new module is average pooling over valid cells, even after every reset_parameters has been called."""
     block, x = build(), rand(2, 4, *size).float()
     if reset:
         for module in block.modules():
@@ -148,7 +148,7 @@ def test_modules__start_as_average_pooling(build, size, reset):
 
 @pools
 def test_modules__closed_form(build):
-    """With weights of any value the logits are 12 * sigmoid of what the layers' definition gives."""
+    """With any weights the logits are 12 * sigmoid of what the layers' definition gives."""
     block, x = filled(build()), rand(2, 4, 7, 6, seed=9)
 
     def normalised(z: Tensor, layer: nn.Module) -> Tensor:
@@ -164,12 +164,12 @@ def test_modules__closed_form(build):
         z = normalised(F.conv2d(z, head.conv.weight), head.norm)
     expected = by_hand(x, torch.exp(12 / (1 + torch.exp(-z))), block.kernel_size)
     torch.testing.assert_close(block(x), expected, rtol=0, atol=1e-10)
-    torch.testing.assert_close(block.train()(x), expected, rtol=0, atol=1e-10)  # no statistics of training
+    torch.testing.assert_close(block.train()(x), expected, rtol=0, atol=1e-10)  # batch statistics are not used
 
 
 @pools
 def test_modules__gradient_reaches_the_logits(build):
-    """From its first values a module learns logits: the zero convolution has a gradient, and after one step more."""
+    """A new module can learn its logits: the zero convolution has a gradient, and the rest after one step."""
     block, x = build(), rand(2, 4, 8, 6).float()
     last = block.conv if isinstance(block, SimplifiedLIP) else block.head.conv
     block(x).square().sum().backward()
@@ -182,7 +182,7 @@ def test_modules__gradient_reaches_the_logits(build):
 
 @pools
 def test_modules__one_cell(build):
-    """A map of one cell, which instance normalisation elsewhere refuses, passes unchanged, in training as well."""
+    """A map of one cell, which other instance normalisation refuses, passes unchanged, in training too."""
     for images in (1, 2):
         x = rand(images, 4, 1, 1).float().requires_grad_()
         torch.testing.assert_close(build().train()(x), x)
@@ -191,7 +191,7 @@ def test_modules__one_cell(build):
 
 
 def test_instance_norm__equals_torch():
-    """It is torch's InstanceNorm2d with the same weights, and the shift where there is one cell."""
+    """The layer equals torch's InstanceNorm2d of the same weights, and returns the shift for a single cell."""
     ours, theirs = filled(InstanceNorm(3)), nn.InstanceNorm2d(3, affine=True).double()
     theirs.load_state_dict(ours.state_dict())
     x = rand(2, 3, 5, 4)
@@ -210,7 +210,7 @@ def test_lip_block__closed_form():
 
 
 def test_lip_block__arguments_have_an_effect():
-    """Window, width and activation change what they name; the width is half the input's channels, 128 at most."""
+    """Window, width and activation take effect; the default width is half the input's channels, at most 128."""
     assert LIP(8, 6, 2).pool.kernel_size == 2 and LIP(8, 6).pool.kernel_size == 3
     widths = [LIP(channels, 8).pool.trunk.width for channels in (1, 3, 16, 256, 1024)]
     assert widths == [1, 1, 8, 128, 128] and LIP(16, 8, 3, 5).pool.trunk.width == 5
@@ -224,7 +224,7 @@ def count(block: nn.Module) -> int:
 
 
 def test_parameters__follow_the_formulas():
-    """The counts are those of the docstrings; the numbers are the differences of the published networks."""
+    """The counts follow the docstrings' formulas and equal the differences between the published networks."""
     assert count(SimplifiedLIP(64)) == 9 * 64**2 + 2 * 64 == 36_992
     assert count(LIPTrunk(256)) == 256 * 128 + 9 * 128**2 + 4 * 128
     assert count(LIPHead(128, 512)) == 128 * 512 + 2 * 512
@@ -237,7 +237,7 @@ def test_parameters__follow_the_formulas():
 @pytest.mark.parametrize("build", [lip, SimplifiedLIP, BottleneckLIP, lambda c, k: LIP(c, 8, k)])
 @pytest.mark.parametrize("k", [1, 0, -3, 2.0, "3"])
 def test_kernel_size__refused(build, k):
-    """A window that is no integer of at least 2 is refused with its value."""
+    """A window that is not an integer of at least 2 is refused with its value."""
     x = rand(1, 1, 4, 4)
     with pytest.raises(ValueError, match=f"LIP: kernel_size must be an integer of at least 2, got {k!r}"):
         build(x, x, k) if build is lip else build(8, k)
@@ -245,7 +245,7 @@ def test_kernel_size__refused(build, k):
 
 @pytest.mark.parametrize("build", [lambda: LIP(4, 6), *POOLS.values()])
 def test_modules__onnx(build, tmp_path):
-    """The exported graph gives the module's output, at another size of the same parity as well."""
+    """The exported graph gives the module's output, also for another size of the same parity."""
     import onnxruntime
 
     block, path = filled(build()).float(), tmp_path / "lip.onnx"

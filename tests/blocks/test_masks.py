@@ -1,4 +1,4 @@
-"""Masks by edges and learned: what fires, what is exact, what has a gradient, and what a bad argument says."""
+"""Edge masks and learned masks: which cells fire, what is exact, what has a gradient, and how bad arguments fail."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pixelkeep.blocks.object_mask import covered
 
 
 def step(low: float, high: float, axis: int) -> Tensor:
-    """An image of 32x32 that steps from low to high at pixel 16, along the given axis."""
+    """Return a 32x32 image that steps from low to high at pixel 16 along the given axis."""
     image = torch.full((1, 3, 32, 32), low)
     image.narrow(axis, 16, 16).fill_(high)
     return image
@@ -60,7 +60,7 @@ def test_edge_mask__dilation_grows_a_square(dilation: int):
 
 def test_edge_mask__a_cell_is_active_if_any_pixel_is():
     image = torch.zeros(1, 1, 21, 18)
-    image[..., 20:, 17:] = 1.0  # the last pixel, in cells that the size cuts
+    image[..., 20:, 17:] = 1.0  # the last pixel, in a cell that the map cuts off
     mask = EdgeMask(8, 0.5, 1)(image)
     assert mask.shape == (1, 1, 3, 3)
     assert mask.nonzero().tolist() == [[0, 0, 2, 2]]
@@ -140,12 +140,12 @@ def test_learned_mask__fraction_in_evaluation_is_that_of_training_though_the_est
     learned = LearnedMask(4, 0.2).train()
     x = torch.randn(4, 4, 64, 64)
     fractions = [learned(x).mean().item() for _ in range(60)]
-    assert (learned.logits.detach() > 0).float().mean() < 0.02  # by the sign alone nothing would be active
+    assert (learned.logits.detach() > 0).float().mean() < 0.02  # by the logits' sign almost nothing would be active
     assert learned.eval()(x).mean().item() == pytest.approx(sum(fractions[30:]) / 30, abs=0.02)
 
 
 def test_learned_mask__scale_and_shift_of_a_channel_change_nothing():
-    """As BatchNorm's statistics of training and of evaluation differ; so one threshold serves both."""
+    """Scale and shift, in which BatchNorm's training and evaluation differ, do not matter: one threshold suffices."""
     torch.manual_seed(0)
     learned = LearnedMask(4, 0.3, 4).eval()
     x = torch.randn(2, 4, 64, 64)
@@ -199,7 +199,7 @@ def test_covered__cells_that_a_box_touches():
     middle = torch.zeros(4, 4, dtype=torch.bool)
     middle[1:3, 1:3] = True  # rows 0.375 to 0.625, columns 0.25 to 0.75
     first = torch.zeros(4, 4, dtype=torch.bool)
-    first[0, 0] = True  # ends where the next cell begins
+    first[0, 0] = True  # the box ends where the next cell begins
     last = torch.zeros(4, 4, dtype=torch.bool)
     last[3, 3] = True
     assert torch.equal(held, torch.stack([middle, first, last]))
@@ -207,11 +207,11 @@ def test_covered__cells_that_a_box_touches():
 
 def test_object_mask__loss_from_boxes_by_hand():
     mask = ObjectMask(3, 0.25, 4, largest=32, gain=2.0).train()
-    mask(torch.zeros(2, 3, 16, 16))  # cells of a grid of 4x4, over an image of 128x64
+    mask(torch.zeros(2, 3, 16, 16))  # a grid of 4x4 cells over a 128x64 image
     mask.logits = torch.arange(32.0).view(2, 1, 4, 4) / 10
     boxes = torch.tensor([[0.1, 0.1, 0.1, 0.1], [0.9, 0.4, 0.1, 0.1], [0.5, 0.5, 0.9, 0.1], [0.12, 0.1, 0.1, 0.1]])
     image = torch.tensor([0.0, 1.0, 1.0, 0.0])
-    loss = mask.loss_from_boxes(boxes, image, (128, 64))  # the third is 57.6 wide: too large; the fourth: same cell
+    loss = mask.loss_from_boxes(boxes, image, (128, 64))  # third box: 57.6 wide, too large; fourth: same cell
     expected = [math.log1p(math.exp(-value)) for value in (0.0, (16 + 7) / 10)]
     assert loss.item() == pytest.approx(2.0 * sum(expected) / 2, rel=1e-6)
     assert mask.loss_from_boxes(boxes[:0], image[:0], (128, 64)).item() == 0

@@ -1,4 +1,4 @@
-"""Maps of two resolutions against a list of nodes that is written out from the paper's definition, one by one."""
+"""Maps of two resolutions, compared with a list of nodes written out one by one from the paper's definition."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pixelkeep.blocks.regions import Dense, Nodes, as_rows, corners, pixels, reg
 
 
 class NaiveNodes:
-    """The paper's nodes: fine ones at their pixel, coarse ones at (1, 1) of their cell, reading what covers a point."""
+    """The paper's nodes: fine ones at their pixel, coarse ones at (1, 1) of a cell; a point reads its covering node."""
 
     def __init__(self, mask: Tensor) -> None:
         self.height, self.width = mask.shape
@@ -25,12 +25,12 @@ class NaiveNodes:
             self.cover |= {(row + down, column + right): index for down in range(2) for right in range(2)}
 
     def convolve(self, values: Tensor, weight: Tensor, reach: int) -> Tensor:
-        """3x3 convolution of (nodes, C): points 2 * reach pixels apart, zero outside the image."""
+        """Return the 3x3 convolution of (nodes, C): points are 2 * reach pixels apart and zero outside the image."""
         out = torch.zeros(len(self.nodes), weight.shape[0])
         for index, (row, column, fine) in enumerate(self.nodes):
             for i in range(3):
                 for j in range(3):
-                    # A coarse node goes in steps of its own cells, also where the image cuts its pixel off.
+                    # A coarse node moves in steps of whole cells, even where its pixel (1, 1) lies outside the image.
                     base = (row, column) if fine else (row // 2 * 2 + 1, column // 2 * 2 + 1)
                     point = base[0] + (i - 1) * 2 * reach, base[1] + (j - 1) * 2 * reach
                     if not fine:
@@ -41,7 +41,7 @@ class NaiveNodes:
         return out
 
     def paint(self, values: Tensor) -> Tensor:
-        """(nodes, C) -> (C, H, W)."""
+        """Return the map (C, H, W) of the nodes' values (nodes, C)."""
         out = torch.zeros(values.shape[1], self.height, self.width)
         for row in range(self.height):
             for column in range(self.width):
@@ -59,12 +59,12 @@ def test_nodes__positions_cover_and_values_on_a_hand_made_mask():
     x = torch.arange(16.0).view(1, 1, 4, 4)
     nodes = Nodes(HAND_MADE[None, ::2, ::2] > 0, 2, 4, 4)
     fine, coarse = nodes.enter(x, 0)
-    coarse = coarse[..., ::2, ::2]  # irregular stride: the value at the upper left of the cell
+    coarse = coarse[..., ::2, ::2]  # irregular stride: the value at the upper left of each cell
     assert fine.flatten().tolist() == [0, 1, 4, 5]
     assert coarse.flatten().tolist() == [0, 2, 8, 10]
     painted = nodes.paint(fine, coarse)
     assert painted[0, 0].tolist() == [[0, 1, 2, 2], [4, 5, 2, 2], [8, 8, 10, 10], [8, 8, 10, 10]]
-    # A coarse node beside the active cell reads its pixel (1, 1), of value 5; the fine ones read coarse ones by cover.
+    # A coarse node beside the active cell reads pixel (1, 1), value 5; fine nodes read the coarse node that covers.
     around_fine, around_coarse = nodes.surround(fine, coarse, 1)
     assert around_coarse[0, 0].tolist() == [[5, 2], [8, 10]]
     assert around_fine[0, 0].tolist() == [
@@ -88,7 +88,7 @@ def test_layouts__three_convolutions_equal_the_list_of_nodes(size: tuple[int, in
         active = torch.rand(1, rows, columns) < (0.5, 0.2, 0.8, 0.5)[trial]
         if trial == 3:
             active[:] = False
-            active[0, -1, -1] = True  # at the border, where the size may cut the region
+            active[0, -1, -1] = True  # at the border, where the map may cut the region off
         mask = pixels(active, side, height, width)[0]
         weights = torch.randn(3, 4, 4, 3, 3) * 0.2
         x = torch.randn(1, 4, height, width)
@@ -96,7 +96,7 @@ def test_layouts__three_convolutions_equal_the_list_of_nodes(size: tuple[int, in
         naive = NaiveNodes(mask)
         values = torch.stack([x[0, :, r, c] if fine else x[0, :, r // 2 * 2, c // 2 * 2] for r, c, fine in naive.nodes])
         for weight in weights:
-            values = naive.convolve(values, weight, reach).relu() + 0.1  # what is outside must stay zero all the same
+            values = naive.convolve(values, weight, reach).relu() + 0.1  # values outside must stay zero nonetheless
         expected = naive.paint(values)
 
         for layout in (Nodes(active, side, *size), Dense(active[:, None].float(), side, *size)):
@@ -117,7 +117,7 @@ def test_nodes__number_is_linear_in_the_fraction(fraction: float):
     nodes = Nodes(active.view(1, 8, 8), 8, height, width)
     distinct = nodes.cover.unique()
     assert len(distinct) == fraction * height * width + (1 - fraction) * height * width / 4
-    assert (distinct > 0).all()  # row 0 is what lies outside the image
+    assert (distinct > 0).all()  # row 0 stands for points outside the image
 
 
 def test_windows__halo_is_the_neighbour_inside_and_the_outside_beyond():

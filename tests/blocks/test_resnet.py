@@ -1,5 +1,5 @@
 """Proves that the residual networks are the published ones: torchvision's outputs, official counts, each downsampling
-equal to its definition, and first values that survive a reset."""
+equal to its definition, and initial values that survive a reset."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def rand(*shape: int, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize(("model", "settings"), [("resnet18", BASIC), ("resnet50", {})])
 @pytest.mark.parametrize("size", [(64, 64), (65, 47)])
 def test_plain__equals_torchvision(model, settings, size):
-    """With torchvision's weights copied over in order, the logits are torchvision's."""
+    """With torchvision's weights copied in order, the logits equal torchvision's."""
     theirs, ours = fill(getattr(torchvision.models, model)()), resnet("conv", **settings).eval()
     copy_in_order(theirs, ours)
     x = rand(2, 3, *size).float()
@@ -64,15 +64,15 @@ def test_plain__equals_torchvision(model, settings, size):
     ids=["18", "50", "101", "50-lip", "101-lip", "50-spd at 10", "50-spd at 200", "18-spd at 200"],
 )
 def test_networks__published_counts(build, expected):
-    """The parameters are the official networks', counted from their code."""
+    """The parameter counts are those of the official networks, counted from their code."""
     with torch.device("meta"):
         assert count(build()) == expected
 
 
 def test_slicesamp__count_follows_from_its_formula():
-    """Each replaced layer has SliceSamp's 44 i + 4 i o + 2 o parameters in place of its own."""
+    """Each replaced layer has SliceSamp's 44 i + 4 i o + 2 o parameters instead of its own."""
     block = lambda i, o: 44 * i + 4 * i * o + 2 * o  # noqa: E731
-    expected = 25_557_032 + block(64, 64)  # for the max-pooling, which has none
+    expected = 25_557_032 + block(64, 64)  # replaces the max-pooling, which has no parameters
     for channels in (256, 512, 1024):
         width = channels // 2
         expected += block(width, width) - (9 * width**2 + 2 * width)
@@ -83,7 +83,7 @@ def test_slicesamp__count_follows_from_its_formula():
 
 
 def conv_norm(layer: nn.Module, x: Tensor, *, stride: int = 1, relu: bool = True) -> Tensor:
-    """Convolution and BatchNorm of a layer, from functions."""
+    """Apply a layer's convolution and BatchNorm as functions, and ReLU if asked."""
     kernel = layer.conv.weight
     y = F.conv2d(x, kernel, stride=stride, padding=kernel.shape[-1] // 2)
     y = batch_norm(layer.norm, y)
@@ -107,7 +107,7 @@ DEFINITIONS = {  # (first 3x3, shortcut) as functions of (layer, input)
     "conv": (lambda m, x: conv_norm(m, x, stride=2), lambda m, x: conv_norm(m, x, stride=2, relu=False)),
     "spd": (spd_spatial, lambda m, x: conv_norm(m, x, stride=2, relu=False)),
     "spd-shortcut": (spd_spatial, spd_shortcut),
-    "slicesamp": (lambda m, x: m(x), lambda m, x: m(x)),  # proved in test_slicesamp.py
+    "slicesamp": (lambda m, x: m(x), lambda m, x: m(x)),  # tested in test_slicesamp.py
 }
 
 
@@ -115,7 +115,7 @@ DEFINITIONS = {  # (first 3x3, shortcut) as functions of (layer, input)
 @pytest.mark.parametrize("down", DEFINITIONS)
 @pytest.mark.parametrize("size", [(6, 8), (7, 5)])
 def test_block__closed_form(kind, down, size):
-    """The block is ReLU(main + shortcut), each branch as the table of its module defines it."""
+    """The block is ReLU(main + shortcut), with each branch as defined in its module's table."""
     block, x = fill(ResidualBlock(8, 16, down, kind).double()), rand(2, 8, *size)
     spatial, shortcut = DEFINITIONS[down]
     *reduce, middle, expand = block.main
@@ -129,7 +129,7 @@ def test_block__closed_form(kind, down, size):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_lip_block__closed_form(kind):
-    """Both branches pool by importance, then a 1x1 convolution follows; their logits have one trunk."""
+    """Both branches are LIP followed by a 1x1 convolution, and their logits share one trunk."""
     block, x = fill(LIPResidualBlock(8, 16, kind).double()), rand(2, 8, 7, 6)
     features = block.trunk(x)
     y = conv_norm(block.reduce, x) if kind == "bottleneck" else x
@@ -141,7 +141,7 @@ def test_lip_block__closed_form(kind):
 
 
 def test_lip_block__trunk_is_computed_once():
-    """One block has one trunk and runs it once, and both branches send it their gradient."""
+    """A block has one trunk and runs it once, and the trunk gets gradient from both branches."""
     block, x = fill(LIPResidualBlock(8, 16)), rand(2, 8, 6, 6).float()
     assert sum(isinstance(m, LIPTrunk) for m in block.modules()) == 1
     runs = []
@@ -161,7 +161,7 @@ def test_lip_block__trunk_is_computed_once():
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("down", ["none", *DOWNS])
 def test_stage__shape_and_first_values(kind, down):
-    """A stage halves once, rounding up; after every reset each branch still starts as nothing but its shortcut."""
+    """A stage halves its input once, rounding up, and after a reset each block still starts as its shortcut."""
     stage, x = ResNetStage(8, 16, 3, down, kind), rand(2, 8, 7, 6).float()
     for module in stage.modules():
         if hasattr(module, "reset_parameters"):
@@ -174,7 +174,7 @@ def test_stage__shape_and_first_values(kind, down):
 
 
 def test_stage__only_the_first_block_downsamples():
-    """The blocks after the first keep size and channels and have no layer in their shortcut."""
+    """The blocks after the first keep size and channels and have no layer in the shortcut."""
     stage = ResNetStage(8, 16, 3, "spd")
     assert len(stage) == 3 and all(isinstance(block.shortcut, nn.Identity) for block in list(stage)[1:])
     assert isinstance(ResNetStage(16, 16, 2, "none", "basic")[0].shortcut, nn.Identity)
@@ -182,7 +182,7 @@ def test_stage__only_the_first_block_downsamples():
 
 
 def test_spd_shortcut__reads_every_pixel():
-    """The published shortcut reads one pixel in four; the option without a stride reads all."""
+    """The published shortcut reads one pixel in four, the option without a stride reads all of them."""
     seen = {}
     for down in ("spd", "spd-shortcut"):
         block, x = fill(ResidualBlock(4, 8, down).double()), rand(1, 4, 6, 6).requires_grad_()
@@ -209,13 +209,13 @@ def test_convolutions__start_with_fan_out_variance():
     ],
 )
 def test_stage__bad_arguments_are_refused(arguments, message):
-    """Each wrong argument is named with its value and what would be right."""
+    """Each wrong argument is refused with its value and what would be right."""
     with pytest.raises(ValueError, match=f"ResNetStage: {message}"):
         ResNetStage(*arguments)
 
 
 def test_published_order__pickled_before_it_had_a_module(monkeypatch):
-    """Checkpoints in which the rearrangement was a function load, where no module is constructed, and do the same."""
+    """Checkpoints whose rearrangement was a function load without constructing a module and give the same output."""
     block, x = ConvSPDNorm(3, 4).eval(), torch.rand(2, 3, 7, 8)
     nn.init.uniform_(block.norm.weight), nn.init.uniform_(block.norm.bias)
     expected = block(x)

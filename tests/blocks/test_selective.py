@@ -1,4 +1,4 @@
-"""The selective stage against its limits and its definition; each of its three switches; gradients; odd cases."""
+"""The selective stage against its limits and its definition; its three switches, gradients and edge cases."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ torch.set_num_threads(1)
 
 
 def stage(**options) -> SelectiveStage:
-    """A double-precision stage whose BatchNorms do something."""
+    """Return a double-precision stage whose BatchNorms are not the identity."""
     torch.manual_seed(1)
     made = SelectiveStage(3, 4, **{"blocks": 2, **options}).double()
     with torch.no_grad():
@@ -45,7 +45,7 @@ def repeated(coarse: torch.Tensor) -> torch.Tensor:
 
 
 def masked_network(path, x: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
-    """The unstrided path from the definition m * conv(m * x), written with torch's functions only."""
+    """Return the unstrided path's output from the definition m * conv(m * x), using only torch's functions."""
 
     def layer(made: SubmanifoldConv, x: torch.Tensor) -> torch.Tensor:
         conv, norm = made.conv, made.norm
@@ -81,7 +81,7 @@ def test_stage__empty_mask_is_the_strided_stage(training, fusion):
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("fusion", [True, False])
 def test_stage__is_its_definition(fusion, memory):
-    """Unequal masks in a batch, one of them empty; also as each image by itself."""
+    """The stage equals its definition for unequal masks in a batch, one of them empty, and for each image alone."""
     made = stage(fusion=fusion).eval()
     x, mask = image(3).contiguous(memory_format=memory), some_mask(3, fraction=0.2)
     mask[1] = 0
@@ -98,7 +98,7 @@ def test_stage__is_its_definition(fusion, memory):
 @pytest.mark.parametrize("fraction", [0.0, 0.2, 0.9])
 @pytest.mark.parametrize("size", [(8, 12), (7, 11), (1, 1), (2, 3)])
 def test_stage__dense_form_is_the_sparse_one(size, fraction, fused, monkeypatch):
-    """Traces and exports compute densely, and so does evaluation above the break-even fraction."""
+    """The dense form of exports, and of evaluation above the break-even fraction, equals the sparse one."""
     made = stage().eval()
     x = image(2, *size)
     mask = some_mask(2, -(-size[0] // 2), -(-size[1] // 2), fraction)
@@ -122,7 +122,7 @@ def test_stage__odd_sizes_are_cropped_from_the_rounded_up_strided_map():
 
 
 def test_stage__runs_densely_above_break_even_only():
-    """At one half of the cells it is cheaper in time to compute everywhere; the multiply-adds show which one ran."""
+    """At half of the cells dense computation takes less time, and the multiply-adds show that it is used."""
     made = stage().float().eval()
     x = image().float()
 
@@ -137,7 +137,7 @@ def test_stage__runs_densely_above_break_even_only():
 
 
 def test_stage__sparse_part_costs_its_pairs():
-    """One active cell of the mask is 2x2 cells of the map, which all read each other: 16 pairs, in a 1x1 shortcut 4."""
+    """One active mask cell is 2x2 cells of the map that all read each other: 16 pairs, or 4 in a 1x1 shortcut."""
     made = stage().float().eval()
     x = image(1).float()
     one = torch.zeros(1, 1, 4, 6)
@@ -153,7 +153,7 @@ def test_stage__sparse_part_costs_its_pairs():
 
 
 def test_stage__default_fraction_costs_less_than_a_tenth():
-    """Squares of active cells that cover the default target fraction, the halo included, at 64x64."""
+    """Active squares of the default target fraction, halo included, cost under a tenth of the dense path at 64x64."""
     made = SelectiveStage(8, 16).eval()
     x, mask = torch.randn(1, 8, 64, 64), torch.zeros(1, 1, 32, 32)
     mask[0, 0, 3:8, 3:8], mask[0, 0, 20:25, 11:16] = 1, 1
@@ -170,7 +170,7 @@ def test_stage__default_fraction_costs_less_than_a_tenth():
 
 @pytest.mark.parametrize("side", [0, 2, 4])
 def test_stage__multiply_adds_are_linear_and_at_most_the_borders_too_many(side):
-    """One square of active cells: what really runs lacks, of the count, the pairs across the square's border alone."""
+    """For a square of active cells the count exceeds what runs by the pairs across the square's border only."""
     made, x, mask = stage().float().eval(), image(1, 24, 24).float(), torch.zeros(1, 1, 12, 12)
     mask[:, :, 3 : 3 + side, 3 : 3 + side] = 1
 
@@ -183,9 +183,9 @@ def test_stage__multiply_adds_are_linear_and_at_most_the_borders_too_many(side):
     dense = flops(made.high, x) + flops(made.low, x)
     share = mask.mean().item()
     weights = sum(m.conv.weight.numel() for m in made.high.modules() if isinstance(m, SubmanifoldConv))
-    cells = (2 * side) ** 2  # of the map, each with nine pairs, if not at the border
-    inside = (3 * 2 * side - 2) ** 2 if side else 0  # pairs that there are
-    border = (9 * cells - inside) * (3 * 4 + 3 * 4 * 4)  # the first 3x3 and three more; the shortcut has no border
+    cells = (2 * side) ** 2  # cells of the map, each with nine pairs unless at the border
+    inside = (3 * 2 * side - 2) ** 2 if side else 0  # pairs inside the square
+    border = (9 * cells - inside) * (3 * 4 + 3 * 4 * 4)  # four 3x3 layers; the 1x1 shortcut has no border
     assert weights == 9 * (3 * 4 + 3 * 4 * 4) + 3 * 4
     assert dense - 2 * made.saved_multiply_adds(share) - 2 * border == pytest.approx(ran)
     assert made.saved_multiply_adds(0.31) == made.saved_multiply_adds(1.0) == 0
@@ -199,7 +199,7 @@ def test_fusion__adds_the_strided_stage_at_active_cells_only():
 
 
 def test_teacher__loss_is_what_is_lost_at_the_border_of_the_active_set():
-    """Zero for a full mask, positive for others, and the relative error of a network written out."""
+    """The loss is 0 for a full mask, positive for others, and the relative error of a network written out."""
     made = stage().train()
     x, mask = image(), some_mask()
     made(x, torch.ones(2, 1, 4, 6))
@@ -225,7 +225,7 @@ def test_teacher__loss_reaches_the_unstrided_path_only():
 
 @pytest.mark.parametrize("fusion", [True, False])
 def test_teacher__gives_the_gate_a_gradient_where_nothing_is_active(fusion):
-    """The gradient of an inactive cell is that of making it active, with the teacher's values; without one, with 0."""
+    """An inactive cell's gradient is that of activating it with the teacher's values, or with 0 without a teacher."""
     x = image()
     for teacher in (True, False):
         made = stage(fusion=fusion, teacher=teacher).train()
@@ -270,7 +270,7 @@ def test_teacher__is_of_training_alone():
 
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_stage__gradients_reach_everything(channels_last):
-    """The gate learns through the stage's output, and every path learns."""
+    """Every parameter gets a gradient, and the gate gets its own through the stage's output."""
     torch.manual_seed(0)
     made = SelectiveStage(3, 4, 2, 0.3).train()
     x = torch.randn(2, 3, 16, 16)
@@ -280,7 +280,7 @@ def test_stage__gradients_reach_everything(channels_last):
 
 
 def test_stage__gradients_of_training_are_right():
-    """With a given mask and no teacher the stage is differentiable; the mask enters as a factor."""
+    """With a given mask and no teacher the gradients agree with finite differences; the mask enters as a factor."""
     made = stage(blocks=1, teacher=False).train()
     x, mask = image(1, 4, 4).requires_grad_(), some_mask(1, 2, 2, 0.6)
     assert torch.autograd.gradcheck(lambda x: made(x, mask), x)
@@ -310,7 +310,7 @@ def test_stage__half_precision(dtype, training):
 
 
 def test_stage__copies_and_pickles_after_training():
-    """The losses hang on a graph that can be neither copied nor saved; the copy computes the same."""
+    """After training, copies and pickles leave out the losses with their graph and give the same output."""
     made = SelectiveStage(3, 4).train()
     made(torch.randn(2, 3, 8, 8)).sum().backward()
     for copied in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
@@ -336,7 +336,7 @@ def test_stage__refuses(options, message):
 
 
 def test_stage__hands_out_its_mask():
-    """The mask of the last pass for drawing; nothing of it in copies, and nothing where a network is traced."""
+    """The last pass's mask is kept for drawing, but not in copies and not while a network is traced."""
     made, mask = stage(), some_mask()
     assert made.active_fraction is None
     made(image(), mask)
@@ -349,7 +349,7 @@ def test_stage__hands_out_its_mask():
 
 
 def test_stage__onnx(tmp_path):
-    """The exported dense form computes what the sparse one does, for another image than the one it was traced with."""
+    """The exported dense form gives the output of the sparse one, for another image than the traced one."""
     onnxruntime = pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
     made, x = SelectiveStage(3, 4, 2, halo=0).eval(), torch.randn(1, 3, 9, 12)

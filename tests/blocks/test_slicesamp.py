@@ -1,4 +1,4 @@
-"""Proves that SliceSamp and SliceUpsamp equal their closed form, and that each wrong detail would be noticed."""
+"""Proves that SliceSamp and SliceUpsamp equal their closed form, and that any wrong detail would be noticed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def rand(*shape: int, seed: int = 0) -> Tensor:
 
 
 def filled(block: nn.Module) -> nn.Module:
-    """The block in double precision and evaluation mode, its parameters and statistics away from their defaults."""
+    """Return the block in double precision and evaluation mode, with parameters and statistics off their defaults."""
     block = block.double().eval()
     with torch.no_grad():
         for seed, (name, tensor) in enumerate(sorted(block.state_dict().items())):
@@ -28,7 +28,7 @@ def filled(block: nn.Module) -> nn.Module:
 
 
 def phases_by_hand(x: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, 4C, H/2, W/2), one pixel at a time."""
+    """Return the phases (N, 4C, H/2, W/2) of a map (N, C, H, W), one pixel at a time."""
     n, c, h, w = x.shape
     y = x.new_empty(n, 4 * c, h // 2, w // 2)
     for i in range(h):
@@ -48,7 +48,7 @@ def norm(x: Tensor, layer: nn.BatchNorm2d, eps: float) -> Tensor:
 
 
 def separable(s: Tensor, block: nn.Module, *, inner=gelu, outer=gelu, eps: float = 1e-5) -> Tensor:
-    """The closed form behind the slicing; the settings are the details that a wrong version would get wrong."""
+    """Return the closed form after slicing; the keyword settings stand for details that could be wrong."""
     kernel = block.depthwise.weight  # (channels, 1, k, k)
     k = kernel.shape[-1]
     windows = F.unfold(s, k, padding=k // 2).unflatten(1, (s.shape[1], k * k))  # (N, channels, k*k, H*W)
@@ -59,14 +59,14 @@ def separable(s: Tensor, block: nn.Module, *, inner=gelu, outer=gelu, eps: float
 
 
 def test_slicesamp__closed_form():
-    """In evaluation mode the output is the closed form, computed here without a convolution or GELU of torch."""
+    """In evaluation mode the output is the closed form, computed here without torch's convolution or GELU."""
     for k in (1, 3, 5):
         block, x = filled(SliceSamp(2, 3, k)), rand(2, 2, 8, 6, seed=9)
         torch.testing.assert_close(block(x), separable(phases_by_hand(x), block), rtol=0, atol=1e-11)
 
 
 def test_sliceupsamp__closed_form():
-    """In evaluation mode the output is the closed form on the map whose phases are the channel groups."""
+    """In evaluation mode the output is the closed form of the map whose phases are the channel groups."""
     for k in (1, 3, 5):
         block, full = filled(SliceUpsamp(8, 3, k)), rand(2, 2, 8, 6, seed=9)
         torch.testing.assert_close(block(phases_by_hand(full)), separable(full, block), rtol=0, atol=1e-11)
@@ -90,7 +90,7 @@ def test_slicesamp__wrong_detail_is_noticed(wrong):
 
 @pytest.mark.parametrize("order", [[0, 2, 1, 3], [3, 2, 1, 0]])
 def test_slicesamp__wrong_slice_order_is_noticed(order):
-    """Another order of the phases changes the output, so weights would not fit."""
+    """Another order of the phases changes the output, so existing weights would not fit."""
     block, x = filled(SliceSamp(2, 3)), rand(2, 2, 8, 6, seed=9)
     s = phases_by_hand(x).unflatten(1, (4, 2))[:, order].flatten(1, 2)
     assert (block(x) - separable(s, block)).abs().max() > 1e-2
@@ -113,7 +113,7 @@ def test_sliceupsamp__parameter_count(c1, c2, k, count):
 
 
 def test_sliceupsamp__undoes_slicing():
-    """With an identity for all that follows, SliceUpsamp returns the map that SpaceToDepth took apart."""
+    """If all that follows is the identity, SliceUpsamp restores the map that SpaceToDepth took apart."""
     block, x = SliceUpsamp(12, 3), rand(2, 3, 6, 8)
     block.depthwise = block.depthwise_norm = block.pointwise = block.pointwise_norm = block.act = nn.Identity()
     assert torch.equal(block(space_to_depth(x)), x)
@@ -140,21 +140,21 @@ def test_sliceupsamp__channels_refused(channels, nearest):
 @pytest.mark.parametrize("block", [SliceSamp, SliceUpsamp])
 @pytest.mark.parametrize("k", [0, 2, -3, "3"])
 def test_slice_blocks__kernel_size_refused(block, k):
-    """A kernel that is not a positive odd integer is refused, naming the block and the value."""
+    """A kernel size that is not a positive odd integer is refused with the block and the value named."""
     with pytest.raises(ValueError, match=rf"{block.__name__}: kernel_size must be .* got {k!r}"):
         block(4, 8, k)
 
 
 @pytest.mark.parametrize("block", [SliceSamp, SliceUpsamp])
 def test_slice_blocks__gradient(block):
-    """In training mode, BatchNorm's batch statistics included, the gradient agrees with finite differences."""
+    """In training mode, including batch statistics, the gradient agrees with finite differences."""
     layer = filled(block(4, 2)).train()
     assert torch.autograd.gradcheck(layer, (rand(2, 4, 2, 3, seed=9).requires_grad_(),))
 
 
 @pytest.mark.parametrize("block", [SliceSamp, SliceUpsamp])
 def test_slice_blocks__state_dict_keys(block):
-    """The keys of a checkpoint are these, and stay."""
+    """The state_dict keys stay the same, because checkpoints contain them."""
     suffixes = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
     keys = [
         f"{part}{key}" for part in ("depthwise", "pointwise") for key in (".weight", *(f"_norm.{s}" for s in suffixes))

@@ -17,7 +17,7 @@ def rand(*shape: int, seed: int = 0) -> Tensor:
 
 
 def filled(block: nn.Module) -> nn.Module:
-    """The block in double precision and evaluation mode, its parameters and statistics away from their defaults."""
+    """Return the block in double precision and evaluation mode, with parameters and statistics off their defaults."""
     block = block.double().eval()
     with torch.no_grad():
         for seed, (name, tensor) in enumerate(sorted(block.state_dict().items())):
@@ -28,7 +28,7 @@ def filled(block: nn.Module) -> nn.Module:
 
 
 def scattered(weight: Tensor) -> Tensor:
-    """The kernel (O, C, 2k, 2k) of the strided convolution equal to kernel (O, 4C, k, k) after SpaceToDepth."""
+    """Return the strided kernel (O, C, 2k, 2k) that equals kernel (O, 4C, k, k) after SpaceToDepth."""
     out_channels, channels, kernel = weight.shape[0], weight.shape[1] // 4, weight.shape[2]
     full = weight.new_zeros(out_channels, channels, 2 * kernel, 2 * kernel)
     for k, (row, column) in enumerate([(0, 0), (1, 0), (0, 1), (1, 1)]):
@@ -47,10 +47,10 @@ def test_spdconv__equals_strided_convolution(kernel):
 
 
 def test_spdconv__contains_strided_convolution():
-    """A 3 x 3 convolution with stride 2 and padding 1 is the case with 27 of 36 weights zero, odd sizes included."""
+    """A 3 x 3 convolution with stride 2 and padding 1 is the case of 27 zeros in 36 weights, on odd sizes too."""
     block, kernel = filled(SPDConv(3, 5)), rand(5, 3, 3, 3, seed=7)
     block.norm, block.act = nn.Identity(), nn.Identity()
-    full = F.pad(kernel, (1, 2, 1, 2))  # (5, 3, 6, 6): its middle covers rows and columns -1, 0, 1 of each output
+    full = F.pad(kernel, (1, 2, 1, 2))  # (5, 3, 6, 6): the middle covers offsets -1, 0, 1 of each output
     phases = [full[:, :, row::2, column::2] for row, column in [(0, 0), (1, 0), (0, 1), (1, 1)]]
     with torch.no_grad():
         block.conv.weight.copy_(torch.cat(phases, 1))
@@ -78,7 +78,7 @@ def test_spdconv__closed_form(activation, function):
 
 
 def test_spdconv__default_activation():
-    """Without an activation argument it is SiLU; an argument changes the result."""
+    """The default activation is SiLU, and another one changes the result."""
     x = rand(1, 2, 4, 4, seed=9)
     default, silu, none = (
         filled(b)(x) for b in (SPDConv(2, 3), SPDConv(2, 3, activation=nn.SiLU()), SPDConv(2, 3, activation=None))
@@ -103,21 +103,21 @@ def test_spdconv__output_size(size, k):
 
 
 def test_spdconv__odd_size_padding():
-    """An odd input gives what the input padded with zeros at the bottom and right gives."""
+    """An odd-sized input gives the same output as the input zero-padded at the bottom and right."""
     block, x = filled(SPDConv(2, 3)), rand(1, 2, 5, 7, seed=9)
     assert torch.equal(block(x), block(F.pad(x, (0, 1, 0, 1))))
 
 
 @pytest.mark.parametrize("k", [0, 2, 4, -1, 3.0, (3, 3)])
 def test_spdconv__kernel_size_refused(k):
-    """A kernel that is not a positive odd integer is refused, and the message shows the value."""
+    """A kernel size that is not a positive odd integer is refused with its value in the message."""
     with pytest.raises(ValueError, match=r"SPDConv: kernel_size must be a positive odd integer") as error:
         SPDConv(3, 4, k)
     assert repr(k) in str(error.value)
 
 
 def test_spdconv__activation_not_shared():
-    """Two blocks built with one PReLU learn separate slopes, and the caller's module stays untouched."""
+    """Two blocks built with one PReLU learn separate slopes, and the caller's module stays unchanged."""
     prelu = nn.PReLU(init=0.3)
     first, second = SPDConv(2, 3, activation=prelu), SPDConv(2, 3, activation=prelu)
     with torch.no_grad():
@@ -136,6 +136,6 @@ def test_spdconv__gradient():
 
 
 def test_spdconv__state_dict_keys():
-    """The keys of a checkpoint are these, and stay."""
+    """The state_dict keys stay the same, because checkpoints contain them."""
     norm = ["norm.weight", "norm.bias", "norm.running_mean", "norm.running_var", "norm.num_batches_tracked"]
     assert list(SPDConv(3, 4).state_dict()) == ["conv.weight", *norm]

@@ -1,4 +1,4 @@
-"""Submanifold convolution against its definition, m * conv(m * x), for random masks; gradients; statistics; limits."""
+"""Submanifold convolution against its definition m * conv(m * x) for random masks; gradients, statistics and limits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def random_mask(number: int, height: int, width: int, fraction: float, seed: int
 
 
 def layer(in_channels: int = 3, out_channels: int = 4, kernel_size: int = 3, **options) -> SubmanifoldConv:
-    """A double-precision layer whose BatchNorm does something."""
+    """Return a double-precision layer whose BatchNorm is not the identity."""
     torch.manual_seed(1)
     made = SubmanifoldConv(in_channels, out_channels, kernel_size, **options).double()
     with torch.no_grad():
@@ -36,7 +36,7 @@ def layer(in_channels: int = 3, out_channels: int = 4, kernel_size: int = 3, **o
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
 @pytest.mark.parametrize("fraction", [0.0, 0.02, 0.3, 0.8, 1.0])
 def test_convolution__is_the_masked_dense_one(fraction, kernel_size, dilation):
-    """Every mask of a batch has another pattern; sizes are odd, unequal, and smaller than the dilated kernel."""
+    """The result is m * conv(m * x) for unequal masks in a batch, odd sizes and sizes below the dilated kernel's."""
     torch.manual_seed(0)
     weight = torch.randn(4, 3, kernel_size, kernel_size, dtype=torch.double)
     bias = torch.randn(4, dtype=torch.double)
@@ -52,7 +52,7 @@ def test_convolution__is_the_masked_dense_one(fraction, kernel_size, dilation):
 
 
 def test_convolution__active_set_does_not_grow():
-    """Without any input outside, three layers give values at the active cells only, on maps that are not zero there."""
+    """Three layers give non-zero values at the active cells and at no others."""
     m = random_mask(2, 9, 9, 0.2)
     cells = ActiveCells(m)
     rows = cells.gather(torch.ones(2, 4, 9, 9, dtype=torch.double))
@@ -62,7 +62,7 @@ def test_convolution__active_set_does_not_grow():
 
 
 def test_convolution__images_do_not_read_each_other():
-    """The last row of one image and the first of the next are neighbours in memory only; so are two rows' ends."""
+    """Neither the next image nor the next row is read across a border, although they are neighbours in memory."""
     m = torch.ones(2, 1, 3, 3)
     x = torch.zeros(2, 1, 3, 3)
     x[0, 0, 2], x[0, 0, 0, 2] = 1, 1
@@ -73,7 +73,7 @@ def test_convolution__images_do_not_read_each_other():
 
 
 def test_convolution__costs_its_pairs():
-    """Three cells in a row have 3 + 2 * 2 pairs; torch's counter agrees with the formula."""
+    """Three active cells in a row have 3 + 2 * 2 pairs, and torch's counter agrees with the formula."""
     m = torch.zeros(1, 1, 5, 5)
     m[0, 0, 2, 1:4] = 1
     cells = ActiveCells(m)
@@ -126,7 +126,7 @@ def test_layer__masked_form_is_the_active_one(fraction, fused):
 
 
 def test_layer__statistics_are_of_active_cells():
-    """Normalized values have mean 0 and variance 1 over the active cells, whatever lies elsewhere."""
+    """Normalised values have mean 0 and variance 1 over the active cells, whatever the other cells hold."""
     made = SubmanifoldConv(3, 4).double().train()
     m = random_mask(2, 8, 8, 0.4)
     cells = ActiveCells(m)
@@ -141,7 +141,7 @@ def test_layer__statistics_are_of_active_cells():
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_layer__fewer_than_two_active_cells_in_training(number):
-    """They are normalized as in evaluation, and leave the running statistics alone."""
+    """Fewer than two active cells are normalised as in evaluation and leave the running statistics unchanged."""
     made = layer().train()
     m = torch.zeros(2, 1, 4, 4, dtype=torch.double)
     m[1, 0, 2, 3] = number
@@ -156,7 +156,7 @@ def test_layer__fewer_than_two_active_cells_in_training(number):
 
 
 def test_layer__beside_is_normalized_as_the_active_cells():
-    """With every cell active it is the ordinary layer in training; it changes no statistics."""
+    """`beside` uses the active cells' statistics, equals the ordinary layer if all are active, and updates nothing."""
     made = layer().train()
     x = torch.randn(2, 3, 5, 5, dtype=torch.double)
     everywhere = ActiveCells(torch.ones(2, 1, 5, 5))
@@ -171,7 +171,7 @@ def test_layer__beside_is_normalized_as_the_active_cells():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_layer__half_precision(dtype):
-    """Pure and autocast half precision give the result of full precision, to its precision."""
+    """Half precision, pure and under autocast, gives the full-precision result within its tolerance."""
     made = layer().float().eval()
     cells = ActiveCells(random_mask(2, 6, 6, 0.5))
     x = torch.randn(2, 3, 6, 6)
@@ -185,7 +185,7 @@ def test_layer__half_precision(dtype):
 
 
 def test_layer__weights_lie_as_matrices():
-    """Copying, saving and folding keep the memory format in which no weight is copied at run time."""
+    """Copying, pickling and folding keep the memory format that avoids copying weights at run time."""
     made = layer()
     for conv in (made.conv, copy.deepcopy(made).conv, pickle.loads(pickle.dumps(made)).conv, made.fuse().conv):
         assert conv.weight.is_contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Proves that Swin is timm's, that SliceSamp replaces its patch merging alone, and what a checkpoint holds."""
+"""Proves that Swin equals timm's, that SliceSamp replaces only its patch merging, and what a checkpoint holds."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def image(*shape: int) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def timm():
-    """The optional package; `pip install "pixelkeep[dev]"` brings it."""
+    """The optional timm package, which `pip install "pixelkeep[dev]"` installs."""
     return pytest.importorskip("timm")
 
 
 def test_linear__equals_timm(timm):
-    """With its own patch merging the network is timm's: the same tensors by name and the same features."""
+    """With its own patch merging the network equals timm's: the same named tensors and the same features."""
     theirs = timm.create_model("swin_tiny_patch4_window7_224", num_classes=0, global_pool="").eval()
     ours = Swin(3, 768, "tiny", "linear").eval()
     ours.net.load_state_dict(theirs.state_dict())
@@ -36,7 +36,7 @@ def test_linear__equals_timm(timm):
 
 
 def test_slicesamp__replaces_each_patch_merging(timm):
-    """Three mergings become SliceSamp of the same channels, and nothing else changes."""
+    """Three mergings become SliceSamp with the same channels, and nothing else changes."""
     with torch.device("meta"):
         before, after = Swin(3, 768, "tiny", "linear"), Swin(3, 768, "tiny", "slicesamp")
     shapes = [{k: v.shape for k, v in m.net.state_dict().items() if "downsample" not in k} for m in (before, after)]
@@ -51,7 +51,7 @@ def test_slicesamp__replaces_each_patch_merging(timm):
 
 
 def test_merging__is_slicesamp_with_channels_last():
-    """It is SliceSamp on the map whose channels stand last, for odd sizes too."""
+    """The merging is SliceSamp on a map with channels last, for odd sizes too."""
     merging, x = SliceSampMerging(4, 6).eval(), image(2, 7, 6, 4)
     expected = merging.down(x.permute(0, 3, 1, 2).contiguous())
     torch.testing.assert_close(merging(x).permute(0, 3, 1, 2), expected)
@@ -59,7 +59,7 @@ def test_merging__is_slicesamp_with_channels_last():
 
 
 def test_same_phases__as_timm(timm):
-    """timm's patch merging reads the four phases in SliceSamp's order, so its weights mean the same."""
+    """timm's patch merging reads the four phases in SliceSamp's order, so its weights have the same meaning."""
     from timm.models.swin_transformer import PatchMerging
 
     from pixelkeep.blocks import space_to_depth
@@ -71,7 +71,7 @@ def test_same_phases__as_timm(timm):
 
 @pytest.mark.parametrize("size", [(32, 32), (96, 64), (61, 47)])
 def test_sizes__any(timm, size):
-    """Any image size goes; one that is no multiple of 4 gets zeros at the bottom and right."""
+    """Any image size is accepted; one that is not a multiple of 4 is zero-padded at the bottom and right."""
     net, x = Swin(3, 768).eval(), image(1, 3, *size)
     with torch.no_grad():
         y = net(x)
@@ -113,7 +113,7 @@ def test_checkpoint__holds_no_class_of_timm(timm, fused):
     ],
 )
 def test_arguments__refused(arguments, message):
-    """Each wrong argument is named with its value and what would be right, before timm is looked for."""
+    """Each wrong argument is refused with its value and what would be right, before timm is imported."""
     with pytest.raises(ValueError, match=f"Swin: {message}"):
         Swin(*arguments)
 
@@ -125,7 +125,7 @@ def test_merge__other_networks_are_refused(timm):
 
 
 def test_without_timm__names_the_extra(monkeypatch):
-    """Without timm one line names the extra that brings it."""
+    """Without timm a one-line error names the extra that installs it."""
     real = builtins.__import__
 
     def refuse(name, *args, **kwargs):

@@ -1,4 +1,4 @@
-"""YOLOv5's spellings: several numbers for one option, options with a value implied, and the values that are read."""
+"""YOLOv5's spellings: several numbers for one option, options with an implied value, and how values are read."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ SPELLINGS = {
 
 
 class Stop(Exception):
-    """Ends a command once its settings are known."""
+    """An exception that ends a command once its settings are known."""
 
 
 @pytest.fixture
 def given(monkeypatch):
-    """Return a function that runs a command line up to its work, and gives what that would have been given."""
+    """Return a function that runs a command up to its work and returns the settings for that work."""
     caught: dict = {}
 
     def stop(settings, asked=None, **others):
@@ -55,19 +55,19 @@ def given(monkeypatch):
 
 @pytest.mark.parametrize(("line", "expected"), SPELLINGS.items(), ids=SPELLINGS)
 def test_spelling__reaches_the_work(given, line, expected):
-    """Each spelling arrives as the value that Ultralytics understands, and its neighbours unharmed."""
+    """Each spelling arrives as the value that Ultralytics understands and leaves neighbouring options alone."""
     got = given(line.split())
     assert {key: got[key] for key in expected} == expected
     assert all(type(got[key]) is type(value) for key, value in expected.items())
 
 
 def test_empty_weights__train_from_nothing(given):
-    """An empty name is YOLOv5's way to ask for a training from scratch."""
+    """Empty weights train from scratch, as in YOLOv5."""
     assert given(["train", "--weights", "", "--epochs", "1"])["pretrained"] is False
 
 
 def test_bare_cache__last_word(given):
-    """Nothing need follow it."""
+    """A bare --cache may be the last word of the command."""
     assert given(["train", "--epochs", "1", "--cache"])["cache"] == "ram"
 
 
@@ -88,7 +88,7 @@ WRONG = {
 
 @pytest.mark.parametrize(("line", "expected"), WRONG.items(), ids=WRONG)
 def test_wrong_spelling__one_line(capsys, tmp_path, monkeypatch, line, expected):
-    """A wrong value is one line with the option and what is right."""
+    """A wrong value gives one line with the option and what would be right."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
         run(line.split())
@@ -98,7 +98,7 @@ def test_wrong_spelling__one_line(capsys, tmp_path, monkeypatch, line, expected)
 
 
 def test_yolo__arguments_are_left_alone(monkeypatch, tmp_path):
-    """What follows yolo is handed on as it is written."""
+    """The arguments after yolo are handed on to Ultralytics as they are."""
     import sys
 
     import ultralytics.cfg

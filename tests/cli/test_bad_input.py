@@ -1,4 +1,4 @@
-"""Bad input: one clear line on standard error, exit status 2, empty standard output, and no file made or changed."""
+"""Bad input gives one clear line on standard error, exit status 2, empty output, and no new or changed file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DATA = "train: images/train\nval: images/val\nnames: [car, person]\n"
 
 
 class Executes:
-    """Creates a file when it is unpickled."""
+    """An object that creates a file when it is unpickled."""
 
     def __reduce__(self):
         return os.system, ("touch executed",)
@@ -28,7 +28,7 @@ class Executes:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
-    """A folder with a dataset, weights and everything that can be wrong about them."""
+    """A folder with a good dataset and weights, and with bad ones of every kind."""
     folder = tmp_path_factory.mktemp("workplace")
     for split in ("train", "val"):
         (folder / "images" / split).mkdir(parents=True)
@@ -75,13 +75,13 @@ def write_weights(folder):
 
 
 def state(folder):
-    """Every path below a folder with the content of files."""
+    """Return every path below a folder, with the content of each file and None for folders."""
     return {p: p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
 
 
 @pytest.fixture
 def command(workplace, monkeypatch, capsys):
-    """Return a function that runs a command in the workplace and gives its standard error."""
+    """Return a function that runs a command, asserts that it fails cleanly, and returns its standard error."""
     monkeypatch.chdir(workplace)
 
     def call(args):
@@ -175,14 +175,14 @@ LINES = {
 
 @pytest.mark.parametrize(("args", "expected"), LINES.items(), ids=LINES)
 def test_bad_input__one_line(command, args, expected):
-    """What the user can mend is one line that opens with the program's name and says what would be right."""
+    """Bad input gives one line that opens with the program's name and says what is wrong or would be right."""
     err = command(args)
     assert err.startswith("pixelkeep: ") and err.count("\n") == 1 and err.endswith("\n")
     assert expected in err
 
 
 def test_unusable_project__ends_with_one_line(command):
-    """A run folder that cannot be made is told in one line, after the scan of the data."""
+    """A run folder that cannot be created is reported in one line, after the scan of the data."""
     last = command(f"{TRAIN} --project good.pt").splitlines()[-1]
     assert last.startswith("pixelkeep: cannot create the run folder good.pt/exp")
 
@@ -229,15 +229,15 @@ UNBUILDABLE = {
 
 @pytest.mark.parametrize(("args", "expected"), UNBUILDABLE.items(), ids=UNBUILDABLE)
 def test_unbuildable__one_line(command, args, expected):
-    """A model that cannot be built, or a camera that is not there, leaves no run folder behind."""
+    """A model that cannot be built or used, or a missing camera, gives one line and leaves no run folder behind."""
     *progress, told = command(args).splitlines()
     assert told.startswith("pixelkeep: ") and expected in told
-    assert all(line.startswith("checking train images: 100%") for line in progress)  # where no other test had it done
+    assert all(line.startswith("checking train images: 100%") for line in progress)  # if no test has checked them yet
 
 
 @pytest.mark.parametrize("start", [[str(ROOT / "train.py")], ["-m", "pixelkeep", "train"]], ids=["script", "module"])
 def test_process__exit_status(workplace, tmp_path, start):
-    """From another folder a real process ends with status 2, one line and nothing on standard output."""
+    """A process started from another folder ends with status 2, one line and nothing on standard output."""
     command = [sys.executable, *start, "--data", str(workplace / "good.yaml"), "--model", str(workplace / "evil.pt")]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)

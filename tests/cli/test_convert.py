@@ -1,4 +1,4 @@
-"""pixelkeep convert and --set path=, as commands."""
+"""The command pixelkeep convert, and the option --set path=."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def call(*words: str) -> int:
 
 @pytest.mark.parametrize(("source", "to"), [("demo.yaml", "coco"), ("coco.yaml", "voc"), ("voc/voc.yaml", "yolo")])
 def test_convert__writes_and_reports(demo, tmp_path, capsys, source, to):
-    """The command writes a dataset, prints a table of what is in it and where, and with --json one document."""
+    """The command writes a dataset and prints a table of its content and place, or one document with --json."""
     assert call("convert", demo / source, "--to", to, "--output", tmp_path / "a") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["split", "images", "objects", "regions"]
@@ -45,7 +45,7 @@ def test_convert__writes_and_reports(demo, tmp_path, capsys, source, to):
 
 
 def test_convert__divides_by_group(demo, tmp_path, capsys):
-    """--split with --group divides by the pattern and says into how many groups."""
+    """--split with --group keeps the pattern's groups together and reports their number."""
     words = ("convert", demo / "coco.yaml", "--to", "coco", "-o", tmp_path / "out", "--json")
     assert call(*words, "--split", "0.5", "--seed", "3", "--group", "(.*)_") == 0
     document = json.loads(capsys.readouterr().out)
@@ -64,7 +64,7 @@ def test_convert__divides_by_group(demo, tmp_path, capsys):
     ],
 )
 def test_convert__bad_options_one_line(demo, tmp_path, capsys, options, message):
-    """What cannot be done is one line and exit status 2, and nothing is written."""
+    """Bad options end with one line and exit status 2, and nothing is written."""
     assert call("convert", demo / "demo.yaml", "-o", tmp_path / "out", *options) == 2
     captured = capsys.readouterr()
     assert captured.err.strip().splitlines()[-1].startswith(f"pixelkeep: {message}") and not captured.out
@@ -72,7 +72,7 @@ def test_convert__bad_options_one_line(demo, tmp_path, capsys, options, message)
 
 
 def test_convert__full_output_refused(demo, capsys):
-    """A folder with something in it is left alone."""
+    """An output folder that is not empty is refused."""
     assert call("convert", demo / "demo.yaml", "--to", "coco", "-o", demo) == 2
     assert "already exists and is not empty; give a new folder" in capsys.readouterr().err
 
@@ -105,7 +105,7 @@ def test_bundled_data__found_by_path(demo, tmp_path, capsys, monkeypatch):
 
 
 def test_path__needs_data_that_has_one(demo, tmp_path, capsys, monkeypatch):
-    """A folder without data, or for data that is generated, would be passed over in silence: one line."""
+    """A folder given without data, or for generated data, is refused rather than silently ignored."""
     monkeypatch.setattr("pixelkeep.ultra.data.resolving._generate", lambda name: demo / "demo.yaml")
     assert call("train", "--data", "demo", "--set", f"path={tmp_path}") == 2
     assert "has no effect on data 'demo', which is generated" in capsys.readouterr().err

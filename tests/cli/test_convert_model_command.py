@@ -1,4 +1,4 @@
-"""pixelkeep convert-model as a command: one document or a table, and one line for what cannot be."""
+"""pixelkeep convert-model prints a table or one document, and one line for what cannot be converted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pixelkeep.cli.main import run
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
-    """A yolov5n with two classes, as Ultralytics writes it."""
+    """A checkpoint of yolov5n with two classes, as Ultralytics writes it."""
     model = DetectionModel("yolov5n.yaml", nc=2, verbose=False)
     model.names = {0: "cat", 1: "dog"}
     path = tmp_path_factory.mktemp("weights") / "source.pt"
@@ -30,7 +30,7 @@ def call(*words: object) -> int:
 
 
 def test_convert_model__table_and_document(source, tmp_path, capsys):
-    """The table fits 80 columns; --json is one document; the checkpoint is written by both."""
+    """The table fits 80 columns, --json prints one document, and both write the checkpoint."""
     output = tmp_path / "to.pt"
     assert call(source, "--to", "yolov5-spdconv-n", "--output", output) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -55,7 +55,7 @@ def test_convert_model__table_and_document(source, tmp_path, capsys):
     ],
 )
 def test_convert_model__one_line(source, tmp_path, capsys, words, told):
-    """What cannot be converted is told in one line, with exit status 2, and nothing is written."""
+    """What cannot be converted is refused in one line, with exit status 2, and nothing is written."""
     output = tmp_path / "to.pt"
     assert call(source, *words, "--output", output) == 2
     captured = capsys.readouterr()
@@ -64,14 +64,14 @@ def test_convert_model__one_line(source, tmp_path, capsys, words, told):
 
 
 def test_convert_model__nothing_to_fit(source, tmp_path, capsys):
-    """Where every part has an exact conversion, --fit is refused rather than passed over."""
+    """If every part has an exact conversion, --fit is refused rather than silently ignored."""
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
     assert call(source, "--to", "yolov5-spdconv-n", "--fit", tmp_path / "a.png", "--output", tmp_path / "to.pt") == 2
     assert "--fit: no part that starts fresh" in capsys.readouterr().err and not (tmp_path / "to.pt").exists()
 
 
 def test_convert_model__below_a_file(source, tmp_path, capsys):
-    """An output in a folder that is a file is told in one line, by the name that was asked for."""
+    """An output whose folder is a file, or cannot be written to, is refused in one line with the folder's name."""
     (tmp_path / "file").write_text("text")
     assert call(source, "--to", "yolov5-spdconv-n", "--output", tmp_path / "file" / "to.pt") == 2
     told = capsys.readouterr().err.splitlines()
@@ -83,7 +83,7 @@ def test_convert_model__below_a_file(source, tmp_path, capsys):
 
 
 def test_convert_model__portable(source, tmp_path, capsys):
-    """The ending of the output says in which form it is written, and either form is a source."""
+    """The ending of the output decides in which form it is written, and either form can be a source."""
     there, back = tmp_path / "there.safetensors", tmp_path / "back.pt"
     assert call(source, "--to", "yolov5-spd-n", "--output", there) == 0
     assert call(there, "--to", "yolov5-spd-n", "--output", back, "--json") == 0

@@ -1,4 +1,4 @@
-"""``pixelkeep doctor`` on the command line: one document or one text on standard output, one line for what is wrong."""
+"""``pixelkeep doctor`` prints one document or one text on standard output, and one line for bad input."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def ended(args: list[str], capsys: pytest.CaptureFixture) -> tuple[int, str, str
 
 
 def test_json__is_the_one_document(data, tmp_path, monkeypatch, capsys):
-    """Standard output holds one document, the same as doctor.json; 'because' belongs to people."""
+    """With --json, standard output holds one document, the same as doctor.json."""
     monkeypatch.chdir(tmp_path)
     status, out, _ = ended(["--data", data, *FAST, "--json"], capsys)
     document = json.loads(out)
@@ -33,7 +33,7 @@ def test_json__is_the_one_document(data, tmp_path, monkeypatch, capsys):
 
 
 def test_text__ends_with_the_folder(data, tmp_path, monkeypatch, capsys):
-    """The text names the run folder, and what is wrong comes first."""
+    """The text begins with what is wrong and ends with the run folder."""
     monkeypatch.chdir(tmp_path)
     status, out, _ = ended(["--data", data, *FAST, "--name", "mine"], capsys)
     assert status == 0 and out.strip().startswith("WHAT IS WRONG")
@@ -55,7 +55,7 @@ def test_text__ends_with_the_folder(data, tmp_path, monkeypatch, capsys):
     ],
 )
 def test_bad_input__is_one_line(args, said, data, tmp_path, monkeypatch, capsys):
-    """Exit status 2, one line that says what is wrong, nothing on standard output and nothing written."""
+    """Bad input ends with status 2, one line that says what is wrong, empty standard output and no file written."""
     monkeypatch.chdir(tmp_path)
     status, out, err = ended([arg.format(data=data) for arg in args], capsys)
     assert (status, out) == (2, "")

@@ -1,4 +1,4 @@
-"""pixelkeep export: every option arrives, and what is wrong is told in one line before anything is loaded."""
+"""pixelkeep export: every option arrives, and bad input is refused in one line before anything is loaded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pixelkeep.ultra.export import exporting
 
 
 def asked(monkeypatch, *options: str) -> exporting.Request:
-    """Return what the command asks for."""
+    """Return the export request that the command makes."""
     seen = []
 
     def export(request):
@@ -23,7 +23,7 @@ def asked(monkeypatch, *options: str) -> exporting.Request:
 
 
 def test_options__all_arrive(monkeypatch):
-    """Each option changes its own field, and no other."""
+    """Each option changes its own field of the request and no other."""
     plain = asked(monkeypatch)
     assert plain == exporting.Request()
     given = {
@@ -57,7 +57,7 @@ def test_options__all_arrive(monkeypatch):
     ],
 )
 def test_bad_input__one_line(capsys, options, told):
-    """Status 2, one line on standard error, nothing on standard output."""
+    """Bad input ends with status 2, one line on standard error and nothing on standard output."""
     with pytest.raises(SystemExit) as ended:
         run(["export", *options])
     out, err = capsys.readouterr()

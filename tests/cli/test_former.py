@@ -1,4 +1,4 @@
-"""YOLOv5's options that are spelt differently here are answered by the spelling, which works."""
+"""YOLOv5's options that are spelt differently here are answered with the spelling that works."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def frozen() -> dict[str, list[str]]:
 
 @pytest.mark.parametrize(("command", "option"), EVERY, ids=map(" ".join, EVERY))
 def test_instead__is_there_and_the_option_is_not(command, option, frozen):
-    """No option of ours is called foreign; each option and setting named in its place has an effect."""
+    """No refused option exists here, and each option and setting named in its place takes effect."""
     instead = INSTEAD[command][option]
     assert option not in frozen[command]
     if instead.startswith("-"):
@@ -45,7 +45,7 @@ LINES = {
 
 @pytest.mark.parametrize(("line", "expected"), LINES.items(), ids=LINES)
 def test_refusal__one_line(capsys, line, expected):
-    """The line names what to write."""
+    """The one line of the refusal names what to write instead."""
     with pytest.raises(SystemExit) as ended:
         run(line.split())
     err = capsys.readouterr().err
@@ -53,5 +53,5 @@ def test_refusal__one_line(capsys, line, expected):
 
 
 def test_refusal__of_that_command_alone():
-    """What another command of YOLOv5 has is not this one's."""
+    """An option is refused only in the command in which YOLOv5 has it."""
     assert refusal("val", "--nosave") is None and refusal("models", "--nosave") is None

@@ -15,7 +15,7 @@ OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z0-9-]*")
 
 
 def output(args: list[str], capsys: pytest.CaptureFixture) -> str:
-    """Return what a command prints that ends well and says nothing on standard error."""
+    """Return a command's standard output, asserting status 0 and an empty standard error."""
     with pytest.raises(SystemExit) as ended:
         run(args)
     out, err = capsys.readouterr()
@@ -24,18 +24,18 @@ def output(args: list[str], capsys: pytest.CaptureFixture) -> str:
 
 
 def panels(text: str) -> dict[str, list[str]]:
-    """Return the lines of each panel of a help text, in their order."""
+    """Return the lines of each panel of a help text, by the panel's title and in order."""
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
         if match := re.match(r"╭─ (.+?) ─+╮$", line):
             found[match[1]] = []
         elif line.startswith("│"):
-            found[list(found)[-1]].append(line.strip("│ *"))  # a star marks what must be given
+            found[list(found)[-1]].append(line.strip("│ *"))  # a star marks required options
     return found
 
 
 def declared(command: str) -> list[str]:
-    """Return every name of every option of a command, as it is declared."""
+    """Return all the names that a command's options are declared with, sorted."""
     group = typer.main.get_command(app)
     params = (group.commands[command] if command else group).params
     names = [name for p in params for name in (*p.opts, *p.secondary_opts) if name.startswith("-")]
@@ -53,12 +53,12 @@ def test_help__fits_and_is_complete(command, capsys):
     starts = [re.match(r"((--?[a-z][a-z0-9-]*)[, ]*)+", line) for lines in shown.values() for line in lines]
     named = sorted(name for start in starts if start for name in OPTION.findall(start[0]))
     assert named == declared(command)
-    assert "…" not in text  # nothing is cut
+    assert "…" not in text  # no text is cut
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ("", "yolo")])
 def test_help__json_and_verbose_stand_with_the_first(command, capsys):
-    """--json is in the first list of options of every command that has a result, --verbose wherever there is work."""
+    """--json is in the first panel of options of every command with a result, --verbose in all of these but models."""
     options = "\n".join(panels(output([command, "--help"], capsys))["Options"])
     assert "--json " in options
     assert ("--verbose " in options) == (command != "models")
@@ -66,7 +66,7 @@ def test_help__json_and_verbose_stand_with_the_first(command, capsys):
 
 @pytest.mark.parametrize("args", [[], ["--help"]], ids=["nothing", "help"])
 def test_start__shows_the_commands(args, capsys):
-    """Without a command the help is shown, and that is no error."""
+    """Without a command the list of commands is shown as by --help, and this is no error."""
     commands = "\n".join(panels(output(args, capsys))["Commands"])
     assert all(re.search(rf"^{command} ", commands, re.M) for command in COMMANDS[1:])
 

@@ -1,4 +1,4 @@
-"""--imgsz with one number and with two, in val and detect: what the network gets to see."""
+"""--imgsz with one number and with two, in val and detect: the size of the network's input."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
-    """A checkpoint with random weights, whose training says nothing of image sizes."""
+    """A checkpoint with random weights and without an image size from training."""
     model = DetectionModel("yolov5-n.yaml", nc=len(CLASSES), verbose=False)
     model.names = dict(enumerate(CLASSES))
     path = tmp_path_factory.mktemp("weights") / "random.pt"
@@ -34,7 +34,7 @@ def weights(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def inputs(data, weights, tmp_path, monkeypatch):
-    """Return a function that runs a command and gives the (height, width) of everything its network saw."""
+    """Return a function that runs a command and returns the (height, width) of every input of its network."""
 
     def call(command: str, *size: str) -> set[tuple[int, int]]:
         seen = set()
@@ -60,14 +60,14 @@ def inputs(data, weights, tmp_path, monkeypatch):
 @pytest.mark.parametrize("command", ["val", "detect"])
 @pytest.mark.parametrize("size", [(64, 128), (128, 64), (96, 96)], ids=str)
 def test_two_numbers__are_height_and_width(inputs, command, size):
-    """The network sees exactly that height and width, whatever the images' own shape."""
+    """The network's input has exactly the given height and width, whatever the shape of the images."""
     assert inputs(command, *map(str, size)) == {size}
 
 
 @pytest.mark.parametrize("command", ["val", "detect"])
 @pytest.mark.parametrize(("given", "used"), [(("100",), "128"), (("50", "100"), "64, 128")], ids=["one", "two"])
 def test_no_multiple_of_the_stride__one_line(inputs, caplog, command, given, used):
-    """Sizes are rounded up to whole strides, and one line says so."""
+    """Sizes are rounded up to multiples of the stride, and one line says so."""
     seen = inputs(command, *given)
     told = [record.getMessage() for record in caplog.records if "stride" in record.getMessage()]
     assert len(told) == 1 and "\n" not in told[0]
@@ -76,7 +76,7 @@ def test_no_multiple_of_the_stride__one_line(inputs, caplog, command, given, use
 
 
 def test_metrics__say_what_was_used(inputs, weights, tmp_path):
-    """metrics.json holds height and width, and the GFLOPs for them."""
+    """metrics.json holds the height and width used, and the GFLOPs at that size."""
     inputs("val", "64", "128")
     document = json.loads((tmp_path / "exp" / "metrics.json").read_text())
     assert document["protocol"]["imgsz"] == [64, 128]

@@ -1,4 +1,4 @@
-"""pixelkeep models: names, sizes and who defines them, as a table and as JSON."""
+"""pixelkeep models lists names, sizes and who defines the models, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def output(args: list[str], capsys: pytest.CaptureFixture) -> str:
 
 
 def test_table__names_and_sizes(capsys):
-    """A glob selects; each model stands with its definer, parameters and GFLOPs, the baseline first."""
+    """A glob selects models; each row has definer, parameters and GFLOPs, and the baseline comes first."""
     table, note = output([PATTERN], capsys).split("\n\n")
     header, rule, *rows = table.splitlines()
     assert "80 classes" in note
@@ -52,13 +52,13 @@ def test_json__says_what_the_table_says(capsys):
 
 
 def test_part_of_a_name__selects_with_baselines(capsys):
-    """Part of a name selects every model that has it; the host's own models stand beside them."""
+    """Part of a name selects every model that contains it, together with Ultralytics' own baselines."""
     listed = [row.split()[0] for row in output(["yolov5-slicesamp-up"], capsys).split("\n\n")[0].splitlines()[2:]]
     assert listed == [f"{family}-{scale}" for family in ("yolov5", "yolov5-slicesamp-up") for scale in "nsmlx"]
 
 
 def test_progress__where_something_is_counted(capsys, monkeypatch, tmp_path):
-    """The first time a bar on standard error ends at all models; what is known needs none."""
+    """A progress bar on standard error ends at all models the first time; cached figures need none."""
     monkeypatch.setattr(catalogue.assets, "home", lambda: tmp_path)
     for shown in (True, False):
         with pytest.raises(SystemExit):
@@ -69,7 +69,7 @@ def test_progress__where_something_is_counted(capsys, monkeypatch, tmp_path):
 
 
 def test_cache__of_another_form_is_passed_over(capsys, monkeypatch, tmp_path):
-    """A cache file that holds something else is no reason to fail."""
+    """A cache file that holds something else is ignored and does not fail the command."""
     monkeypatch.setenv("PIXELKEEP_HOME", str(tmp_path))
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "models.json").write_text("[1, 2]")

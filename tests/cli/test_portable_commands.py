@@ -1,4 +1,4 @@
-"""A portable checkpoint in the commands that train and advise: what they do with it is what they do with its .pt."""
+"""The commands that train and advise treat a portable checkpoint in the same way as its .pt."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROWS = "nc: 5\nbackbone:\n  - [-1, 1, Conv, [8, 3, 2]]\n  - [-1, 1, {down}]\nhea
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
-    """A folder with data, a strided network and an SPD network of the same function, and its weights in both forms."""
+    """A folder with data, a strided and an SPD network of the same function, and weights in both forms."""
     folder = tmp_path_factory.mktemp("made")
     write_demo(folder / "data", splits={"train": 4, "val": 2, "test": 1})
     (folder / "strided.yaml").write_text(ROWS.format(down="Conv, [16, 3, 2]"))
@@ -35,7 +35,7 @@ def made(tmp_path_factory) -> Path:
 
 
 def done(line: str, made: Path, capsys: pytest.CaptureFixture) -> tuple[str, str]:
-    """Return what a command that succeeds writes to standard output and error; {} stands for the folder."""
+    """Run a command in which {} stands for ``made``, assert success, and return standard output and error."""
     with pytest.raises(SystemExit) as end:
         run(line.replace("{}", str(made)).split())
     out, err = capsys.readouterr()
@@ -48,7 +48,7 @@ def tensors(path: Path) -> list[torch.Tensor]:
 
 
 def test_pretrained__converted_by_training(made, tmp_path, monkeypatch, capsys, caplog):
-    """``train --pretrained`` converts either form into the SPD network, and trains it to the same bits."""
+    """``train --pretrained`` converts either form into the SPD network, and training ends at the same bits."""
     monkeypatch.chdir(tmp_path)
     given = f"--data {{}}/data/demo.yaml {BRIEF}"
     for form in ("pt", "safetensors"):
@@ -61,7 +61,7 @@ def test_pretrained__converted_by_training(made, tmp_path, monkeypatch, capsys, 
 
 
 def test_compare__takes_both_forms(made, tmp_path, monkeypatch, capsys):
-    """An arm is called by its file, whatever its ending, and says which bytes it began with."""
+    """An arm is named by its file without the ending, and both forms train to the same weights."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other.pt").write_bytes((made / "net.pt").read_bytes())
     line = f"compare {{}}/net.safetensors other.pt --data {{}}/data/demo.yaml --seeds 1 --json {BRIEF}"
@@ -72,7 +72,7 @@ def test_compare__takes_both_forms(made, tmp_path, monkeypatch, capsys):
 
 
 def test_doctor__bears_its_advice_out(made, tmp_path, monkeypatch, capsys):
-    """``doctor --weights`` validates either form with the same outcome."""
+    """``doctor --weights`` validates both forms with the same outcome."""
     monkeypatch.chdir(tmp_path)
     found = []
     for form in ("pt", "safetensors"):
@@ -83,7 +83,7 @@ def test_doctor__bears_its_advice_out(made, tmp_path, monkeypatch, capsys):
 
 
 def test_models__lists_names_alone(made, capsys):
-    """A checkpoint is no model's name; the line says what is for it."""
+    """A checkpoint given as a model name is refused with the command that evaluates checkpoints."""
     with pytest.raises(SystemExit) as end:
         run(["models", str(made / "net.safetensors")])
     assert end.value.code == 2
@@ -92,7 +92,7 @@ def test_models__lists_names_alone(made, capsys):
 
 @pytest.mark.parametrize("command", ["train --model", "compare"])
 def test_export__does_not_learn(made, tmp_path, monkeypatch, capsys, command):
-    """An exported file in place of a model is answered by what would be right."""
+    """An exported file given as a model is refused with what to give instead."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.onnx").write_bytes(b"\x80graph")
     others = "yolov5-n " if command == "compare" else ""

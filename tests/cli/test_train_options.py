@@ -1,4 +1,4 @@
-"""What options of train do, seen in the run folder and in the weights; and two trainings at once."""
+"""Effects of train's options on the run folder and the weights, and two trainings at once."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def start(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def train(data, tmp_path):
-    """Return a function that trains for an epoch and gives the run folder."""
+    """Return a function that trains, for one epoch by default, and returns the run folder."""
 
     def call(*options: str, tiny: list[str] = TINY) -> Path:
         with pytest.raises(SystemExit) as ended:
@@ -61,8 +61,8 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def same_layers(one: dict, other: dict) -> set[int]:
-    """Return the numbers of the layers whose parameters, if they have any, are the same."""
-    layers = {int(name.split(".")[1]) for name in one if ".dfl." not in name}  # dfl never learns
+    """Return the numbers of the layers whose parameters are all the same in two checkpoints."""
+    layers = {int(name.split(".")[1]) for name in one if ".dfl." not in name}  # the DFL convolution is never trained
     changed = {
         int(name.split(".")[1]) for name in one if ".dfl." not in name and not torch.equal(one[name], other[name])
     }
@@ -71,13 +71,13 @@ def same_layers(one: dict, other: dict) -> set[int]:
 
 @pytest.mark.parametrize(("option", "frozen"), [("3", {0, 1, 2}), ("1 4", {1, 4})], ids=["number", "list"])
 def test_freeze__those_layers_stay(train, start, option, frozen):
-    """A number freezes the first so many layers, several numbers those layers; all others learn."""
+    """One number freezes that many first layers, several numbers freeze those layers; all others learn."""
     folder = train("--model", str(start), "--freeze", *option.split(), *LEARNING)
     assert same_layers(weights(start), weights(folder / "weights" / "last.pt")) == frozen
 
 
 def test_weights_false__from_nothing(train, start):
-    """--weights False trains the checkpoint's network from new weights; its frozen layers are not the checkpoint's."""
+    """--weights False trains the checkpoint's network from new weights, which the frozen layers keep."""
     folder = train("--model", str(start), "--weights", "False", "--freeze", "3", *LEARNING)
     last = weights(folder / "weights" / "last.pt")
     assert last.keys() == weights(start).keys()
@@ -86,7 +86,7 @@ def test_weights_false__from_nothing(train, start):
 
 @pytest.mark.parametrize(("words", "kind"), [(["--cache"], "ram"), (["--cache", "disk"], "disk")])
 def test_cache__holds_the_images(train, data, monkeypatch, words, kind):
-    """--cache keeps images in memory, --cache disk in the cache folder; nothing is written into the user's data."""
+    """--cache keeps images in memory, --cache disk in the cache folder; the user's data stays as it is."""
     built = []
     build = Trainer.build_dataset
     monkeypatch.setattr(Trainer, "build_dataset", lambda *args, **kw: built.append(build(*args, **kw)) or built[-1])
@@ -105,7 +105,7 @@ def test_cache__holds_the_images(train, data, monkeypatch, words, kind):
 
 
 def test_config__recipe_below_flags(train, tmp_path):
-    """A recipe's settings hold where no option says otherwise, and the run folder keeps the outcome."""
+    """A recipe's settings hold unless an option overrides them, and the run folder records the outcome."""
     recipe = {"model": "yolov5-n", "epochs": 2, "imgsz": 96, "batch": 2, "plots": False, "fliplr": 0.25, "seed": 5}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(recipe))
     folder = train("--config", str(tmp_path / "mine.yaml"), "--imgsz", "64", tiny=[])
@@ -117,7 +117,7 @@ def test_config__recipe_below_flags(train, tmp_path):
 
 
 def test_final_validation__under_the_epochs_settings(train, monkeypatch):
-    """Everything that decides figures is the same in the validation after an epoch and in the one at the end."""
+    """The final validation has the same settings and ground truth as the validation after an epoch."""
     seen = []
     prepare = Validator.init_metrics
 
@@ -140,7 +140,7 @@ def test_final_validation__under_the_epochs_settings(train, monkeypatch):
 
 @pytest.mark.parametrize(("given", "used"), [("50", 64), ("50 100", [64, 128])], ids=["one", "two"])
 def test_odd_size__one_line(train, caplog, given, used):
-    """A size that is no multiple of the stride is rounded up, said once, and used to the end."""
+    """A size that is no multiple of the stride is rounded up, reported once, and used to the end."""
     folder = train("--model", "yolov5-n", "--imgsz", *given.split())
     told = [record.getMessage() for record in caplog.records if "stride" in record.getMessage()]
     assert len(told) == 1 and f"updating to {used if isinstance(used, list) else [used]}" in told[0]
@@ -148,7 +148,7 @@ def test_odd_size__one_line(train, caplog, given, used):
 
 
 def test_batch_that_fits__is_training_only(train):
-    """--batch -1, which only training can work out, does not reach the final validation."""
+    """--batch -1 does not reach the final validation, as only training can work out the batch size."""
     folder = train("--model", "yolov5-n", "--batch", "-1")
     assert (folder / "metrics.json").is_file()
 

@@ -32,7 +32,7 @@ def weights(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def val(data, weights, tmp_path, capfd):
-    """Return a function that runs val and gives exit status, standard output and standard error."""
+    """Return a function that runs val and returns exit status, standard output and standard error."""
 
     def call(*options: str, source: Path = data) -> tuple[int, str, str]:
         given = ["--data", str(source), "--weights", str(weights), "--project", str(tmp_path / "runs"), "--imgsz", "64"]
@@ -44,7 +44,7 @@ def val(data, weights, tmp_path, capfd):
 
 
 def test_every_option__reaches_result_and_table(val, tmp_path):
-    """Bins, match, parts of the file name, VOC and the confidence of alarms are in metrics.json and in the table."""
+    """Bins, match, file name parts, VOC figures and the alarms' confidence reach metrics.json and the table."""
     options = ("--bins", "0,8,32", "--match", "center:3", "--by", r"(?P<digit>\d)\.", "--voc", "--alarm-conf", "0.1")
     code, table, _ = val(*options)
     document = json.loads((tmp_path / "runs" / "exp" / "metrics.json").read_text())
@@ -62,7 +62,7 @@ def test_every_option__reaches_result_and_table(val, tmp_path):
     [(("--bins", "aitod"), 1500), (("--bins", "visdrone"), 500), (("--bins", "aitod", "--max-det", "7"), 7)],
 )
 def test_benchmark__limits_suppression_too(val, tmp_path, options, limit):
-    """A benchmark's limit of detections holds in NMS as in the evaluation, and --max-det goes before it."""
+    """A benchmark's limit on detections holds in NMS as in the evaluation, and --max-det overrides it."""
     assert val(*options)[0] == 0
     document = json.loads((tmp_path / "runs" / "exp" / "metrics.json").read_text())
     assert document["protocol"]["max_dets"] == limit
@@ -83,14 +83,14 @@ def test_benchmark__limits_suppression_too(val, tmp_path, options, limit):
     ],
 )
 def test_wrong_option__one_line_and_no_folder(val, tmp_path, options, text):
-    """What cannot be used is refused before anything is run or written."""
+    """A wrong value is refused before anything is run or written."""
     code, out, err = val(*options)
     assert code == 2 and out == "" and text in err and "Traceback" not in err
     assert not (tmp_path / "runs").exists()
 
 
 def test_voc_data__has_voc_figures_unasked(val, data):
-    """Data in VOC's form gets VOC's figures; the same data in YOLO's form does not."""
+    """Data in VOC form gets VOC figures without --voc; the same data in YOLO form does not."""
     assert json.loads(val("--json")[1])["voc"] is None
     figures = json.loads(val("--json", source=data.parent / FORMS[VOC])[1])["voc"]
     assert figures.keys() == {"AP50_11", "AP50_area"} and all(0 <= value <= 1 for value in figures.values())

@@ -1,4 +1,4 @@
-"""The demo dataset, generated once for all tests of the datasets."""
+"""Fixtures for the tests of datasets: the demo dataset, generated once, and a writer of pictures."""
 
 from collections.abc import Callable
 from pathlib import Path

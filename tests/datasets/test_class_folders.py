@@ -1,4 +1,4 @@
-"""Class folders: read as they are, checked image by image, refused in one line where they cannot mean what they say."""
+"""Class folders are read as they are, checked image by image, and refused in one line if they contradict themselves."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def picture(path: Path, size: tuple[int, int] = (12, 16), value: int = 90) -> Pa
 
 @pytest.fixture
 def root(tmp_path, monkeypatch) -> Path:
-    """Two classes, three images each in train, two in val."""
+    """A dataset of two classes, with three images of each in train and two in val."""
     monkeypatch.setenv("PIXELKEEP_HOME", str(tmp_path / "home"))
     for split, count in (("train", 3), ("val", 2)):
         for name in ("cat", "dog"):
@@ -48,7 +48,7 @@ def test_folder__classes_by_name_and_nothing_written(root):
 
 
 def test_yaml__names_give_another_order(root):
-    """A YAML beside the folders may order the classes; what it holds to be executed is not even looked at."""
+    """A YAML beside the folders may order the classes; its 'download:' script is ignored."""
     path = root.parent / "pets.yaml"
     content = {"path": "data", "train": "train", "val": "val", "names": ["dog", "cat"], "download": "raise SystemExit"}
     path.write_text(yaml.safe_dump(content))
@@ -103,7 +103,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused__in_one_line(root, case):
-    """What cannot be meant is one line that names the place."""
+    """Folders that cannot be meant as class folders are refused in one line that names the place."""
     spoil, message = REFUSED[case]
     spoil(root)
     with pytest.raises(DataError) as error:
@@ -123,7 +123,7 @@ def test_refused__in_one_line(root, case):
     ],
 )
 def test_yaml__refused(root, content, message):
-    """A YAML that does not fit its folders."""
+    """A YAML that does not fit its folders is refused with the reason."""
     path = root / "pets.yaml"
     path.write_text(yaml.safe_dump({"train": "train", "val": "val"} | content))
     with pytest.raises(DataError, match=message.replace("?", r"\?")):
@@ -131,7 +131,7 @@ def test_yaml__refused(root, content, message):
 
 
 def test_val__class_without_images_is_noted(root):
-    """A class that validation does not have is said, and trained on all the same."""
+    """A class that has no image in val is noted and still trained on."""
     empty(root / "val" / "dog")
     split = load_class_split(read_class_folders(root), "val")
     assert [(p.effect, p.kind, p.file.name) for p in split.problems.found] == [

@@ -1,4 +1,4 @@
-"""Conversion between forms loses nothing, writes all or nothing, and divides images by groups.
+"""Conversion between forms loses nothing, writes a whole dataset or nothing, and divides images by groups.
 
 Run: python -m pytest tests/datasets/test_convert_forms.py
 """
@@ -62,7 +62,7 @@ def random_dataset(root: Path, form: str, seed: int, images: int = 6) -> Dataset
 
 
 def _boxes(rng: np.random.Generator, count: int, width: int, height: int) -> np.ndarray:
-    """Boxes with every digit that float32 has, some of them in whole pixels, some at the border."""
+    """Boxes with all the digits of float32, some in whole pixels and some at the border."""
     corners = np.sort(rng.uniform(0.01, 0.999, (count, 2, 2)), 1) * [width, height]  # (count, corner, axis)
     boxes = corners.reshape(count, 4).astype(np.float32).astype(float)
     boxes[::3] = np.column_stack([np.floor(boxes[::3, :2]), np.ceil(boxes[::3, 2:])])
@@ -76,7 +76,7 @@ def _outline(box: np.ndarray) -> np.ndarray:
 
 
 def assert_same(found: list[ImageRecord], expected: list[ImageRecord], ids: bool) -> None:
-    """Assert that records are equal, numbers to the last bit of float32, ids where the forms have them."""
+    """Assert that records are equal: numbers to the last bit of float32, and ids if ``ids`` is True."""
     assert [record.path.name for record in found] == [record.path.name for record in expected]
     for one, other in zip(found, expected, strict=True):
         assert (one.width, one.height) == (other.width, other.height)
@@ -93,7 +93,7 @@ def assert_same(found: list[ImageRecord], expected: list[ImageRecord], ids: bool
 
 
 def _listed(ids: np.ndarray | None) -> list[int]:
-    return [] if ids is None else ids.tolist()  # no ids and none of no objects are the same
+    return [] if ids is None else ids.tolist()  # no ids at all and an empty array of ids mean the same
 
 
 def load(spec: DatasetSpec, split: str) -> list[ImageRecord]:
@@ -105,7 +105,7 @@ def load(spec: DatasetSpec, split: str) -> list[ImageRecord]:
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("first", "second"), [*permutations(WRITTEN, 2), *((form, form) for form in WRITTEN)])
 def test_there_and_back__nothing_lost(tmp_path, first, second, seed):
-    """Any form in any other and back gives the same records, and so does the stop in between."""
+    """Converting any form to any other and back gives the same records, and so does the dataset in between."""
     spec = random_dataset(tmp_path, first, seed)
     there = load_spec(convert(spec, second, tmp_path / "there").yaml)
     back = load_spec(convert(there, first, tmp_path / "back").yaml)
@@ -117,7 +117,7 @@ def test_there_and_back__nothing_lost(tmp_path, first, second, seed):
 
 
 def test_other_entries__kept(tmp_path):
-    """Channels, stretch and foreign keys go along; ignored classes have become regions."""
+    """Channels, stretch and foreign keys are kept, and objects of ignored classes become regions."""
     spec = random_dataset(tmp_path, "voc", 0)
     text = spec.file.read_text() + "ignore: [person]\nstretch: [1, 99]\nkpt: 2\n"
     spec.file.write_text(text)
@@ -130,7 +130,7 @@ def test_other_entries__kept(tmp_path):
 
 @pytest.mark.parametrize("form", WRITTEN)
 def test_link__points_at_the_source(tmp_path, form):
-    """Linked images take no room, and are read as any other."""
+    """Linked images are symbolic links to the source, and are read like any others."""
     spec = random_dataset(tmp_path, "yolo", 0)
     outcome = convert(spec, form, tmp_path / "linked", link=True)
     for record in load(load_spec(outcome.yaml), "train"):
@@ -138,7 +138,7 @@ def test_link__points_at_the_source(tmp_path, form):
 
 
 def test_left_out__told_and_listed(tmp_path):
-    """Images that cannot be used are not written; each is in data_problems.csv, and counted."""
+    """Images that cannot be used are not written, but counted and listed in data_problems.csv."""
     spec = random_dataset(tmp_path, "yolo", 0)
     (spec.root / "labels" / "train" / "train 2.txt").write_text("7 0.5 0.5 0.1 0.1\n")
     outcome = convert(spec, "coco", tmp_path / "out")
@@ -176,7 +176,7 @@ def test_output__new_or_empty_and_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_same_name_twice__refused(tmp_path, picture):
-    """Images of the same name in two folders would share a file: one line, and nothing written."""
+    """Images of the same name in two folders, which would share a file, give one line, and nothing is written."""
     for folder in ("a", "b"):
         picture(tmp_path / "images" / folder / "x.png")
         (tmp_path / "labels" / folder).mkdir(parents=True)
@@ -189,7 +189,7 @@ def test_same_name_twice__refused(tmp_path, picture):
 
 
 def frames(root: Path, picture, groups: dict[str, int]) -> DatasetSpec:
-    """A dataset of video frames, so many of each group, all in train, without val."""
+    """Write a dataset of video frames, as many of each group as ``groups`` says, all in train and without val."""
     (root / "labels" / "train").mkdir(parents=True)
     for group, count in groups.items():
         for number in range(count):
@@ -204,7 +204,7 @@ def parts(outcome) -> dict[str, list[str]]:
 
 
 def test_division__whole_groups_near_the_share_the_same_for_a_seed(tmp_path, picture):
-    """No group stands on both sides, the share is met as nearly as groups allow, and the seed decides."""
+    """No group is in both splits, the share is met as closely as groups allow, and the seed decides."""
     spec = frames(tmp_path / "set", picture, {f"film{i}": 1 + i % 3 for i in range(12)})
     found = []
     for number, seed in enumerate((0, 0, 1)):
@@ -219,7 +219,7 @@ def test_division__whole_groups_near_the_share_the_same_for_a_seed(tmp_path, pic
 
 
 def test_division__pools_train_and_val_and_leaves_test(tmp_path):
-    """What was train and val is divided anew, each image once; without a pattern each is a group of its own."""
+    """The images of train and val are divided anew, each used once; without a pattern each is its own group."""
     spec = random_dataset(tmp_path, "yolo", 0, images=5)
     text = spec.file.read_text().replace("val: images/val\n", "val: images/val\ntest: images/val\n")
     spec.file.write_text(text.replace("extras:", "extras:\n  test: extras/val.json"))
@@ -240,7 +240,7 @@ def test_division__pools_train_and_val_and_leaves_test(tmp_path):
     ],
 )
 def test_division__that_cannot_be_refused(tmp_path, picture, division, message):
-    """A share, pattern or grouping that divides nothing is one line, and nothing is written."""
+    """A share, pattern or grouping that cannot divide the images gives one line, and nothing is written."""
     spec = frames(tmp_path / "set", picture, {"a": 3, "b": 2})
     with pytest.raises(PixelkeepError, match=message):
         convert(spec, "coco", tmp_path / "out", division=division)
@@ -248,7 +248,7 @@ def test_division__that_cannot_be_refused(tmp_path, picture, division, message):
 
 
 def test_form__that_cannot_be_written_refused(tmp_path):
-    """VisDrone is read only; a misspelt form is told the nearest."""
+    """VisDrone can only be read, and a misspelt form is refused with the nearest name."""
     spec = random_dataset(tmp_path, "yolo", 0)
     for form, message in (("visdrone", "not one of yolo, coco, voc"), ("cocoo", "did you mean 'coco'")):
         with pytest.raises(OptionError, match=message):
@@ -274,7 +274,7 @@ def test_category_ids__come_back(tmp_path, form):
 
 @pytest.mark.parametrize("given", ["[1, 2]", "[3, 2, 5]", "[1, 1, 2]", "[1, 2, x]", "7"])
 def test_category_ids__bad(tmp_path, given):
-    """Ids that cannot tell the classes apart, or stand in another order than they, are refused in one line."""
+    """Category ids that cannot tell the classes apart, or are not in rising order, are refused in one line."""
     spec = random_dataset(tmp_path, "yolo", seed=4)
     spec.file.write_text(spec.file.read_text(encoding="utf-8") + f"category_ids: {given}\n", encoding="utf-8")
     with pytest.raises(DataError, match="must be 3 rising numbers"):

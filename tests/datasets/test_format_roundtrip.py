@@ -25,7 +25,7 @@ NAMES = {0: "person", 1: "bicycle & car", 2: "straße", 3: "<boat>"}
 
 
 def random_records(folder: Path, seed: int, count: int = 4) -> list[ImageRecord]:
-    """Records with fractional boxes, odd image sizes, areas of their own, difficult objects and regions."""
+    """Return records with fractional boxes, odd image sizes, areas unlike the boxes', difficult objects and regions."""
     rng = np.random.default_rng(seed)
     records = []
     for index in range(count):
@@ -85,7 +85,7 @@ def test_form__roundtrip(tmp_path: Path, form: str, seed: int) -> None:
 
 
 def test_coco__ids_kept_or_counted_from_one(tmp_path: Path) -> None:
-    """Ids of the records are written if they tell things apart; where some have none, or one is 0, they are new."""
+    """The records' ids are written if they can be used; if some are missing or one is 0, new ids count from 1."""
     boxes, labels = [[0, 0, 2, 3], [0, 0, 4, 4]], [0, 1]
     images = [tmp_path / f"{number}.png" for number in range(2)]
     for first, expected in ((7, [[7, 8], [40]]), (0, [[1, 2], [3]]), (None, [[1, 2], [3]])):
@@ -170,14 +170,14 @@ def test_voc__doctype_refused(tmp_path: Path, head: str) -> None:
     ],
 )
 def test_extras__damage_named(tmp_path: Path, text: str, message: str) -> None:
-    """Extras that cannot be understood are an error, never passed over."""
+    """Extras that cannot be understood are an error and are never skipped."""
     (tmp_path / "e.json").write_text(text)
     with pytest.raises(DataError, match=message):
         load_extras(tmp_path / "e.json")
 
 
 def test_extras__dangling_image_or_row_named(tmp_path: Path) -> None:
-    """Extras for an image or a row that is not there are an error."""
+    """Extras for an image or a row that does not exist are an error."""
     write_image(tmp_path / "images" / "val" / "a.png", np.zeros((10, 10, 3), np.uint8))
     extras = tmp_path / "extras" / "val.json"
     extras.parent.mkdir()

@@ -1,4 +1,4 @@
-"""Any data: what is wrong is counted, named by file and line, and left out, mended or refused by one rule."""
+"""Any data: problems are counted, named by file and line, and left out, mended or refused by one rule."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Folder:
         self.add("val.jpg", split="val")
 
     def add(self, name: str, label: str | bytes | None = BOX, content: bytes | None = None, split: str = "train"):
-        """Write an image of 120 x 80 pixels (or ``content``) and its label file (None: no file)."""
+        """Write an image of 120 x 80 pixels, or ``content``, and its label file unless ``label`` is None."""
         image = self.root / "images" / split / name
         labels = self.root / "labels" / split / f"{image.stem}.txt"
         for folder in (image.parent, labels.parent):
@@ -76,7 +76,7 @@ def folder(tmp_path) -> Folder:
     ],
 )
 def test_wrong_row__leaves_its_image_out(folder, row, kind, detail):
-    """One row that cannot be understood leaves its image out, named by file and line; the others stay."""
+    """A row that cannot be understood leaves its image out and is named by file and line; other images stay."""
     image = folder.add("bad.jpg", f"{BOX}\n{row}\n")
     split = folder.load()
     assert len(split.records) == 10 and split.problems.left_out == {image}
@@ -106,7 +106,7 @@ def test_wrong_rows__each_named_the_image_counted_once(folder):
     ids=["byte-order mark", "CRLF", "CR", "blanks", "exponents, no line end", "class as a float"],
 )
 def test_text_variants__read_alike(folder, label):
-    """How a text file is written makes no difference."""
+    """Byte-order marks, line ends, blanks and number formats make no difference to what a label file means."""
     folder.add("x.jpg", label)
     split = folder.load()
     assert not split.problems.found
@@ -134,7 +134,7 @@ def test_text_in_another_encoding__named(folder):
     ],
 )
 def test_unusable_image__left_out_with_its_reason(folder, name, content, reason):
-    """An image that cannot be used is left out and says why."""
+    """An image that cannot be used is left out and named with the reason."""
     image = folder.add(name, content=content)
     split = folder.load()
     (problem,) = split.problems.found
@@ -155,7 +155,7 @@ def test_unusable_image__left_out_with_its_reason(folder, name, content, reason)
     ],
 )
 def test_unusual_image__used(folder, name, content):
-    """Unusual names, sizes and channels are no problem."""
+    """Images of unusual names, sizes and channels are used without a problem."""
     image = folder.root / "images" / "train" / name
     for part in ("images", "labels"):
         (folder.root / part / "train" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -167,7 +167,7 @@ def test_unusual_image__used(folder, name, content):
 
 
 def test_animation__first_frame_is_mended(folder, tmp_path):
-    """An animated picture is used by its first frame, and this is said."""
+    """The first frame of an animated picture is used, and this is reported as mended."""
     from PIL import Image
 
     frames = [Image.new("RGB", (120, 80), colour) for colour in ("red", "blue")]
@@ -194,7 +194,7 @@ def test_links__followed(folder, tmp_path_factory):
 
 
 def test_backgrounds_and_lonely_labels__counted(folder):
-    """Images without a label file or with an empty one are background; label files without an image are named."""
+    """Images without a label file, or with an empty one, are background; a label file without an image is named."""
     folder.add("none.jpg", None)
     folder.add("empty.jpg", "")
     (folder.root / "labels" / "train" / "lonely.txt").write_text(BOX)
@@ -206,7 +206,7 @@ def test_backgrounds_and_lonely_labels__counted(folder):
 
 
 def test_boxes__cut_at_the_border_and_used_once(folder):
-    """A box over the border is cut there, a repeated one is used once; both are counted, rounding is not."""
+    """A box across the border is clipped, a repeated one used once; both are counted, but not mere rounding."""
     folder.add("over.jpg", "0 0 0.5 0.2 0.2\n0 0.9 0.5 0.2000001 0.2\n")
     folder.add("twice.jpg", BOX + "1 0.5 0.5 0.2 0.2\n" + BOX)
     split = folder.load()
@@ -229,7 +229,7 @@ def test_polygons__kept_with_their_boxes(folder):
 
 
 def test_more_than_half_wrong__refused(tmp_path):
-    """Up to half of a split may be left out; beyond, the mistake is not in single files, and the first is named."""
+    """Up to half of a split may be left out; if it is more, the split is refused and the first problem named."""
     folder = Folder(tmp_path, good=3)
     for index in range(3):
         folder.add(f"bad{index}.jpg", "5 0.5 0.5 0.1 0.1\n")
@@ -240,7 +240,7 @@ def test_more_than_half_wrong__refused(tmp_path):
 
 
 def test_no_labels_at_all__refused(tmp_path):
-    """A split in which nothing is labelled says where labels were looked for."""
+    """A split without any label is refused with the place where labels were looked for."""
     folder = Folder(tmp_path, good=0)
     folder.add("a.jpg", None)
     with pytest.raises(DataError, match=r"no image of split 'train' has a label; looked for .txt files in .*labels"):
@@ -256,7 +256,7 @@ def test_listed_twice__weighs_in_training_counts_once_in_validation(folder):
 
 
 def test_summary__short_and_complete_list(folder):
-    """However much is wrong, the summary has one entry a kind within 80 columns; the list has every case."""
+    """However many problems there are, the summary has one entry per kind within 80 columns; the list has them all."""
     for index in range(8):
         folder.add(f"bad{index}.jpg", "7 0.5 0.5 0.1 0.1\n" * 30)
     problems = folder.load().problems
@@ -270,7 +270,7 @@ def test_summary__short_and_complete_list(folder):
 
 
 def test_inspection__cached_until_a_file_changes(folder, monkeypatch):
-    """Images are decoded once; a changed one, or another declaration, is looked at again."""
+    """Images are decoded once, and again after a file or the declared channels have changed."""
     seen = []
     decode = inspection.read_pixels
     monkeypatch.setattr(inspection, "read_pixels", lambda path, *args: seen.append(path.name) or decode(path, *args))
@@ -287,7 +287,7 @@ def test_inspection__cached_until_a_file_changes(folder, monkeypatch):
 
 
 def test_inspection_cache__damaged_or_hostile_is_not_trusted(folder, home):
-    """A cache that is no JSON, or holds something else than expected, costs a second look and nothing more."""
+    """A cache that is no JSON, or does not hold what is expected, is ignored and the images are read again."""
     folder.load()
     caches = (home / "cache" / "images").glob("*.json")
     newest = max(caches, key=lambda path: path.stat().st_mtime_ns)
@@ -297,7 +297,7 @@ def test_inspection_cache__damaged_or_hostile_is_not_trusted(folder, home):
 
 
 def test_user_files__only_read(folder):
-    """Nothing is written beside the data, and damaged pictures stay as they are."""
+    """Reading writes nothing beside the data and leaves damaged pictures as they are."""
     folder.add("cut.jpg", content=encode(".jpg")[:1500])
     before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in folder.root.rglob("*")}
     folder.load()
@@ -306,7 +306,7 @@ def test_user_files__only_read(folder):
 
 @pytest.mark.skipif(os.name == "nt", reason="file names are text on Windows")
 def test_name_that_is_no_text__left_out(folder):
-    """A file name that is not UTF-8 could be written into no result; it is named and left out."""
+    """A file name that is not UTF-8 could not be written into any result, so it is named and left out."""
     path = os.fsencode(folder.root / "images" / "train") + b"/bad\xff.jpg"
     Path(os.fsdecode(path)).write_bytes(encode(".jpg"))
     problems = folder.load().problems

@@ -1,4 +1,4 @@
-"""Masks: what their numbers mean, and which images are left out because of them."""
+"""Masks: what their pixel values mean, and which images are left out because of their masks."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def rewrite(data: Path, **changes) -> Path:
 
 
 def test_split__pixels_of_each_class(data):
-    """Every image has the number of the mask of its name, which is counted."""
+    """Every image gets the mask of the same name, and the mask's pixels are counted by class."""
     split = load_mask_split(load_spec(data), "train")
     assert [record.pixels.tolist() for record in split.records] == [[192, 0, 0], [0, 192, 0], [0, 0, 192]]
     assert [record.mask.name for record in split.records] == ["0.png", "1.png", "2.png"] and not split.problems.found
 
 
 def test_split__the_cache_tells_the_same(data):
-    """A second reading takes the counts from the cache, a changed mask is counted again, and nothing lies beside."""
+    """A second reading takes the counts from the cache, a changed mask is counted again, and the data is left alone."""
     before = {p for p in data.parent.rglob("*") if "home" not in p.parts}
     first = load_mask_split(load_spec(data), "train")
     second = load_mask_split(load_spec(data), "train")
@@ -75,7 +75,7 @@ def test_spoiled_mask__left_out_counted_and_named(data, kind):
 
 
 def test_spoiled_mask__details(data):
-    """What is said names numbers and sizes."""
+    """The detail of a problem names the mask's colour mode or its unknown value."""
     folder = data.parent / "masks/train"
     cv2.imwrite(str(folder / "0.png"), np.full((12, 16, 3), (0, 1, 2), np.uint8))
     split = load_mask_split(load_spec(data), "train")
@@ -85,7 +85,7 @@ def test_spoiled_mask__details(data):
 
 
 def test_refused__in_one_line(data):
-    """Masks that are missing for most, that judge nothing, and one class alone are refused."""
+    """Masks that are mostly missing, masks without a labelled pixel, and a single class are refused."""
     for path in (data.parent / "masks/val").iterdir():
         cv2.imwrite(str(path), np.full((12, 16), IGNORED, np.uint8))
     with pytest.raises(DataError, match="no pixel of split 'val' is labelled"):
@@ -101,7 +101,7 @@ def test_refused__in_one_line(data):
 
 
 def test_mapping__as_ultralytics_has_it(data):
-    """Numbers are mapped to classes or left open; those that are not mapped and no class stay unknown."""
+    """Values are mapped to classes or to ignored; values that are neither mapped nor a class stay unknown."""
     spec = load_spec(rewrite(data, label_mapping={7: 1, 2: "ignore_label", 9: None, -1: 0}))
     table = class_table(spec)
     assert [table[number] for number in (0, 1, 2, 7, 9, 5, 255, 300)] == [0, 1, 255, 1, 255, -1, 255, -1]
@@ -111,13 +111,13 @@ def test_mapping__as_ultralytics_has_it(data):
 
 @pytest.mark.parametrize("mapping", [{1: 3}, {1: "b"}, {"x": 1}, [1]])
 def test_mapping__refused(data, mapping):
-    """A mapping to no class, or none at all."""
+    """A mapping to something that is no class, or one that is no mapping, is refused."""
     with pytest.raises(DataError, match="label_mapping"):
         class_table(load_spec(rewrite(data, label_mapping=mapping)))
 
 
 def test_numbers__however_a_mask_is_stored(tmp_path):
-    """Grey, sixteen bits, and palettes in colour (indices) and in grey (levels) give the same numbers."""
+    """Grey, 16-bit, colour palettes (by index) and grey palettes (by level) give the same values."""
     grey = Image.fromarray(NUMBERS)
     coloured = Image.fromarray(NUMBERS).convert("P")
     coloured.putdata(NUMBERS.ravel().tolist())
@@ -135,7 +135,7 @@ def test_numbers__however_a_mask_is_stored(tmp_path):
 
 
 def test_damaged__one_reason(tmp_path):
-    """A file that is no picture, or ends too early, has a reason in one line."""
+    """A file that is no picture, or is truncated, is refused with a reason in one line."""
     path = tmp_path / "a.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 3, (200, 200)).astype(np.uint8)).save(path)
     whole = path.read_bytes()
@@ -147,7 +147,7 @@ def test_damaged__one_reason(tmp_path):
 
 
 def test_mask_file__beside_the_last_images_folder(tmp_path):
-    """The last folder called images is replaced; another ending is taken where there is no PNG."""
+    """The last folder called images is replaced, and another ending is used if there is no PNG."""
     image = tmp_path / "images" / "images" / "train" / "a.b.jpg"
     expected = tmp_path / "images" / "masks" / "train" / "a.b.png"
     assert mask_file(image) == expected
@@ -159,7 +159,7 @@ def test_mask_file__beside_the_last_images_folder(tmp_path):
 
 
 def test_read_mask__classes(data):
-    """A mask as it is learnt from: classes and 255."""
+    """A mask is read as training uses it: class numbers, and 255 for ignored pixels."""
     path = data.parent / "masks/train/0.png"
     cv2.imwrite(str(path), NUMBERS)
     table = class_table(load_spec(rewrite(data, label_mapping={2: 0})))

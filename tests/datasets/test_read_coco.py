@@ -1,4 +1,4 @@
-"""COCO JSON read as it is: what is understood, what is mended or noted, and every bad annotation named.
+"""COCO JSON is read as it is: what is understood, mended or noted, and every bad annotation is named.
 
 Run: python -m pytest tests/datasets/test_read_coco.py
 """
@@ -66,14 +66,14 @@ def test_reads__classes_areas_flags_regions_and_ids(coco):
 
 
 def test_names_given__matched_by_name(coco):
-    """With names, their order is that of the YAML, whatever the ids; a category without annotations may be missing."""
+    """With names, classes follow the YAML's order, whatever the ids; a category without annotations may be left out."""
     assert coco.load("names: [late, early]\n").records[0].classes.tolist() == [1]
     assert coco.load("names: [early]\n").records[0].classes.tolist() == [0]
 
 
 @pytest.mark.parametrize("yaml", ["ignore: [late]\n", "names: [early]\nignore: [late]\n", "ignore: late\n"])
 def test_ignored_class__is_a_region_for_all(coco, yaml):
-    """Boxes of an ignored class are regions, behind the crowds, and the class is none of the network's."""
+    """Boxes of an ignored class become regions, after the crowds, and the network does not learn the class."""
     coco.annotations += [
         annotation(8, 2, category_id=9, bbox=[5, 5, 9, 9]),
         annotation(9, 2, bbox=[0, 0, 4, 4], iscrowd=1),
@@ -140,14 +140,14 @@ def test_bad_annotation__leaves_its_image_out(coco, change, kind, detail):
     ],
 )
 def test_other_mistakes__mended_noted_or_left_out(coco, change, effect, kind, detail):
-    """What needs no guessing is mended, what changes nothing noted; an image that is not as listed is left out."""
+    """What needs no guessing is mended, what changes nothing is noted, and an image unlike its entry is left out."""
     change(coco)
     (problem,) = (p for p in coco.load().problems.found if "given twice" not in p.kind or "given twice" in kind)
     assert problem.effect == effect and kind in problem.kind and detail in problem.detail
 
 
 def test_areas__missing_or_unusable_is_the_box(coco):
-    """Without a usable area the box's counts; where a box is cut, its own area is cut too, a mask's is not."""
+    """The box's area replaces an unusable one; where a box is cut, its own area is cut too, a mask's area is not."""
     del coco.annotations[0]["area"]
     coco.annotations[1].update(area="x")
     coco.annotations[2].update(bbox=[-5, 2, 10, 8], area=80)
@@ -156,7 +156,7 @@ def test_areas__missing_or_unusable_is_the_box(coco):
 
 
 def test_sizes_missing__those_of_the_image(coco):
-    """Width and height may be missing or 0: the image itself knows."""
+    """Width and height may be missing or 0, as they are read from the image itself."""
     del coco.images[0]["width"]
     coco.images[1].update(width=0, height=0)
     split = coco.load()
@@ -164,7 +164,7 @@ def test_sizes_missing__those_of_the_image(coco):
 
 
 def test_spelling__accepted_where_unambiguous_and_noted(coco):
-    """The keys of the published HIT-UAV are read and noted; two that could be meant are no guess."""
+    """The keys of the published HIT-UAV are accepted and noted; two keys that could both be meant are refused."""
     coco.spec()
     text = (coco.root / "train.json").read_text()
     text = text.replace('"file_name"', '"filename"').replace('"annotations"', '"annotation"')
@@ -197,7 +197,7 @@ def test_spelling__accepted_where_unambiguous_and_noted(coco):
     ],
 )
 def test_file_that_contradicts_itself__refused(coco, change, message):
-    """Images and categories that cannot be told apart are one line with the file and the entries."""
+    """Images and categories that cannot be told apart are refused in one line with the file and the entries."""
     change(coco)
     with pytest.raises(DataError, match=message) as error:
         coco.load()
@@ -214,7 +214,7 @@ def test_file_that_contradicts_itself__refused(coco, change, message):
     ],
 )
 def test_no_coco_file__refused(coco, text, message):
-    """A file that is no COCO JSON is one line."""
+    """A file that is no COCO JSON is refused in one line."""
     coco.spec()
     (coco.root / "train.json").write_text(text)
     with pytest.raises(DataError, match=message):
@@ -236,7 +236,7 @@ def test_no_coco_file__refused(coco, text, message):
     ],
 )
 def test_classes_that_do_not_fit__refused(coco, yaml, message):
-    """A category without a place, or names that do not fit the file, are one line with the nearest name."""
+    """A category outside names and ignore, or names that do not fit the file, give one line with the nearest name."""
     with pytest.raises(DataError, match=message):
         coco.load(yaml)
 
@@ -270,7 +270,7 @@ def test_file__read_again_once_it_changed(coco):
 
 
 def test_folder__only_read(coco):
-    """Nothing is written beside the data."""
+    """Reading the dataset writes nothing beside the data."""
     spec = coco.spec()
     before = {path: path.stat().st_mtime_ns for path in coco.root.rglob("*")}
     load_split(spec, "train")

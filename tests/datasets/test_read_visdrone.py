@@ -1,4 +1,4 @@
-"""VisDrone-DET read as it is, and every bad row named.
+"""VisDrone-DET is read as it is, and every bad row is named.
 
 Run: python -m pytest tests/datasets/test_read_visdrone.py
 """
@@ -18,7 +18,7 @@ BOX = "1,2,10,8,1,4,0,0\n"
 
 @pytest.fixture
 def root(tmp_path, picture):
-    """A folder with five good images."""
+    """A VisDrone dataset of five good images."""
     (tmp_path / "DET-train" / "annotations").mkdir(parents=True)
     for number in range(5):
         picture(tmp_path / "DET-train" / "images" / f"{number}.jpg")
@@ -35,7 +35,7 @@ def load(root, rows: str, yaml: str = ""):
 
 
 def test_rows__classes_and_regions(root):
-    """Categories 1 to 10 are the classes; ignored regions, others and rows with score 0 are regions."""
+    """Categories 1 to 10 are the classes; categories 0 and 11 and rows with score 0 are regions."""
     rows = f"{BOX}0,0,5,5,0,0,0,0\n\n3,3,9,9,1,10,1,2,\r\n2,2,4,4,1,11,0,0\n5,5,6,6,0,4,0,0\n"
     spec, split = load(root, rows)
     assert list(spec.names.values()) == VISDRONE_NAMES and len(VISDRONE_NAMES) == 10
@@ -46,7 +46,7 @@ def test_rows__classes_and_regions(root):
 
 
 def test_ignored_class__becomes_a_region(root):
-    """A class under ignore is a region, and those after it move up."""
+    """Objects of a class under ignore become regions, and the numbers of the classes after it move up."""
     spec, split = load(root, BOX + "3,3,9,9,1,10,0,0\n", "ignore: [car]\n")
     assert list(spec.names.values()) == [name for name in VISDRONE_NAMES if name != "car"]
     assert split.records[3].classes.tolist() == [8] and split.records[3].regions.tolist() == [[1, 2, 11, 10]]
@@ -63,7 +63,7 @@ def test_ignored_class__becomes_a_region(root):
     ],
 )
 def test_bad_row__leaves_its_image_out(root, row, kind, detail):
-    """A row that cannot be understood leaves its image out, named by file and line."""
+    """A row that cannot be understood leaves its image out and is named by file and line."""
     _, split = load(root, f"{BOX}{row}\n")
     (problem,) = split.problems.found
     assert (problem.effect, problem.kind, problem.line, problem.file.name) == ("left out", kind, 2, "3.txt")
@@ -71,7 +71,7 @@ def test_bad_row__leaves_its_image_out(root, row, kind, detail):
 
 
 def test_missing_file__leaves_its_image_out(root):
-    """An image without its annotation file is no background: in VisDrone every image has one."""
+    """An image without an annotation file is left out and is no background: in VisDrone every image has one."""
     (root / "DET-train" / "annotations" / "1.txt").unlink()
     _, split = load(root, BOX)
     (problem,) = split.problems.found
@@ -90,7 +90,7 @@ def test_missing_file__leaves_its_image_out(root):
     ],
 )
 def test_bad_yaml__one_line(root, yaml, message):
-    """What does not fit the form is one line with the file."""
+    """A YAML that does not fit the form is refused in one line."""
     (root / "data.yaml").write_text(yaml)
     with pytest.raises(DataError, match=message):
         load_spec(root / "data.yaml")

@@ -1,4 +1,4 @@
-"""Pascal VOC read as it is: lists, pixels, pictures found, and every bad file or object named.
+"""Pascal VOC is read as it is: lists, pixels and pictures, and every bad file or object is named.
 
 Run: python -m pytest tests/datasets/test_read_voc.py
 """
@@ -62,12 +62,12 @@ def voc(tmp_path, picture) -> Voc:
     [("", [1, 2, 11, 10]), ("voc_pixels: inclusive\n", [1, 2, 11, 10]), ("voc_pixels: edges\n", [2, 3, 11, 10])],
 )
 def test_pixels__inclusive_from_one_or_edges(voc, yaml, box):
-    """By the standard xmin 2, xmax 11 are ten pixels from the second on; as edges they are taken as they are."""
+    """As inclusive pixels, xmin 2 and xmax 11 are ten pixels from the second on; as edges they are kept as they are."""
     assert voc.load(yaml).records[0].boxes.tolist() == [box]
 
 
 def test_names__found_sorted_or_given(voc):
-    """Without names those of the objects count, sorted; given ones are taken in their order; difficult is kept."""
+    """Without names the objects' names count, sorted; given names keep their order; the difficult flag is kept."""
     voc.add("000003", thing("dog", extra="<difficult>1</difficult>") + thing("ant", (1, 1, 5, 5)))
     assert voc.spec().names == {0: "ant", 1: "cat", 2: "dog"}
     record = voc.load("names: [dog, cat, ant]\n").records[2]
@@ -75,7 +75,7 @@ def test_names__found_sorted_or_given(voc):
 
 
 def test_ignored_class__becomes_a_region(voc):
-    """Objects of a class under ignore are regions."""
+    """Objects of a class under ignore become regions."""
     voc.add("000003", thing("dog") + thing())
     record = voc.load("ignore: [dog]\n").records[2]
     assert voc.spec("ignore: [dog]\n").names == {0: "cat"}
@@ -83,14 +83,14 @@ def test_ignored_class__becomes_a_region(voc):
 
 
 def test_list__second_column_and_spaces(voc):
-    """Rows of -1 are not in the set, those of 0 and 1 are; a name with a space is no second column if it is there."""
+    """Rows with -1 are left out, with 0 or 1 kept; an existing name with spaces is not split into columns."""
     voc.add("a b 1")
     voc.list(["000001  1", "000002 -1", "000003\t0", "", "a b 1", " 000004 "])
     assert [r.path.stem for r in voc.load().records] == ["000001", "000003", "000004", "a b 1"]
 
 
 def test_several_lists__each_with_its_own_root(voc, tmp_path_factory, picture):
-    """A split may be several lists; annotations and pictures lie beside the ImageSets of each."""
+    """A split may be several lists; annotations and pictures are found beside each list's ImageSets folder."""
     other = Voc(voc.root / "VOC2012", picture)
     other.list(["000001"])
     (voc.root / "data.yaml").write_text(YAML.replace(f"train: {LIST}", f"train: [{LIST}, VOC2012/{LIST}]"))
@@ -99,7 +99,7 @@ def test_several_lists__each_with_its_own_root(voc, tmp_path_factory, picture):
 
 
 def test_pictures__by_the_stem_then_by_the_file_name(voc):
-    """The picture is the list's stem with any ending, whatever <filename> says; <filename> decides where that fails."""
+    """The picture is the listed stem with any ending; <filename> decides only where this is missing or ambiguous."""
     voc.add("six", thing() + "<filename>wrong.jpg</filename>", ".PNG")
     voc.add("seven", "<filename>other.png</filename>" + thing())
     (voc.root / "JPEGImages" / "seven.jpg").rename(voc.root / "JPEGImages" / "other.png")
@@ -136,7 +136,7 @@ def test_pictures__by_the_stem_then_by_the_file_name(voc):
     ],
 )
 def test_bad_object__leaves_its_image_out(voc, content, kind, detail):
-    """An object that cannot be understood leaves its image out, named by file and number."""
+    """An object that cannot be understood leaves its image out and is named by file and number."""
     voc.add("000003", content)
     split = voc.load("names: [cat, dog]\n")
     (problem,) = split.problems.found
@@ -156,7 +156,7 @@ def test_bad_object__leaves_its_image_out(voc, content, kind, detail):
     ],
 )
 def test_bad_file__leaves_its_image_out(voc, text, reason):
-    """A file that is not there, no XML, or declares entities, which are never expanded, leaves its image out."""
+    """A file that is missing, is no XML, or declares entities (never expanded) leaves its image out."""
     file = voc.root / "Annotations" / "000003.xml"
     file.unlink() if text is None else file.write_text(text)
     split = voc.load()
@@ -167,7 +167,7 @@ def test_bad_file__leaves_its_image_out(voc, text, reason):
 
 
 def test_missing_picture_and_size__left_out_and_fine(voc):
-    """A picture that is not there is named with its annotations; sizes that are missing or 0 do not matter."""
+    """A missing picture is named with its annotations; a <size> that is missing or 0 does not matter."""
     voc.add("000001", thing() + "<size><width>0</width><height>0</height></size>")
     (voc.root / "JPEGImages" / "000002.jpg").unlink()
     (problem,) = voc.load().problems.found
@@ -175,7 +175,7 @@ def test_missing_picture_and_size__left_out_and_fine(voc):
 
 
 def test_one_list_is_a_folder_or_no_text__refused(voc):
-    """An entry that is no list is one line."""
+    """An image list that is not text is refused in one line with its name."""
     (voc.root / "ImageSets" / "Main" / "bad.txt").write_bytes(b"\xff\xfe\x80")
     (voc.root / "data.yaml").write_text(YAML.replace("val: " + LIST, "val: ImageSets/Main/bad.txt"))
     with pytest.raises(DataError, match=r"bad\.txt: cannot be read as text"):

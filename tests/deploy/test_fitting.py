@@ -1,4 +1,4 @@
-"""Proves the fits against maps that are known: a linear one is found again, a separable kernel as well."""
+"""Proves the fits on known maps: a linear map and a separable kernel are both recovered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def test_ridge__finds_a_linear_map():
-    """With next to no penalty the map and the bias come out as they were; neither mean disturbs it."""
+    """With almost no penalty, map and bias are recovered, whatever the means of inputs and outputs."""
     weight, bias, x = normal(3, 5), normal(3, seed=1), normal(200, 5, seed=2) + 7
     found, offset = ridge(x, x @ weight.T + bias, strength=1e-12)
     torch.testing.assert_close(found, weight, rtol=0, atol=1e-8)
@@ -21,7 +21,7 @@ def test_ridge__finds_a_linear_map():
 
 
 def test_ridge__one_feature_in_closed_form():
-    """For one feature: covariance / (variance + strength * variance), and the bias keeps the means."""
+    """For one feature the weight is covariance / (variance + strength * variance), and the bias keeps the means."""
     x, y = normal(50, 1), normal(50, 1, seed=1)
     found, offset = ridge(x, y, strength=0.5)
     cx, cy = x - x.mean(), y - y.mean()
@@ -30,7 +30,7 @@ def test_ridge__one_feature_in_closed_form():
 
 
 def test_ridge__fewer_rows_than_features():
-    """The penalty gives an answer where plain least squares has many, and features that are zero change nothing."""
+    """The penalty gives one solution where least squares has many, and features that are zero get zero weights."""
     x = torch.cat((normal(4, 6), torch.zeros(4, 2, dtype=torch.float64)), 1)
     found, _ = ridge(x, normal(4, 2, seed=1))
     assert torch.isfinite(found).all() and found[:, 6:].abs().max() == 0
@@ -38,13 +38,13 @@ def test_ridge__fewer_rows_than_features():
 
 @pytest.mark.parametrize(("rows", "strength", "words"), [(0, 1e-3, "at least one"), (3, 0.0, "above 0")])
 def test_ridge__refuses(rows, strength, words):
-    """No data and no penalty are refused."""
+    """Empty data and a penalty of zero are refused."""
     with pytest.raises(ValueError, match=words):
         ridge(normal(rows, 2), normal(rows, 2), strength)
 
 
 def test_separable__finds_a_separable_kernel():
-    """A kernel that is separable comes out exactly; the depthwise part has norm 1 and no negative sum."""
+    """A separable kernel is recovered exactly; the depthwise part has norm 1 and no negative sum."""
     depthwise, pointwise = normal(4, 1, 3, 3), normal(6, 4, 1, 1, seed=1)
     full = pointwise * depthwise.transpose(0, 1)  # (6, 4, 3, 3)
     d, p = separable(full)
@@ -54,7 +54,7 @@ def test_separable__finds_a_separable_kernel():
 
 
 def test_separable__nearest_in_norm():
-    """Of a random kernel it leaves what the singular values after the first make up (Eckart and Young)."""
+    """For a random kernel the squared error is that of all singular values after the first (Eckart and Young)."""
     full = normal(6, 4, 3, 3)
     d, p = separable(full)
     rest = [torch.linalg.svdvals(full[:, c].reshape(6, 9))[1:].square().sum() for c in range(4)]
@@ -62,6 +62,6 @@ def test_separable__nearest_in_norm():
 
 
 def test_relative_error__by_hand():
-    """The norm of the difference by that of what was wanted."""
+    """The relative error is the norm of the difference divided by the norm of the target."""
     assert relative_error(torch.tensor([3.0, 0.0]), torch.tensor([3.0, 4.0])) == pytest.approx(0.8)
     assert relative_error(torch.zeros(2), torch.zeros(2)) == 0

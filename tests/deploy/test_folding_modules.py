@@ -1,4 +1,4 @@
-"""Proves that folded modules give what SpaceToDepth, concatenation and convolution give one after the other."""
+"""Proves that folded modules equal SpaceToDepth, concatenation and convolution applied one after the other."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def conv(*args, seed: int = 0, **keywords) -> nn.Conv2d:
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("side", [1, 3, 5])
 def test_fold_sliced__same_output(side, bias, size):
-    """One strided convolution gives the output of both, with its shape, on even and odd sizes."""
+    """One strided convolution gives the output of SpaceToDepth and convolution, on even and odd sizes."""
     after, x = conv(12, 5, side, padding=side // 2, bias=bias), normal(2, 3, *size)
     folded = fold_sliced(after)
     assert (folded.kernel_size, folded.stride) == ((2 * side, 2 * side), (2, 2))
@@ -41,7 +41,7 @@ def test_fold_sliced__same_output(side, bias, size):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("order", [(True, False), (False, True), (True, True, False)])
 def test_fold_concat__sum_of_parts(order, size):
-    """A 1x1 convolution of a concatenation is a sum: strided where a part was sliced, wherever it stands."""
+    """A 1x1 convolution of a concatenation is a sum of convolutions, strided where SpaceToDepth preceded that part."""
     half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
     parts = [normal(2, 3, *(size if s else half), seed=i) for i, s in enumerate(order)]
     widths = [12 if s else 3 for s in order]
@@ -51,14 +51,14 @@ def test_fold_concat__sum_of_parts(order, size):
 
 
 def test_fold_concat__refuses_other_widths():
-    """Widths that do not make up the input are refused."""
+    """Part widths that do not add up to the input channels are refused."""
     with pytest.raises(ValueError, match=r"\[12, 4\] channels are not the input"):
         fold_concat(conv(15, 2, 1), [12, 4], [True, False])
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_fold_spdconv__same_output(size):
-    """The block keeps normalisation and activation, loses SpaceToDepth, and folding again changes nothing."""
+    """The folded block keeps normalisation and activation, loses SpaceToDepth, and folding it again changes nothing."""
     torch.manual_seed(0)
     block = SPDConv(3, 5).double().eval()
     block.norm.running_mean.uniform_(-1, 1), block.norm.running_var.uniform_(0.5, 2)
@@ -74,7 +74,7 @@ def test_fold_spdconv__same_output(size):
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_joined__both_outputs(bias):
-    """The joint convolution has the outputs of both, in order."""
+    """The joint convolution gives the outputs of both convolutions, in order."""
     a, b, x = conv(4, 3, 2, 2, bias=bias), conv(4, 5, 2, 2, bias=bias, seed=1), normal(2, 4, 6, 6)
     torch.testing.assert_close(joined(a, b)(x), torch.cat((a(x), b(x)), 1), rtol=0, atol=1e-9)
     for other in (conv(4, 5, 2, 1), conv(4, 5, 2, 2, bias=not bias), conv(4, 4, 2, 2, groups=2, bias=bias)):
@@ -83,7 +83,7 @@ def test_joined__both_outputs(bias):
 
 
 def test_joint_c3__is_the_two_branches():
-    """One branch goes through the inner blocks, the other past them, each with its own activation."""
+    """One branch passes through the inner blocks, the other bypasses them, each with its own activation."""
     first, inner, last, x = conv(4, 6, 1), conv(3, 3, 1), conv(6, 2, 1), normal(2, 4, 5, 5)
     block = JointC3(first, (nn.ReLU(), nn.Tanh()), inner, last)
     y = first(x)
@@ -92,7 +92,7 @@ def test_joint_c3__is_the_two_branches():
 
 
 def test_folded__survives_copying():
-    """A folded module is the same after deepcopy and pickling, under a path of the blocks or of torch."""
+    """A folded module survives deepcopy and pickling, and its classes have module paths of the blocks or of torch."""
     block = nn.ModuleList([fold_sliced(conv(12, 5, 3, padding=1)), fold_concat(conv(16, 2, 1), [12, 4], [True, False])])
     pickled = pickle.dumps(block)
     assert b"pixelkeep.deploy" not in pickled and b"pixelkeep.blocks.folded" in pickled

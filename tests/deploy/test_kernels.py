@@ -1,4 +1,4 @@
-"""Proves that a strided convolution and SpaceToDepth with a convolution are one function, and which is which."""
+"""Proves that a strided convolution equals SpaceToDepth with a suitable convolution, and how the kernels correspond."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def even(x: Tensor) -> Tensor:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("side", "padding"), HALVING)
 def test_to_spd__same_function(side, padding, size):
-    """After SpaceToDepth the kernel gives what the strided one gives, on odd sizes with their row of zeros."""
+    """After SpaceToDepth the converted kernel gives the strided output, with odd sizes padded by a row of zeros."""
     pixels, x, bias = Kernel(normal(5, 3, side, side), 2, padding), normal(2, 3, *size, seed=1), normal(5, seed=2)
     cells = to_spd(pixels)
     assert cells.size == 2 * cells.padding + 1  # the form of an SPDConv
@@ -46,14 +46,14 @@ def test_to_spd__same_function(side, padding, size):
 @pytest.mark.parametrize("side", range(1, 9))
 @pytest.mark.parametrize("padding", range(4))
 def test_to_spd__any_even_stride_and_padding(side, padding, stride):
-    """Whatever kernel, padding and even stride, shape and values are the same on even sizes."""
+    """For any kernel, padding and even stride, shape and values are the same on even sizes."""
     pixels, x = Kernel(normal(4, 2, side, side), stride, padding), normal(1, 2, 24, 20, seed=1)
     y = apply(to_spd(pixels), space_to_depth(x))
     torch.testing.assert_close(y, apply(pixels, x), rtol=0, atol=1e-9)
 
 
 def test_to_spd__smallest_kernel():
-    """3x3 and 6x6 become the 3x3 of the models, 2x2 becomes 1x1."""
+    """3x3 and 6x6 kernels become the 3x3 kernel of the models, and 2x2 becomes 1x1."""
     found = {(k, p): to_spd(Kernel(normal(1, 1, k, k), 2, p)).weight.shape[1:] for k, p in HALVING}
     assert {key: (c, side) for key, (c, side, _) in found.items()} == {
         (1, 0): (4, 1),
@@ -68,7 +68,7 @@ def test_to_spd__smallest_kernel():
 
 
 def test_to_spd__places_of_a_3x3():
-    """By hand: row and column -1 are phase 1 of the cell before; 0 and 1 are the phases of the cell itself."""
+    """By hand: row and column -1 are phase 1 of the previous cell, 0 and 1 are the phases of the cell itself."""
     weight = torch.arange(1.0, 10).reshape(1, 1, 3, 3)
     cells = to_spd(Kernel(weight, 2, 1)).weight[0]  # (phase, u, v), phases (0,0), (1,0), (0,1), (1,1)
     expected = torch.zeros(4, 3, 3)
@@ -81,7 +81,7 @@ def test_to_spd__places_of_a_3x3():
 
 @pytest.mark.parametrize(("side", "padding", "size"), [(3, 1, 5), (6, 2, 5), (2, 0, 3), (1, 0, 3)])
 def test_to_spd__in_a_larger_kernel(side, padding, size):
-    """A kernel also lies inside larger ones than it needs."""
+    """A kernel can also be embedded in a larger one than it needs."""
     pixels, x = Kernel(normal(4, 2, side, side), 2, padding), normal(1, 2, 10, 8, seed=1)
     cells = to_spd(pixels, size, size // 2)
     assert cells.size == size
@@ -99,7 +99,7 @@ def test_to_spd__in_a_larger_kernel(side, padding, size):
     ],
 )
 def test_to_spd__refuses(kernel, size, words):
-    """An odd stride, and a kernel that reaches too far or gives another shape, have no such form."""
+    """Odd strides, and kernels that reach too far or give another output shape, are refused."""
     with pytest.raises(ValueError, match=words):
         to_spd(kernel, size, None if size is None else size // 2)
 
@@ -108,7 +108,7 @@ def test_to_spd__refuses(kernel, size, words):
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize(("side", "padding"), [(1, 0), (2, 0), (3, 0), (3, 1), (5, 2), (4, 1)])
 def test_to_strided__same_function(side, padding, stride, size):
-    """A convolution of the cells is one of the pixels: 3x3 the 6x6 with stride 2, 1x1 the 2x2."""
+    """A convolution of the cells is one of the pixels: 3x3 becomes 6x6 with stride 2, and 1x1 becomes 2x2."""
     cells, x, bias = Kernel(normal(5, 12, side, side), stride, padding), normal(2, 3, *size, seed=1), normal(5, seed=2)
     if (size[0] + 1) // 2 + 2 * padding < side:
         pytest.skip("the map is smaller than the kernel")
@@ -119,7 +119,7 @@ def test_to_strided__same_function(side, padding, stride, size):
 
 
 def test_to_strided__refuses_other_channels():
-    """Only a multiple of four channels comes from SpaceToDepth."""
+    """Input channels that are not a multiple of four cannot come from SpaceToDepth and are refused."""
     with pytest.raises(ValueError, match=r"multiple of 4, got 6"):
         to_strided(Kernel(normal(1, 6, 3, 3), 1, 1))
 
@@ -127,7 +127,7 @@ def test_to_strided__refuses_other_channels():
 @pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize(("side", "padding"), HALVING)
 def test_round_trip__returns_the_start(side, padding, groups):
-    """Strided, after SpaceToDepth, folded and trimmed: bit for bit the kernel, stride and padding of the start."""
+    """Converting to SpaceToDepth, folding back and trimming restores kernel, stride and padding bit for bit."""
     start = Kernel(normal(8, 4 // groups, side, side), 2, padding, groups)
     end = trimmed(to_strided(to_spd(start)))
     assert torch.equal(end.weight, start.weight)
@@ -137,19 +137,19 @@ def test_round_trip__returns_the_start(side, padding, groups):
 @pytest.mark.parametrize("groups", [1, 2, 3, 6])
 @pytest.mark.parametrize(("side", "padding"), [(3, 1), (6, 2), (2, 0)])
 def test_groups__group_major_slices(side, padding, groups):
-    """A grouped kernel takes group-major slices; without groups it takes the slices as they come."""
+    """A grouped kernel takes group-major slices; without groups it takes the slices in SpaceToDepth's order."""
     pixels, x = Kernel(normal(12, 6 // groups, side, side), 2, padding, groups), normal(2, 6, 9, 8, seed=1)
     cells, expected = to_spd(pixels), apply(pixels, even(x))
     slices = space_to_depth(x)
     y = apply(cells, slices[:, group_major(6, groups)])
     torch.testing.assert_close(y, expected, rtol=0, atol=1e-9)
     torch.testing.assert_close(apply(dense(cells), slices), expected, rtol=0, atol=1e-9)
-    if groups > 1:  # channels as they come would mix the groups
+    if groups > 1:  # the original order of the slices would mix the groups
         assert (apply(cells, slices) - expected).abs().max() > 0.1
 
 
 def test_group_major__by_hand():
-    """Four channels in two groups: channel 0 and 1 of each phase, then 2 and 3."""
+    """With four channels in two groups, channels 0 and 1 of each phase come first, then channels 2 and 3."""
     order = [0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15]
     assert group_major(4, 2).tolist() == order
     with pytest.raises(ValueError, match="divide the 4 channels, got 3"):
@@ -159,7 +159,7 @@ def test_group_major__by_hand():
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("zeros", [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (0, 3)])
 def test_trimmed__same_function(zeros, size):
-    """Zeros around the kernel change nothing: with or without them value and shape are the same, on odd sizes too."""
+    """Trimming zeros around the kernel changes neither values nor shape, on odd sizes either."""
     weight = normal(3, 2, 6, 6)
     weight[..., : zeros[0], :] = 0
     weight[..., :, : zeros[0]] = 0
@@ -185,6 +185,6 @@ def test_trimmed__same_function(zeros, size):
     ],
 )
 def test_kernel__refuses_other_forms(conv, words):
-    """Dilated, rectangular and otherwise padded convolutions are refused, not converted wrongly."""
+    """Dilated, rectangular and non-zero-padded convolutions are refused instead of being converted wrongly."""
     with pytest.raises(ValueError, match=words):
         Kernel.of(conv)

@@ -1,4 +1,4 @@
-"""Agreement of networks that classify, by images and by pixels, and bounds that a user sets."""
+"""Agreement of classification and segmentation networks, by images and by pixels, and the user's own bounds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROBABLE = np.array([[0.7, 0.2, 0.1], [0.1, 0.5, 0.4], [0.3, 0.3, 0.4], [0.0, 1.
 
 
 def test_classes__agreement_and_largest_difference():
-    """One of four images changes its most probable class; another changes no class but a probability by more."""
+    """One image of four changes its top class; another keeps it but has the largest change of a probability."""
     other = PROBABLE.copy()
     other[1] = [0.1, 0.4, 0.5]
     other[0] = [0.4, 0.35, 0.25]
@@ -23,7 +23,7 @@ def test_classes__agreement_and_largest_difference():
 
 
 def test_classes__what_is_no_number_agrees_with_nothing():
-    """argmax takes NaN for the largest: an output without numbers must not pass for that class."""
+    """An output with NaN agrees with no class, although argmax returns the position of the NaN."""
     other = PROBABLE.copy()
     other[0, 0] = np.nan
     found = compare_classes(PROBABLE, other)
@@ -31,7 +31,7 @@ def test_classes__what_is_no_number_agrees_with_nothing():
 
 
 def test_pixels__agreement():
-    """Three of sixteen pixels differ."""
+    """If three of sixteen pixels differ, the agreement is 13/16."""
     reference = np.arange(16).reshape(1, 4, 4) % 3
     other = reference.copy()
     other[0, 0, :3] += 1
@@ -41,7 +41,7 @@ def test_pixels__agreement():
 
 
 def test_shapes__refused():
-    """Maps of another size are not stretched to each other."""
+    """Outputs of different shapes are refused instead of being broadcast."""
     for compare in (compare_classes, compare_pixels):
         with pytest.raises(ValueError, match=r"\(4, 3\) and \(4, 2\)"):
             compare(PROBABLE, PROBABLE[:, :2])
@@ -58,7 +58,7 @@ def test_shapes__refused():
     ],
 )
 def test_failures__by_bound(agreed, scores, losses, told):
-    """Each bound fails by itself; a figure of another task, or one without a bound, does not count."""
+    """Each bound fails by itself; metrics of another task and undefined ones are ignored."""
     bounds = LabelBounds(agreed=0.95, scores=0.1, loss=0.02)
     found = compare_classes(PROBABLE, PROBABLE)
     found = type(found)(images=4, unit="images", labels=4, agreed=agreed, scores_max=scores)
@@ -67,7 +67,7 @@ def test_failures__by_bound(agreed, scores, losses, told):
 
 
 def test_bounds__of_the_user():
-    """--bound changes the named bound alone, of the task and precision in question."""
+    """--bound changes only the named bound of the given task and precision."""
     stock = bounds_for("detect", "int8")
     ours = bounds_for("detect", "int8", ["matched=0.99", "ap_s=0"])
     assert (ours.matched, ours.ap_s, ours.ap) == (0.99, 0.0, stock.ap) and ours != stock
@@ -77,7 +77,7 @@ def test_bounds__of_the_user():
 @pytest.mark.parametrize("task", ["detect", "classify"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
 def test_bounds__looser_with_fewer_bits(task, precision):
-    """No precision is bound more tightly than fp32."""
+    """No precision has a tighter bound than fp32."""
     exact, found = bounds_for(task, "fp32"), bounds_for(task, precision)
     share = "matched" if task == "detect" else "agreed"
     assert getattr(found, share) <= getattr(exact, share)
@@ -97,7 +97,7 @@ def test_bounds__looser_with_fewer_bits(task, precision):
     ],
 )
 def test_bounds__refused(change, told):
-    """Bounds that there are not, or that are no numbers, are refused by a line that says what is right."""
+    """Unknown bounds and invalid values are refused in one line that says what would be right."""
     with pytest.raises(OptionError) as error:
         bounds_for("detect", "fp32", [change])
     assert told in str(error.value)

@@ -1,4 +1,4 @@
-"""Scenes to evaluate, and pycocotools untouched as the oracle."""
+"""Scenes to evaluate, and unmodified pycocotools as the reference."""
 
 import contextlib
 import copy
@@ -18,7 +18,7 @@ FIXTURES = Path(__file__).parent / "fixtures"
 
 @pytest.fixture
 def load_scene():
-    """Return a function from a fixture's name to its ground truth and detections."""
+    """Return a function that maps a fixture's name to its ground truth and detections."""
 
     def load(name):
         document = json.loads((FIXTURES / f"{name}.json").read_text(encoding="utf-8"))
@@ -29,9 +29,9 @@ def load_scene():
 
 @pytest.fixture
 def one_class():
-    """Return a function from (boxes x, y, w, h) and (box, score) pairs to a scene of one image and one class.
+    """Return a function that builds a scene of one image and class from boxes x, y, w, h and (box, score) pairs.
 
-    ``ignored`` boxes are objects to ignore, ``regions`` regions to ignore.
+    ``ignored`` are boxes of objects to ignore, ``regions`` boxes of regions to ignore.
     """
 
     def build(boxes, detections, ignored=(), regions=()):
@@ -48,7 +48,7 @@ def one_class():
 
 @pytest.fixture
 def random_scene():
-    """Return a function from a seed to a scene with ties in scores and IoUs, empty images and empty classes."""
+    """Return a function that maps a seed to a scene with ties in scores and IoUs, empty images and empty classes."""
     return make_random_scene
 
 
@@ -85,7 +85,7 @@ def make_random_scene(seed, *, objects_to_ignore):
 
 @pytest.fixture
 def stock_figures():
-    """Return a function that runs stock pycocotools and reads the figures of the schema from its arrays."""
+    """Return a function that runs stock pycocotools and reads the schema's metrics from its arrays."""
     return run_stock
 
 

@@ -1,7 +1,7 @@
-"""Writes fixtures/*.json, small scenes that each hold one trap of the evaluation. Usage: python make_fixtures.py
+"""Writes fixtures/*.json, small scenes that each hold one pitfall of evaluation. Usage: python make_fixtures.py
 
-Each file holds {"ground_truth": COCO document, "detections": COCO results}. Standard library alone, so that the files
-can be made again anywhere, number for number.
+Each file holds {"ground_truth": COCO document, "detections": COCO results}. Uses the standard library alone, so
+that the files can be reproduced anywhere, number for number.
 """
 
 import json
@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent / "fixtures"
 
 
 def scene(images, classes, annotations, detections):
-    """Assemble one fixture; annotations and detections are (image, category, bbox, further keys or score)."""
+    """Return one fixture; annotations and detections are (image, category, bbox, further keys or score)."""
     return {
         "ground_truth": {
             "images": [{"id": i, "file_name": f"{i}.jpg", "width": 640, "height": 480} for i in range(1, images + 1)],
@@ -38,7 +38,7 @@ def scene(images, classes, annotations, detections):
 
 
 def near(box, random, spread=0.15):
-    """Return the box with each number off by up to ``spread`` of its side."""
+    """Return the box with each number changed by up to ``spread`` of its side."""
     x, y, width, height = box
     shift = [round(random.uniform(-spread, spread), 3) for _ in range(4)]
     return [x + shift[0] * width, y + shift[1] * height, width * (1 + shift[2]), height * (1 + shift[3])]
@@ -50,12 +50,12 @@ def row(count, side, top=0):
 
 
 def found(boxes, image, category, random, start=0.9):
-    """Return a detection near each box, scores falling from ``start``."""
+    """Return a detection near each box, with scores that fall from ``start``."""
     return [(image, category, near(box, random), round(start - 0.01 * i, 3)) for i, box in enumerate(boxes)]
 
 
 def regions():
-    """A region in both classes of image 1, with detections inside, half inside and outside, and real objects."""
+    """Return regions in both classes of image 1, with detections inside, half inside and outside, and real objects."""
     random = Random(1)
     boxes, region = row(4, 20), [300, 200, 200, 200]
     inside = [[310 + 30 * i, 230, 25, 25] for i in range(5)]
@@ -68,7 +68,7 @@ def regions():
 
 
 def difficult():
-    """Objects to ignore, each found twice, and one that competes with a counted object."""
+    """Return objects to ignore, each found twice, and one that competes with a counted object."""
     random = Random(2)
     boxes = row(6, 30)
     annotations = [(1, 1, box, {"ignore": i % 2}) for i, box in enumerate(boxes)]
@@ -78,7 +78,7 @@ def difficult():
 
 
 def annotation_area():
-    """Boxes of 40 x 40 whose mask covers 600 pixels: small by annotation, medium by box."""
+    """Return boxes of 40 x 40 whose mask covers 600 pixels: small by annotation, medium by box."""
     random = Random(3)
     boxes = row(6, 40)
     annotations = [(1, 1, box, {"area": 600.5 if i % 2 else 1600.0}) for i, box in enumerate(boxes)]
@@ -86,7 +86,7 @@ def annotation_area():
 
 
 def border_sizes():
-    """Boxes of 2, 8, 16, 32, 64 and 96 pixels exactly: each border belongs to both ranges."""
+    """Return boxes of exactly 2, 8, 16, 32, 64 and 96 pixels: each border belongs to both ranges."""
     boxes = [[20, 100 * i, side, side] for i, side in enumerate((2, 8, 16, 32, 64, 96))]
     detections = [(1, 1, box, 0.9 - 0.1 * i) for i, box in enumerate(boxes)]
     detections += [(1, 1, [300, 300, side, side], 0.95) for side in (2, 8, 16, 32, 64, 96)]
@@ -94,13 +94,13 @@ def border_sizes():
 
 
 def no_small():
-    """Medium and large objects alone."""
+    """Return medium and large objects only."""
     boxes = [[10, 10, 60, 60], [100, 100, 200, 200], [400, 20, 80, 50]]
     return scene(1, 1, [(1, 1, box, {}) for box in boxes], found(boxes, 1, 1, Random(5)))
 
 
 def crowded():
-    """340 detections of one class in one image, more than COCO's 100 and the limit of 300; 40 objects."""
+    """Return 40 objects and 340 detections in one image and class, above COCO's 100 and the limit of 300."""
     random = Random(6)
     boxes = [[20 + 60 * (i % 8), 20 + 60 * (i // 8), 12 + i, 12 + i] for i in range(40)]
     detections = [(1, 1, near(boxes[i % 40], random, 0.3), round(random.random(), 2)) for i in range(340)]
@@ -108,7 +108,7 @@ def crowded():
 
 
 def annotation_id_zero():
-    """A user's file: ids from 0 everywhere, neither iscrowd nor area, found perfectly."""
+    """Return a user's file: all ids count from 0, iscrowd and area are absent, and everything is found exactly."""
     boxes = row(3, 25)
     made = scene(1, 1, [(1, 1, box, {}) for box in boxes], [(1, 1, box, 0.9) for box in boxes])
     truth = made["ground_truth"]

@@ -1,7 +1,7 @@
-"""Detectors of known skill, simulated: what they find, miss and invent on images that never existed.
+"""Simulated detectors of known skill: what they find, miss and invent on images that do not exist.
 
-Each object has a difficulty that all detectors share, so that what one finds the other mostly finds too, as with real
-models; each trained run adds luck of its own, for every object and as a whole.
+Each object has a difficulty that all detectors share, so that two detectors mostly find the same objects, as with real
+models. Each trained run adds its own random variation, for every object and as a whole.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ SIDE, PER_IMAGE = 640, 7
 
 
 class World:
-    """Images with objects of two classes, two thirds of them small."""
+    """Images with objects of two classes, two thirds of which are small."""
 
     def __init__(self, images, seed):
         rng = np.random.default_rng((seed, 0))
@@ -31,7 +31,7 @@ class World:
         self.truth = builder.build()
 
     def detect(self, skill, seed, spread=0.0):
-        """Return what a run finds: ``skill`` is the share of objects, ``spread`` how much runs differ in it."""
+        """Return a run's detections: ``skill`` is the share of objects found, ``spread`` its deviation over runs."""
         rng = np.random.default_rng((seed, 1))
         skill += spread * rng.normal()
         found = self.difficulty + rng.normal(0, 0.15, len(self.image)) < skill
@@ -50,5 +50,5 @@ class World:
         )
 
     def arm(self, skill, seeds, spread=0.0):
-        """Return what the runs of these seeds find."""
+        """Return the detections of the runs with these seeds."""
         return [self.detect(skill, seed, spread) for seed in seeds]

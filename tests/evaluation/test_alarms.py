@@ -1,4 +1,4 @@
-"""Proves probability of detection, false alarms and AP at IoU 0.25, by hand and by an evaluation of what is left."""
+"""Proves probability of detection, false alarms and AP at IoU 0.25, by hand and against evaluating high scores only."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def test_counts__by_hand(one_class):
     ("conf", "expected"), [(0.0, (2, 3)), (0.2, (2, 2)), (0.21, (1, 2)), (0.6, (1, 0)), (1, (0, 0))]
 )
 def test_confidence__at_and_above(conf, expected, one_class):
-    """A score equal to the confidence counts."""
+    """A score equal to the confidence threshold counts."""
     found = [(SMALL, 0.6), (AWAY, 0.5), (SMALL, 0.3), (LARGE, 0.2), (AWAY, 0.1)]
     alarms = evaluate(*one_class([SMALL, LARGE], found), alarm_conf=conf).alarms
     assert (alarms.found, alarms.false) == expected
@@ -35,7 +35,7 @@ def test_ignored__neither_found_nor_false(one_class):
 
 
 def test_match__decides(one_class):
-    """A target of 3 pixels found 2 off is found by its centre and a false alarm by its overlap."""
+    """A 3-pixel target detected 2 pixels off is found when matching by centre and a false alarm by IoU."""
     scene = one_class([[50, 50, 3, 3]], [([52, 50, 3, 3], 0.9)])
     by_overlap, by_centre = evaluate(*scene).alarms, evaluate(*scene, match="center:3").alarms
     assert (by_overlap.Pd, by_overlap.false) == (0.0, 1)
@@ -43,7 +43,7 @@ def test_match__decides(one_class):
 
 
 def test_undefined__no_target_and_no_size(one_class):
-    """Pd needs a target, the density a size; what is undefined is None."""
+    """Pd is None without targets, and the density is None without an image size."""
     ground_truth, found = one_class([], [(AWAY, 0.9)])
     assert (evaluate(ground_truth, found).alarms.Pd, evaluate(ground_truth, found).alarms.false) == (None, 1)
     del ground_truth["images"][0]["width"]
@@ -52,7 +52,7 @@ def test_undefined__no_target_and_no_size(one_class):
 
 @pytest.mark.parametrize("seed", range(100, 112))
 def test_leaving_out_low_scores__changes_no_other_match(seed, random_scene):
-    """The counts are those of an evaluation that never saw the lower scores, whose recall at IoU 0.50 is Pd."""
+    """The counts are those of an evaluation without the lower scores, and its recall at IoU 0.50 gives Pd."""
     ground_truth, detections = random_scene(seed, objects_to_ignore=True)
     alarms = evaluate(ground_truth, detections, alarm_conf=0.5).alarms
     kept = [d for d in detections if d["score"] >= 0.5]
@@ -68,13 +68,13 @@ def test_leaving_out_low_scores__changes_no_other_match(seed, random_scene):
 
 @pytest.mark.parametrize("conf", [-0.1, 1.1, float("nan"), "x", None])
 def test_confidence__outside_0_to_1_is_refused(conf, one_class):
-    """The error says what would be right."""
+    """The error for a confidence outside 0 to 1 says what would be right."""
     with pytest.raises(OptionError, match=r"alarm_conf is .*; expected a confidence from 0 to 1"):
         evaluate(*one_class([SMALL], []), alarm_conf=conf)
 
 
 def test_ap25__between_two_overlaps(one_class):
-    """A detection with an IoU of exactly 1/4 counts at 0.25 and not at 0.50; one of 6/25 does not."""
+    """A detection with an IoU of exactly 1/4 counts at 0.25 but not at 0.50; one of 6/25 counts at neither."""
     for width, expected in ((5, 1.0), (4.8, 0.0)):
         result = evaluate(*one_class([SMALL], [([0, 0, width, 20], 0.9)]))
         assert (result.AP25, result.AP50) == pytest.approx((expected, 0), abs=1e-12)
@@ -82,7 +82,7 @@ def test_ap25__between_two_overlaps(one_class):
 
 @pytest.mark.parametrize("seed", range(1, 8))
 def test_ap25__equals_pycocotools(seed, random_scene):
-    """AP25 is what stock pycocotools gives told that threshold."""
+    """AP25 is what stock pycocotools gives with that threshold."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 

@@ -1,4 +1,4 @@
-"""Proves that size ranges include both of their borders and that their documentation's example holds."""
+"""Proves that size ranges include both borders and that the example in their documentation holds."""
 
 import doctest
 
@@ -10,7 +10,7 @@ from pixelkeep.evaluation import AITOD_BINS, COCO_SIZES, AreaRange, areas
 
 
 def test_contains__includes_both_borders():
-    """Areas of exactly low**2 and high**2 belong to the range, the next floats do not."""
+    """Areas of exactly low**2 and high**2 lie in the range, the adjacent floats outside do not."""
     border = np.array([64.0, 256.0])
     tiny = AreaRange("tiny", 8, 16)
     assert tiny.contains(border).all()
@@ -18,7 +18,7 @@ def test_contains__includes_both_borders():
 
 
 def test_ranges__are_those_of_the_papers():
-    """COCO's and AI-TOD's borders, sides in pixels."""
+    """The ranges have the borders of COCO and AI-TOD, as sides in pixels."""
     assert [(size.name, size.low, size.high) for size in COCO_SIZES] == [("S", 0, 32), ("M", 32, 96), ("L", 96, 1e5)]
     assert [(size.low, size.high) for size in AITOD_BINS] == [(2, 8), (8, 16), (16, 32), (32, 64)]
 

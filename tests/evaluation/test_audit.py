@@ -1,4 +1,4 @@
-"""The label audit: faults planted in good labels come out on top, and good labels are left alone."""
+"""The label audit: faults planted in correct labels rank first, and correct labels are left alone."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ CONFIDENCES = np.full(3, 0.4)
 
 @pytest.fixture
 def world():
-    """Return labels, (image, class, box), of 30 images, and a stub detector's boxes of the same objects.
+    """Return the labels (image, class, box) of 30 images and the detections of a stub detector on them.
 
-    The detector finds every object a little shifted at scores from 0.5 to 0.7, gives some of them faint second classes,
-    and sees faint things everywhere, as detectors do.
+    The detector finds every object slightly shifted, at scores from 0.5 to 0.7, adds a second class at a low score, and
+    like a real detector reports low-scoring boxes everywhere.
     """
     rng = np.random.default_rng(5)
     labels, found = [], []
@@ -50,19 +50,19 @@ def scene_of(labels, found, ignored=(), regions=()):
 
 
 def test_good_labels__nothing_to_look_at(world):
-    """Where detector and labels agree there is no candidate, faint boxes or not."""
+    """Where detector and labels agree there is no candidate, whether or not there are low-scoring boxes."""
     assert audit(scene_of(*world), CONFIDENCES) == []
 
 
 def test_planted_faults__are_the_top_entries(world):
-    """Labels taken away, given another class and put where nothing is: the candidates are these and no others."""
+    """Labels removed, given another class or placed on nothing become the candidates, and nothing else does."""
     labels, found = world
     rng = np.random.default_rng(1)
     chosen = rng.choice(len(labels), 12, replace=False).tolist()
     gone, swapped = chosen[:6], chosen[6:]
     faulty = [(i, (c + 1) % 3 if n in swapped else c, box) for n, (i, c, box) in enumerate(labels) if n not in gone]
     nowhere = [(i, 1, [244, 244, 10, 10]) for i in (3, 7, 20)]
-    faint = [(i, 1, box, 0.009) for i, _, box in nowhere]  # such boxes lie everywhere
+    faint = [(i, 1, box, 0.009) for i, _, box in nowhere]  # low-scoring boxes as they occur everywhere
     scene = scene_of(faulty + nowhere, found + faint)
     candidates = audit(scene, CONFIDENCES)
     expected = {("missing label", labels[n][0], None, labels[n][1]) for n in gone}
@@ -77,7 +77,7 @@ def test_planted_faults__are_the_top_entries(world):
 
 
 def test_planted_among_noise__still_on_top(world):
-    """With weaker false detections about, the planted faults come first."""
+    """The planted faults come first even among false detections of lower score."""
     labels, found = world
     noise = [(i, 0, [244, 4, 9, 9], 0.45) for i in range(0, 30, 2)]
     candidates = audit(scene_of(labels[6:], found + noise), CONFIDENCES)
@@ -87,28 +87,28 @@ def test_planted_among_noise__still_on_top(world):
 
 
 def test_one_place__is_one_candidate():
-    """Several confident boxes of one thing without a label, also of other classes, are one candidate: the surest."""
+    """Several confident boxes of one unlabelled object, of any class, are one candidate: the most confident box."""
     found = [(0, 0, [10, 10, 20, 20], 0.6), (0, 1, [11, 10, 20, 20], 0.8), (0, 0, [100, 100, 20, 20], 0.5)]
     shown = [(c.detected, c.score) for c in audit(scene_of([], found), CONFIDENCES)]
     assert shown == [(1, 0.8), (0, 0.5)]
 
 
 def test_ignored__is_not_audited():
-    """Objects to ignore need not be found nor agree, and what lies in a region to ignore lacks no label."""
+    """Objects to ignore give no candidate, found or not, nor do detections inside regions to ignore."""
     found = [(0, 1, [10, 10, 20, 20], 0.9), (0, 1, [110, 110, 10, 10], 0.9)]
     ignored = [(0, 0, [10, 10, 20, 20]), (0, 0, [200, 200, 20, 20])]
     assert audit(scene_of([], found, ignored, [(0, [100, 100, 50, 50])]), CONFIDENCES) == []
 
 
 def test_neighbour_of_another_class__contradicts_nothing():
-    """A detection that covers a label of its own class is no verdict on another label that it covers too."""
+    """A detection that covers a label of its own class does not contradict another label that it also covers."""
     labels = [(0, 0, [10, 10, 20, 20]), (0, 1, [12, 10, 20, 20])]
     found = [(0, 1, [12, 10, 20, 20], 0.9), (0, 0, [10, 10, 20, 20], 0.2)]
     assert audit(scene_of(labels, found), CONFIDENCES) == []
 
 
 def test_wrong_class__needs_more_confidence_than_the_right_one():
-    """The score is the difference; a label that its own class covers as surely is left alone."""
+    """The score is the difference of confidences; a label that its own class covers as confidently is left alone."""
     labels = [(0, 0, [10, 10, 20, 20])]
     sure, other = (0, 0, [10, 10, 20, 20], 0.6), (0, 1, [11, 10, 20, 20], 0.9)
     (candidate,) = audit(scene_of(labels, [sure, other]), CONFIDENCES)
@@ -119,13 +119,13 @@ def test_wrong_class__needs_more_confidence_than_the_right_one():
 def test_never_found__weighs_how_well_its_kind_is_found():
     """The score is the share of labels of the same class and size that are found: 3 of 4 small cars, 0 of 1 boats."""
     labels = [(0, 0, [30 * n, 10, 10, 10]) for n in range(4)] + [(0, 2, [10, 100, 10, 10])]
-    found = [(0, 1, box, 0.02) for _, _, box in labels[:3]]  # faint and of another class, but something
+    found = [(0, 1, box, 0.02) for _, _, box in labels[:3]]  # a low score and another class, but not nothing
     scores = {c.label: c.score for c in audit(scene_of(labels, found), CONFIDENCES)}
     assert scores == {0: 3 / 4, 2: 0.0}
 
 
 def test_rows_and_document__hold_the_same(world, tmp_path):
-    """The rows and the COCO document list the same candidates; COCO's own reader takes the document."""
+    """The rows and the COCO document list the same candidates, and pycocotools reads the document."""
     labels, found = world
     scene = scene_of([(i, (c + 1) % 3, box) for i, c, box in labels[:4]] + labels[8:], found)
     candidates = audit(scene, CONFIDENCES)

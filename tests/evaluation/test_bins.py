@@ -1,4 +1,4 @@
-"""Proves that size classes are read as documented, bring their benchmark's limit, and score as pycocotools does."""
+"""Proves that size classes are read as documented, apply their benchmark's limit, and score as in pycocotools."""
 
 from itertools import pairwise
 
@@ -16,7 +16,7 @@ def sides(bins):
 
 
 def test_aitod__classes_and_limit(load_scene):
-    """AI-TOD's four classes under its 1,500 detections; a limit of one's own goes before it."""
+    """AI-TOD's four classes come with its limit of 1,500 detections, unless another limit is given."""
     scene = load_scene("crowded")
     result = evaluate(*scene, bins="aitod")
     assert [b.name for b in result.bins] == [b.name for b in AITOD_BINS] and sides(result.bins) == sides(AITOD_BINS)
@@ -26,7 +26,7 @@ def test_aitod__classes_and_limit(load_scene):
 
 
 def test_borders__one_class_between_each_two(load_scene):
-    """Borders in pixels give neighbouring classes, named by them, under our own limit."""
+    """Borders in pixels give adjacent classes that are named by them, under the default limit."""
     result = evaluate(*load_scene("border_sizes"), bins="0,8,16.5,32")
     assert [b.name for b in result.bins] == ["0-8", "8-16.5", "16.5-32"]
     assert sides(result.bins) == [(0, 8), (8, 16.5), (16.5, 32)]
@@ -35,13 +35,13 @@ def test_borders__one_class_between_each_two(load_scene):
 
 
 def test_nobody_asked__protocol_names_no_bins(load_scene):
-    """The sizes that are there anyway are not said to be a benchmark's."""
+    """The sizes that are always reported are not presented as a benchmark's."""
     assert evaluate(*load_scene("border_sizes")).protocol.bins is None
 
 
 @pytest.mark.parametrize("seed", range(1, 8))
 def test_bins__equal_pycocotools_with_those_area_ranges(seed, random_scene):
-    """AP, AP50 and AR of each class are those of stock pycocotools told the same area ranges."""
+    """AP, AP50 and AR of each class are those of stock pycocotools with the same area ranges."""
     ground_truth, detections = random_scene(seed, objects_to_ignore=False)
     borders = (0, 8, 16, 32, 96)
     truth = COCO()
@@ -62,21 +62,21 @@ def test_bins__equal_pycocotools_with_those_area_ranges(seed, random_scene):
 
 
 def test_undefined__is_none(load_scene):
-    """A class without objects has no figure."""
+    """A class without objects has None for its metrics."""
     (size,) = evaluate(*load_scene("no_small"), bins="0,8").bins
     assert (size.gt, size.AP, size.AP50, size.AR) == (0, None, None, None)
 
 
 @pytest.mark.parametrize("text", ["", "8", "8,8", "16,8", "-1,8", "0,x", "0,nan", "0,inf", "aitot"])
 def test_bins__wrong_text_is_refused(text, one_class):
-    """What is neither a benchmark nor rising borders is refused in one line that says what would be right."""
+    """Text that is neither a benchmark nor rising borders is refused in one line that says what would be right."""
     with pytest.raises(OptionError, match=r"bins '.*'; expected aitod, visdrone, or rising sides") as error:
         evaluate(*one_class([[0, 0, 9, 9]], []), bins=text)
     assert ("did you mean 'aitod'" in str(error.value)) == (text == "aitot")
 
 
 def test_ranges__in_python(one_class):
-    """Ranges may be given as such, and none at all."""
+    """From Python, ranges may be given as objects, and an empty list gives no classes."""
     ground_truth, _ = one_class([[0, 0, 9, 9]], [])
     assert CocoEvaluator(ground_truth, bins=[AreaRange("mine", 3, 30)]).evaluate([]).bins[0].gt == 1
     assert CocoEvaluator(ground_truth, bins=()).evaluate([]).bins == []

@@ -1,4 +1,4 @@
-"""Proves resampling: a resample's figures are the evaluator's on the images as often as they were drawn."""
+"""Proves resampling: a resample scores like the evaluator on each image repeated as often as it was drawn."""
 
 import copy
 from itertools import product
@@ -15,18 +15,18 @@ from pixelkeep.evaluation.metrics import read_metrics
 
 HEADLINE = ["AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L", "AP50_S", "AP_100", "AR", "AR_S", "AR_M", "AR_L"]
 BINS = ["AP:tiny", "AP50:small", "AR:medium"]
-COPIES = 10  # the id of a copy is this times the image's id, plus its number
+COPIES = 10  # a copy has the id COPIES * image id + copy number
 
 
 def matched(evaluator, detections, metrics):
-    """Return the run that `resample` takes."""
+    """Return the matched detections as the `Run` that `resample` takes."""
     found = DetectionArrays.from_detections(evaluator.prepare(detections), evaluator.truth, max(evaluator.caps))
     outcome = match(evaluator.truth, found, areas_of(metrics), evaluator.similarity)
     return Run.of(evaluator.truth, found, outcome)
 
 
 def figures(result):
-    """Return the figures under the names of `HEADLINE` and `BINS`."""
+    """Return the metrics named in `HEADLINE` and `BINS`."""
     values = {name: getattr(result, name) for name in HEADLINE}
     for entry in result.bins:
         values |= {f"{kind}:{entry.name}": getattr(entry, kind) for kind in ("AP", "AP50", "AR")}
@@ -34,7 +34,7 @@ def figures(result):
 
 
 def without_ties(detections):
-    """Return the detections with other scores where an image has equal ones in a class; images may still tie."""
+    """Return detections without equal scores in one image and class; different images may still tie."""
     seen, changed = {}, copy.deepcopy(detections)
     for record in changed:
         key = record["image_id"], record["category_id"], record["score"]
@@ -44,7 +44,7 @@ def without_ties(detections):
 
 
 def repeated(ground_truth, detections, counts):
-    """Return both with each image as often as ``counts`` says, by id."""
+    """Return ground truth and detections with each image repeated ``counts`` times, by image id."""
     copies = {key: [COPIES * key + number for number in range(count)] for key, count in counts.items()}
     document = {"categories": ground_truth["categories"]}
     document["images"] = [{**i, "id": key} for i in ground_truth["images"] for key in copies[i["id"]]]
@@ -54,7 +54,7 @@ def repeated(ground_truth, detections, counts):
 
 @pytest.mark.parametrize(("objects_to_ignore", "max_dets"), product((False, True), (2, None)))
 def test_resample__equals_the_repeated_images(random_scene, objects_to_ignore, max_dets):
-    """On 40 random scenes: images drawn 0 to 3 times give the evaluator's figures on that many copies of them."""
+    """On 40 random scenes, images drawn 0 to 3 times score like the evaluator on that many copies of them."""
     rng = np.random.default_rng(0)
     defined = 0
     for seed in range(40):
@@ -76,7 +76,7 @@ def test_resample__equals_the_repeated_images(random_scene, objects_to_ignore, m
 
 
 def test_weights_of_one__give_the_evaluators_figures(random_scene):
-    """Each image once, ties included, is the evaluation itself; several runs do not disturb each other."""
+    """Drawing each image once gives the evaluator's metrics, ties included; several runs do not affect each other."""
     for seed in range(40):
         ground_truth, detections = random_scene(seed, objects_to_ignore=True)
         evaluator = CocoEvaluator(ground_truth)
@@ -89,7 +89,7 @@ def test_weights_of_one__give_the_evaluators_figures(random_scene):
 
 
 def test_equal_scores_in_an_image__stay_together(one_class):
-    """Of a hit and a miss of equal score, drawn twice, the two hits come first, as the hit does in the evaluator."""
+    """If a hit and a miss of equal score are drawn twice, both hits come first, as the hit does in the evaluator."""
     ground_truth, detections = one_class([[0, 0, 20, 20]], [([0, 0, 20, 20], 0.5), ([99, 99, 20, 20], 0.5)])
     evaluator = CocoEvaluator(ground_truth)
     metrics = read_metrics(["AP"], evaluator)
@@ -98,7 +98,7 @@ def test_equal_scores_in_an_image__stay_together(one_class):
 
 
 def test_nothing_drawn__is_undefined(one_class):
-    """A resample without an object has no figure; one with objects and without detections has 0."""
+    """A resample without objects has no metric; one with objects but without detections has 0."""
     ground_truth, _ = one_class([[0, 0, 20, 20]], [])
     evaluator = CocoEvaluator(ground_truth)
     metrics = read_metrics(["AP", "AP_L", "AR"], evaluator)
@@ -107,7 +107,7 @@ def test_nothing_drawn__is_undefined(one_class):
 
 
 def test_draw__takes_groups_whole():
-    """As many groups are drawn as there are; the images of one stand equally often."""
+    """As many groups are drawn as there are, and the images of a group are drawn equally often."""
     group = np.array([0, 1, 1, 2, 0, 3])
     counts = draw(group, 0, 200, 7)
     assert counts.shape == (6, 200)
@@ -117,7 +117,7 @@ def test_draw__takes_groups_whole():
 
 
 def test_draw__does_not_depend_on_portions():
-    """Portions give the same resamples as one draw, another seed others."""
+    """Drawing in portions gives the same resamples as drawing all at once; another seed gives others."""
     group = np.arange(30)
     whole = draw(group, 0, 20, 5)
     np.testing.assert_array_equal(whole, np.hstack([draw(group, 0, 7, 5), draw(group, 7, 20, 5)]))
@@ -125,7 +125,7 @@ def test_draw__does_not_depend_on_portions():
 
 
 def test_portions__cover_every_resample_once(monkeypatch):
-    """Little memory means more portions, without gap or overlap."""
+    """With little memory there are more portions, without gap or overlap."""
     world = World(60, 0)
     evaluator = CocoEvaluator(world.truth)
     run = matched(evaluator, world.detect(0.6, 1), read_metrics(["AP"], evaluator))
@@ -135,7 +135,7 @@ def test_portions__cover_every_resample_once(monkeypatch):
 
 
 def test_spread__is_that_of_new_images():
-    """Resamples of one set of images spread as much as the figures of sets drawn anew, on which runs are as good."""
+    """Resamples of one image set spread as much as the metric over new image sets, for runs of equal skill."""
     values, guesses = [], []
     for seed in range(60):
         world = World(50, seed)
@@ -144,12 +144,12 @@ def test_spread__is_that_of_new_images():
         run = matched(evaluator, world.detect(0.6, seed), metrics)
         values.append(evaluator.evaluate(world.detect(0.6, seed)).AP)
         guesses.append(resample(evaluator.truth, [run], metrics, draw(np.arange(50), 0, 100, 0)).std())
-    # a standard deviation of 60 values has a standard error of 9 %
+    # the standard deviation of 60 values has a standard error of 9 %
     assert np.mean(guesses) == pytest.approx(np.std(values, ddof=1), rel=0.27)
 
 
 def test_empty_columns__are_taken():
-    """No detections at all, as columns."""
+    """Empty columns of detections are accepted."""
     world = World(3, 0)
     evaluator = CocoEvaluator(world.truth)
     metrics = read_metrics(["AP"], evaluator)

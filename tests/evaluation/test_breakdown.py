@@ -1,4 +1,4 @@
-"""Proves the figures by file name: each value's are those of its images alone, and what does not match is counted."""
+"""Proves metrics by file name: each value's are those of its images alone, and unmatched names are counted."""
 
 import pytest
 
@@ -10,7 +10,7 @@ FILES = ("a/day_100.jpg", "a/day_60.jpg", "b/night_60.jpg", "b/night_100.jpg", "
 
 @pytest.fixture
 def scene():
-    """One object in each image; those of day are found, those of night with a false detection first."""
+    """A scene with one object an image; day images are detected correctly, night images also have a false positive."""
     builder, found = GroundTruthBuilder(["thing"]), []
     for image, file in enumerate(FILES, start=1):
         builder.add_image(file, 640, 480, [[0, 0, 20, 20 if image < 4 else 90]], [0])
@@ -22,7 +22,7 @@ def scene():
 
 @pytest.mark.parametrize("pattern", [r"(day|night)_\d+", r"(?P<time>day|night)", "^(day|night)", "day|night"])
 def test_values__by_group_name_or_match(pattern, scene):
-    """A group, a named group or the whole match, searched in the file's name and not in its folder."""
+    """Values are a group, a named group or the whole match, searched in the file name without its folder."""
     by = evaluate(*scene, by=pattern).by
     assert (list(by.values), by.unmatched, by.regex) == (["day", "night"], 1, pattern)
     assert by.name == ("time" if "time" in pattern else None)
@@ -32,12 +32,12 @@ def test_values__by_group_name_or_match(pattern, scene):
 
 
 def test_numbers__stand_in_their_order(scene):
-    """Values that are numbers are sorted as numbers."""
+    """Numeric values are sorted as numbers."""
     assert list(evaluate(*scene, by=r"_(\d+)").by.values) == ["60", "100"]
 
 
 def test_folder__with_a_slash_in_the_pattern(scene):
-    """A pattern with a slash is searched in the whole path."""
+    """A pattern that contains a slash is searched in the whole path."""
     by = evaluate(*scene, by="^(.)/").by
     assert [part.images for part in by.values.values()] == [2, 3] and by.unmatched == 0
 
@@ -46,7 +46,7 @@ def test_folder__with_a_slash_in_the_pattern(scene):
 @pytest.mark.parametrize("bins", [None, "visdrone"])
 @pytest.mark.parametrize("seed", [100, 103, 106])
 def test_part__equals_an_evaluation_of_its_images(seed, bins, match, random_scene):
-    """Each value's figures are those of a ground truth that holds its images alone, under the whole's limit."""
+    """Each value's metrics are those of a ground truth of its images alone, with the detection limit of the whole."""
     ground_truth, detections = random_scene(seed, objects_to_ignore=True)
     whole = evaluate(ground_truth, detections, by=r"(\d)\.jpg", bins=bins, match=match)
     for value, part in whole.by.values.items():
@@ -63,7 +63,7 @@ def test_part__equals_an_evaluation_of_its_images(seed, bins, match, random_scen
 
 
 def test_one_value__equals_the_whole(scene):
-    """A pattern that finds the same in every name gives the whole's figures."""
+    """A pattern that gives one value for every name gives the metrics of the whole."""
     result = evaluate(*scene, by=r"jpg$")
     (part,) = result.by.values.values()
     assert (part.AP, part.AP50, part.AP_S, part.counts) == (result.AP, result.AP50, result.AP_S, result.counts)
@@ -77,13 +77,13 @@ def test_one_value__equals_the_whole(scene):
     ],
 )
 def test_pattern__that_cannot_be_used(pattern, text, scene):
-    """No match at all, and what is no regular expression, is one line."""
+    """A pattern without any match and an invalid regular expression are refused in one line."""
     with pytest.raises(OptionError) as error:
         evaluate(*scene, by=pattern)
     assert str(error.value) == text
 
 
 def test_group_without_part_in_the_match__does_not_match():
-    """An optional group that found nothing gives no value."""
+    """An optional group that took no part in the match gives no value."""
     assert Breakdown("day(_x)?").value("day.jpg") is None
     assert Breakdown("day(_x)?").value("day_x.jpg") == "_x"

@@ -1,4 +1,4 @@
-"""Proves the figures of the evaluator on scenes small enough to compute by hand: perfect, degenerate, in between."""
+"""Proves the evaluator's metrics on scenes small enough to compute by hand: perfect, degenerate and in between."""
 
 import json
 from dataclasses import replace
@@ -16,7 +16,7 @@ both = pytest.mark.parametrize("evaluator", EVALUATORS)
 
 @both
 def test_perfect__every_defined_figure_is_one(evaluator, one_class):
-    """Detections equal to the ground truth, one box of each size, give 1.0 everywhere."""
+    """Detections equal to the ground truth, with one box of each size, give 1.0 for every metric."""
     boxes = [[0, 0, 20, 20], [100, 100, 50, 50], [300, 200, 120, 120]]
     result = evaluate(*one_class(boxes, [(box, 0.9) for box in boxes]), evaluator=evaluator)
     figures = [value for key, value in result.to_dict().items() if key.startswith(("AP", "AR"))]
@@ -26,7 +26,7 @@ def test_perfect__every_defined_figure_is_one(evaluator, one_class):
 
 @both
 def test_no_detections__is_zero_where_there_is_ground_truth(evaluator, one_class):
-    """Nothing found is 0.0, not undefined; sizes without ground truth stay undefined."""
+    """Without detections the metrics are 0.0, and those of sizes without ground truth are undefined."""
     result = evaluate(*one_class([BOX], []), evaluator=evaluator)
     assert (result.AP, result.AP50, result.AP_S, result.AP_100, result.AR) == (0.0,) * 5
     assert (result.AP_M, result.AR_L) == (None, None)
@@ -34,7 +34,7 @@ def test_no_detections__is_zero_where_there_is_ground_truth(evaluator, one_class
 
 @both
 def test_no_ground_truth__is_undefined(evaluator, one_class):
-    """Without ground truth no figure is defined, whatever was found; null in JSON."""
+    """Without ground truth no metric is defined, whatever was detected, and JSON holds null."""
     for detections in ([], [(BOX, 0.9)]):
         result = evaluate(*one_class([], detections), evaluator=evaluator)
         assert {value for key, value in result.to_dict().items() if key.startswith(("AP", "AR"))} == {None}
@@ -52,7 +52,7 @@ def test_no_small_object__leaves_ap_small_undefined(evaluator, load_scene):
 
 @both
 def test_intermediate__hand_computed(evaluator, one_class):
-    """Four objects; hit, miss, hit: precision 1 up to recall 1/4 (26 points), 2/3 up to 1/2 (25 points), then 0."""
+    """Hit, miss, hit of four objects: precision 1 up to recall 1/4 (26 points), 2/3 up to 1/2 (25 points), then 0."""
     boxes = [[60 * i, 0, 20, 20] for i in range(4)]
     found = [(boxes[0], 0.9), ([300, 300, 20, 20], 0.8), (boxes[1], 0.7)]
     result = evaluate(*one_class(boxes, found), evaluator=evaluator)
@@ -62,7 +62,7 @@ def test_intermediate__hand_computed(evaluator, one_class):
 
 @both
 def test_envelope__takes_the_best_later_precision(evaluator, one_class):
-    """Miss, hit, hit of two objects: precision rises to 2/3 and holds for every recall."""
+    """With miss, hit, hit of two objects precision rises to 2/3, which then holds for every recall."""
     boxes = [[0, 0, 20, 20], [60, 0, 20, 20]]
     found = [([300, 300, 20, 20], 0.9), (boxes[0], 0.8), (boxes[1], 0.7)]
     assert evaluate(*one_class(boxes, found), evaluator=evaluator).AP == pytest.approx(2 / 3, abs=1e-12)
@@ -70,14 +70,14 @@ def test_envelope__takes_the_best_later_precision(evaluator, one_class):
 
 @both
 def test_threshold__iou_equal_to_it_matches(evaluator, one_class):
-    """An IoU of exactly 0.75 matches at 0.50 to 0.75, six thresholds of ten."""
+    """An IoU of exactly 0.75 matches at thresholds 0.50 to 0.75, six of the ten."""
     result = evaluate(*one_class([[0, 0, 20, 20]], [([0, 0, 20, 15], 0.9)]), evaluator=evaluator)
     assert (result.AP, result.AP50, result.AP75, result.AR) == pytest.approx((0.6, 1, 1, 0.6), abs=1e-12)
 
 
 @both
 def test_duplicate__second_is_a_false_positive(evaluator, one_class):
-    """Of two detections on one object the better one counts and the other is wrong."""
+    """Of two detections of one object the better one counts and the other is a false positive."""
     boxes = [[0, 0, 20, 20], [60, 0, 20, 20]]
     found = [(boxes[0], 0.9), (boxes[0], 0.8), (boxes[1], 0.7)]
     expected = (51 + 50 * 2 / 3) / 101
@@ -86,7 +86,7 @@ def test_duplicate__second_is_a_false_positive(evaluator, one_class):
 
 @both
 def test_equal_iou__later_ground_truth_wins(evaluator, one_class):
-    """A detection midway takes the later of two boxes, so the earlier one is left for the next detection."""
+    """A detection midway between two boxes takes the later one, which leaves the earlier for the next detection."""
     first, second, midway = [0, 0, 20, 20], [0, 10, 20, 20], [0, 5, 20, 20]
     found = [(midway, 0.9), (first, 0.8)]
     assert evaluate(*one_class([first, second], found), evaluator=evaluator).AP50 == ONE
@@ -95,7 +95,7 @@ def test_equal_iou__later_ground_truth_wins(evaluator, one_class):
 
 @both
 def test_region__absorbs_any_number(evaluator, one_class):
-    """Any number of detections inside a region is neutral, measured against the detection's own area."""
+    """Any number of detections inside a region is neutral, where overlap is relative to the detection's own area."""
     inside = [([300 + 30 * i, 200, 20, 20], 0.95) for i in range(5)]
     scene = one_class([BOX], [*inside, (BOX, 0.5)], regions=[[290, 190, 300, 200]])
     assert evaluate(*scene, evaluator=evaluator).AP == ONE
@@ -103,7 +103,7 @@ def test_region__absorbs_any_number(evaluator, one_class):
 
 @both
 def test_region__half_a_detection_inside_is_enough_at_50_alone(evaluator, one_class):
-    """A detection half inside is neutral at 0.50 and a false positive above."""
+    """A detection half inside is neutral at threshold 0.50 and a false positive above it."""
     scene = one_class([BOX], [([290, 200, 20, 20], 0.95), (BOX, 0.5)], regions=[[300, 190, 300, 200]])
     result = evaluate(*scene, evaluator=evaluator)
     assert (result.AP50, result.AP75) == pytest.approx((1.0, 0.5), abs=1e-12)
@@ -111,7 +111,7 @@ def test_region__half_a_detection_inside_is_enough_at_50_alone(evaluator, one_cl
 
 @both
 def test_object_to_ignore__absorbs_one(evaluator, one_class):
-    """The first detection of an object to ignore is neutral, the second is wrong."""
+    """The first detection of an object to ignore is neutral, the second is a false positive."""
     other = [300, 300, 20, 20]
     once = one_class([BOX], [(other, 0.9), (BOX, 0.5)], ignored=[other])
     twice = one_class([BOX], [(other, 0.9), (other, 0.8), (BOX, 0.5)], ignored=[other])
@@ -121,14 +121,14 @@ def test_object_to_ignore__absorbs_one(evaluator, one_class):
 
 @both
 def test_ignored__only_when_no_counted_one_matches(evaluator, one_class):
-    """A detection takes the counted object at IoU 0.6 over the ignored one that it fits exactly."""
+    """A detection takes a counted object at IoU 0.6 rather than an ignored one that it fits exactly."""
     scene = one_class([[0, 5, 20, 20]], [([0, 0, 20, 20], 0.9)], ignored=[[0, 0, 20, 20]])
     assert evaluate(*scene, evaluator=evaluator).AP50 == ONE
 
 
 @both
 def test_border__32_squared_counts_as_small_and_medium(evaluator, one_class):
-    """A box of exactly 32 x 32 is ground truth of S and of M, found in both."""
+    """A box of exactly 32 x 32 is ground truth of both S and M, and found in both."""
     box = [10, 10, 32, 32]
     result = evaluate(*one_class([box], [(box, 0.9)]), evaluator=evaluator)
     assert result.counts == {"S": 1, "M": 1, "L": 0}
@@ -166,7 +166,7 @@ def test_bins__count_and_score_their_own_sizes(load_scene):
 
 
 def test_counts__leave_out_what_is_ignored(one_class):
-    """Objects and regions to ignore count nowhere but under ``ignored``, a region once for all classes."""
+    """Objects and regions to ignore count only under ``ignored``, a region once for all classes."""
     ground_truth, _ = one_class([BOX], [], ignored=[[200, 0, 20, 20]], regions=[[300, 0, 20, 20], [400, 0, 50, 50]])
     result = evaluate(ground_truth, [])
     assert result.counts == {"S": 1, "M": 0, "L": 0}
@@ -175,12 +175,12 @@ def test_counts__leave_out_what_is_ignored(one_class):
 
 
 def test_region__in_every_class_is_one_ignored_thing(load_scene):
-    """The region that stands in two classes is counted once."""
+    """A region that is annotated in two classes is counted once."""
     assert evaluate(*load_scene("regions")).protocol.ignored == 1
 
 
 def test_classes_of_one_name__are_told_apart(one_class):
-    """Names that repeat get the id appended, so that no class is lost from ``per_class``."""
+    """Repeated class names get the id appended, so that no class is lost from ``per_class``."""
     ground_truth, detections = one_class([BOX], [(BOX, 0.9)])
     ground_truth["categories"].insert(0, {"id": 0, "name": "thing"})
     per_class = evaluate(ground_truth, detections).per_class
@@ -188,7 +188,7 @@ def test_classes_of_one_name__are_told_apart(one_class):
 
 
 def test_prepared_evaluator__scores_again_and_again(load_scene):
-    """One prepared evaluator gives the same figures each time, as `evaluate` does, and changes no input."""
+    """A prepared evaluator gives the metrics of `evaluate` each time it is used, and changes no input."""
     ground_truth, detections = load_scene("regions")
     before = json.dumps(ground_truth)
     evaluator = CocoEvaluator(ground_truth)
@@ -202,7 +202,7 @@ def test_prepared_evaluator__scores_again_and_again(load_scene):
 
 @both
 def test_paths__are_read(evaluator, tmp_path, load_scene):
-    """Both arguments may be paths of JSON files."""
+    """Both arguments may be paths to JSON files."""
     ground_truth, detections = load_scene("regions")
     truth_file, found_file = tmp_path / "truth.json", tmp_path / "found.json"
     truth_file.write_text(json.dumps(ground_truth))
@@ -221,7 +221,7 @@ def test_paths__are_read(evaluator, tmp_path, load_scene):
 )
 @both
 def test_unknown_id__is_refused(evaluator, change, text, one_class):
-    """A detection of an image or a category that the ground truth lacks is named, by either evaluator."""
+    """Either evaluator refuses a detection whose image or category is not in the ground truth, and names it."""
     ground_truth, detections = one_class([BOX], [(BOX, 0.9), (BOX, 0.8)])
     detections[1] |= change
     with pytest.raises(DataError) as error:
@@ -231,13 +231,13 @@ def test_unknown_id__is_refused(evaluator, change, text, one_class):
 
 @pytest.mark.parametrize("max_dets", [0, -1, 2.5, True, "300"])
 def test_max_dets__must_be_a_positive_integer(max_dets, one_class):
-    """A cap that is no positive integer is refused."""
+    """A limit that is not a positive integer is refused."""
     with pytest.raises(OptionError, match=r"max_dets is .*; expected an integer, 1 or more"):
         evaluate(*one_class([BOX], []), max_dets=max_dets)
 
 
 def test_evaluator__unknown_name_is_refused(one_class):
-    """The error lists the evaluators and names the nearest."""
+    """The error for an unknown evaluator lists the known ones and names the closest."""
     expected = "expected pixelkeep, pycocotools, faster-coco-eval; did you mean 'pycocotools'"
     with pytest.raises(OptionError, match=expected):
         evaluate(*one_class([BOX], []), evaluator="pycocotool")

@@ -1,4 +1,4 @@
-"""Proves `compare_arms`: it finds what was planted and no more, and refuses what makes no sense."""
+"""Proves `compare_arms`: it finds planted differences and no others, and refuses invalid arguments."""
 
 import json
 
@@ -11,8 +11,8 @@ from pixelkeep.evaluation import CocoEvaluator, Detections
 from pixelkeep.evaluation.comparison import compare_arms
 
 SKILL = 0.6
-TWO_POINTS, TENTH_OF_A_POINT = 0.038, 0.0019  # of skill, which is worth 0.53 of AP
-TRAINING = 0.003  # how much runs of one arm differ in skill
+TWO_POINTS, TENTH_OF_A_POINT = 0.038, 0.0019  # in skill; one unit of skill is worth 0.53 of AP
+TRAINING = 0.003  # standard deviation of skill between the runs of an arm
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def verdicts(comparison):
 
 
 def planted(gain, seed, images=600):
-    """Return the comparison of three runs with three of ``gain`` more skill, on a world of their own."""
+    """Return the comparison of three runs with three of ``gain`` more skill, in a world of their own."""
     world = World(images, seed)
     arms = {
         "plain": world.arm(SKILL, range(10 * seed, 10 * seed + 3), TRAINING),
@@ -35,7 +35,7 @@ def planted(gain, seed, images=600):
 
 
 def test_planted__is_as_large_as_it_says():
-    """On many images and runs, the skill added is worth two points of AP, and a tenth of a point."""
+    """On many images and runs the planted skills are worth two points and a tenth of a point of AP."""
     world = World(2000, 99)
     evaluator = CocoEvaluator(world.truth)
     means = [np.mean([evaluator.evaluate(d).AP for d in world.arm(SKILL + gain, range(4))]) for gain in (0, TWO_POINTS)]
@@ -44,7 +44,7 @@ def test_planted__is_as_large_as_it_says():
 
 
 def test_two_points__are_found():
-    """In five worlds of 600 images, three runs against three find two points in AP and in AP_S."""
+    """In five worlds of 600 images, three runs against three detect a gain of two points in AP and in AP_S."""
     for seed in range(5):
         assert verdicts(planted(TWO_POINTS, seed)) == {"better"}
     assert verdicts(planted(-TWO_POINTS, 0)) == {"worse"}
@@ -58,7 +58,7 @@ def test_tenth_of_a_point__is_not_found():
 
 @pytest.mark.slow
 def test_alike__is_seldom_told_apart():
-    """Over 200 worlds of 60 images, the interval of arms that are alike holds 0 in 0.93 of the cases or more."""
+    """Over 200 worlds of 60 images, the interval between equal arms contains 0 in at least 0.93 of the cases."""
     held = [entry.low <= 0 <= entry.high for seed in range(200) for entry in planted(0.0, seed, images=60).differences]
     print(f"coverage {np.mean(held):.3f}")
     assert np.mean(held) >= 0.93
@@ -66,7 +66,7 @@ def test_alike__is_seldom_told_apart():
 
 @pytest.mark.parametrize("seeds", [1, 2, 3])
 def test_itself__is_never_better(world, seeds):
-    """An arm against a copy of itself differs by 0 with an interval around it, in any order of its runs."""
+    """An arm differs from a copy of itself by 0, with 0 in the interval, whatever the order of its runs."""
     runs = world.arm(SKILL, range(seeds), 0.02)
     names = ["AP", "AP_S", "AR", "AP50", "AP:tiny"]
     found = compare_arms(world.truth, {"a": runs, "b": runs[::-1]}, "a", metrics=names, resamples=100)
@@ -78,7 +78,7 @@ def test_itself__is_never_better(world, seeds):
 
 
 def test_one_run_many_times__is_never_better(world):
-    """Runs without any spread, in other numbers, differ by rounding alone."""
+    """Copies of one run, in different numbers, differ by rounding alone and are not distinguishable."""
     for seed in range(5):
         run = world.detect(SKILL, seed)
         found = compare_arms(world.truth, {"a": [run] * 3, "b": [run] * 2, "c": [run] * 7}, "a", resamples=100)
@@ -86,7 +86,7 @@ def test_one_run_many_times__is_never_better(world):
 
 
 def test_same_trainings__differ_by_what_each_gains(world):
-    """What trainings share is in no interval of those that are scored in two ways, and one of them gives a verdict."""
+    """Scoring the same trainings in two ways leaves out what they share, and a single training has a p value."""
     runs = [world.detect(skill, seed) for seed, skill in enumerate((0.5, 0.6, 0.7, 0.8))]
     best = [detections.scores >= np.quantile(detections.scores, 0.3) for detections in runs]
     fewer = [
@@ -106,7 +106,7 @@ def test_same_trainings__differ_by_what_each_gains(world):
 
 
 def test_figures__are_the_evaluators(world):
-    """Means and spreads over seeds are those of the evaluator's figures, bins included."""
+    """Means and standard deviations over seeds are those of the evaluator's metrics, bins included."""
     runs = {"a": world.arm(0.5, range(3)), "b": world.arm(0.7, range(3, 4))}
     found = compare_arms(world.truth, runs, "a", metrics=("AP", "AP50_S", "AP:tiny"), resamples=100, max_dets=5)
     evaluator = CocoEvaluator(world.truth, max_dets=5)
@@ -126,7 +126,7 @@ def test_figures__are_the_evaluators(world):
 
 
 def test_document__is_json(world, tmp_path):
-    """The document is JSON as it stands, undefined figures are null, and truth and detections may be files."""
+    """The document is valid JSON with null for undefined metrics; ground truth and detections may be files."""
     runs = {name: world.arm(skill, range(2)) for name, skill in (("a", 0.5), ("b", 0.6), ("c", 0.7))}
     found = compare_arms(world.truth, runs, "b", metrics=("AP", "AP_L"), resamples=100)
     document = found.to_dict()
@@ -158,7 +158,7 @@ def test_document__is_json(world, tmp_path):
 
 
 def test_seed__decides_the_resamples(world):
-    """The same seed gives the same document whatever the memory, another one another interval of the same value."""
+    """The same seed gives the same document whatever the memory, another seed another interval of the same value."""
     runs = {"a": world.arm(0.5, range(2)), "b": world.arm(0.6, range(2, 4))}
     first, again, other = (compare_arms(world.truth, runs, "a", resamples=100, seed=s) for s in (3, 3, 4))
     assert first == again
@@ -167,7 +167,7 @@ def test_seed__decides_the_resamples(world):
 
 
 def test_groups__are_drawn_whole(world):
-    """Images of which each is there four times over are one image's worth: groups say so, single images do not."""
+    """Four copies of each image carry the information of one: groups give the interval of one, single images do not."""
     size, copies = len(world.truth["images"]), 4
     document = {"categories": world.truth["categories"], "images": [], "annotations": []}
     groups = {}
@@ -191,14 +191,14 @@ def test_groups__are_drawn_whole(world):
         return entry.high - entry.low
 
     once, grouped = width(world.truth, runs), width(document, fourfold, groups=groups)
-    assert grouped == pytest.approx(once, rel=0.35)  # other resamples: two standard deviations of 7 %, apart
+    assert grouped == pytest.approx(once, rel=0.35)  # the resamples differ: two widths that each vary by 7 %
     assert width(document, fourfold) < 0.7 * once
     found = compare_arms(document, fourfold, "a", groups=groups, resamples=100)
     assert (found.images, found.groups) == (copies * size, size)
 
 
 def test_progress__counts_to_the_end(world):
-    """Steps rise by one to their number."""
+    """The reported steps rise by one up to their total."""
     steps = []
     runs = {name: world.arm(0.5, range(1)) for name in "ab"}
     compare_arms(world.truth, runs, "a", resamples=100, progress=lambda done, total: steps.append((done, total)))
@@ -235,7 +235,7 @@ def test_progress__counts_to_the_end(world):
     ],
 )
 def test_wrong_argument__is_refused(change, text):
-    """Each wrong argument is one line that says what would be right."""
+    """Each wrong argument is refused in one line that says what would be right."""
     arguments = {"truth": World(3, 0).truth, "arms": {"stock": [[]], "spd": [[]]}, "baseline": "stock"} | change
     with pytest.raises(OptionError) as error:
         compare_arms(**arguments)
@@ -243,7 +243,7 @@ def test_wrong_argument__is_refused(change, text):
 
 
 def test_wrong_detections__are_refused(world):
-    """Detections of other images are named."""
+    """Detections on images that the ground truth lacks are refused by name."""
     wrong = [{"image_id": 99, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.5}]
     with pytest.raises(DataError, match=r"detections\[0\] names image_id 99"):
         compare_arms(world.truth, {"a": [[]], "b": [wrong]}, "a")

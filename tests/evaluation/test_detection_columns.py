@@ -1,4 +1,4 @@
-"""Proves that detections in columns and in COCO results form hold the same numbers, and that faults are named."""
+"""Proves that detections in columns and in COCO results format hold the same numbers, and that faults are named."""
 
 import json
 
@@ -30,12 +30,12 @@ def test_json__round_trip_keeps_every_bit(tmp_path):
 
 
 def test_json__is_coco_results_form():
-    """A record holds image_id, category_id, bbox and score."""
+    """A record in COCO results format holds image_id, category_id, bbox and score."""
     assert json.loads(Detections.from_json([RECORD]).to_json()) == [RECORD]
 
 
 def test_empty__has_no_records():
-    """Nothing detected is an empty list, from records and from empty columns of any shape."""
+    """No detections give an empty list, from records and from empty columns of any shape."""
     for empty in (Detections.from_json([]), Detections([], [], [], []), Detections([], [], np.zeros((0, 4)), [])):
         assert len(empty) == 0 and empty.boxes_xywh.shape == (0, 4) and empty.to_json() == "[]"
 
@@ -57,7 +57,7 @@ def test_empty__has_no_records():
     ],
 )
 def test_records__name_the_fault(change, text):
-    """A wrong value is one line with the record's index, the value and what would be right."""
+    """A wrong value is reported in one line with the record's index, the value and what would be right."""
     with pytest.raises(DataError) as error:
         Detections.from_json([RECORD, {**RECORD, **change}])
     assert str(error.value).startswith(text) and "\n" not in str(error.value)
@@ -71,7 +71,7 @@ def test_records__name_the_missing_key(key):
 
 
 def test_records__must_be_a_list_of_objects():
-    """A document of another form is refused."""
+    """A document that is not a list of objects is refused."""
     with pytest.raises(DataError, match="detections is not a list; expected a list of objects"):
         Detections.from_json({"annotations": []})
     with pytest.raises(DataError, match=r"detections\[0\] is 3; expected an object"):

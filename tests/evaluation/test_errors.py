@@ -1,4 +1,4 @@
-"""Errors by kind: each kind in a scene made by hand, agreement with the evaluator, and sums that are right."""
+"""Errors by kind: each kind in a hand-made scene, agreement with the evaluator, and totals that add up."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CAR, TRUCK = 0, 1
 
 
 def build(objects, detections, ignored=(), regions=()):
-    """A scene of one image from (class, box) and (class, box, score); boxes x, y, width, height."""
+    """Return a scene of one image from (class, box) and (class, box, score), with boxes as x, y, width, height."""
     builder = GroundTruthBuilder(["car", "truck"])
     every = [*objects, *ignored]
     corners = [[x, y, x + w, y + h] for _, (x, y, w, h) in every]
@@ -80,18 +80,18 @@ AWAY = [300, 300, 10, 10]
     ],
 )
 def test_kinds__by_hand(objects, detections, expected):
-    """Every kind of object and detection, in a scene that holds it."""
+    """Every object and detection gets the kind expected by hand."""
     assert kinds(build(objects, detections)) == expected
 
 
 def test_equal_overlap__the_later_object_as_the_evaluator():
-    """Of two objects that a detection covers alike it takes the later one."""
+    """A detection that overlaps two objects equally takes the later one, as in the evaluator."""
     errors = find_errors(build([(CAR, OBJECT), (CAR, OBJECT)], [(CAR, OBJECT, 0.9)]), np.full(2, 0.3))
     assert errors.objects.tolist() == ["missed", "matched"]
 
 
 def test_ignored__are_no_errors():
-    """What the evaluator ignores is neither object nor detection: an object to ignore, and a region's detections."""
+    """Objects to ignore, and detections on them or in a region to ignore, count as neither objects nor detections."""
     scene = build(
         [], [(CAR, GOOD, 0.9), (CAR, [205, 205, 9, 9], 0.9)], ignored=[(CAR, OBJECT)], regions=[[200, 200, 60, 60]]
     )
@@ -102,7 +102,7 @@ def test_ignored__are_no_errors():
 
 @pytest.mark.parametrize("seed", range(60))
 def test_random_scenes__agree_with_the_evaluator_and_add_up(seed, random_scene):
-    """Matched, false and ignored detections are the evaluator's; objects and detections are the sums of their kinds."""
+    """Matched, false and ignored detections are the evaluator's, and the counts of the kinds add up to the totals."""
     truth, records = random_scene(seed, objects_to_ignore=True)
     scene = Scene.of(truth, Detections.from_json(records))
     confidences = np.linspace(0.2, 0.7, len(scene.categories))
@@ -127,7 +127,7 @@ def test_random_scenes__agree_with_the_evaluator_and_add_up(seed, random_scene):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_random_scenes__explanations_hold(seed, random_scene):
-    """A wrong class or badly placed detection belongs to an object in its range, an unmatched one first."""
+    """A wrong-class or badly placed detection refers to an object in its IoU range, an unmatched one if possible."""
     truth, records = random_scene(seed, objects_to_ignore=True)
     errors = find_errors(Scene.of(truth, Detections.from_json(records)), np.full(len(truth["categories"]), 0.2))
     scene = errors.scene
@@ -148,7 +148,7 @@ def test_random_scenes__explanations_hold(seed, random_scene):
 
 
 def test_document__is_json_and_lists_the_errors():
-    """errors.json holds every unmatched object and false detection with image, class and box."""
+    """errors.json lists every unmatched object and false detection with its image, class and box."""
     errors = find_errors(build([(CAR, OBJECT)], [(TRUCK, AWAY, 0.9)]), np.full(2, 0.3))
     document = json.loads(json.dumps(errors.to_dict()))
     assert document["list"] == [
@@ -159,7 +159,7 @@ def test_document__is_json_and_lists_the_errors():
 
 
 def test_worst_misses__no_trace_first_then_the_larger():
-    """Of the missed small objects the one that no detection came near is first, of equals the larger one."""
+    """Missed small objects that no detection overlaps come first, and of equals the larger one does."""
     objects = [(CAR, [0, 0, 8, 8]), (CAR, [50, 0, 12, 12]), (CAR, [100, 0, 20, 20]), (CAR, [200, 0, 40, 40])]
     found = [(CAR, [100, 0, 20, 20], 0.2), (TRUCK, [50, 0, 12, 12], 0.25)]
     scene = build(objects, found)

@@ -1,4 +1,4 @@
-"""Proves that evaluating loads neither torch nor Ultralytics, and pycocotools only as the reference."""
+"""Proves that evaluation loads neither torch nor Ultralytics, and pycocotools only as the reference."""
 
 import subprocess
 import sys
@@ -18,13 +18,13 @@ print(sorted({name.partition(".")[0] for name in sys.modules} & {"torch", "ultra
 
 
 def test_fresh_process__loads_no_framework():
-    """Importing and running our evaluator loads none of the three, the reference pycocotools alone."""
+    """Importing and running the evaluator loads none of the three; the reference evaluator loads pycocotools alone."""
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["[]", "['pycocotools']"]
 
 
 def test_public_names__are_sorted_and_there():
-    """Every name in ``__all__`` exists, constants first, as sorted by the linter."""
+    """Every name in ``__all__`` exists, and they are in the linter's order, constants first."""
     names = pixelkeep.evaluation.__all__
     assert all(hasattr(pixelkeep.evaluation, name) for name in names)
     assert sorted(names, key=lambda name: (not name.isupper(), name.islower(), name)) == names

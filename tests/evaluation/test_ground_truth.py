@@ -1,4 +1,4 @@
-"""Proves that built and loaded ground truth follows the evaluator's contract, and that faults in it are named."""
+"""Proves that built and loaded ground truth follows the evaluator's format, and that faults in it are named."""
 
 import json
 
@@ -11,7 +11,7 @@ from pixelkeep.evaluation import GroundTruthBuilder, density, detection_limit, n
 
 @pytest.fixture
 def plain():
-    """A user's COCO file: ids from 0, neither iscrowd nor area nor ignore."""
+    """A user's COCO file: ids count from 0, and iscrowd, area and ignore are absent."""
     return {
         "info": {"year": 2024},
         "images": [{"id": 0, "file_name": "a.jpg", "width": 64, "height": 48, "license": 3}],
@@ -27,7 +27,7 @@ def built(**more):
 
 
 def test_builder__writes_the_contract():
-    """Annotation ids count from 1, categories are class index + 1, boxes become x, y, width, height."""
+    """Annotation ids count from 1, category ids are class index + 1, boxes become x, y, width, height."""
     assert built(ignore=[0, 1]) == {
         "images": [{"id": 1, "file_name": "a.jpg", "width": 64, "height": 48}],
         "categories": [{"id": 1, "name": "ant"}, {"id": 2, "name": "bee"}],
@@ -39,7 +39,7 @@ def test_builder__writes_the_contract():
 
 
 def test_builder__keeps_areas_of_the_source():
-    """Given areas stand in place of width times height."""
+    """Given areas replace width times height."""
     assert [a["area"] for a in built(areas=[7.5, 30])["annotations"]] == [7.5, 30.0]
 
 
@@ -51,7 +51,7 @@ def test_builder__copies_regions_into_every_class():
 
 
 def test_builder__takes_arrays_and_empty_images():
-    """numpy columns of any number type and images without boxes give plain JSON."""
+    """NumPy columns of any number type and images without boxes give plain JSON."""
     builder = GroundTruthBuilder(["ant"])
     builder.add_image("a.jpg", np.int64(9), 9, np.float32([[0, 0, 2, 2]]), np.array([0]), image_id=np.int64(40))
     builder.add_image("b.jpg", 9, 9, [], [])
@@ -78,7 +78,7 @@ def test_builder__takes_arrays_and_empty_images():
     ],
 )
 def test_builder__names_the_fault(arguments, text):
-    """A value that cannot be evaluated is refused, naming the file and the record, and leaves nothing behind."""
+    """An invalid value is refused with the file and the record named, and the builder stays unchanged."""
     builder = GroundTruthBuilder(["ant", "bee"])
     builder.add_image("a.jpg", 9, 9, [], [], image_id=5)
     before = builder.build()
@@ -89,13 +89,13 @@ def test_builder__names_the_fault(arguments, text):
 
 
 def test_builder__needs_names():
-    """A ground truth without classes is refused."""
+    """A ground truth without class names is refused."""
     with pytest.raises(DataError, match="no class names"):
         GroundTruthBuilder([])
 
 
 def test_normalise__completes_a_plain_file(plain):
-    """Annotation ids are counted from 1, area, iscrowd and ignore are filled in, image and category ids stay."""
+    """Annotation ids count from 1, area, iscrowd and ignore are filled in, image and category ids stay."""
     assert normalise(plain) == {
         "images": [{"id": 0, "file_name": "a.jpg", "width": 64, "height": 48}],
         "categories": [{"id": 0, "name": "ant"}],
@@ -106,14 +106,14 @@ def test_normalise__completes_a_plain_file(plain):
 
 
 def test_normalise__keeps_area_and_crowd(plain):
-    """The source's area and iscrowd stay as in the file, and a crowd is marked as ignored."""
+    """The file's area and iscrowd are kept, and a crowd is marked as ignored."""
     plain["annotations"][0] |= {"area": 5, "iscrowd": 1}
     (annotation,) = normalise(plain)["annotations"]
     assert (annotation["area"], annotation["iscrowd"], annotation["ignore"]) == (5.0, 1, 1)
 
 
 def test_normalise__twice_changes_nothing(plain):
-    """What build and normalise return is already in the evaluator's form."""
+    """Normalising what build or normalise returned changes nothing."""
     for ground_truth in (built(ignore=[0, 1], regions=[[0, 0, 9, 9]]), normalise(plain)):
         assert normalise(ground_truth) == ground_truth
 
@@ -143,7 +143,7 @@ def test_normalise__twice_changes_nothing(plain):
     ],
 )
 def test_normalise__names_the_fault(change, text, plain):
-    """A fault is one line with the place in the file, the value and what would be right."""
+    """A fault is reported in one line with its place in the file, the value and what would be right."""
     change(plain)
     with pytest.raises(DataError) as error:
         normalise(plain)
@@ -152,7 +152,7 @@ def test_normalise__names_the_fault(change, text, plain):
 
 @pytest.mark.parametrize("content", ["", "{", "[1, 2]", b"\xff\xfe"])
 def test_path__that_holds_no_ground_truth_is_named(content, tmp_path):
-    """A file that is missing, is not JSON or is not an object is refused under its own path."""
+    """A file that is missing, is not JSON or is not an object is refused with its path."""
     path = tmp_path / "truth.json"
     with pytest.raises(DataError, match=r"truth\.json: No such file or directory; expected a JSON file"):
         normalise(path)
@@ -162,7 +162,7 @@ def test_path__that_holds_no_ground_truth_is_named(content, tmp_path):
 
 
 def test_sha256__depends_on_content_alone(plain):
-    """Key order, integers for floats and extra keys do not matter; a changed area does."""
+    """The hash ignores key order, integers for floats and extra keys, but not a changed area."""
     turned = json.loads(json.dumps(normalise(plain), sort_keys=True))
     assert sha256(turned) == sha256(plain)
     turned["annotations"][0]["area"] += 1e-9
@@ -170,12 +170,12 @@ def test_sha256__depends_on_content_alone(plain):
 
 
 def test_sha256__is_frozen():
-    """The hash of a given ground truth never changes between versions: results refer to it."""
+    """The hash of a given ground truth never changes between versions, because results refer to it."""
     assert sha256(built()) == "8fc7911f745629be355aa14d03a1f1b5cc6fe05aaef0c0941d9f0668c2bde575"
 
 
 def test_density__leaves_out_what_is_ignored():
-    """The densest image decides, and regions and objects to ignore do not count."""
+    """The density is that of the densest image, without regions and objects to ignore."""
     builder = GroundTruthBuilder(["ant"])
     builder.add_image("a.jpg", 9, 9, [[0, 0, 1, 1]] * 150, [0] * 150, ignore=[1] * 45 + [0] * 105)
     builder.add_image("b.jpg", 9, 9, [[0, 0, 1, 1]] * 104, [0] * 104, regions=[[0, 0, 9, 9]] * 9)
@@ -183,6 +183,6 @@ def test_density__leaves_out_what_is_ignored():
 
 
 def test_detection_limit__is_at_least_300(plain):
-    """Sparse and empty data keep 300 detections per image."""
+    """Sparse and empty data keep the limit of 300 detections per image."""
     plain["annotations"] = []
     assert (density(plain), detection_limit(plain)) == (0, 300)

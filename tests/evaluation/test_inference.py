@@ -1,4 +1,4 @@
-"""Proves the intervals: by limit cases that are known tests, and by how often they hold the truth in simulation."""
+"""Proves the intervals: in limiting cases by known tests, and in simulation by how often they contain the truth."""
 
 from functools import cache
 
@@ -18,16 +18,16 @@ def _weights(images):
 
 
 def samples(values):
-    """Return the two arms of (images, 2, S) values, in a metric that is the mean over images."""
+    """Return the two arms of values (images, 2, S) for a metric that is the mean over images."""
     weights = _weights(len(values))
     return [Sample(arm.mean(axis=0), arm.T @ weights) for arm in np.moveaxis(values, 1, 0)]
 
 
 def coverage(seeds, ratio, *, luck, uneven=1.0):
-    """Return how often the interval holds the true difference, which is 0, over `SIMULATIONS`.
+    """Return the share of `SIMULATIONS` in which the interval contains the true difference, 0.
 
-    ``ratio``: variance of the runs over that of the difference by the images; ``luck``: share of the latter that
-    is the single run's own; ``uneven``: variance of the second arm's runs in those of the first.
+    ``ratio`` is the variance of the runs over that of the difference due to images, ``luck`` the share of the latter
+    that is specific to a single run, ``uneven`` the variance of the second arm's runs over that of the first.
     """
     rng = np.random.default_rng((seeds, int(10 * ratio), int(10 * luck)))
     hits = 0
@@ -44,15 +44,15 @@ def coverage(seeds, ratio, *, luck, uneven=1.0):
 @pytest.mark.parametrize("seeds", [3, 5])
 @pytest.mark.parametrize("ratio", [0.3, 1, 3])
 def test_coverage__is_as_promised(seeds, ratio):
-    """At 3 and 5 seeds the interval holds the truth in 0.93 of the cases or more, whichever variance prevails.
+    """With 3 and 5 seeds coverage is at least 0.93, whichever variance dominates.
 
-    The standard error of 2,000 simulations is 0.005, so the expected 0.95 lies four of them above the bound.
+    The standard error of 2,000 simulations is 0.005, so the expected 0.95 lies four standard errors above the bound.
     """
     assert coverage(seeds, ratio, luck=0.0) >= 0.93
 
 
 def test_coverage__does_not_count_the_luck_of_runs_twice():
-    """Where the images' variance is each run's own luck, the plain sum of both variances would cover 0.988."""
+    """If the images' variance is all due to single runs, coverage stays below the 0.988 of summing both variances."""
     assert 0.93 <= coverage(5, 1, luck=1.0) <= 0.978
 
 
@@ -62,7 +62,7 @@ def test_coverage__does_not_count_the_luck_of_runs_twice():
 @pytest.mark.parametrize("luck", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("uneven", [0.1, 1.0])
 def test_coverage__over_the_grid(seeds, ratio, luck, uneven):
-    """The same with arms whose training differs in steadiness, and with runs that have luck of their own."""
+    """Coverage holds if the arms differ in their variance between runs and if runs vary on single images."""
     assert coverage(seeds, ratio, luck=luck, uneven=uneven) >= 0.93
 
 
@@ -70,12 +70,12 @@ def test_coverage__over_the_grid(seeds, ratio, luck, uneven):
 @pytest.mark.parametrize("ratio", [0.3, 1, 3])
 @pytest.mark.parametrize("uneven", [0.1, 1.0])
 def test_coverage__of_two_seeds_is_less(ratio, uneven):
-    """Two seeds give a verdict, at 0.90 or more: the docs say so and recommend three."""
+    """With two seeds coverage is at least 0.90, which the docs state when they recommend three."""
     assert coverage(2, ratio, luck=0.0, uneven=uneven) >= 0.90
 
 
 def paired_coverage(seeds, ratio, *, common=10.0):
-    """The same for two ways of scoring the same trainings: the runs' own variance, and ten times it that both share."""
+    """Return coverage for one set of trainings scored in two ways, which share ``common`` times the runs' variance."""
     rng = np.random.default_rng((seeds, int(10 * ratio)))
     hits = 0
     for _ in range(SIMULATIONS):
@@ -91,12 +91,12 @@ def paired_coverage(seeds, ratio, *, common=10.0):
 @pytest.mark.parametrize("seeds", [3, 5])
 @pytest.mark.parametrize("ratio", [0.3, 3])
 def test_coverage__of_the_same_trainings(seeds, ratio):
-    """Differences within trainings have intervals as honest, though what trainings share is not in them."""
+    """Differences within trainings have the same coverage without the variation that trainings share."""
     assert 0.93 <= paired_coverage(seeds, ratio) <= 0.97
 
 
 def test_images_alike__is_the_paired_t_test_of_the_same_trainings():
-    """Where images do not matter, p and interval are those of a paired test over trainings."""
+    """If images do not vary, p and interval are those of a paired t test over trainings."""
     rng = np.random.default_rng(5)
     shared = rng.normal(0, 0.2, 4)
     first, second = rng.normal(0.5, 0.02, 4) + shared, rng.normal(0.48, 0.02, 4) + shared
@@ -110,7 +110,7 @@ def test_images_alike__is_the_paired_t_test_of_the_same_trainings():
 
 
 def test_one_training__is_the_paired_t_test_over_images():
-    """Of one training scored in two ways there is a p, by the images alone; of two trainings there is none."""
+    """One training scored in two ways has a p value from the images alone; two single trainings have none."""
     rng = np.random.default_rng(6)
     values = rng.normal(0.3, 1, (IMAGES, 2, 1)) * [[[1.0], [0.5]]]
     found = estimate_difference(*samples(values), IMAGES, paired=True)
@@ -123,7 +123,7 @@ def test_one_training__is_the_paired_t_test_over_images():
 
 
 def test_images_alike__is_the_t_test_of_welch():
-    """Where images do not matter, p and interval are those of Welch's test between seeds."""
+    """If images do not vary, p and interval are those of Welch's t test between seeds."""
     rng = np.random.default_rng(1)
     first, second = rng.normal(0.5, 0.02, 3), rng.normal(0.48, 0.05, 5)
     arms = [Sample(values, np.repeat(values[:, None], 50, axis=1)) for values in (first, second)]
@@ -135,7 +135,7 @@ def test_images_alike__is_the_t_test_of_welch():
 
 
 def test_seeds_alike__is_the_paired_t_test():
-    """Where seeds do not matter, the interval is that of a paired test over images, but for resampling's own noise."""
+    """If seeds do not vary, the interval is that of a paired t test over images, up to resampling noise."""
     rng = np.random.default_rng(2)
     values = np.repeat(rng.normal(0, 1, (IMAGES, 2, 1)) + rng.normal(0, 3, (IMAGES, 1, 1)), 3, axis=2)
     found = estimate_difference(*samples(values), IMAGES)
@@ -147,7 +147,7 @@ def test_seeds_alike__is_the_paired_t_test():
 
 @pytest.mark.parametrize("seeds", [(1, 1), (1, 3), (3, 1)])
 def test_one_seed__leaves_the_images_alone(seeds):
-    """With a single run in an arm there is an interval by the images, and no p."""
+    """If an arm has a single run, the interval covers the images alone and there is no p value."""
     rng = np.random.default_rng(3)
     arms = [Sample(rng.normal(0, 1, s), rng.normal(0, 1, (s, 200))) for s in seeds]
     found = estimate_difference(*arms, 50)
@@ -158,7 +158,7 @@ def test_one_seed__leaves_the_images_alone(seeds):
 
 
 def test_undefined_resamples__are_left_out():
-    """Resamples in which the figure is undefined do not count."""
+    """Resamples in which the metric is undefined are left out."""
     rng = np.random.default_rng(4)
     figures, resampled = rng.normal(0, 1, 3), rng.normal(0, 1, (2, 3, 200))
     holes = np.insert(resampled, [10, 60, 200], np.nan, axis=2)
@@ -167,21 +167,21 @@ def test_undefined_resamples__are_left_out():
 
 
 def test_no_difference_at_all__is_certain():
-    """The same figures everywhere give an interval of no width around 0 and p = 1."""
+    """Identical values give an interval of zero width around 0 and p = 1."""
     same = Sample(np.full(3, 0.5), np.full((3, 100), 0.5))
     found = estimate_difference(same, same, 50)
     assert (found.value, found.low, found.high, found.p) == (0, 0, 0, 1)
 
 
 def test_rounding__is_no_difference():
-    """The last bit of a mean, which its order decides, is not a difference, however certain."""
+    """A difference in the last bit of a mean, which depends on the order of summing, is no difference."""
     first, second = (Sample(np.full(3, value), np.full((3, 100), value)) for value in (0.1 + 0.2, 0.3))
     found = estimate_difference(first, second, 50)
     assert (found.value, found.low, found.high, found.p) == (0, 0, 0, 1)
 
 
 def test_holm__rejects_step_by_step():
-    """At any level, corrected p values reject what Holm's steps reject."""
+    """At any level the corrected p values reject what Holm's step-down procedure rejects."""
     rng = np.random.default_rng(5)
     for _ in range(200):
         chances = rng.uniform(0, 0.2, rng.integers(1, 7)).round(2)

@@ -1,4 +1,4 @@
-"""Figures of classification and segmentation: counted by hand, and equal to Ultralytics' own where it has them."""
+"""Metrics of classification and segmentation: equal to counts by hand, and to Ultralytics' where it has them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pixelkeep.evaluation.labels import IGNORED, ConfusionMatrix, score_classes,
 
 
 def test_classes__counted_by_hand():
-    """Four images of three classes: two right at once, one at the second guess, one never; one class has no image."""
+    """Of four images two are right at once, one at the second guess and one never; one of the classes has no image."""
     truth = np.array([0, 0, 1, 1])
     ranked = np.array([[0, 1, 2], [1, 0, 2], [1, 2, 0], [2, 0, 2]])
     result = score_classes(truth, ranked, ["a", "b", "c"])
@@ -28,13 +28,13 @@ def test_classes__counted_by_hand():
 
 
 def test_classes__only_the_first_five_count():
-    """The sixth guess is too late."""
+    """A class that is right only at the sixth guess does not count for top-5."""
     result = score_classes(np.array([5, 4]), np.tile(np.arange(6), (2, 1)), list("abcdef"))
     assert (result.top1, result.top5) == (0.0, 0.5)
 
 
 def test_classes__without_images_undefined():
-    """Of no image nothing is known: null, not 0."""
+    """Without images the metrics are None, not 0."""
     result = score_classes(np.zeros(0, int), np.zeros((0, 5), int), ["a"])
     assert result.top1 is None and result.top5 is None
 
@@ -51,7 +51,7 @@ def test_classes__equal_to_ultralytics():
 
 
 def test_pixels__counted_by_hand():
-    """Five judged pixels: a is 2 of 3 right, b 1 of 2; each has one pixel too many of the other; c is not there."""
+    """Of five labelled pixels, a has 2 of 3 right and b 1 of 2; each has one false pixel of the other; c is absent."""
     matrix = ConfusionMatrix(3)
     truth = np.array([[0, 0, 0], [1, 1, IGNORED]])
     matrix.add(truth, np.array([[0, 0, 1], [1, 0, 2]]))
@@ -64,7 +64,7 @@ def test_pixels__counted_by_hand():
 
 
 def test_pixels__a_class_said_in_vain_lowers_only_the_others():
-    """A class without ground truth has no IoU of its own, and does not stand in the mean."""
+    """A class that is predicted but not in the ground truth has no IoU and is not part of the mean."""
     matrix = ConfusionMatrix(2)
     matrix.add(np.array([[0, 0]]), np.array([[0, 1]]))
     result = matrix.score(["a", "b"])
@@ -72,18 +72,18 @@ def test_pixels__a_class_said_in_vain_lowers_only_the_others():
 
 
 def test_pixels__nothing_judged_is_undefined():
-    """Where all is to be ignored there are no figures."""
+    """If all pixels are to be ignored, the metrics are None."""
     matrix = ConfusionMatrix(2)
     matrix.add(np.full((2, 2), IGNORED), np.zeros((2, 2), int))
     assert matrix.score(["a", "b"]).mIoU is None and matrix.score(["a", "b"]).pixel_accuracy is None
 
 
 def test_pixels__equal_to_ultralytics():
-    """Over several images of several sizes the figures are those of Ultralytics' own metrics."""
+    """Over images of several sizes the metrics are those of Ultralytics."""
     rng = np.random.default_rng(1)
     ours, theirs = ConfusionMatrix(5), SemanticMetrics(dict(enumerate("abcde")))
     for shape in ((7, 9), (12, 5), (30, 30)):
-        truth = rng.integers(0, 4, shape)  # of the last class nothing is there
+        truth = rng.integers(0, 4, shape)  # the last class does not occur
         truth[rng.random(shape) < 0.2] = IGNORED
         found = np.where(rng.random(shape) < 0.6, np.minimum(truth, 4), rng.integers(0, 5, shape))
         ours.add(truth, found)
@@ -96,5 +96,5 @@ def test_pixels__equal_to_ultralytics():
 
 
 def test_names__that_repeat_keep_their_own_figures():
-    """Two classes of one name are told apart by their numbers."""
+    """Two classes of the same name are told apart by their numbers."""
     assert unique_names(["a", "b", "a"]) == ["a 0", "b", "a 2"]

@@ -1,4 +1,4 @@
-"""The operating point: the chosen confidence is the best of all that there are, and its figures are counts by hand."""
+"""The operating point: the chosen confidence is the best of all candidates, and its metrics equal counts by hand."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def point(scene, aim="f1", **options):
 
 @pytest.fixture
 def mixed(one_class):
-    """Four objects; detections by falling score: right, right, wrong, right, wrong, wrong."""
+    """Four objects, and detections that are true, true, false, true, false, false by falling score."""
     right = squares(4)
     scores = zip([right[0], right[1], AWAY, right[2], AWAY, AWAY], [0.9, 0.8, 0.7, 0.6, 0.5, 0.4], strict=True)
     return one_class(right, list(scores))
@@ -37,14 +37,14 @@ def mixed(one_class):
     [
         ("f1", 0.6, 0.5),  # F1 by falling score: 2/5, 4/6, 4/7, 6/8, 6/9, 6/10
         ("precision=1", 0.8, 0.7),  # 1, 1, 2/3, 3/4, 3/5, 3/6
-        ("precision=0.75", 0.6, 0.5),  # reached again after it was missed
+        ("precision=0.75", 0.6, 0.5),  # reached again at a lower score after being missed
         ("precision=0.5", 0.4, 0.0),
         ("recall=0.5", 0.8, 0.7),  # 1/4, 2/4, 2/4, 3/4 ...
         ("recall=0.51", 0.6, 0.5),
     ],
 )
 def test_objectives__by_hand(mixed, aim, lowest, below):
-    """Each objective keeps what it promises, with the confidence halfway to the next score."""
+    """Each objective is met, with the confidence halfway between the last accepted score and the next one."""
     chosen = point(mixed, aim)
     assert chosen.per_class["thing"].confidence == (lowest + below) / 2
     assert chosen.single == chosen.per_class["thing"]
@@ -52,20 +52,20 @@ def test_objectives__by_hand(mixed, aim, lowest, below):
 
 
 def test_floor__nothing_is_known_below_it(mixed):
-    """Where everything is kept, the confidence lies between the lowest score and the lowest that could be seen."""
+    """If all detections are kept, the confidence lies between the lowest score and the floor of the detector."""
     assert point(mixed, "precision=0.5", floor=0.25).single.confidence == (0.4 + 0.25) / 2
     assert point(mixed, "precision=0.5", floor=0.45).single.confidence == 0.4
 
 
 def test_figures__by_hand(mixed):
-    """Precision, recall, F1 and the counting error at the best F1: three of four found, one false."""
+    """Precision, recall, F1 and counting error at the best F1: three of four objects found, one false positive."""
     figures = point(mixed).per_class["thing"]
     assert (figures.precision, figures.recall, figures.F1) == (3 / 4, 3 / 4, 6 / 8)
     assert (figures.objects, figures.detections, figures.count_mae, figures.count_bias) == (4, 4, 0, 0)
 
 
 def test_fixed_confidence__counts_images(one_class):
-    """At conf=X nothing is chosen; the counting error is the mean over all images, empty ones included."""
+    """With conf=X nothing is chosen, and the counting error is the mean over all images, empty ones included."""
     builder = GroundTruthBuilder(["thing"])
     for name, count in (("a", 3), ("b", 0), ("c", 1)):
         builder.add_image(name, 400, 400, [[20 * i, 0, 20 * i + 10, 10] for i in range(count)], [0] * count)
@@ -77,7 +77,7 @@ def test_fixed_confidence__counts_images(one_class):
 
 
 def test_ignored__count_neither_way(one_class):
-    """Detections that the evaluator ignores are in no figure, and ignored objects need not be found."""
+    """Detections that the evaluator ignores count nowhere, and ignored objects need not be found."""
     detections = [([0, 0, 10, 10], 0.9), ([100, 0, 10, 10], 0.8), ([205, 205, 10, 10], 0.7)]
     scene = one_class([[0, 0, 10, 10]], detections, ignored=[[100, 0, 10, 10]], regions=[[200, 200, 50, 50]])
     figures = point(scene, "conf=0.1").overall
@@ -88,7 +88,7 @@ def test_ignored__count_neither_way(one_class):
 @pytest.mark.parametrize("seed", range(40))
 @pytest.mark.parametrize("aim", ["f1", "precision=0.6", "recall=0.4"])
 def test_chosen__the_best_of_all_there_are(seed, aim, random_scene):
-    """No other confidence serves the objective better, by counting anew at each score that occurs."""
+    """No other confidence meets the objective better, as counted anew at each score that occurs."""
     truth, records = random_scene(seed, objects_to_ignore=True)
     found = Detections.from_json(records)
     chosen = operating_point(truth, found, Objective.parse(aim), enough=1).per_class
@@ -107,9 +107,9 @@ def test_chosen__the_best_of_all_there_are(seed, aim, random_scene):
             if aim == "f1" and (best is None or f1 > best[0]):
                 best = (f1, score)
             elif aim.startswith("precision") and precision >= 0.6:
-                best = (precision, score)  # the lowest confidence
+                best = (precision, score)  # keeps the lowest confidence
             elif aim.startswith("recall") and recall >= 0.4 and best is None:
-                best = (recall, score)  # the highest one
+                best = (recall, score)  # keeps the highest confidence
         if best is None:
             assert figures.confidence is None
         else:
@@ -120,7 +120,7 @@ def test_chosen__the_best_of_all_there_are(seed, aim, random_scene):
 
 
 def test_class_without_a_point__runs_at_the_single_one():
-    """A class without objects, or without anything found, takes the pooled confidence, and its figures are there."""
+    """A class without objects or without any hit takes the pooled confidence and still has its metrics."""
     builder = GroundTruthBuilder(["car", "boat", "ghost"])
     builder.add_image("a", 400, 400, [[0, 0, 10, 10], [50, 50, 60, 60]], [0, 1])
     boxes = [(1, [0, 0, 10, 10], 0.8), (3, [300, 300, 9, 9], 0.3)]
@@ -134,7 +134,7 @@ def test_class_without_a_point__runs_at_the_single_one():
 
 
 def two_classes(common: int, rare: int, false: int):
-    """Objects of two classes, all found, the rare one at lower scores, with false ones of it lower still."""
+    """Return objects of two classes, all found, the rare one at lower scores and its false positives lower still."""
     builder = GroundTruthBuilder(["common", "rare"])
     boxes = [[20 * i, 20 * k, 20 * i + 10, 20 * k + 10] for k, count in enumerate((common, rare)) for i in range(count)]
     builder.add_image("a", 9000, 400, boxes, [0] * common + [1] * rare)
@@ -146,7 +146,7 @@ def two_classes(common: int, rare: int, false: int):
 @pytest.mark.parametrize("aim", ["f1", "precision=0.5", "recall=0.9"])
 @pytest.mark.parametrize(("rare", "own"), [(29, False), (30, True)])
 def test_few_objects__no_confidence_of_their_own(rare, own, aim):
-    """A class of under 30 objects runs at the single confidence, whatever it would choose by itself."""
+    """A class with fewer than 30 objects uses the single confidence, whatever it would choose for itself."""
     found = point(two_classes(100, rare, 0), aim)
     assert (found.per_class["rare"].confidence is not None) == own
     assert found.per_class["common"].confidence is not None
@@ -156,25 +156,25 @@ def test_few_objects__no_confidence_of_their_own(rare, own, aim):
 
 @pytest.mark.parametrize(("false", "own"), [(540, True), (541, False)])
 def test_hardly_found__no_confidence_of_its_own(false, own):
-    """With 30 of 30 found, F1 is 60 / (60 + false): 0.1 with 540 false ones, and less with one more."""
+    """With 30 of 30 found, F1 is 60 / (60 + false): 0.1 with 540 false positives, less with one more."""
     found = point(two_classes(1000, 30, false))
     assert (found.per_class["rare"].confidence is not None) == own
     assert (found.confidences()[1] == found.single.confidence) != own
-    assert point(two_classes(1000, 30, false), "recall=0.9").per_class["rare"].confidence == 0.1  # as was asked for
+    assert point(two_classes(1000, 30, false), "recall=0.9").per_class["rare"].confidence == 0.1  # as asked for
 
 
 def test_trusted__lone_low_confidences_give_way():
-    """A best F1 below 0.1 lies at a confidence below 0.05: the middle of the others is taken, if there are any."""
+    """A best F1 below 0.1 lies at a confidence below 0.05, which gives way to the median of the others, if any."""
     assert trusted([0.2, 0.3, 0.1, 0.0096]) == [0.2, 0.3, 0.1, 0.2]
     assert trusted([0.05, 0.4]) == [0.05, 0.4]
     assert trusted([0.4, 0.049]) == [0.4, 0.4]
-    for low in ([0.01, 0.02], [0.01, 0.02, 0.4]):  # of a network all of whose scores are
+    for low in ([0.01, 0.02], [0.01, 0.02, 0.4]):  # a network whose scores are all low
         assert trusted(low) == low
 
 
 @pytest.mark.parametrize("aim", ["f1", "precision=0.9", "recall=0.8"])
 def test_nothing_found__no_point(one_class, aim):
-    """Without detections, or with none that serves, there are no confidences, and no figure passes for one."""
+    """Without detections, or with none that meets the objective, there are no confidences and no metrics."""
     for detections in ([], [(AWAY, 0.9)]):
         found = point(one_class(squares(2), detections), aim)
         assert found.confidences() is None
@@ -182,12 +182,12 @@ def test_nothing_found__no_point(one_class, aim):
 
 
 def test_no_objects__no_point(one_class):
-    """Without objects nothing can be chosen."""
+    """Without objects no confidence can be chosen."""
     assert point(one_class([], [(AWAY, 0.9)])).confidences() is None
 
 
 def test_precision_out_of_reach__is_none(mixed):
-    """Recall beyond what is ever found has no confidence; the same precision has one."""
+    """A recall that is never reached has no confidence; a precision of the same value has one."""
     assert point(mixed, "recall=0.8").single.confidence is None
     assert point(mixed, "precision=0.8").single.confidence is not None
 
@@ -206,7 +206,7 @@ def test_precision_out_of_reach__is_none(mixed):
     ],
 )
 def test_objective__refused(text, hint):
-    """Anything else is refused by one line that says what would be right."""
+    """An invalid objective is refused in one line that says what would be right."""
     with pytest.raises(OptionError) as error:
         Objective.parse(text)
     assert f"--at {text}: " in str(error.value) and hint in str(error.value)
@@ -214,12 +214,12 @@ def test_objective__refused(text, hint):
 
 @pytest.mark.parametrize("text", ["f1", "precision=0.9", "recall=0.8", "conf=0.25"])
 def test_objective__written_as_read(text):
-    """An objective is written as it is given."""
+    """Converting an objective to text gives the text it was parsed from."""
     assert str(Objective.parse(text)) == text
 
 
 def test_document__plain_numbers(mixed):
-    """What goes into metrics.json is plain Python."""
+    """The document for metrics.json holds plain Python numbers."""
     document = point(mixed).to_dict()
     values = [*document["overall"].values(), *document["single"].values(), *document["per_class"]["thing"].values()]
     assert not any(isinstance(value, np.generic) for value in values)

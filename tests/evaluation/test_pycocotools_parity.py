@@ -1,6 +1,6 @@
 """Proves that our evaluator gives pycocotools' figures, on committed scenes and on random ones.
 
-The oracle is stock pycocotools where nothing but regions is ignored, and its subclass where objects are.
+The reference is stock pycocotools where only regions are ignored, and our subclass of it where objects are too.
 """
 
 import runpy
@@ -36,7 +36,7 @@ def assert_equal(ours, theirs, where="result"):
 
 
 def assert_parity(ground_truth, detections, max_dets=None):
-    """Compare both evaluators in every figure of the schema; return ours."""
+    """Compare both evaluators in every metric of the schema and return our result."""
     ours = CocoEvaluator(ground_truth, max_dets=max_dets).evaluate(detections)
     theirs = ReferenceEvaluator(ground_truth, max_dets=max_dets).evaluate(detections)
     assert (ours.protocol.evaluator, theirs.protocol.evaluator) == ("pixelkeep", "pycocotools")
@@ -46,7 +46,7 @@ def assert_parity(ground_truth, detections, max_dets=None):
 
 
 def assert_stock(ours, stock):
-    """Compare a result with the figures read from stock pycocotools."""
+    """Compare a result with the metrics read from stock pycocotools."""
     per_class = stock.pop("per_class")
     assert_equal({key: getattr(ours, key) for key in stock}, stock)
     figures = ours.per_class.values()
@@ -64,20 +64,20 @@ def test_fixtures__are_what_their_generator_writes():
 
 @pytest.mark.parametrize("name", SCENES)
 def test_committed_scene__equals_reference(name, load_scene):
-    """Every figure equals that of the reference."""
+    """On committed scenes every metric equals the reference's."""
     assert_parity(*load_scene(name))
 
 
 @pytest.mark.parametrize("name", [name for name in SCENES if name != "difficult"])
 def test_committed_scene__equals_stock_pycocotools(name, load_scene, stock_figures):
-    """Without objects to ignore, every figure equals that of pycocotools untouched on the contract's JSON."""
+    """Without objects to ignore, every metric equals that of unmodified pycocotools on the JSON documents."""
     ground_truth, detections = load_scene(name)
     ours = evaluate(ground_truth, detections)
     assert_stock(ours, stock_figures(normalise(ground_truth), detections, ours.protocol.max_dets))
 
 
 def test_crowded_scene__caps_bind(load_scene):
-    """The scene with 340 detections gives other figures at 100, 300 and 1000, so the caps are really compared."""
+    """The scene with 340 detections scores differently at 100, 300 and 1000, so the limits are really compared."""
     ground_truth, detections = load_scene("crowded")
     at_300, at_1000 = evaluate(ground_truth, detections), assert_parity(ground_truth, detections, 1000)
     assert len({at_300.AP_100, at_300.AP, at_1000.AP}) == 3
@@ -85,13 +85,13 @@ def test_crowded_scene__caps_bind(load_scene):
 
 
 def test_difficult_scene__stock_overwrites_ignore(load_scene, stock_figures):
-    """Stock pycocotools counts objects to ignore, which is why the reference restores the mark."""
+    """Stock pycocotools counts objects to ignore, which is why the reference restores the ``ignore`` mark."""
     ground_truth, detections = load_scene("difficult")
     assert stock_figures(ground_truth, detections, 300)["AP"] != evaluate(ground_truth, detections).AP
 
 
 def test_annotation_id_zero__is_matched(load_scene, stock_figures):
-    """A file whose ids start at 0 scores 1.0; stock pycocotools on the file itself never matches that annotation."""
+    """A file whose ids start at 0 scores 1.0, although stock pycocotools never matches the annotation with id 0."""
     ground_truth, detections = load_scene("annotation_id_zero")
     raw = {**ground_truth, "annotations": [{"iscrowd": 0, "area": 625, **a} for a in ground_truth["annotations"]]}
     assert evaluate(ground_truth, detections).AP == pytest.approx(1.0)
@@ -100,7 +100,7 @@ def test_annotation_id_zero__is_matched(load_scene, stock_figures):
 
 @pytest.mark.parametrize("seed", range(24))
 def test_random_scene__equals_stock_pycocotools(seed, random_scene, stock_figures):
-    """With regions alone, random scenes give stock pycocotools' figures at a loose and at a binding cap."""
+    """With regions only, random scenes score as in stock pycocotools, at a loose and at a binding limit."""
     ground_truth, detections = random_scene(seed, objects_to_ignore=False)
     limit = 2 if seed % 3 == 0 else 300
     ours = evaluate(ground_truth, detections, max_dets=limit)
@@ -110,14 +110,14 @@ def test_random_scene__equals_stock_pycocotools(seed, random_scene, stock_figure
 
 @pytest.mark.parametrize("seed", range(100, 132))
 def test_random_scene__equals_reference(seed, random_scene):
-    """With objects to ignore, random scenes give the reference's figures, bins included."""
+    """With objects to ignore, random scenes score as in the reference, bins included."""
     ground_truth, detections = random_scene(seed, objects_to_ignore=True)
     assert_parity(ground_truth, detections, 2 if seed % 3 == 0 else None)
 
 
 @pytest.mark.parametrize("scene", [*SCENES, *range(100, 132)])
 def test_fast__equals_reference(scene, load_scene, random_scene):
-    """faster-coco-eval, where it is installed, gives the reference's figures, objects to ignore and bins included."""
+    """faster-coco-eval, if installed, gives the reference's metrics, with objects to ignore and bins."""
     pytest.importorskip("faster_coco_eval")
     ground_truth, detections = load_scene(scene) if scene in SCENES else random_scene(scene, objects_to_ignore=True)
     reference = ReferenceEvaluator(ground_truth, bins="aitod").evaluate(detections)
@@ -128,14 +128,14 @@ def test_fast__equals_reference(scene, load_scene, random_scene):
 
 
 def test_fast__that_is_not_installed(load_scene, monkeypatch):
-    """Without the package one line says how to install it, before anything is scored."""
+    """If faster-coco-eval is missing, one line says how to install it before anything is scored."""
     monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
     with pytest.raises(OptionError, match=r"'faster-coco-eval' is not installed; pip install 'pixelkeep\[fast\]'"):
         Scoring(evaluator="faster-coco-eval")
 
 
 def test_random_scenes__hold_what_they_should(random_scene):
-    """Among the random scenes are ties, empty images, empty classes, no detections, regions and ignored objects."""
+    """The random scenes include ties, empty images, empty classes, no detections, regions and ignored objects."""
     seen = set()
     for seed in range(100, 132):
         ground_truth, detections = random_scene(seed, objects_to_ignore=True)
@@ -154,7 +154,7 @@ def test_random_scenes__hold_what_they_should(random_scene):
 
 
 def test_pairs__many_chunks_equal_one(load_scene, monkeypatch):
-    """Computing the IoUs in pieces of seven pairs changes nothing."""
+    """Computing IoUs in chunks of seven pairs changes nothing."""
     ground_truth, detections = load_scene("crowded")
     whole = evaluate(ground_truth, detections)
     monkeypatch.setattr("pixelkeep.evaluation.matching.PAIRS_AT_ONCE", 7)
@@ -162,7 +162,7 @@ def test_pairs__many_chunks_equal_one(load_scene, monkeypatch):
 
 
 def test_box_iou__equals_pycocotools_bit_for_bit():
-    """IoU and intersection over detection are the very floats that pycocotools' mask.iou returns."""
+    """IoU and intersection over detection equal pycocotools' mask.iou bit for bit."""
     from pycocotools import mask
 
     rng = np.random.default_rng(0)
@@ -175,13 +175,13 @@ def test_box_iou__equals_pycocotools_bit_for_bit():
 
 
 def test_reference__prints_nothing(load_scene, capsys):
-    """The reference evaluator leaves standard output and standard error alone."""
+    """The reference evaluator prints nothing to standard output or standard error."""
     evaluate(*load_scene("regions"), evaluator="pycocotools")
     assert capsys.readouterr() == ("", "")
 
 
 def test_detections__columns_and_records_agree(load_scene):
-    """Columns, a list of records and the order of a data set's images lead to the same figures."""
+    """Columns and records give the same metrics, whatever the order of the dataset's images."""
     ground_truth, detections = load_scene("regions")
     by_records = evaluate(ground_truth, detections)
     assert evaluate(ground_truth, Detections.from_json(detections)) == by_records

@@ -15,7 +15,7 @@ UNITS = 21
 
 
 def samples(arm: float, baseline: float, seeds: int = 3, noise: float = 0.01, rng: int = 0) -> tuple[Sample, Sample]:
-    """Return two arms whose images are hard for both alike, and somewhat for each by itself."""
+    """Return two arms that share most of the difficulty of the images but not all of it."""
     drawn = np.random.default_rng(rng)
     shared = drawn.normal(0, 2 * noise, 400)
     return tuple(
@@ -29,7 +29,7 @@ def samples(arm: float, baseline: float, seeds: int = 3, noise: float = 0.01, rn
 
 @pytest.mark.parametrize(("arm", "baseline"), [(0.34, 0.30), (0.2, 0.3), (0.1, 0.06)])
 def test_relative__is_fiellers_interval(arm, baseline):
-    """With one seed the ends solve (a - r b)^2 = t^2 (Va - 2 r Vab + r^2 Vb), a quadratic equation."""
+    """With one seed the ends solve (a - r b)^2 = t^2 (Va - 2 r Vab + r^2 Vb), a quadratic equation in r."""
     one, other = samples(arm, baseline, seeds=1)
     cov = np.cov(one.resampled[0], other.resampled[0]) * UNITS / (UNITS - 1)
     t = quantile(LEVEL, UNITS - 1)
@@ -45,7 +45,7 @@ def test_relative__is_fiellers_interval(arm, baseline):
 
 @pytest.mark.parametrize("gain", [-0.03, -0.01, 0.0, 0.01, 0.015, 0.03])
 def test_relative__leaves_out_0_where_the_difference_does(gain):
-    """Both say the same of whether there is a difference, with seeds and images together."""
+    """Relative and absolute difference exclude 0 in the same cases, with variation by seeds and by images."""
     one, other = samples(0.3 + gain, 0.3)
     apart, found = estimate_difference(one, other, UNITS), relative(one, other, UNITS)
     assert (found.low <= 0 <= found.high) == (apart.low <= 0 <= apart.high)
@@ -53,14 +53,14 @@ def test_relative__leaves_out_0_where_the_difference_does(gain):
 
 
 def test_relative__of_what_never_varies_is_exact():
-    """Where every image and seed say the same there is nothing to be uncertain of."""
+    """If images and seeds do not vary, the interval has no width."""
     one, other = (Sample(np.full(2, mean), np.full((2, 100), mean)) for mean in (0.26, 0.2))
     found = relative(one, other, UNITS)
     assert [found.value, found.low, found.high] == pytest.approx([0.3, 0.3, 0.3])
 
 
 def test_relative__without_an_end():
-    """A baseline that may be 0 has no largest ratio, an arm that may be 0 has -100 %; of nothing there is none."""
+    """A baseline that may be 0 gives no upper end, an arm that may be 0 gives -100 %; without a ratio it is None."""
     one, other = samples(0.03, 0.01, noise=0.02)
     found = relative(one, other, UNITS)
     assert (found.low, found.high) == (-1.0, None)

@@ -1,4 +1,4 @@
-"""Proves VisDrone's rules: what lies half inside regions to ignore is dropped first, then 500 an image are kept."""
+"""Proves VisDrone's rules: boxes at least half inside regions to ignore are dropped, then 500 an image are kept."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ ONE = pytest.approx(1.0, abs=1e-12)
 
 
 def test_covered__equals_counting_pixels():
-    """For whole-pixel boxes the fraction is that of a painted map, overlapping regions counted once."""
+    """For boxes of whole pixels the covered fraction is that of a painted map, overlapping regions counted once."""
     rng = np.random.default_rng(0)
     regions = np.hstack([rng.integers(0, 30, (5, 2)), rng.integers(1, 20, (5, 2))]).astype(float)
     boxes = np.hstack([rng.integers(0, 40, (200, 2)), rng.integers(1, 15, (200, 2))]).astype(float)
@@ -28,7 +28,7 @@ def test_box_without_area__is_outside():
 
 
 def scene(regions, boxes, found):
-    """One image, one class, with boxes as x, y, w, h."""
+    """Return a scene of one image and one class, from boxes as x, y, w, h."""
     builder = GroundTruthBuilder(["thing"])
     corners = [[[x, y, x + w, y + h] for x, y, w, h in rows] for rows in (boxes, regions)]
     builder.add_image("a.jpg", 640, 480, corners[0], [0] * len(boxes), regions=corners[1])
@@ -36,7 +36,7 @@ def scene(regions, boxes, found):
 
 
 def test_object_half_inside__is_dropped():
-    """An object of which half lies inside is neither found nor missed; one with less inside counts."""
+    """An object half of which lies inside is neither found nor missed; one with less inside counts."""
     half, less = [90, 0, 20, 20], [89, 100, 20, 20]
     ground_truth, found = scene([[100, 0, 100, 200]], [half, less], [(less, 0.9)])
     result = evaluate(ground_truth, found, bins="visdrone")
@@ -45,7 +45,7 @@ def test_object_half_inside__is_dropped():
 
 
 def test_detection_half_inside__is_dropped_even_on_an_object():
-    """A detection over a counted object goes too where half of it lies inside, as in the toolkit."""
+    """A detection half inside is dropped even if it matches a counted object, as in the VisDrone toolkit."""
     box, shifted = [89, 100, 20, 20], [90, 100, 20, 20]
     ground_truth, found = scene([[100, 0, 100, 200]], [box], [(shifted, 0.9)])
     assert evaluate(ground_truth, found, bins="visdrone").AP == 0.0
@@ -53,7 +53,7 @@ def test_detection_half_inside__is_dropped_even_on_an_object():
 
 
 def test_union__two_regions_cover_together():
-    """A detection half covered by two regions together is dropped, though neither covers half of it."""
+    """A detection is dropped if two regions together cover half of it, even if neither does alone."""
     box, stray = [300, 300, 20, 20], [100, 100, 20, 20]
     ground_truth, found = scene([[100, 100, 5, 20], [115, 100, 10, 20]], [box], [(stray, 0.9), (box, 0.5)])
     assert evaluate(ground_truth, found, bins="visdrone").AP == ONE
@@ -61,7 +61,7 @@ def test_union__two_regions_cover_together():
 
 
 def test_limit__is_of_all_classes_together():
-    """The best detections of an image are kept whatever their class, and regions are left before counting."""
+    """The best detections of an image are kept whatever their class, after those inside regions are dropped."""
     builder = GroundTruthBuilder(["a", "b"])
     builder.add_image("a.jpg", 640, 480, [[0, 0, 20, 20], [50, 0, 70, 20]], [0, 1], regions=[[300, 300, 400, 400]])
     inside = [[310, 310, 20, 20]] * 500
@@ -76,7 +76,7 @@ def test_limit__is_of_all_classes_together():
 
 
 def test_no_regions__changes_nothing_but_the_limit(load_scene):
-    """On data without regions every figure is that under a limit of 500."""
+    """On data without regions the metrics are those of the default protocol with a limit of 500."""
     scene = load_scene("crowded")
     visdrone, plain = evaluate(*scene, bins="visdrone"), evaluate(*scene, max_dets=500)
     assert (visdrone.AP, visdrone.AP_S, visdrone.AR) == (plain.AP, plain.AP_S, plain.AR)
@@ -84,6 +84,6 @@ def test_no_regions__changes_nothing_but_the_limit(load_scene):
 
 
 def test_hash__is_of_the_ground_truth_as_given(load_scene):
-    """Two protocols on one ground truth carry one hash."""
+    """Two protocols on the same ground truth give the same hash."""
     scene = load_scene("regions")
     assert evaluate(*scene, bins="visdrone").gt_sha256 == evaluate(*scene).gt_sha256

@@ -1,4 +1,4 @@
-"""Proves that a result is the documented schema, survives a round trip through JSON, and cannot hold NaN."""
+"""Proves that a result follows the documented schema, survives a round trip through JSON, and cannot hold NaN."""
 
 import json
 
@@ -19,7 +19,7 @@ ALARMS = "conf Pd Pd_S found gt false per_image per_megapixel".split()
 
 @pytest.fixture
 def result(load_scene):
-    """A result with figures, None among them, filled in as a validation would."""
+    """A result with metrics, some of them None, and the other fields as a validation fills them in."""
     result = evaluate(*load_scene("regions"), by=r"\d", voc=True)
     result.model, result.split, result.speed_ms = "yolov5-spd-n", "val", {"inference": 1.5}
     result.protocol.imgsz = 640
@@ -42,18 +42,18 @@ def test_schema__keys_are_frozen(result):
 
 
 def test_round_trip__gives_an_equal_result(result):
-    """Written and read back, a result is equal to itself, nested figures included."""
+    """A result that is written and read back equals the original, nested metrics included."""
     assert Result.from_dict(json.loads(result.to_json())) == result
     assert Result.from_dict(result.to_dict()) == result
 
 
 def test_undefined__is_null(result):
-    """A figure without ground truth is null in JSON."""
+    """A metric without ground truth is null in JSON."""
     assert json.loads(result.to_json())["AP_L"] is None
 
 
 def test_nan__cannot_be_written(result):
-    """NaN in a figure is a bug and is never written."""
+    """NaN in a metric is a bug, and writing it is refused."""
     result.AP = float("nan")
     with pytest.raises(ValueError):
         result.to_json()
@@ -78,7 +78,7 @@ def test_nan__cannot_be_written(result):
     ],
 )
 def test_from_dict__names_the_fault(change, text, result):
-    """Another schema and missing, unknown or misshapen keys are refused."""
+    """Another schema version and missing, unknown or malformed keys are refused."""
     document = result.to_dict()
     change(document)
     with pytest.raises(DataError) as error:
@@ -87,7 +87,7 @@ def test_from_dict__names_the_fault(change, text, result):
 
 
 def test_from_dict__reads_documents_from_before_later_keys(result):
-    """A document written before a key was added is read, that figure undefined."""
+    """A document from before a key was added can be read, with that metric undefined."""
     document = result.to_dict()
     for key in ("AP25", "alarms", "by"):
         del document[key]

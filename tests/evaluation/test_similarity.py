@@ -1,4 +1,4 @@
-"""Proves matching by other measures than the IoU: by hand, and by pycocotools given the same similarities."""
+"""Proves matching by measures other than IoU: by hand, and by pycocotools given the same similarities."""
 
 import contextlib
 import io
@@ -17,18 +17,18 @@ ONE = pytest.approx(1.0, abs=1e-12)
 
 
 def apart(a, b):
-    """Distance of the centres of two boxes x, y, w, h."""
+    """Return the distance between the centres of two boxes x, y, w, h."""
     return math.dist((a[0] + a[2] / 2, a[1] + a[3] / 2), (b[0] + b[2] / 2, b[1] + b[3] / 2))
 
 
 def wasserstein(a, b):
-    """NWD written out from the paper: Gaussians with mean at the centre and deviations of half the sides."""
+    """Return the NWD as in the paper: Gaussians with the box centre as mean and half the sides as deviations."""
     squared = apart(a, b) ** 2 + (a[2] / 2 - b[2] / 2) ** 2 + (a[3] / 2 - b[3] / 2) ** 2
     return math.exp(-math.sqrt(squared) / 12.8)
 
 
 def inside(a, region):
-    """Share of a box that lies in a region."""
+    """Return the share of a box that lies in a region."""
     w = min(a[0] + a[2], region[0] + region[2]) - max(a[0], region[0])
     h = min(a[1] + a[3], region[1] + region[3]) - max(a[1], region[1])
     return w * h / (a[2] * a[3]) if w > 0 and h > 0 else 0.0
@@ -80,7 +80,7 @@ def run_oracle(ground_truth, detections, match):
 @pytest.mark.parametrize("match", ORACLES)
 @pytest.mark.parametrize("seed", [*range(1, 8), *range(9, 14)])
 def test_random_scene__equals_pycocotools_matching(seed, match, random_scene):
-    """Every AP and AR by size is that of pycocotools' matching on the same similarities, regions included."""
+    """AP and AR, overall and by size, are those of pycocotools on the same similarities, regions included."""
     ground_truth, detections = random_scene(seed, objects_to_ignore=False)
     ours = evaluate(ground_truth, detections, match=match, max_dets=300)
     for key, expected in run_oracle(ground_truth, detections, match).items():
@@ -89,7 +89,7 @@ def test_random_scene__equals_pycocotools_matching(seed, match, random_scene):
 
 
 def test_random_scenes__tell_the_measures_apart(random_scene):
-    """The scenes give other figures by each measure, so that the comparison above can fail."""
+    """The measures give different APs on the scenes, so the comparison above can fail."""
     scenes = [random_scene(seed, objects_to_ignore=False) for seed in range(1, 8)]
     figures = [[evaluate(*scene, match=match).AP for scene in scenes] for match in ("iou", *ORACLES)]
     assert figures[0] != figures[1] != figures[2] != figures[0]
@@ -97,20 +97,20 @@ def test_random_scenes__tell_the_measures_apart(random_scene):
 
 @pytest.mark.parametrize(("offset", "expected"), [(3, 1.0), (3.01, 0.0)])
 def test_centre__at_most_k_pixels(offset, expected, one_class):
-    """A box of 4 pixels, 3 off, has an IoU of 1/7 and is a match by its centre; a hundredth more is none."""
+    """A 4-pixel box 3 pixels off has an IoU of 1/7 and matches by its centre; 0.01 pixels more and it does not."""
     scene = one_class([[100, 100, 4, 4]], [([100 + offset, 100, 4, 4], 0.9)])
     assert evaluate(*scene, match="center:3").AP == pytest.approx(expected, abs=1e-12)
     assert evaluate(*scene).AP50 == 0.0
 
 
 def test_centre__rounding_does_not_decide(one_class):
-    """Centres 3 pixels apart match, though in binary 0.3 + 3 - 0.3 is not 3."""
+    """Centres 3 pixels apart match, although 0.3 + 3 - 0.3 is not 3 in floating point."""
     for x in np.arange(0, 5, 0.1):
         assert evaluate(*one_class([[x, 0.3, 4.1, 4]], [([x + 3, 0.3, 4.1, 4], 0.9)]), match="center:3").AP == ONE
 
 
 def test_centre__boxes_apart_may_match(one_class):
-    """Boxes that do not even touch match, in every direction."""
+    """Boxes that do not touch can match, in every direction."""
     box = [100, 100, 2, 2]
     for dx, dy in ((5, 0), (-5, 0), (0, 5), (0, -5), (3, 4), (-3, -4)):
         scene = one_class([box], [([100 + dx, 100 + dy, 2, 2], 0.9)])
@@ -119,7 +119,7 @@ def test_centre__boxes_apart_may_match(one_class):
 
 
 def test_centre__the_nearest_object_is_taken(one_class):
-    """Of two objects within reach a detection takes the nearer one and leaves the other."""
+    """Of two objects within reach a detection takes the nearer one and leaves the other free."""
     boxes = [[100, 100, 4, 4], [104, 100, 4, 4]]
     found = [([101.5, 100, 4, 4], 0.9), ([98, 100, 4, 4], 0.8)]
     assert evaluate(*one_class(boxes, found), match="center:3").AR == 0.5
@@ -127,7 +127,7 @@ def test_centre__the_nearest_object_is_taken(one_class):
 
 
 def test_centre__has_no_figure_at_an_iou(one_class):
-    """One threshold: AP and AR are there, AP50 and the like are not."""
+    """With a single threshold there are AP and AR, but no AP50 and the like."""
     result = evaluate(*one_class([[0, 0, 9, 9]], [([0, 0, 9, 9], 0.9)]), match="center:3", bins="0,16")
     assert (result.AP, result.AP_S, result.AR, result.AP_100) == (ONE, ONE, 1.0, ONE)
     assert (result.AP25, result.AP50, result.AP75, result.AP50_S) == (None,) * 4
@@ -136,7 +136,7 @@ def test_centre__has_no_figure_at_an_iou(one_class):
 
 
 def test_centre__region_takes_centres_inside(one_class):
-    """A detection whose centre lies in a region is neutral, one beside it is false."""
+    """A detection whose centre lies in a region is neutral, one whose centre lies outside is a false positive."""
     box, region = [0, 0, 9, 9], [200, 200, 50, 50]
     for x, expected in ((196, 1.0), (194, 0.5)):
         scene = one_class([box], [([x, 210, 10, 10], 0.95), (box, 0.5)], regions=[region])
@@ -144,7 +144,7 @@ def test_centre__region_takes_centres_inside(one_class):
 
 
 def test_nwd__threshold_in_pixels(one_class):
-    """At 0.50 boxes of one size match up to 12.8 ln 2 = 8.87 pixels apart, at 0.25 up to 17.74."""
+    """Boxes of one size match up to 12.8 ln 2 = 8.87 pixels apart at 0.50, and up to 17.74 at 0.25."""
     for distance, at_50, at_25 in ((8.87, 1, 1), (8.88, 0, 1), (17.74, 0, 1), (17.75, 0, 0)):
         result = evaluate(*one_class([[100, 100, 4, 4]], [([100, 100 + distance, 4, 4], 0.9)]), match="nwd")
         across = evaluate(*one_class([[100, 100, 4, 4]], [([100 - distance, 100, 4, 4], 0.9)]), match="nwd")
@@ -153,7 +153,7 @@ def test_nwd__threshold_in_pixels(one_class):
 
 
 def test_nwd__equals_the_paper_pair_by_pair():
-    """Vectorised and written out for one pair, the distance is the same."""
+    """The vectorised distance equals the paper's formula for each pair."""
     rng = np.random.default_rng(0)
     a, b = rng.uniform(1, 30, (50, 4)), rng.uniform(1, 30, (50, 4))
     expected = [wasserstein(*pair) for pair in zip(a, b, strict=True)]
@@ -161,7 +161,7 @@ def test_nwd__equals_the_paper_pair_by_pair():
 
 
 def test_objects_to_ignore__absorb_one_by_any_measure(one_class):
-    """An object to ignore takes one detection, the second is false, whatever the measure."""
+    """With any measure an object to ignore absorbs one detection, and the second is a false positive."""
     box, other = [0, 0, 4, 4], [100, 100, 4, 4]
     for match in ("iou", *ORACLES):
         scene = one_class([box], [(other, 0.9), (other, 0.8), (box, 0.5)], ignored=[other])
@@ -170,7 +170,7 @@ def test_objects_to_ignore__absorb_one_by_any_measure(one_class):
 
 @pytest.mark.parametrize("text", ["", "center", "center:", "center:0", "center:-1", "center:x", "center:nan", "ioo"])
 def test_match__wrong_text_is_refused(text, one_class):
-    """Unknown measures, and distances that are none, are refused in one line."""
+    """Unknown measures and invalid distances are refused in one line."""
     with pytest.raises(OptionError, match=r"match '.*'; expected"):
         evaluate(*one_class([[0, 0, 9, 9]], []), match=text)
     assert read_similarity("center:2.50").name == "center:2.5"
@@ -179,7 +179,7 @@ def test_match__wrong_text_is_refused(text, one_class):
 
 
 def test_reference__has_the_iou_alone(one_class):
-    """pycocotools cannot match otherwise, and is not said to have."""
+    """The pycocotools evaluator refuses any measure other than IoU."""
     with pytest.raises(
         OptionError, match="evaluator 'pycocotools' matches by IoU alone; expected evaluator 'pixelkeep'"
     ):

@@ -1,4 +1,4 @@
-"""Proves when a verdict is given, which, and what is said where there is none."""
+"""Proves when a verdict is given, which one, and what is reported when there is none."""
 
 import math
 from dataclasses import replace
@@ -13,7 +13,7 @@ NAMES = ("spd", "stock", "AP_S")
 
 
 def sample(mean, *, seeds=3, images=0.003, training=0.001, rng=0):
-    """Return a figure that varies this much by images and by training."""
+    """Return a metric of mean ``mean`` that varies by ``images`` and by ``training``."""
     random = np.random.default_rng(rng)
     figures = mean + training * np.linspace(-1, 1, seeds)
     return Sample(figures, figures[:, None] + images * random.normal(size=200))
@@ -26,7 +26,7 @@ def verdict(arm, baseline, objects=900, units=300):
 
 @pytest.mark.parametrize(("change", "expected"), [(0.05, "better"), (-0.05, "worse"), (0.001, "not distinguishable")])
 def test_verdict__follows_the_difference(change, expected):
-    """A clear difference is better or worse by its sign, a small one neither, without a note."""
+    """A clear difference is better or worse by its sign, a small one is neither, and none has a note."""
     found = verdict(sample(0.4 + change), sample(0.4, rng=1))
     assert (found.verdict, found.note, found.objects_needed) == (expected, None, None)
     assert found.value == pytest.approx(change)
@@ -35,7 +35,7 @@ def test_verdict__follows_the_difference(change, expected):
 
 
 def test_one_seed__has_an_interval_and_no_verdict():
-    """However large the difference, one run of an arm gives no verdict."""
+    """With a single run in an arm there is no verdict, however large the difference."""
     for seeds in ((1, 3), (3, 1), (1, 1)):
         found = verdict(sample(0.9, seeds=seeds[0]), sample(0.1, seeds=seeds[1]))
         assert (found.verdict, found.p, found.p_holm, found.seeds) == (None, None, None, seeds)
@@ -45,7 +45,7 @@ def test_one_seed__has_an_interval_and_no_verdict():
 
 @pytest.mark.parametrize(("change", "expected"), [(0.05, "better"), (0.0005, "not distinguishable")])
 def test_one_training__has_a_verdict_of_its_own(change, expected):
-    """Scored in two ways, the images alone decide, and the note says of what; wide intervals keep their own note."""
+    """For one training scored in two ways the images decide, the note says so, and wide intervals keep their note."""
     arm, baseline = (sample(mean, seeds=1, training=0, rng=rng) for rng, mean in enumerate((0.3 + change, 0.3)))
     (found,) = judge([measure(NAMES, arm, baseline, 900, 300, paired=True)])
     assert found.verdict == expected and found.note.startswith("of this one training") and found.paired
@@ -55,7 +55,7 @@ def test_one_training__has_a_verdict_of_its_own(change, expected):
 
 
 def test_no_objects__is_undefined():
-    """Without an object of the size nothing is stated."""
+    """Without objects of the size there are no values and no verdict."""
     nothing = Sample(np.full(3, np.nan), np.full((3, 200), np.nan))
     found = verdict(nothing, nothing, objects=0, units=0)
     assert (found.value, found.low, found.high, found.p, found.verdict) == (None,) * 5
@@ -64,7 +64,7 @@ def test_no_objects__is_undefined():
 
 @pytest.mark.parametrize("units", [1, 2, FEWEST - 1])
 def test_few_images__are_not_ranked(units):
-    """Objects in fewer than ten images get no verdict, whatever they say, and the number that would do is named."""
+    """Objects in fewer than ten images get no verdict, and the note names the number that would suffice."""
     found = verdict(sample(0.9), sample(0.1), objects=3 * units, units=units)
     assert (found.verdict, found.p, found.objects_needed) == (None, None, 3 * FEWEST)
     assert found.note == (
@@ -77,7 +77,7 @@ def test_few_images__are_not_ranked(units):
 
 
 def test_wide_interval__says_how_many_objects_it_takes():
-    """Where images leave more than two points open, no verdict but the number of objects, by the square root's law."""
+    """If images leave more than two points open, the note gives the objects needed, by the square-root law."""
     arm, baseline = sample(0.41, images=0.03), sample(0.4, images=0.03, rng=1)
     found = verdict(arm, baseline)
     half = estimate_difference(arm, baseline, 300).images
@@ -89,12 +89,12 @@ def test_wide_interval__says_how_many_objects_it_takes():
 
 
 def test_wide_interval__of_a_larger_difference_is_a_verdict():
-    """Two points are beside the matter where the difference is forty."""
+    """An uncertainty of more than two points does not prevent a verdict on a difference of forty."""
     assert verdict(sample(0.8, images=0.03), sample(0.4, images=0.03, rng=1)).verdict == "better"
 
 
 def test_many_differences__are_corrected_together():
-    """A difference that would do by itself does not among many, and is told so; those without p do not count."""
+    """A difference that is significant alone is not among many, and its note says so; those without p do not count."""
     single = measure(NAMES, sample(0.405, images=0.0015), sample(0.4, images=0.0015, rng=1), 900, 300)
     assert 0.01 < single.p < 0.05
     refused = measure(NAMES, sample(0.5, seeds=1), sample(0.4), 900, 300)

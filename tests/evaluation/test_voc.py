@@ -1,4 +1,4 @@
-"""Proves Pascal VOC's AP50: by hand, against the development kit's rules written out, and against another package."""
+"""Proves Pascal VOC's AP50: by hand, against the development kit's rules and against another package."""
 
 from collections import Counter
 from fractions import Fraction
@@ -15,7 +15,7 @@ def voc(scene):
 
 
 def overlap(a, b):
-    """IoU of boxes x, y, w, h as the kit has it: first and last pixel, and a last pixel belongs to the box."""
+    """Return the kit's IoU of boxes x, y, w, h, which it takes as first and last pixel, the last one included."""
     ax1, ay1, ax2, ay2 = a[0] + 1, a[1] + 1, a[0] + a[2], a[1] + a[3]
     bx1, by1, bx2, by2 = b[0] + 1, b[1] + 1, b[0] + b[2], b[1] + b[3]
     w, h = min(ax2, bx2) - max(ax1, bx1) + 1, min(ay2, by2) - max(ay1, by1) + 1
@@ -26,7 +26,7 @@ def overlap(a, b):
 
 
 def kit(ground_truth, detections):
-    """The kit's evaluation, a class and a detection at a time; recalls and precisions as fractions."""
+    """Return the kit's mean APs, one class and detection at a time, with recalls and precisions as fractions."""
     figures = []
     for category in ground_truth["categories"]:
         objects = [dict(a, used=False) for a in ground_truth["annotations"] if a["category_id"] == category["id"]]
@@ -51,7 +51,7 @@ def kit(ground_truth, detections):
 
 
 def kit_ap(tp, fp, npos):
-    """VOCap of 2007 and of 2010."""
+    """Return the AP of VOC 2007 (11 points) and of VOC 2010 (area under the curve)."""
     hits, misses = np.cumsum(tp).tolist(), np.cumsum(fp).tolist()
     recall = [Fraction(h, npos) for h in hits]
     precision = [Fraction(h, h + m) if h + m else Fraction(0) for h, m in zip(hits, misses, strict=True)]
@@ -65,7 +65,7 @@ def kit_ap(tp, fp, npos):
 
 
 def make_scene(seed, difficult=True):
-    """Three classes, ties in scores, found twice or not at all; no score stands twice in one image and class."""
+    """Return a scene of three classes, with objects found twice or never; no score repeats in an image and class."""
     rng = np.random.default_rng(seed)
     builder = GroundTruthBuilder(["a", "b", "c"])
     detections = []
@@ -89,7 +89,7 @@ def make_scene(seed, difficult=True):
 
 @pytest.mark.parametrize("seed", range(40))
 def test_random_scene__equals_the_kit(seed):
-    """Both figures are those of the development kit's rules, difficult objects included."""
+    """Both APs equal those of the development kit's rules, difficult objects included."""
     scene = make_scene(seed)
     expected = kit(*scene)
     assert voc(scene) == pytest.approx(expected, abs=1e-12)
@@ -97,7 +97,7 @@ def test_random_scene__equals_the_kit(seed):
 
 @pytest.mark.parametrize("name", ["difficult", "annotation_area", "border_sizes", "no_small", "crowded"])
 def test_committed_scene__equals_the_kit(name, load_scene):
-    """So are those of the committed scenes that hold no region."""
+    """Both APs equal the kit's on the committed scenes that hold no region."""
     ground_truth, detections = load_scene(name)
     truth = {**ground_truth, "annotations": [{"ignore": 0, **a} for a in ground_truth["annotations"]]}
     assert voc((ground_truth, detections)) == pytest.approx(kit(truth, detections), abs=1e-12)
@@ -105,9 +105,9 @@ def test_committed_scene__equals_the_kit(name, load_scene):
 
 @pytest.mark.parametrize("seed", range(12))
 def test_random_scene__equals_object_detection_metrics(seed):
-    """Both figures are those of the package object-detection-metrics, which knows no difficult objects.
+    """Both APs equal those of the package object-detection-metrics, which has no difficult objects.
 
-    It compares recalls as binary fractions and so misses 3 of 5 at 0.6: there ours is the higher one.
+    It compares recalls in floating point and so misses 3 of 5 at 0.6: in that case our AP is the higher one.
     """
     podm = pytest.importorskip("podm.metrics")
     ground_truth, detections = make_scene(seed, difficult=False)
@@ -133,21 +133,21 @@ def corners(box):
 
 
 def test_hand_computed__hit_miss_hit(one_class):
-    """Four objects; hit, miss, hit: precision 1 to recall 1/4 (3 of 11 points), 2/3 to recall 1/2 (3 more)."""
+    """Hit, miss, hit of four objects: precision 1 to recall 1/4 (3 of 11 points), 2/3 to recall 1/2 (3 more)."""
     boxes = [[60 * i, 0, 20, 20] for i in range(4)]
     scene = one_class(boxes, [(boxes[0], 0.9), ([300, 300, 20, 20], 0.8), (boxes[1], 0.7)])
     assert voc(scene) == pytest.approx(((3 + 3 * 2 / 3) / 11, (1 + 2 / 3) / 4), abs=1e-12)
 
 
 def test_recall_of_a_tenth__is_reached_exactly(one_class):
-    """3 of 10 objects reach recall 0.3, though 3 * 0.1 is a little more than 0.3 in binary."""
+    """3 of 10 objects reach recall 0.3, although 3 * 0.1 is slightly more than 0.3 in floating point."""
     boxes = [[30 * i, 0, 20, 20] for i in range(10)]
     eleven, area = voc(one_class(boxes, [(box, 0.9) for box in boxes[:3]]))
     assert (eleven, area) == pytest.approx((4 / 11, 3 / 10), abs=1e-12)
 
 
 def test_difficult__counts_as_neither_however_often(one_class):
-    """Two detections of a difficult object are neutral; COCO's rules call the second one false."""
+    """Two detections of a difficult object are neutral; COCO's rules count the second as a false positive."""
     box, other = [0, 0, 20, 20], [100, 100, 20, 20]
     scene = one_class([box], [(other, 0.9), (other, 0.8), (box, 0.5)], ignored=[other])
     assert voc(scene) == pytest.approx((1, 1), abs=1e-12)
@@ -155,7 +155,7 @@ def test_difficult__counts_as_neither_however_often(one_class):
 
 
 def test_taken_object__the_next_best_is_not_tried(one_class):
-    """A detection whose best object is taken is false, though a free one would match; COCO's rules take that one."""
+    """A detection whose best object is taken is false even if a free one would match; COCO's rules match that one."""
     first, second = [0, 0, 20, 20], [4, 0, 20, 20]
     scene = one_class([first, second], [(first, 0.9), (first, 0.8)])
     assert voc(scene)[1] == pytest.approx(0.5, abs=1e-12)
@@ -169,7 +169,7 @@ def test_region__takes_what_would_be_false(one_class):
 
 
 def test_no_limit__of_detections(load_scene):
-    """The limit that COCO's figures are taken at does not hold: VOC has none."""
+    """The limit on detections that holds for COCO's metrics does not apply to VOC's."""
     ground_truth, detections = load_scene("crowded")
     assert (
         evaluate(ground_truth, detections, voc=True, max_dets=5).voc == evaluate(ground_truth, detections, voc=True).voc
@@ -177,7 +177,7 @@ def test_no_limit__of_detections(load_scene):
 
 
 def test_undefined_and_not_asked_for(one_class):
-    """Without ground truth both are None; not asked for, there is no block."""
+    """Without ground truth both APs are None; if VOC's APs are not requested, there is no block for them."""
     assert voc(one_class([], [([0, 0, 9, 9], 0.9)])) == (None, None)
     assert evaluate(*one_class([[0, 0, 9, 9]], [])).voc is None
     assert voc(one_class([[0, 0, 9, 9]], [])) == (0, 0)

@@ -1,4 +1,4 @@
-"""A folder of two contrasts, the second on the best of the first, and trainings that only pretend."""
+"""Fixtures: two contrasts, the second built on the best family of the first, with stubs for training and validation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contrasts whose trainings only pretend: they write what trainings would, with a share of the objects found."""
+"""Contrasts with a stub for training, which writes what a training would and finds a set share of the objects."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ SECOND = FIRST | {
     "baseline": "plain",
     "arms": {"plain": "best-n", "nwd": {"model": "best-n", "nwd": 0.5}},
 }
-FOUND = {"yolov5-n": 0.4, "yolov5-spd-n": 0.9, "nwd": 0.9, "plain": 0.9}  # shares of the objects that are found
+FOUND = {"yolov5-n": 0.4, "yolov5-spd-n": 0.9, "nwd": 0.9, "plain": 0.9}  # the share of the objects that each arm finds
 
 
 class Pretender:
-    """Stands for training and validation: writes what they would, with a share of the objects found."""
+    """Stub for training and validation: writes what they would, for an arm that finds its share of the objects."""
 
     def __init__(self) -> None:
         self.trained: list[str] = []

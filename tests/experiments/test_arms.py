@@ -15,7 +15,7 @@ from pixelkeep.experiments.arms import check_alike, read_run, rebuild_truth, req
 
 @pytest.fixture
 def make(tmp_path):
-    """Write a run folder; keywords go into the result, ``protocol_`` and ``set_`` ones into protocol and settings."""
+    """Return a writer of run folders; keywords set the result, ``protocol_`` ones its protocol, ``set_`` settings."""
     made = []
 
     def write(model: str = "yolov5-n", seed: int | None = 0, **others):
@@ -41,7 +41,7 @@ def make(tmp_path):
 
 
 def test_arms__of_models_with_their_seeds(make):
-    """Runs of a model are an arm, in order of their seeds, wherever they stand; device and plots make no other arm."""
+    """Runs of one model form an arm in order of their seeds, however they are given; device and plots do not matter."""
     given = [make(seed=2), make("yolov5-spd-n", 1), make(seed=0, set_device="0", set_plots=False), make("yolov5-spd-n")]
     arms = sort_into_arms(given)
     assert {name: [run.seed for run in runs] for name, runs in arms.items()} == {
@@ -51,13 +51,13 @@ def test_arms__of_models_with_their_seeds(make):
 
 
 def test_arms__of_one_model_are_named_by_what_differs(make):
-    """Other settings make another arm, and its name says which."""
+    """Runs of one model with different settings form different arms, whose names say which settings differ."""
     arms = sort_into_arms([make(), make(set_epochs=9, set_data="/a/b-12ab.yaml"), make("yolov5-s", set_epochs=5)])
     assert list(arms) == ["yolov5-n (data default, epochs 2)", "yolov5-n (data b-12ab, epochs 9)", "yolov5-s"]
 
 
 def test_arms__another_definition_of_the_name_is_another_arm(make):
-    """A model YAML that was edited between two runs is not one model."""
+    """Runs between which the model YAML was edited belong to different arms."""
     runs = [make(), make()]
     for run, text in zip(runs, ("one", "two"), strict=True):
         (run.folder / "model.yaml").write_text(text)
@@ -72,7 +72,7 @@ def test_arms__paths_of_one_name_are_told_apart(make):
 
 
 def test_arms__a_resumed_run_is_of_its_model(make):
-    """A run that was resumed calls its model last in metrics.json; its settings know better."""
+    """A resumed run, whose metrics.json calls its model last, is sorted by the model in its settings."""
     resumed = make("last", 1, set_model="yolov5-n.yaml")
     assert {name: len(runs) for name, runs in sort_into_arms([make(), resumed, make("yolov5-s")]).items()} == {
         "yolov5-n": 2,
@@ -81,7 +81,7 @@ def test_arms__a_resumed_run_is_of_its_model(make):
 
 
 def test_arms__same_seed_twice_is_refused(make):
-    """Two runs of one model, settings and seed are one run."""
+    """Two runs of one model, settings and seed are refused."""
     with pytest.raises(OptionError, match=r"run0 and .*run1 are both yolov5-n with seed 0"):
         sort_into_arms([make(), make(), make("yolov5-s")])
 
@@ -99,7 +99,7 @@ TILED = {"size": 256, "imgsz": 256, "overlap": 0.2, "full_image": True, "merge":
     ],
 )
 def test_arms__of_one_training_scored_differently(make, field, value, names):
-    """Where that is the question, how runs were scored makes arms of the same seeds; without it they are the same."""
+    """A field to compare across splits one training into arms of the same seeds; without it the runs are duplicates."""
     given = [make(seed=seed, protocol_precision="fp32") for seed in (1, 0)]
     given += [make(seed=seed, **{"protocol_precision": "fp32", f"protocol_{field}": value}) for seed in (1, 0)]
     check_alike(given, across=[field])
@@ -110,7 +110,7 @@ def test_arms__of_one_training_scored_differently(make, field, value, names):
 
 
 def test_arms__trained_and_scored_at_other_sizes(make):
-    """Where both differ, names tell one from the other."""
+    """Where both the training and the validation size differ, arm names state both."""
     given = [make(set_imgsz=64), make(set_imgsz=96), make(set_imgsz=96, protocol_imgsz=96)]
     assert list(sort_into_arms(given, ["imgsz"])) == [
         f"yolov5-n (imgsz {trained}, val imgsz {scored})" for trained, scored in ((64, 64), (96, 64), (96, 96))
@@ -118,7 +118,7 @@ def test_arms__trained_and_scored_at_other_sizes(make):
 
 
 def test_arms__tiles_that_differ_in_more_than_size(make):
-    """Sizes that do not tell tiles apart stand with all that does."""
+    """Arms whose tiles differ in more than their size are named by the full description of their tiles."""
     other = {**TILED, "overlap": 0.4}
     arms = sort_into_arms([make(protocol_tile=TILED), make(protocol_tile=other)], ["tile"])
     assert list(arms) == [
@@ -127,7 +127,7 @@ def test_arms__tiles_that_differ_in_more_than_size(make):
 
 
 def test_alike__tiles_have_an_image_size_of_their_own(make):
-    """It may differ from that of whole images, which must have one of theirs."""
+    """Runs on tiles may have an image size of their own; runs on whole images must still agree on theirs."""
     whole, tiled = make(), [make(protocol_tile=TILED, protocol_imgsz=256) for _ in range(2)]
     check_alike([whole, *tiled, make("yolov5-s")], across=["tile"])
     with pytest.raises(OptionError, match=rf"{whole.folder} and .* differ in protocol\.imgsz \(64 and 96\)"):
@@ -135,7 +135,7 @@ def test_alike__tiles_have_an_image_size_of_their_own(make):
 
 
 def test_alike__in_all_but_what_is_asked(make):
-    """A field that none differs in is refused, and so is any other that some do; the refusal names the way."""
+    """A field of --across in which no run differs is refused, as is any other difference; messages say what to do."""
     with pytest.raises(OptionError, match=r"--across imgsz: all runs were scored with imgsz 64; leave it out"):
         check_alike([make(), make("yolov5-s")], across=["imgsz"])
     with pytest.raises(OptionError, match=r"differ in protocol\.conf \(None and 0\.25\).*compare those runs$"):
@@ -145,13 +145,13 @@ def test_alike__in_all_but_what_is_asked(make):
 
 
 def test_arms__a_single_one_is_refused(make):
-    """Seeds of one model are nothing to compare."""
+    """Runs of one model that differ in their seeds alone are refused: there is nothing to compare."""
     with pytest.raises(OptionError, match="all runs are of one model and settings, yolov5-n"):
         sort_into_arms([make(), make(seed=1)])
 
 
 def test_alike__other_ground_truth_is_refused(make):
-    """The field is named with both values, shortened."""
+    """Runs scored on different ground truth are refused, and the message gives both values of the field, shortened."""
     with pytest.raises(OptionError, match=r"differ in gt_sha256 \(aaaaaaaa\.\.\. and bbbbbbbb\.\.\.\)"):
         check_alike([make(), make("yolov5-s"), make("yolov5-m", gt_sha256="b" * 64)])
 
@@ -161,19 +161,19 @@ def test_alike__other_ground_truth_is_refused(make):
     [("conf", 0.25), ("imgsz", 96), ("nms_iou", 0.5), ("max_dets", 100), ("match", "nwd"), ("precision", "fp16")],
 )
 def test_alike__another_protocol_is_refused(make, field, value):
-    """What decides the figures must be the same."""
+    """Runs whose protocols differ in a field that affects the figures are refused."""
     with pytest.raises(OptionError, match=rf"differ in protocol\.{field} \(.* and {value}\)"):
         check_alike([make(), make("yolov5-s", **{f"protocol_{field}": value})])
 
 
 def test_alike__evaluator_device_and_seed_may_differ(make):
-    """The evaluators' figures are equal."""
+    """Runs may differ in evaluator, device and seed: both evaluators give equal figures."""
     check_alike([make(), make("yolov5-s", 3, protocol_evaluator="pixelkeep", protocol_device="cuda:0")])
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "predictions.json"])
 def test_read__unfinished_is_refused(make, name):
-    """A folder without a result is named with what it lacks."""
+    """A folder without a result is refused, and the message names the file that it lacks."""
     folder = make().folder
     (folder / name).unlink()
     with pytest.raises(DataError, match=rf"run0 has no {name}; give the folder of a finished"):
@@ -182,7 +182,7 @@ def test_read__unfinished_is_refused(make, name):
 
 @pytest.mark.parametrize("text", ["{", "[]", json.dumps({"schema": 1})])
 def test_read__damaged_is_refused(make, text):
-    """A metrics.json that is none is told in one line."""
+    """A metrics.json that holds no result is refused as damaged."""
     folder = make().folder
     (folder / "metrics.json").write_text(text)
     with pytest.raises(DataError, match=r"metrics\.json is damaged"):
@@ -190,7 +190,7 @@ def test_read__damaged_is_refused(make, text):
 
 
 def test_read__runs_of_another_task_are_refused(make):
-    """A run of classification is not called damaged: it has other figures."""
+    """A run of classification is refused for its task, which has other figures, and not as damaged."""
     folder = make().folder
     (folder / "metrics.json").write_text(json.dumps({"schema": 1, "task": "classify", "top1": 0.5}))
     with pytest.raises(DataError, match=r"run0 is a run of task 'classify'; compare reads runs of detection"):
@@ -198,7 +198,7 @@ def test_read__runs_of_another_task_are_refused(make):
 
 
 def test_read__settings_of_a_validation_are_its_trainings(make, tmp_path):
-    """A folder of val has no settings: they lie beside the weights."""
+    """The settings of a validation, whose folder has none, are those beside its weights."""
     trained = make(set_epochs=7).folder
     validated = make(weights=str(trained / "weights" / "best.pt")).folder
     (validated / "settings.yaml").unlink()
@@ -206,14 +206,14 @@ def test_read__settings_of_a_validation_are_its_trainings(make, tmp_path):
 
 
 def test_truth__changed_data_is_refused(make, tmp_path):
-    """Ground truth that is no longer what was scored on is not used."""
+    """Data whose ground truth has changed since the run was scored are refused."""
     data = write_demo(tmp_path / "data", splits={"train": 2, "val": 2, "test": 2})
     with pytest.raises(DataError, match=r"split 'val' is not what .*run0 was scored on \(gt_sha256 "):
         rebuild_truth(make(data=str(data)))
 
 
 def test_baseline__default_and_unknown():
-    """The first arm is the baseline, and a name must be one of the arms."""
+    """The first arm is the baseline by default, and a name that is no arm is refused."""
     arms = {"yolov5-n": [], "yolov5-spd-n": []}
     assert require_baseline(None, arms) == "yolov5-n" and require_baseline("yolov5-spd-n", arms) == "yolov5-spd-n"
     with pytest.raises(OptionError, match=r"--baseline yolov5-spd-m: not among .*; did you mean 'yolov5-spd-n'"):

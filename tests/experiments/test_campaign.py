@@ -1,4 +1,4 @@
-"""Contrasts from their files to their answers, with trainings that only pretend: order, sharing, what is kept."""
+"""Contrasts from their files to their answers, with stubs for training: order, shared arms, and what is kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def write(folder: Path, name: str, contrast: dict) -> None:
 
 
 def test_run__both_contrasts_to_their_answers(options, pretended, tmp_path):
-    """Every arm is trained once, the second contrast with the best of the first, and val is scored once for each."""
+    """Every arm is trained once, the second contrast with the first's best family, and val is scored once for each."""
     text = run(options)
     assert pretended.trained == [
         "yolov5-n seed0", "yolov5-spd-n seed0", "yolov5-n seed1", "yolov5-spd-n seed1", "nwd seed0", "nwd seed1"
@@ -37,7 +37,7 @@ def test_run__both_contrasts_to_their_answers(options, pretended, tmp_path):
 
 
 def test_run__again_does_nothing(options, pretended):
-    """The same command prints the same, trains nothing and does not look at val."""
+    """The same command again prints the same text, trains nothing and does not score val."""
     first = run(options)
     pretended.trained.clear()
     pretended.scored.clear()
@@ -56,7 +56,7 @@ def test_run__early_does_not_look_at_val(options, pretended, tmp_path):
 
 
 def test_run__in_the_order_of_names(options, pretended, tmp_path, contrast_data):
-    """A contrast that waited is begun as soon as it can be, before those whose names come after it."""
+    """A contrast that waited for another starts as soon as it can, before those whose names come after it."""
     third = FIRST | {
         "data": str(contrast_data),
         "arms": {"yolov5-n": "yolov5-n", "nwd": {"model": "yolov5-n", "nwd": 0.25}},
@@ -67,7 +67,7 @@ def test_run__in_the_order_of_names(options, pretended, tmp_path, contrast_data)
 
 
 def test_run__another_project_folder_is_measured_where_it_is(options, pretended, tmp_path, monkeypatch):
-    """Latency is measured on the checkpoints of the project's folder, wherever it has been moved to."""
+    """Latency is measured on the checkpoints in the project folder, wherever that folder has been moved to."""
     run(options)
     for seed in options.project.glob("*/*/*/seed?"):
         (seed / "weights").mkdir(exist_ok=True)
@@ -83,7 +83,7 @@ def test_run__another_project_folder_is_measured_where_it_is(options, pretended,
 
 
 def test_run__bf16_is_left_out_where_there_is_none(options, pretended, tmp_path, monkeypatch, contrast_data):
-    """A form that asks for bf16 trains without on a CPU that has none, which the summary says."""
+    """On a CPU without bf16 a form that asks for it trains without, and the summary says so."""
     forms = {"early": FORMS["early"] | {"amp": "bf16"}}
     for there, told in ((False, "fp32"), (True, "bf16")):
         monkeypatch.setattr(campaign, "has_bf16", lambda there=there: there)
@@ -103,7 +103,7 @@ def test_run__bf16_is_left_out_where_there_is_none(options, pretended, tmp_path,
 
 
 def test_work__latency_is_matched_on_a_quiet_machine(options, pretended, tmp_path, contrast_data, monkeypatch):
-    """A contrast whose arms take measuring is not begun while others train, but between two rounds of trainings."""
+    """A contrast whose arms need measuring is not started while others train, but between two rounds of trainings."""
     forms = {"full": FORMS["full"] | {"match": ["latency"]}}
     write(tmp_path, "2-b", SECOND | {"data": str(contrast_data), "forms": forms})
     rounds, begin = [], campaign.begin
@@ -128,7 +128,7 @@ def test_work__latency_is_matched_on_a_quiet_machine(options, pretended, tmp_pat
 
 @pytest.mark.parametrize("group", ["zzz", r"(\d+)\.webp$"])
 def test_run__a_group_that_is_in_no_name_is_told_at_once(options, pretended, tmp_path, contrast_data, group):
-    """Of contrasts that wait, too: nothing is trained before."""
+    """A group pattern without a match is refused before any training, also for a contrast that waits for another."""
     (tmp_path / "contrasts" / "2-b.yaml").write_text(
         yaml.safe_dump(SECOND | {"data": str(contrast_data), "group": group})
     )
@@ -138,7 +138,7 @@ def test_run__a_group_that_is_in_no_name_is_told_at_once(options, pretended, tmp
 
 
 def test_run__missing_data_names_the_scripts_option(options, tmp_path):
-    """The option is --path here."""
+    """The message for missing data names --path, the option of this script."""
     own = tmp_path / "own.yaml"
     own.write_text("path: nowhere\ntrain: a\nval: b\nnames: [x]\n")
     for path in (tmp_path / "contrasts").iterdir():
@@ -148,7 +148,7 @@ def test_run__missing_data_names_the_scripts_option(options, tmp_path):
 
 
 def test_told__the_command_with_all_that_was_given(options, pretended, tmp_path):
-    """Whoever repeats it gets the same; folders of the machine are not in it."""
+    """The summary's command has every option given, so that it can be repeated, and no folder of the machine."""
     options.only, options.weights, options.out = ["1-a"], False, tmp_path / "out"
     run(options)
     summary = json.loads((tmp_path / "out" / "full" / "1-a" / "summary.json").read_text())
@@ -166,7 +166,7 @@ def test_run__no_time_trains_nothing(options, pretended):
 
 
 def test_run__arms_that_are_alike_are_trained_once(options, pretended, tmp_path):
-    """The second contrast's plain arm is the first one's best: its folder leads there, and its figures are those."""
+    """An arm equal to one of an earlier contrast is not trained again: its folder links there, with equal figures."""
     run(options)
     plain = tmp_path / "made" / "full" / "2-b" / "plain"
     assert plain.is_symlink() and plain.resolve() == tmp_path / "made" / "full" / "1-a" / "yolov5-spd-n"
@@ -178,7 +178,7 @@ def test_run__arms_that_are_alike_are_trained_once(options, pretended, tmp_path)
 
 
 def test_keep__no_path_of_the_machine(options, pretended, tmp_path):
-    """What is kept names no folder of this machine, and holds figures, epochs and settings of every training."""
+    """Kept files name no folder of this machine, and hold figures, epochs and settings of every training."""
     run(options)
     kept = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert sum(path.name == "metrics.json" for path in kept) == 16  # eight trainings, each on dev and on val
@@ -198,7 +198,7 @@ def test_keep__no_path_of_the_machine(options, pretended, tmp_path):
     ],
 )
 def test_run__odd_options_are_refused(options, changes, told):
-    """Numbers that make no sense are named."""
+    """Options whose numbers make no sense are refused by name."""
     with pytest.raises(OptionError) as error:
         run(Namespace(**{**vars(options), **changes}))
     assert told in str(error.value)

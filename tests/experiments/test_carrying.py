@@ -1,4 +1,4 @@
-"""What goes to another machine: all of it in parts, or what matters most, and nothing that is a link."""
+"""Evidence packed for another machine: all of it in parts, or what matters most if room is short, without links."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pack, unpack = SCRIPT["pack"], SCRIPT["unpack"]
 
 @pytest.fixture
 def project(tmp_path) -> Path:
-    """Two contrasts: one training done, one begun, an arm that is a link, data, logs and locks."""
+    """Return a project of two contrasts: a finished training, an unfinished one, a linked arm, data, logs and locks."""
     made = tmp_path / "made"
     for name, content in {
         "full/1-a/grid.json": b"{}",
@@ -47,7 +47,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_pack__all_of_it_comes_back(project, tmp_path):
-    """Whatever is needed to go on comes back byte for byte, in parts that are no larger than asked for."""
+    """Everything needed to continue comes back byte for byte, in parts no larger than the given size."""
     assert pack(project, tmp_path / "parts", 1 << 20, 4096) == []
     sizes = [path.stat().st_size for path in sorted((tmp_path / "parts").iterdir())]
     assert len(sizes) > 2 and set(sizes[:-1]) == {4096} and sizes[-1] <= 4096
@@ -58,7 +58,7 @@ def test_pack__all_of_it_comes_back(project, tmp_path):
 
 
 def test_pack__what_matters_most_goes_first(project, tmp_path):
-    """Where there is no room for all, figures go before checkpoints, and what stays behind is named."""
+    """Where not everything fits, figures are packed before checkpoints, and what is left out is named."""
     left = pack(project, tmp_path / "parts", 22_000, 100_000)
     unpack(tmp_path / "parts", tmp_path / "back")
     back = contents(tmp_path / "back")
@@ -68,14 +68,14 @@ def test_pack__what_matters_most_goes_first(project, tmp_path):
 
 
 def test_pack__again_leaves_nothing_of_before(project, tmp_path):
-    """Parts of an earlier, larger pack do not mix with new ones."""
+    """Packing again removes the parts of an earlier, larger pack."""
     pack(project, tmp_path / "parts", 1 << 20, 1024)
     pack(project, tmp_path / "parts", 1 << 20, 1 << 20)
     assert [path.name for path in (tmp_path / "parts").iterdir()] == ["evidence.part00"]
 
 
 def test_unpack__what_is_no_pack_is_told(project, tmp_path):
-    """A folder without parts, and parts of which some lack, are refused in one line."""
+    """A folder without parts, or with a part missing, is refused in one line."""
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"empty: no parts in it, evidence\.part00 and so on"):
         unpack(tmp_path / "empty", tmp_path / "back")

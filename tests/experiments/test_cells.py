@@ -1,4 +1,4 @@
-"""Trainings that several processes share: which is next, what failed, and who is at it; training itself is replaced."""
+"""Trainings shared by several processes: which is next, which failed, which are taken; training itself is a stub."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pixelkeep.experiments.grid import Cell, Grid
 
 @pytest.fixture
 def made(tmp_path) -> Grid:
-    """Two arms of two seeds."""
+    """Return a grid of two arms with two seeds each."""
     four = tuple(Cell(arm, arm, seed, tmp_path / arm / f"seed{seed}") for seed in (0, 1) for arm in "ab")
     return Grid(tmp_path, four, {}, "a", {})
 
 
 @pytest.fixture
 def trained(monkeypatch) -> tuple[list[str], dict[str, BaseException]]:
-    """What is trained, and how trainings end that do not succeed."""
+    """Return the list of what has been trained, and the exceptions that end trainings, by arm and seed."""
     done, ends = [], {}
 
     def train(settings: dict) -> None:
@@ -40,13 +40,13 @@ def trained(monkeypatch) -> tuple[list[str], dict[str, BaseException]]:
 
 
 def test_next__one_after_the_other(made, trained):
-    """Each call trains one, in their order, and says when none is left."""
+    """Each call trains the next cell in order, and the last one says that none is left."""
     assert [train_next(made, NEVER) for _ in range(5)] == [True] * 4 + [False]
     assert trained[0] == ["a0", "b0", "a1", "b1"]
 
 
 def test_next__what_others_hold_is_passed_over(made, trained):
-    """A cell that another process is at stays with it, and is still to be done."""
+    """A cell that another process is training is passed over and stays open."""
     made.cells[0].folder.parent.mkdir()
     with FileLock(made.cells[0].folder.with_name(".seed0.lock")):
         assert [train_next(made, NEVER) for _ in range(4)] == [True] * 3 + [False]
@@ -54,7 +54,7 @@ def test_next__what_others_hold_is_passed_over(made, trained):
 
 
 def test_failure__is_tried_after_the_others_and_no_more_than_twice(made, trained):
-    """However many processes reach it: the note is there as soon as it fails."""
+    """A failed cell is tried again after the others, twice in all by any process: failures are noted at once."""
     done, ends = trained
     ends["a0"] = OptionError("no\n room")
     assert [train_next(made, NEVER) for _ in range(7)] == [True] * 5 + [False] * 2
@@ -68,6 +68,6 @@ def test_failure__is_tried_after_the_others_and_no_more_than_twice(made, trained
 
 
 def test_next__the_end_of_time_is_no_failure(made, trained):
-    """A training that stopped for want of time is gone on with, as if it had not been tried."""
+    """A training that ran out of time stays open, as if it had not been tried."""
     trained[1]["a0"] = OutOfTime()
     assert train_next(made, NEVER) and failure(made.cells[0]) is None and is_open(made.cells[0])

@@ -38,7 +38,7 @@ def project(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def few_rounds(monkeypatch):
-    """Measure latency in as few rounds as can be: its value is nobody's here."""
+    """Measure latency in as few rounds as possible: its value does not matter here."""
     monkeypatch.setattr(latency, "MOST", latency.FEWEST)
 
 
@@ -50,7 +50,7 @@ def command(*args: str, status: int = 0) -> None:
 
 @pytest.fixture(scope="module")
 def compared(data, project) -> Path:
-    """The folder of a comparison of two models with two seeds each."""
+    """Return the folder of a comparison of two models with two seeds each."""
     command(*MODELS, "--data", str(data), "--seeds", "2", "--project", str(project), "--name", "mine", *SMALL)
     return project / "mine"
 
@@ -60,7 +60,7 @@ def metrics(folder: Path) -> Result:
 
 
 def test_models__trained_and_compared(compared):
-    """Every cell is there; the document has the figures of their metrics.json, and differences in AP and AP_S."""
+    """Every cell is trained; the document has the figures of their metrics.json, and differences in AP and AP_S."""
     document = json.loads((compared / "comparison.json").read_text())
     assert document["baseline"] == "yolov5-n" and document["failed"] == []
     for arm, model in zip(document["arms"], MODELS, strict=True):
@@ -84,14 +84,14 @@ def test_models__trained_and_compared(compared):
 
 
 def test_models__again_trains_nothing(compared, data, project, capsys, monkeypatch):
-    """The same command prints the comparison once more; --json prints comparison.json and nothing else."""
+    """The same command trains nothing and prints the comparison again; --json prints comparison.json alone."""
     monkeypatch.setattr("pixelkeep.ultra.commands.training.train", None)
     command(*MODELS, "--data", str(data), "--seeds", "2", "--project", str(project), "--name", "mine", *SMALL, "--json")
     assert json.loads(capsys.readouterr().out) == json.loads((compared / "comparison.json").read_text())
 
 
 def test_models__one_seed_gives_no_verdict(compared, data, project, capsys):
-    """With a single seed the interval is that of the images, and says so."""
+    """With a single seed the interval covers the images only, and the text says so."""
     command(*MODELS, "--data", str(data), "--seeds", "1", "--project", str(project), "--name", "mine", *SMALL)
     out = capsys.readouterr().out
     assert out.count(" images only\n") == 2 and "images only: the interval leaves out how much training" in out
@@ -100,7 +100,7 @@ def test_models__one_seed_gives_no_verdict(compared, data, project, capsys):
 
 
 def test_models__what_is_missing_ends_with_status_2(compared, data, project, capsys, monkeypatch):
-    """A failed training is named in text and on standard error; the comparison of the others is there all the same."""
+    """A failed training is named in the text and on standard error, and the other trainings are still compared."""
 
     def fail(settings: dict) -> None:
         raise OptionError(f"no seed {settings['seed']} today")
@@ -118,7 +118,7 @@ def test_models__what_is_missing_ends_with_status_2(compared, data, project, cap
 
 
 def test_interruption__ends_with_130(data, tmp_path, capsys, caplog, monkeypatch):
-    """Ctrl-C ends it without a traceback and without a result, after saying what is done."""
+    """Ctrl-C ends the command without a traceback or a result, after it has said what is done."""
 
     def interrupt(settings: dict) -> None:
         raise KeyboardInterrupt
@@ -131,7 +131,7 @@ def test_interruption__ends_with_130(data, tmp_path, capsys, caplog, monkeypatch
 
 
 def test_runs__of_folders_that_are_there(compared, project, capsys):
-    """The same runs, given as folders in any order, have the same figures, differences and arms."""
+    """The same runs, given as folders in any order, have the same arms, figures and differences."""
     folders = [str(compared / model / f"seed{seed}") for seed in (1, 0) for model in MODELS]
     given = [*folders, "--project", str(project), "--name", "folders"]
     command(*given, "--json")
@@ -152,7 +152,7 @@ def test_runs__of_folders_that_are_there(compared, project, capsys):
 
 @pytest.fixture
 def detected(data, tmp_path) -> list[str]:
-    """Run folders of two models and three seeds that find 9 and 5 of 10 objects, and no weights."""
+    """Write run folders without weights, of two models with three seeds, which find 5 and 9 of 10 objects."""
     spec = load_spec(data)
     truth, _ = build_truth(load_split(spec, "val").records, spec)
     drawn, folders = np.random.default_rng(0), []
@@ -175,7 +175,7 @@ def detected(data, tmp_path) -> list[str]:
 
 
 def test_runs__a_real_difference_is_told(detected, tmp_path, monkeypatch):
-    """An arm that finds nearly twice as much is better, by the difference of its figures, and the other way round."""
+    """An arm that finds nearly twice as much is better by the difference of the means, and the other arm is worse."""
     monkeypatch.chdir(tmp_path)
     document = compare_any(detected, {}).document
     results = {folder: metrics(Path(folder)) for folder in detected}
@@ -190,7 +190,7 @@ def test_runs__a_real_difference_is_told(detected, tmp_path, monkeypatch):
 
 
 def test_runs__of_one_model_with_tiles_and_without(detected, tmp_path, monkeypatch, capsys):
-    """Whether tiles help is asked with --across: arms of one model, no latency, and how images were cut."""
+    """With --across tile, arms of one model are compared without latency, and the text says how images were cut."""
     tile = {"size": 48, "imgsz": 96, "overlap": 0.2, "full_image": False, "merge": "nms"}
     for folder in detected[3:]:
         document = json.loads((Path(folder) / "metrics.json").read_text())
@@ -209,13 +209,13 @@ def test_runs__of_one_model_with_tiles_and_without(detected, tmp_path, monkeypat
     assert [arm["tile"] for arm in found["arms"]] == [None, tile]
     assert found["arms"][1]["gflops"] == 2.0 * found["arms"][1]["tiles"] > 20 and "of them per image" in out
     assert {d["verdict"] for d in found["differences"]} == {"better"}
-    assert not any(d["paired"] for d in found["differences"])  # by no sign the same trainings
+    assert not any(d["paired"] for d in found["differences"])  # nothing shows that these are the same trainings
     command(*detected, status=2)
     assert "give --across tile where that is the question" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_runs__groups_are_drawn_together(detected, tmp_path, monkeypatch):
-    """With all images in one group there is one unit, and so neither interval nor verdict."""
+    """With all images in one group there is only one unit to draw, and so neither interval nor verdict."""
     monkeypatch.chdir(tmp_path)
     document = compare_any(detected, {}, group=r"\.\w+$").document
     assert document["groups"] == 1
@@ -224,7 +224,7 @@ def test_runs__groups_are_drawn_together(detected, tmp_path, monkeypatch):
 
 
 def test_runs__of_one_training_scored_in_two_sizes(compared, project, data, capsys):
-    """Each training is set against itself, whatever the order of the folders; one training alone has a verdict."""
+    """Each training is compared with itself, whatever the folders' order; a single training gets a verdict too."""
     folders = []
     for size in ("64", "96"):
         for seed in ("0", "1"):
@@ -266,7 +266,7 @@ def test_runs__of_one_training_scored_in_two_sizes(compared, project, data, caps
     ],
 )
 def test_runs__what_has_no_effect_is_refused(compared, capsys, extra, told):
-    """Options of training, and what does not fit runs, are named in one line."""
+    """Options of training, and options that do not fit the runs, are refused by name in one line."""
     command(*(str(compared / model / "seed0") for model in MODELS), *extra, status=2)
     assert re.search(told, capsys.readouterr().err.splitlines()[-1])
 
@@ -283,14 +283,14 @@ def test_runs__what_has_no_effect_is_refused(compared, capsys, extra, told):
     ],
 )
 def test_models__refused_before_training(data, tmp_path, capsys, monkeypatch, words, told):
-    """What cannot be compared is told before the first training."""
+    """What cannot be compared is refused before the first training."""
     monkeypatch.setattr("pixelkeep.ultra.commands.training.train", None)
     command(*words, "--data", str(data), "--project", str(tmp_path), *SMALL, status=2)
     assert told in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_group__first_brackets_or_all():
-    """The group is the first brackets' text, else all that matches; a pattern with a slash sees the folders."""
+    """The group is the text of the first brackets, else of the whole match; a pattern with a slash sees the folders."""
     truth = {"images": [{"id": 1, "file_name": "images/day/cam1_001.jpg"}, {"id": 2, "file_name": "cam2_002.jpg"}]}
     assert group_images(truth, r"(cam\d)_") == group_images(truth, r"cam\d") == {1: "cam1", 2: "cam2"}
     with pytest.raises(DataError, match=r"cam2_002\.jpg: --group"):
@@ -298,7 +298,7 @@ def test_group__first_brackets_or_all():
 
 
 def test_spread__undefined_stays_undefined():
-    """A figure without ground truth has no mean; one seed has no spread; two have the sample's."""
+    """A figure without ground truth has no mean, one seed has no spread, and two have the sample standard deviation."""
     assert documents._spread([0.2, 0.4])["spread"] == pytest.approx((0.1**2 + 0.1**2) ** 0.5)
     assert documents._spread([None, None])["mean"] is None
     assert documents._spread([0.25]) == {"mean": 0.25, "spread": None, "values": [0.25]}

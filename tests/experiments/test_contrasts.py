@@ -1,4 +1,4 @@
-"""Contrasts as they are written down: read, checked, and those of the project sensible."""
+"""Definitions of contrasts: they are read and checked, and those of the project can be run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def written(folder: Path, **changes: object) -> Path:
 
 
 def test_read__what_is_written(tmp_path):
-    """Arms, forms and the cut come out as they stand."""
+    """Arms, forms and the dev split are read as they are written."""
     forms = FORMS | {"full": FORMS["full"] | {"match": ["gflops", "latency"]}}
     contrast = read_contrast(written(tmp_path, forms=forms))
     assert contrast.arms == (Entrant("a", "yolov5-n"), Entrant("b", "yolov5-n", {"nwd": 0.5}))
@@ -86,20 +86,20 @@ def test_read__what_is_written(tmp_path):
     ],
 )
 def test_read__what_is_odd_is_refused(tmp_path, changes, told):
-    """What is missing, unknown or contradictory is named in one line, with the file."""
+    """What is missing, unknown or contradictory is refused in one line that names the file."""
     with pytest.raises(OptionError) as error:
         read_contrast(written(tmp_path, **changes))
     assert told in str(error.value) and "1-x.yaml" in str(error.value) and "\n" not in str(error.value)
 
 
 def test_read__names_that_are_numbers(tmp_path):
-    """Arms that YAML reads as numbers have these as their names."""
+    """Arm names that YAML reads as numbers become text."""
     contrast = read_contrast(written(tmp_path, arms={1: "yolov5-n", 2: "yolov5-spd-n"}, baseline=1))
     assert contrast.baseline == "1" and [arm.name for arm in contrast.arms] == ["1", "2"]
 
 
 def test_read__by_name_and_in_order(tmp_path):
-    """Contrasts come in the order of their names; an unknown one has its nearest named."""
+    """Contrasts come in the order of their names, and for an unknown one the nearest name is suggested."""
     with pytest.raises(OptionError, match="no contrasts there"):
         read_contrasts(tmp_path)
     for name in ("2-b", "1-a", "3-c"):
@@ -116,14 +116,14 @@ def with_best(folder: Path, arms: dict) -> Contrast:
 
 
 def test_best__takes_the_family(tmp_path):
-    """``best`` in a model's name becomes the family; at the front alone, and the scale stays."""
+    """``best`` at the front of a model's name, and only there, is replaced by the family; the scale stays."""
     contrast = with_best(tmp_path, {"a": "best-n", "b": "best-p2-s", "c": "yolov5-n"})
     arms, left_out = contrast.entrants("yolov5-spd")
     assert [arm.model for arm in arms] == ["yolov5-spd-n", "yolov5-spd-p2-s", "yolov5-n"] and not left_out
 
 
 def test_best__an_arm_without_a_model_is_left_out(tmp_path):
-    """yolov5-keep has no form with P2: that arm is named, the others stay; a baseline must be there."""
+    """An arm for which yolov5-keep has no form, P2, is left out by name; the baseline and another arm must remain."""
     contrast = with_best(tmp_path, {"a": "best-n", "b": "best-p2-n", "c": "yolov5-n"})
     arms, left_out = contrast.entrants("yolov5-keep")
     assert [arm.name for arm in arms] == ["a", "c"] and left_out == {"b": "there is no yolov5-keep-p2-n"}
@@ -134,13 +134,13 @@ def test_best__an_arm_without_a_model_is_left_out(tmp_path):
 
 
 def test_best__a_name_that_is_wrong_is_no_form_that_lacks(tmp_path):
-    """What the file itself names stays, and is refused where models are: only what ``best`` became is left out."""
+    """A wrong model name in the file stays, to be refused later; only forms that the best family lacks are left out."""
     arms, left_out = with_best(tmp_path, {"a": "best-n", "b": "yolov5-spf-n"}).entrants("yolov5-keep")
     assert [arm.model for arm in arms] == ["yolov5-keep-n", "yolov5-spf-n"] and not left_out
 
 
 def test_best__is_the_highest_mean_on_dev():
-    """Of models whose figure is defined."""
+    """The best family has the highest mean on dev among the models whose figure is defined."""
     means = {"yolov5-n": 0.3, "yolov5-fine-strided-n": 0.35, "yolov5-lip-n": None}
     assert best_family(means) == "yolov5-fine-strided"
     with pytest.raises(OptionError, match="no best one"):
@@ -149,7 +149,7 @@ def test_best__is_the_highest_mean_on_dev():
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
 def test_project__every_contrast_can_be_run(path):
-    """Every model is there, every setting is known, and full is judged on val, or on dev where it is for choices."""
+    """Models and settings of a contrast exist; its full form is judged on val, or on dev where it is for choices."""
     contrast = read_contrast(path)
     names = {other.stem for other in FOLDER.glob("*.yaml")}
     assert set(contrast.best_of) <= names and all(name < contrast.name for name in contrast.best_of)
@@ -169,7 +169,7 @@ def test_project__every_contrast_can_be_run(path):
 
 
 def test_project__the_recipe_is_the_sum_of_its_parts():
-    """The arm of the whole recipe has what configs/small-objects.yaml has, and each part that can act has an arm."""
+    """The whole recipe's arm has the settings of configs/small-objects.yaml, and each part that can act has an arm."""
     recipe = load_recipe("small-objects")
     whole = {key: value for key, value in recipe.items() if key not in ("model", "shrunk")}
     for name in ("3-recipe", "4-small", "8-whole"):
@@ -177,7 +177,7 @@ def test_project__the_recipe_is_the_sum_of_its_parts():
         assert arms["recipe"].settings == whole
     for name in ("3-recipe", "4-small"):
         arms = {arm.name: arm for arm in read_contrast(FOLDER / f"{name}.yaml").arms}
-        parts = {*recipe, "p2"} - {"model", "zoom"}  # zoom: the images are no larger than the input
+        parts = {*recipe, "p2"} - {"model", "zoom"}  # zoom has no arm: the images are no larger than the input
         assert "-p2-" in arms["recipe"].model and set(arms) == parts | {"plain", "recipe"}
         for key in parts - {"p2"}:
             assert set(arms[key].settings) == {key}

@@ -21,14 +21,14 @@ def start():
 
 
 def saved(seconds: float) -> None:
-    """Let an epoch pass, as a trainer made inside the deadline tells it."""
+    """Advance the clock by an epoch and call what a trainer made inside the deadline calls at its end."""
     Clock.now += seconds
     for callback in callbacks.default_callbacks[EVENT]:
         callback(None)
 
 
 def test_deadline__stops_before_an_epoch_that_would_be_too_long():
-    """Of 100 seconds, epochs of 30 fill 90: after the third another would end at 120."""
+    """With epochs of 30 s in 100 s, training stops after the third, at 90 s: a fourth would end at 120 s."""
     until = Deadline(100, Clock())
     with until:
         saved(30)
@@ -39,7 +39,7 @@ def test_deadline__stops_before_an_epoch_that_would_be_too_long():
 
 
 def test_deadline__the_last_epoch_may_end_just_in_time():
-    """What fits exactly but for a second is trained."""
+    """An epoch that would end one second before the deadline is still trained."""
     with Deadline(91, Clock()):
         saved(30)
         saved(30)  # another ends at 90
@@ -48,7 +48,7 @@ def test_deadline__the_last_epoch_may_end_just_in_time():
 
 
 def test_deadline__passed_and_over():
-    """It says whether the time is over, and by how much."""
+    """A deadline says whether it has passed, and by how much."""
     until = Deadline(10, Clock())
     assert (until.passed, until.over) == (False, -10)
     Clock.now += 10
@@ -58,18 +58,18 @@ def test_deadline__passed_and_over():
 
 
 def test_deadline__every_training_has_its_own_epochs():
-    """The time between two trainings is no epoch."""
+    """The time between two trainings does not count as an epoch."""
     until = Deadline(100, Clock())
     with until:
         saved(1)
     Clock.now += 60
     with until:
-        saved(1)  # 62 of 100 seconds, and nothing is known of how long the next takes
+        saved(1)  # 62 of 100 seconds have passed, and how long the next epoch takes is unknown
         saved(1)
 
 
 def test_deadline__leaves_nothing_behind():
-    """Trainings after it do not stop, also where one inside it failed."""
+    """Trainings after a deadline are not stopped by it, even where one inside it failed."""
     before = list(callbacks.default_callbacks[EVENT])
     with pytest.raises(ValueError, match="odd"), Deadline(0, Clock()):
         raise ValueError("odd")
@@ -77,12 +77,12 @@ def test_deadline__leaves_nothing_behind():
 
 
 def test_never__does_not_end():
-    """Without an end nothing is stopped."""
+    """Without an end no training is stopped."""
     with NEVER:
         saved(1e9)
     assert not NEVER.passed and NEVER.over == float("-inf")
 
 
 def test_out_of_time__is_no_failure():
-    """What catches failures of a training does not catch it."""
+    """OutOfTime is not caught by what catches the failures of a training."""
     assert not issubclass(OutOfTime, Exception)

@@ -18,7 +18,7 @@ from pixelkeep.ultra.running import settings
 
 @pytest.fixture
 def steps(monkeypatch, tmp_path) -> list[tuple[str, dict]]:
-    """Replace data, training and detection by stubs, and return the list of what they are given."""
+    """Replace data, training and detection by stubs, and return the list of the arguments that they are given."""
     monkeypatch.chdir(tmp_path)
     taken: list[tuple[str, dict]] = []
     data = tmp_path / "demo-data"
@@ -45,7 +45,7 @@ def steps(monkeypatch, tmp_path) -> list[tuple[str, dict]]:
 
 
 def test_demo__one_step_feeds_the_next(steps, tmp_path):
-    """The recipe is trained into the demo's folder; its best.pt detects in the test pictures and the video."""
+    """The recipe is trained into the demo's folder, and its best.pt is used on the test pictures and the video."""
     outcome = demo.run_demo()
     folder = tmp_path / "runs" / "demo" / "exp"
     assert [step for step, _ in steps] == ["data", "train", "detect"]
@@ -64,13 +64,13 @@ def test_demo__one_step_feeds_the_next(steps, tmp_path):
 
 
 def test_demo__twice_makes_two_folders(steps):
-    """A second demo leaves the first alone."""
+    """A second demo gets a folder of its own and leaves the first alone."""
     first, second = demo.run_demo(), demo.run_demo()
     assert (first.run.parent.name, second.run.parent.name) == ("exp", "exp2")
 
 
 def test_command__project_name_and_closing_lines(steps, tmp_path, capsys):
-    """--project and --name place the demo; it ends with where everything lies."""
+    """--project and --name place the demo, and its last lines say where everything lies."""
     with pytest.raises(SystemExit) as ended:
         run(["demo", "--project", "mine", "--name", "first"])
     assert not ended.value.code
@@ -92,7 +92,7 @@ def test_command__json(steps, tmp_path, capsys):
 
 @pytest.mark.parametrize(("flags", "quiet"), [([], True), (["--verbose"], False)], ids=["quiet", "verbose"])
 def test_command__verbose(steps, monkeypatch, flags, quiet):
-    """--verbose lets through what Ultralytics prints."""
+    """--verbose shows what Ultralytics prints."""
     from pixelkeep.ultra.running import console
 
     called = []

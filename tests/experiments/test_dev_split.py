@@ -1,4 +1,4 @@
-"""The split for choices: groups stay whole, val stays as it is, and the same files come out every time."""
+"""The dev split, for choices: groups stay whole, val stays as it is, and the same files come out every time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def cut(data, tmp_path_factory):
 
 
 def contents(spec, split: str) -> dict:
-    """Return by file name the boxes, classes and areas of a split, regions included."""
+    """Return the boxes, classes, areas and regions of the images of a split, by file name."""
     return {
         record.path.name: tuple(part.tolist() for part in (record.boxes, record.classes, record.areas, record.regions))
         for record in load_split(spec, split).records
@@ -39,7 +39,7 @@ def contents(spec, split: str) -> dict:
 
 
 def test_cut__groups_stay_together_and_nothing_is_lost(cut, data):
-    """Train and dev are what train was; no group is in both, and both have about their share."""
+    """Train and dev together are the former train; they share no group, and each has about its share of the images."""
     train, dev = contents(cut, "train"), contents(cut, SPLITS["dev"])
     both = [{re.search(GROUP, name)[1] for name in part} for part in (train, dev)]
     assert both[0] and both[1] and not both[0] & both[1]
@@ -49,7 +49,7 @@ def test_cut__groups_stay_together_and_nothing_is_lost(cut, data):
 
 
 def test_cut__val_is_the_same(cut, data):
-    """What is called val is there under the name of test, box for box."""
+    """The images of val are in the cut under the split name test, box for box."""
     before, after = contents(load_spec(data), "val"), contents(cut, SPLITS["val"])
     assert before.keys() == after.keys()
     for name, parts in before.items():
@@ -58,7 +58,7 @@ def test_cut__val_is_the_same(cut, data):
 
 
 def test_cut__once_and_the_same_again(data, tmp_path, monkeypatch):
-    """The same cut lies in one folder and is not made again; another one lies elsewhere."""
+    """The same cut is made once, in one folder, and its files are reproducible; another cut gets another folder."""
     spec = load_spec(data)
     first = CUT.cut_once(spec, tmp_path)
     kept = {path.name: path.read_bytes() for path in first.parent.rglob("*.json")}
@@ -71,7 +71,7 @@ def test_cut__once_and_the_same_again(data, tmp_path, monkeypatch):
 
 
 def test_cut__what_cannot_be(data, tmp_path):
-    """Data without val, and expressions that find nothing, are told."""
+    """Data without val, and group patterns that match nothing or are invalid, are refused."""
     plain = yaml.safe_load(data.read_text())
     (data.parent / "one.yaml").write_text(yaml.safe_dump({k: v for k, v in plain.items() if k != "val"}))
     with pytest.raises(DataError, match="needs both train and val"):
@@ -84,7 +84,7 @@ def test_cut__what_cannot_be(data, tmp_path):
 
 
 def test_hituav__one_day_and_two_nights():
-    """HIT-UAV's cut is a matter of its file names alone: of its ten groups in train these three become dev."""
+    """HIT-UAV's cut depends on its file names alone: of the ten groups in train, these three become dev."""
     from pixelkeep.datasets.annotations.splitting import split_by_group
 
     counts = {"0_60": 126, "0_100": 135, "0_110": 78, "0_120": 123, "0_130": 113}
@@ -101,7 +101,7 @@ def test_hituav__one_day_and_two_nights():
 
 
 def test_cut_once__named_by_what_the_data_hold(data, tmp_path):
-    """A copy elsewhere has the same name; another label, or another name of an image, has another."""
+    """A copy of the data elsewhere gets the same folder name; another label or image name gives another one."""
     copies = [tmp_path / name for name in ("one", "two", "three")]
     for copy in copies:
         shutil.copytree(data.parent, copy)

@@ -40,19 +40,19 @@ def settings(data, tmp_path, monkeypatch) -> dict:
     ],
 )
 def test_read__name_model_and_settings(text, expected):
-    """An arm is written as its name, its model, and settings."""
+    """An arm is written as its name, its model and its settings."""
     assert Entrant.read(text) == expected
 
 
 @pytest.mark.parametrize("text", ["yolov5-n", "a:", ":yolov5-n", "a:yolov5-n:nwd"])
 def test_read__another_form_is_refused(text):
-    """What lacks a name, a model or a value is told with an example."""
+    """Text that lacks a name, a model or a value is refused with an example."""
     with pytest.raises(OptionError, match=r"write it as"):
         Entrant.read(text)
 
 
 def test_plan__arms_have_settings_of_their_own(settings, monkeypatch):
-    """Both arms train the same model; what one has of its own reaches its trainings alone."""
+    """Two arms train the same model, and the settings of one arm reach its own trainings alone."""
     trained = []
     monkeypatch.setattr(cells.training, "train", trained.append)
     train_missing(plan([PLAIN, NWD], 2, settings))
@@ -67,7 +67,7 @@ def test_plan__arms_have_settings_of_their_own(settings, monkeypatch):
 
 
 def test_plan__an_arm_of_other_settings_is_refused(settings):
-    """A folder never holds trainings of one name and different settings; other arms can be added."""
+    """A folder never holds trainings of one arm name with different settings; other arms can be added."""
     folder = plan([PLAIN, NWD], 1, settings).folder
     assert json.loads((folder / "grid.json").read_text())["own"] == {"nwd": {"nwd": 0.5}}
     with pytest.raises(OptionError, match=r"the settings of nwd were nwd=0\.5 and are nwd=0\.7"):
@@ -79,7 +79,7 @@ def test_plan__an_arm_of_other_settings_is_refused(settings):
 
 
 def test_plan__the_baseline_may_be_named_by_its_arm(settings):
-    """The baseline is an arm's name, or a model's that is an arm."""
+    """The baseline can be given by the name of an arm, or by a model that is an arm."""
     assert plan([PLAIN, NWD], 1, settings, "nwd").baseline == "nwd"
     assert plan([PLAIN, "yolov5-n.yaml"], 1, settings, "yolov5-n.yaml").baseline == "yolov5-n"
     with pytest.raises(OptionError, match="--baseline yolov5-s: not among plain, nwd"):
@@ -99,14 +99,14 @@ def test_plan__the_baseline_may_be_named_by_its_arm(settings):
     ],
 )
 def test_plan__own_settings_that_cannot_be(settings, own, told):
-    """What decides how all are scored, what is unknown and what is wrong is refused before anything is trained."""
+    """Own settings that affect how all are scored, are unknown or are wrong are refused before anything is trained."""
     with pytest.raises(OptionError) as error:
         plan([PLAIN, Entrant("odd", "yolov5-n", own)], 1, settings)
     assert told in str(error.value)
 
 
 def test_plan__names_that_cannot_be(settings):
-    """Arms have different names, which are those of folders."""
+    """Arm names must differ and be valid names of folders."""
     with pytest.raises(OptionError, match="two of the models are called 'plain'"):
         plan([PLAIN, PLAIN], 1, settings)
     with pytest.raises(OptionError, match="its name becomes a folder"):
@@ -116,7 +116,7 @@ def test_plan__names_that_cannot_be(settings):
 
 
 def test_plan__arms_at_equal_cost_have_the_baselines_settings(settings, monkeypatch):
-    """The baseline made wider is trained as the baseline is."""
+    """The widened baseline is trained with the baseline's own settings."""
     trained = []
     monkeypatch.setattr(cells.training, "train", trained.append)
     grid = plan([NWD, Entrant("spd", "yolov5-spd-n")], 1, settings, "nwd", "gflops")

@@ -25,7 +25,7 @@ from pixelkeep.ultra.data.truth import build_truth
 from pixelkeep.ultra.running.settings import merge
 
 MODELS = ["yolov5-n", "yolov5-spd-n"]
-WIDER, LARGER = "yolov5-n w0.31835", "yolov5-n 224x256"  # what 1.61 times 10 classes' GFLOPs at 192 pixels comes to
+WIDER, LARGER = "yolov5-n w0.31835", "yolov5-n 224x256"  # at 1.61 times the GFLOPs, with 10 classes and 192 pixels
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ COUNTED: dict[str, float] = {}
 
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch, tmp_path):
-    """Work in a folder of one's own, and count no network twice in this file."""
+    """Work in a temporary folder, and count each network only once in this file."""
     count = costs.definition_gflops
 
     def counted(*network) -> float:
@@ -57,7 +57,7 @@ def settings(data) -> dict:
 
 
 class Training:
-    """Stands for training: writes the result of a detector that finds a share of the objects, by its arm."""
+    """Stub for training: writes the result of a detector that finds the share of the objects set for its arm."""
 
     def __init__(self, data: Path) -> None:
         spec = load_spec(data)
@@ -70,7 +70,7 @@ class Training:
         if f"{arm} {seed}" in self.fails:
             raise OptionError("not today")
         self.trained.append(settings)
-        drawn = np.random.default_rng(0).random(len(self.truth["annotations"]))  # who finds more finds the same too
+        drawn = np.random.default_rng(0).random(len(self.truth["annotations"]))  # the larger share includes the smaller
         own = np.random.default_rng(zlib.crc32(f"{arm} {seed}".encode()))
         found = [
             {key: a[key] for key in ("image_id", "category_id", "bbox")} | {"score": float(own.uniform(0.5, 1))}
@@ -94,7 +94,7 @@ def training(data, monkeypatch) -> Training:
 
 
 def test_plan__adds_the_baseline_at_the_cost_of_the_variant(settings):
-    """Each seed has both arms after the models; the wider one is a file that Ultralytics trains from."""
+    """Each seed has both arms of equal cost after the models; the wider one is a file that Ultralytics trains from."""
     from ultralytics.nn.tasks import DetectionModel
 
     made = plan(MODELS, 2, settings, match="gflops")
@@ -108,7 +108,7 @@ def test_plan__adds_the_baseline_at_the_cost_of_the_variant(settings):
 
 
 def test_again__uses_the_same_arms(settings, monkeypatch):
-    """A comparison that goes on searches nothing, with or without its files; without --match it has no such arms."""
+    """A comparison that is continued does not search again, even without its files; without --match it has no arms."""
     settings["name"] = "mine"
     first = plan(MODELS, 1, settings, match="gflops")
     Path(first.cells[2].model).unlink()
@@ -121,7 +121,7 @@ def test_again__uses_the_same_arms(settings, monkeypatch):
 
 
 def test_another_variant__shares_what_costs_as_much(settings):
-    """A variant added later keeps the arms of the first, and takes them where they cost as much."""
+    """A variant added later leaves the arms of the first as they are, and uses them where they cost as much."""
     settings["name"] = "mine"
     first = plan(MODELS, 1, settings, match="gflops")
     copy = Path("copied-n.yaml")
@@ -137,7 +137,7 @@ def test_another_variant__shares_what_costs_as_much(settings):
 
 
 def test_rivals__are_all_of_the_baseline_that_cost_no_more():
-    """The plain baseline is a rival of what costs more; of what costs less its smaller arms are, and of equals none."""
+    """The rivals of a costlier variant are plain baseline and arms, of a cheaper one the arms, of an equal one none."""
     arms = {"b w0.3": {"ratio": 1.0}}
     entries = {
         name: {"times": times, "arms": arms if made else {}}
@@ -153,7 +153,7 @@ def run(data: Path, **others) -> dict:
 
 
 def test_verdict__compute_alone_is_not_better(training, data):
-    """What the wider baseline gains too is better than the plain one, and not at equal GFLOPs; the page says both."""
+    """A gain that the wider baseline has too beats the plain baseline, but is not better at equal GFLOPs."""
     training.shares = {"yolov5-n": 0.5, "yolov5-spd-n": 0.8, WIDER: 0.8, LARGER: 0.6}
     document = run(data)
     assert {(d["arm"], d["verdict"]) for d in document["differences"]} == {("yolov5-spd-n", "better")}
@@ -172,13 +172,13 @@ def test_verdict__compute_alone_is_not_better(training, data):
 
 
 def test_verdict__a_gain_over_all_is_better(training, data):
-    """A variant that finds more than all three is better at equal GFLOPs as well, and one behind the best is worse."""
+    """A variant that finds more than all three baselines is better at equal GFLOPs as well."""
     training.shares = {"yolov5-n": 0.5, "yolov5-spd-n": 0.9, WIDER: 0.6, LARGER: 0.65}
     assert {joint["verdict"] for joint in run(data)["equal_cost"]} == {"better"}
 
 
 def test_verdict__behind_the_best_is_worse(training, data):
-    """Better than the plain baseline and worse than the larger image: worse at equal cost."""
+    """A variant that is better than the plain baseline but worse than the larger image is worse at equal cost."""
     training.shares = {"yolov5-n": 0.5, "yolov5-spd-n": 0.6, WIDER: 0.6, LARGER: 0.9}
     document = run(data)
     assert {joint["verdict"] for joint in document["equal_cost"]} == {"worse"}
@@ -187,14 +187,14 @@ def test_verdict__behind_the_best_is_worse(training, data):
 
 
 def test_one_seed__has_intervals_alone(training, data):
-    """With one seed the verdict at equal cost is that of the images only as well."""
+    """With one seed there are no verdicts at equal cost either, only intervals that cover the images."""
     document = run(data, seeds=1)
     assert {joint["verdict"] for joint in document["equal_cost"]} == {None}
     assert as_text(document).count(" images only\n") == 4
 
 
 def test_failed__arms_leave_the_rest(training, data, monkeypatch):
-    """Without one of the arms there is no verdict at equal cost, and what is missing is told; the rest is there."""
+    """Without one of its arms a variant has no verdict at equal cost, which a note says; the rest is still compared."""
     training.fails = {f"{WIDER} {seed}" for seed in range(3)}
     outcome = compare_any(
         MODELS, {"data": str(data), "imgsz": 192, "epochs": 1, "batch": 2, "name": "mine"}, match="gflops"
@@ -212,7 +212,7 @@ def test_failed__arms_leave_the_rest(training, data, monkeypatch):
 
 
 def test_alike__of_image_sizes_only_these_may_differ(training, data):
-    """Another size than the one that was searched for is refused, and so are such runs given as folders."""
+    """An image size other than the one found is refused, and so are runs of different image sizes given as folders."""
     run(data, seeds=1)
     folder = Path("runs/compare/mine")
     with pytest.raises(OptionError, match=r"differ in protocol\.imgsz \(192 and \[224, 256\]\)"):
@@ -226,7 +226,7 @@ def test_alike__of_image_sizes_only_these_may_differ(training, data):
 
 
 def test_not_equal__is_told_in_the_verdict(training, settings, data, monkeypatch):
-    """Where 3 % cannot be met, the note of the verdict says how near it came."""
+    """Where an arm cannot be found within 3 %, the note of the verdict says how near it came."""
     small = {"data": str(data), "epochs": 1, "imgsz": 64, "batch": 2, "device": "cpu", "name": "small"}
     document = compare_any(MODELS, small, match="gflops").document
     made = document["equal"]["variants"]["yolov5-spd-n"]["arms"]
@@ -238,7 +238,7 @@ def test_not_equal__is_told_in_the_verdict(training, settings, data, monkeypatch
 
 
 def test_python__is_the_command(training, data):
-    """pixelkeep.compare gives the same document, its tables and its verdicts by arm and metric."""
+    """pixelkeep.compare returns the document of the command, its tables, and its verdicts by arm and metric."""
     training.shares = {"yolov5-n": 0.5, "yolov5-spd-n": 0.9, WIDER: 0.6, LARGER: 0.65}
     options = dict(epochs=1, imgsz=192, batch=2, device="cpu", name="mine")
     found = compare(MODELS, data, seeds=2, match="gflops", **options)
@@ -252,7 +252,7 @@ def test_python__is_the_command(training, data):
 
 
 class Clock:
-    """Stands for latency: the multiples of GFLOPs' square root, as a device that is busy with other things has them."""
+    """Stub for latency: the square root of the GFLOPs' multiple, as on a device that is also busy with other things."""
 
     device = "a clock"
 
@@ -269,7 +269,7 @@ class Clock:
 
 
 def test_latency__is_kept_with_its_device(settings, monkeypatch):
-    """The arms of equal latency are others than those of equal GFLOPs, beside which they are kept."""
+    """The arms of equal latency are kept beside those of equal GFLOPs, together with their device."""
     settings["name"] = "mine"
     monkeypatch.setattr(equal, "Latency", Clock)
     gflops = plan(MODELS, 1, settings, match="gflops").equal
@@ -283,7 +283,7 @@ def test_latency__is_kept_with_its_device(settings, monkeypatch):
 
 
 def test_both__a_variant_is_set_against_the_arms_of_either(settings, monkeypatch):
-    """Equal GFLOPs and equal latency at once: the arms of both, each once, and rivals from both."""
+    """With equal GFLOPs and equal latency at once, each arm of both is trained once, and rivals come from both."""
     settings["name"] = "mine"
     monkeypatch.setattr(equal, "Latency", Clock)
     made = plan([*MODELS, "yolov5-slicesamp-n"], 1, settings, match=["gflops", "latency"])
@@ -302,7 +302,7 @@ def test_both__a_variant_is_set_against_the_arms_of_either(settings, monkeypatch
 
 
 def test_both__the_report_tells_each(training, data, monkeypatch):
-    """Costs are told by either measure, and verdicts stand under both names."""
+    """The report states the costs in both measures, and verdicts under both names."""
     monkeypatch.setattr(equal, "Latency", Clock)
     small = {"data": str(data), "epochs": 1, "imgsz": 192, "batch": 2, "device": "cpu", "name": "both"}
     document = compare_any(MODELS, small, match=["gflops", "latency"]).document

@@ -1,4 +1,4 @@
-"""What a comparison at equal cost, and one called from Python, refuse in one line before anything is trained."""
+"""What comparisons at equal cost or from Python refuse in one line before anything is trained."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def data(tmp_path, monkeypatch) -> Path:
     ],
 )
 def test_refused__in_one_line(data, monkeypatch, words, options, told):
-    """What cannot be is named before anything is trained or written."""
+    """What cannot be compared is refused by name before anything is trained or written."""
     from ultralytics.nn.tasks import DetectionModel
 
     if "a.pt" in words:

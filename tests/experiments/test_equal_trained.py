@@ -19,7 +19,7 @@ WIDER = "yolov5-n w0.31835"
 
 @pytest.mark.slow
 def test_arms__train_resume_and_load(tmp_path, monkeypatch, capsys):
-    """One seed of two epochs: interrupted in the wider arm, gone on with, and its checkpoint loaded by Ultralytics."""
+    """The wider arm is interrupted after one of two epochs and resumed, and its checkpoint is loaded by Ultralytics."""
     monkeypatch.setattr(latency, "MOST", latency.FEWEST)
     data = write_demo(tmp_path / "data", splits={"train": 4, "val": 12, "test": 2})
     words = ["compare", "yolov5-n", "yolov5-spd-n", "--data", str(data), "--seeds", "1", "--match-gflops"]
@@ -51,11 +51,11 @@ def test_arms__train_resume_and_load(tmp_path, monkeypatch, capsys):
     (larger,) = [name for name in kept if "imgsz" in kept[name]]
     assert arms[larger]["imgsz"] == kept[larger]["imgsz"]
     assert arms[larger]["model"] == "yolov5-n" and arms[WIDER]["model"] == WIDER
-    for name in kept:  # counted of the trained checkpoint, as it was of the definition
+    for name in kept:  # GFLOPs of the trained checkpoint agree with those of the definition
         ratio = arms[name]["gflops"] / arms["yolov5-spd-n"]["gflops"]
         assert ratio == pytest.approx(kept[name]["ratio"], abs=0.01)
         assert arms[name]["latency"]["ratio"] > 0
-    assert len((folder / WIDER / "seed0" / "results.csv").read_text().splitlines()) == 3  # header and both epochs
+    assert len((folder / WIDER / "seed0" / "results.csv").read_text().splitlines()) == 3  # the header and both epochs
     best = folder / WIDER / "seed0" / "weights" / "best.pt"
     code = f"from ultralytics import YOLO; print(YOLO({str(best)!r}).model.model[1].conv.out_channels)"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True)

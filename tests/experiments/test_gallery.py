@@ -35,7 +35,7 @@ def objects(truth: dict) -> list[dict]:
 
 
 def detections(truth: dict, *, missed: dict[int, int], false: dict[int, int]) -> list[dict]:
-    """Return every object with score 0.9, but for so many in some images, and so many boxes where nothing is."""
+    """Return a detection of score 0.9 for each object but the missed ones, and false ones; both counts are by image."""
     left, made = dict(missed), []
     for a in objects(truth):
         if left.get(a["image_id"], 0):
@@ -61,7 +61,7 @@ def run(folder: Path, data: Path, truth: dict, name: str, made: list[dict]) -> P
 
 @pytest.fixture
 def both(data, truth, tmp_path) -> tuple[Path, Path]:
-    """Of the images with the most objects the second is better by 3 on one, by 1 on another, worse by 2 on a third."""
+    """Write two runs: on the three images with most objects the second has 3 errors less, 1 less, and 2 more."""
     counts = {image["id"]: sum(a["image_id"] == image["id"] for a in objects(truth)) for image in truth["images"]}
     first, second, third = sorted(counts, key=lambda image: -counts[image])[:3]
     assert counts[third] >= 3
@@ -73,7 +73,7 @@ def both(data, truth, tmp_path) -> tuple[Path, Path]:
 
 
 def test_pick__the_largest_differences_of_both_kinds(both, truth):
-    """Images come with the gain in errors, misses and false alarms alike, the best first and then the worst."""
+    """Images are picked by their gain in errors, misses and false alarms alike, first the best and then the worst."""
     errors = [found(read_run(folder), truth) for folder in both]
     picked = pick(errors, ["a", "b"], 6)
     assert [image.gained for image in picked] == [3, 1, -2]
@@ -85,7 +85,7 @@ def test_pick__the_largest_differences_of_both_kinds(both, truth):
 
 
 def test_pick__small_objects_alone(both, truth):
-    """Where only small ones count, large objects and large false alarms do not."""
+    """Where only small objects count, large objects and large false alarms are left out."""
     errors = [found(read_run(folder), truth) for folder in both]
     for image in pick(errors, ["a", "b"], 6, small=True):
         for half in image.halves:
@@ -94,7 +94,7 @@ def test_pick__small_objects_alone(both, truth):
 
 
 def test_gallery__pictures_and_their_list(both, tmp_path):
-    """A picture for each image, the two halves beside each other, and a list of what they show."""
+    """Each image gets a picture with the two halves side by side, and a list says what the pictures show."""
     files = gallery(*both, tmp_path / "out")
     assert [path.name for path in files] == ["better-1.jpg", "better-2.jpg", "worse-1.jpg"]
     for path in files:
@@ -103,19 +103,19 @@ def test_gallery__pictures_and_their_list(both, tmp_path):
     told = json.loads((tmp_path / "out" / "gallery.json").read_text())
     assert (told["baseline"], told["other"]) == ("plain", "better")
     assert [entry["errors_less"] for entry in told["images"]] == [3, 1, -2]
-    assert not any("/" in entry["image"] for entry in told["images"])  # the folder is called val where it is dev
+    assert not any("/" in entry["image"] for entry in told["images"])  # no folder: that of dev images is called val
     assert told["command"].startswith("python scripts/gallery.py RUNS/") and told["command"].endswith("--each 6")
     assert str(tmp_path) not in told["command"]
 
 
 def test_gallery__images_at_their_own_size(both, tmp_path):
-    """Without enlarging, two images of 256 pixels and what lies between and beside them are as wide as the sheet."""
+    """Without enlarging, the sheet is as wide as two images of 256 pixels with the margins between and beside them."""
     picture = cv2.imread(str(gallery(*both, tmp_path / "out", enlarge=False)[0]))
     assert picture.shape[1] == 2 * 256 + 3 * 12
 
 
 def test_gallery__the_halves_differ_in_colour(both, tmp_path):
-    """What the baseline misses is yellow on the left, and green on the right."""
+    """What the baseline misses is yellow in its half on the left, and no longer yellow on the right."""
     picture = cv2.imread(str(gallery(*both, tmp_path / "out")[0])).astype(int)
     middle = picture.shape[1] // 2
     body = picture[60:-40]  # without captions and legend
@@ -128,7 +128,7 @@ def test_gallery__the_halves_differ_in_colour(both, tmp_path):
 
 
 def test_gallery__what_cannot_be_shown(both, tmp_path):
-    """Equal runs have nothing to show; numbers below one are refused."""
+    """Equal runs, numbers below one and folders without figures are refused."""
     with pytest.raises(DataError, match="nothing to show"):
         gallery(both[0], both[0], tmp_path / "out")
     with pytest.raises(OptionError, match="--each 0"):

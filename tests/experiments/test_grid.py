@@ -1,4 +1,4 @@
-"""The grid of trainings: what is repeated, gone on with, named and refused, with training itself replaced."""
+"""The grid of trainings: what is repeated, resumed, named and refused, with a stub for training."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def settings(data) -> dict:
 
 
 class Training:
-    """Stands for training: notes what it is given, and ends as it is told to for a cell."""
+    """Stub for training: records what it is given, and raises the exception set for a cell."""
 
     def __init__(self) -> None:
         self.trained: list[dict] = []
@@ -71,7 +71,7 @@ def names(trained: list[dict]) -> list[str]:
 
 
 def test_train__every_model_with_every_seed_alike(training, settings):
-    """All cells get the same settings, but for model, seed and folder; the models of a seed follow each other."""
+    """All cells get the same settings but for model, seed and folder; all models of a seed precede the next seed."""
     grid = plan(MODELS, 2, settings)
     assert train_missing(grid) == {}
     assert names(training.trained) == ["yolov5-n seed0", "yolov5-spd-n seed0", "yolov5-n seed1", "yolov5-spd-n seed1"]
@@ -85,7 +85,7 @@ def test_train__every_model_with_every_seed_alike(training, settings):
 
 
 def test_train__what_is_done_is_not_repeated(training, settings, caplog):
-    """The same command again trains nothing; with another seed or model it trains what that adds."""
+    """The same command again trains nothing; with another seed or model it trains only what that adds."""
     train_missing(plan(MODELS, 1, settings))
     training.trained.clear()
     again = plan(MODELS, 1, settings)
@@ -98,7 +98,7 @@ def test_train__what_is_done_is_not_repeated(training, settings, caplog):
 
 
 def test_train__an_interrupted_cell_goes_on(training, settings):
-    """A cell with a last epoch is resumed, with this machine's device, and not trained from the start."""
+    """A cell that has a last.pt is resumed, on this machine's device, and not trained from the start."""
     grid = plan(MODELS, 1, settings)
     folder = grid.cells[1].folder
     (folder / "weights").mkdir(parents=True)
@@ -118,7 +118,7 @@ def test_train__an_interrupted_cell_goes_on(training, settings):
     ids=["the user's", "any other"],
 )
 def test_failure__is_named_and_the_others_go_on(training, settings, caplog, error, told, kept):
-    """A cell that fails has its reason in one line, and a traceback in its folder if it is no error of the user's."""
+    """A failed cell has its reason in one line, and a traceback in its folder unless the error is the user's."""
     training.ends = {"yolov5-n seed0": error}
     grid = plan(MODELS, 2, settings)
     failed = train_missing(grid)
@@ -134,7 +134,7 @@ def test_failure__is_named_and_the_others_go_on(training, settings, caplog, erro
 
 
 def test_train__two_processes_share_the_work(training, settings, caplog):
-    """A cell that another process holds is left to it and told as missing; once let go of, it is trained."""
+    """A cell that another process holds is left to it and reported as missing; once released, it is trained."""
     grid = plan(MODELS, 1, settings)
     first = grid.cells[0]
     first.folder.parent.mkdir(parents=True)
@@ -146,7 +146,7 @@ def test_train__two_processes_share_the_work(training, settings, caplog):
 
 
 def test_train__what_another_process_has_done_meanwhile(training, settings, monkeypatch):
-    """A cell that became done after this process began is not trained again."""
+    """A cell that was finished after this process began is not trained again."""
     grid = plan(MODELS, 1, settings)
     first, second = grid.cells
 
@@ -160,7 +160,7 @@ def test_train__what_another_process_has_done_meanwhile(training, settings, monk
 
 
 def test_failure__of_the_disk_ends_all(training, settings):
-    """A full disk ends the grid: the other cells would meet it too."""
+    """A full disk ends the grid, since the other cells would meet it too."""
     training.ends = {"yolov5-n seed0": StorageError("no space left")}
     with pytest.raises(StorageError, match="no space left"):
         train_missing(plan(MODELS, 1, settings))
@@ -182,7 +182,7 @@ def test_interruption__names_what_is_done(training, settings, monkeypatch):
 
 
 def test_seed__counts_from_the_one_that_is_set(settings):
-    """A recipe's seed, or --set seed=5, is the first."""
+    """Seeds count from the one in the settings, be it a recipe's or that of --set seed=5."""
     assert [cell.seed for cell in plan(MODELS, 2, settings | {"seed": 5}).cells] == [5, 5, 6, 6]
 
 
@@ -195,7 +195,7 @@ def test_seed__counts_from_the_one_that_is_set(settings):
     ],
 )
 def test_settings__others_of_the_same_name_are_refused(settings, change, told):
-    """A name stands for one set of settings: what differs is named, and nothing is changed."""
+    """Different settings under the same name are refused with the differences, and nothing is changed."""
     settings["name"] = "mine"
     first = plan(MODELS, 1, settings)
     before = (first.folder / "grid.json").read_text()
@@ -205,20 +205,20 @@ def test_settings__others_of_the_same_name_are_refused(settings, change, told):
 
 
 def test_settings__of_the_machine_and_defaults_may_change(settings):
-    """Device and workers make no other comparison, and neither does a default that is written out."""
+    """Device, workers and a default that is written out may change within a comparison."""
     first = plan(MODELS, 1, settings | {"name": "mine"})
     again = plan(MODELS, 1, settings | {"name": "mine", "device": None, "workers": 1, "mosaic": 1.0})
     assert again.folder == first.folder
 
 
 def test_settings__without_a_name_others_get_a_folder_of_their_own(settings):
-    """exp holds one set of settings, exp2 the next, and the first is found again."""
+    """Without a name each set of settings gets a folder, exp and exp2, which the same settings find again."""
     places = [plan(MODELS, 1, settings | change).folder.name for change in ({}, {"epochs": 2}, {}, {"epochs": 2})]
     assert places == ["exp", "exp2", "exp", "exp2"]
 
 
 def test_settings__a_changed_label_or_definition_is_seen(settings, tmp_path):
-    """Labels and model files are compared by content."""
+    """Changed labels and model files are noticed, since they are compared by content."""
     data = write_demo(tmp_path / "own", splits={"train": 2, "val": 2, "test": 2})
     definition = tmp_path / "mine-n.yaml"
     from pixelkeep.assets import find
@@ -237,7 +237,7 @@ def test_settings__a_changed_label_or_definition_is_seen(settings, tmp_path):
 
 @pytest.mark.parametrize(("file", "content"), [("notes.txt", "mine"), ("grid.json", "[]"), ("grid.json", "{")])
 def test_folder__of_something_else_is_refused(settings, file, content):
-    """A folder that holds something else, or a damaged grid.json, is not written into."""
+    """A folder that holds something else, or a damaged grid.json, is refused and not written into."""
     folder = Path("runs/compare/mine")
     folder.mkdir(parents=True)
     (folder / file).write_text(content)
@@ -257,14 +257,14 @@ def test_folder__of_something_else_is_refused(settings, file, content):
     ],
 )
 def test_plan__refused_before_anything_is_written(settings, models, others, told):
-    """What cannot be trained is told at once."""
+    """What cannot be trained is refused before anything is written."""
     with pytest.raises(PixelkeepError, match=told):
         plan(models, 1, settings | others)
     assert not Path("runs").exists()
 
 
 def test_baseline__any_spelling_of_a_model(settings):
-    """The baseline is the first model, or the one named, in any spelling that names one."""
+    """The baseline is the first model, or the one given, in any spelling of its name."""
     assert plan(MODELS, 1, settings).baseline == "yolov5-n"
     assert plan(MODELS, 1, settings, "yolov5n-spd").baseline == "yolov5-spd-n"
     with pytest.raises(OptionError, match=r"--baseline yolov5-s: not among yolov5-n, yolov5-spd-n; did you mean"):
@@ -272,7 +272,7 @@ def test_baseline__any_spelling_of_a_model(settings):
 
 
 def test_timer__means_of_the_arms_seen(monkeypatch):
-    """A training takes as long as those of its arm did, and of an arm not seen as all did on average."""
+    """A training is expected to take the mean time of its arm's trainings, or of all where its arm has none yet."""
     now = 0.0
     monkeypatch.setattr(cells.time, "monotonic", lambda: now)
     told = []
@@ -281,7 +281,7 @@ def test_timer__means_of_the_arms_seen(monkeypatch):
         told.append(left)
         now += {"a": 600, "b": 1800}[cell.arm]
         timer.took(cell)
-    # known is a: three of 10 min; then a and b: 10 + 30 min; then b alone
+    # only a is known: three of 10 min; then a and b: 10 + 30 min; then b alone
     assert told == ["", ", about 30 min left", ", about 40 min left", ", about 30 min left"]
     assert [duration(seconds) for seconds in (89, 120, 7200)] == ["89 s", "2 min", "2.0 h"]
     assert {left for _, left in cells._Timer([Cell("a", "a", seed, Path()) for seed in (0, 1)])} == {""}  # others' work
@@ -296,6 +296,6 @@ def test_identity__is_written_as_json(settings):
 
 
 def test_data__is_needed():
-    """Without data there is nothing to compare on."""
+    """A comparison without data is refused."""
     with pytest.raises(DataError, match="no data given"):
         plan(MODELS, 1, {})

@@ -1,4 +1,4 @@
-"""What is kept names no folder of the machine."""
+"""Kept files name no folder of the machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pixelkeep.experiments.keeping import portable
 
 
 def test_portable__caches_and_projects_are_named_by_what_they_are(tmp_path):
-    """Paths in the cache, in the evidence's folder and in the data's begin with a word for them."""
+    """Paths in the cache, the evidence folder and the data folder are written with a word for that folder."""
     data = tmp_path / "hituav"
     place = Place(tmp_path / "runs", "early", {}, bf16=True, path=str(data))
     text = f"{assets.home()}/data/a.yaml {tmp_path / 'runs'}/1-plain {data}/images {Path.cwd()}/x"

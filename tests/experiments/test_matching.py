@@ -1,4 +1,4 @@
-"""The baseline at equal cost: widths and image sizes that hit a variant's GFLOPs, and a search that bears noise."""
+"""Baselines at equal cost: widths and image sizes that reach a variant's GFLOPs, and a search that tolerates noise."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def baseline(name: str, size=(640, 640), wide=True) -> Baseline:
 def test_gflops__of_both_arms_are_the_variants(host, tmp_path):
     """For each host, the widened baseline and the larger image cost what the -spd variant costs, within 3 %.
 
-    Counted anew, of the model that Ultralytics builds from the file.
+    GFLOPs are counted again on the model that Ultralytics builds from the file.
     """
     base, variant = baseline(f"{host}-n"), definition(f"{host}-spd-n")
     target = definition_gflops(variant, 640, 3, CLASSES)
@@ -53,7 +53,7 @@ def test_gflops__of_both_arms_are_the_variants(host, tmp_path):
 
 @pytest.mark.parametrize("name", [f"{host}-{scale}" for host in HOSTS for scale in "nl"])
 def test_steps__hold_the_model_itself_and_its_sizes(name):
-    """A step at the width of the definition makes the very same network; channels grow one number at a time."""
+    """A step at the definition's own width gives the same network; each next step widens one number of channels."""
     given = definition(name)
     letter, depth, width, cap = scale_of(given)
     steps = width_steps(given, width + 0.1)
@@ -67,15 +67,15 @@ def test_steps__hold_the_model_itself_and_its_sizes(name):
 
 
 def test_steps__are_within_8_channels_of_the_multiple():
-    """Between two widths of Ultralytics', rows are rounded up or down to a multiple of 8, never further away."""
-    given = definition("yolov8-m")  # 768 channels at most, so that numbers are no powers of two alone
+    """Between two widths of Ultralytics, channels are rounded up or down to a multiple of 8, and no further."""
+    given = definition("yolov8-m")  # at most 768 channels, so that not all numbers are powers of two
     for step in width_steps(given, 1.2):
         assert all(abs(channels - number * step.width) <= 8 + 1e-2 for number, channels in step.channels.items())
 
 
 @pytest.mark.parametrize("name", ["yolov8-m", "yolo11-s", "yolov5-slicesamp-n"])
 def test_widen__gives_the_channels_of_the_step(name):
-    """The rows that are built have the channels that the step names, through Ultralytics' own rounding."""
+    """The widened network is built with the channels of the step, after Ultralytics' own rounding."""
     given = definition(name)
     cap = scale_of(given)[3]
     for step in width_steps(given, scale_of(given)[2] * 1.2)[-7:]:
@@ -88,13 +88,13 @@ def test_widen__gives_the_channels_of_the_step(name):
 
 
 def test_match__a_variant_that_costs_as_much_needs_no_arms():
-    """Nothing is added for the baseline itself, which costs exactly as much."""
+    """No arm is added for the baseline itself, which costs exactly as much."""
     base = baseline("yolov5-n", (64, 64))
     assert match(base, Compute(base.network, 3, CLASSES), []) == (1.0, [])
 
 
 def test_match__a_cheaper_variant_gets_a_narrower_baseline():
-    """The baseline is made narrower, and its images smaller, where the variant costs less."""
+    """For a cheaper variant one arm is the baseline made narrower, and the other the baseline on smaller images."""
     base, variant = baseline("yolov5-s"), definition("yolov5-n")
     own, ((narrow, one), (small, other)) = match(base, Compute((variant, base.size), 3, CLASSES), [])
     assert own > 3 and near(one) and near(other)
@@ -103,7 +103,7 @@ def test_match__a_cheaper_variant_gets_a_narrower_baseline():
 
 
 def test_match__arms_serve_several_variants():
-    """An arm of another variant that costs as much is taken; one that costs 10 % more is not."""
+    """An arm of another variant is reused if it costs as much, and not if it costs 10 % more."""
     base = baseline("yolov5-n", (320, 320))
     variant = definition("yolov5-spd-n")
     cost = Compute((variant, base.size), 3, CLASSES)
@@ -117,7 +117,7 @@ def test_match__arms_serve_several_variants():
 
 @pytest.mark.parametrize(("base_size", "size"), [((320, 320), (320, 352)), ((256, 320), (256, 352))])
 def test_sizes__keep_the_shape_of_the_other_arms(base_size, size):
-    """One stride of one side is the nearest of that shape, though a long rectangle would cost exactly as much."""
+    """The nearest size is one stride longer on one side, though a long rectangle would cost exactly as much."""
     base = baseline("yolov5-n", base_size)
     exact = base_size[0] * base_size[1] * 1.05
 
@@ -132,7 +132,7 @@ def test_sizes__keep_the_shape_of_the_other_arms(base_size, size):
 
 
 def test_sizes__that_cannot_be_hit_come_as_near_as_they_can():
-    """At 64 pixels the nearest to 1.3 times the compute is one and a half times; it is given with its multiple."""
+    """At 64 pixels the nearest to 1.3 times the compute is 1.5 times, which is taken and reported with its multiple."""
     base = baseline("yolov5-n", (64, 64))
 
     class Pixels:
@@ -151,7 +151,7 @@ def test_sizes__that_cannot_be_hit_come_as_near_as_they_can():
 
 
 def test_nearest__passes_over_what_cannot_be_built():
-    """Steps without a cost are left out, and the two around 1 are found all the same."""
+    """Steps without a cost are skipped, and the two on either side of 1 are still found."""
     costs = [0.2, None, 0.5, None, 0.9, None, None, 1.2, 1.4, None, 3.0]
     found = nearest(range(len(costs)), lambda place: costs[place])
     assert found[4] == 0.9 and found[7] == 1.2 and None not in found.values()
@@ -160,7 +160,7 @@ def test_nearest__passes_over_what_cannot_be_built():
 
 
 def test_noise__ends_with_what_was_measured_anew():
-    """A search over noisy measurements ends within the noise of the right width, and tells the settled multiple."""
+    """A search over noisy measurements ends within the noise of the right width, and reports the settled multiple."""
     rng = np.random.default_rng(0)
     base, variant = baseline("yolov5-n", (256, 256)), definition("yolov5-spd-n")
     exact = Compute((variant, base.size), 3, CLASSES)
@@ -178,5 +178,5 @@ def test_noise__ends_with_what_was_measured_anew():
 
 
 def test_stride__of_the_network():
-    """The four hosts take multiples of 32."""
+    """The stride of the four hosts is 32."""
     assert [stride_of(definition(f"{host}-n"), 3, 2) for host in HOSTS] == [32] * 4

@@ -1,4 +1,4 @@
-"""scripts/results.py: what it writes of kept files, and what it says of damaged ones."""
+"""scripts/results.py: what it writes from kept files, and what it says about damaged ones."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ CONTRASTS, PLAIN = ROOT / "configs" / "contrasts", Path("early/1-plain")
 
 @pytest.fixture
 def kept(tmp_path) -> Path:
-    """A copy of the first of the kept results."""
+    """Return a copy of the first kept results."""
     shutil.copytree(ROOT / "docs" / "results" / PLAIN, tmp_path / "results" / PLAIN)
     return tmp_path / "results"
 
 
 def test_kept__are_what_the_document_shows():
-    """docs/results.md and its plots are those of the kept files."""
+    """docs/results.md and its plots are what the script generates from the kept files."""
     for path, text in generate(ROOT / "docs" / "results", CONTRASTS).items():
         assert (ROOT / "docs" / path).read_text(encoding="utf-8") == text
 
@@ -40,14 +40,14 @@ def test_kept__are_what_the_document_shows():
     ],
 )
 def test_damaged__is_named(kept, file, text, told):
-    """A file that cannot be read is named, with what to do."""
+    """A file that cannot be read is refused by name, with what is wrong."""
     (kept / file).write_text(text)
     with pytest.raises(DataError, match=rf"{Path(file).name}: {told}"):
         generate(kept, CONTRASTS)
 
 
 def test_ledger__says_for_which_form(kept):
-    """Contrast and form, when, for how many trainings, and what was decided before."""
+    """The ledger lists contrast and form, when val was scored, for how many trainings, whether again, and why."""
     facts = {"contrast": "1-plain", "form": "full", "when": "2026-01-02T03:04:05+00:00", "again": False}
     (kept / "ledger.json").write_text(json.dumps([facts | {"why": "enough", "trainings": ["a", "b"], "failed": []}]))
     text = generate(kept, CONTRASTS)[Path("results.md")]
@@ -55,7 +55,7 @@ def test_ledger__says_for_which_form(kept):
 
 
 def test_whole__a_figure_of_all_that_was_trained_alike(kept):
-    """A second contrast of the same settings joins the figure; its own arms are in it beside those of the first."""
+    """A second contrast with the same settings joins the figure, with its own arms beside those of the first."""
     other = shutil.copytree(kept / PLAIN, kept / "early" / "5-others")
     summary = json.loads((other / "summary.json").read_text())
     summary["arms"] = [summary["arms"][0] | {"name": "yolo11-n", "model": "yolo11-n"}]
@@ -63,6 +63,4 @@ def test_whole__a_figure_of_all_that_was_trained_alike(kept):
     files = generate(kept, CONTRASTS)
     assert "All that was trained alike, on dev (1-plain, 5-others):" in files[Path("results.md")]
     drawing = files[Path("images/results-early-dev.svg")]
-    assert all(f": {name}, {kind}<" in drawing for name, kind in [
-        ("yolov5-n", "stock"), ("yolov5-spd-n", "published block"), ("yolo11-n", "stock")
-    ])  # fmt: skip
+    assert all(f">{name}<" in drawing for name in ("yolov5-n", "spd-n", "yolo11-n", "stock", "published block"))

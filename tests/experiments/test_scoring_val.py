@@ -1,4 +1,4 @@
-"""When val is scored: once, after dev has decided on the seeds, and without what failed; with pretended trainings."""
+"""When val is scored: once, after dev has decided on the seeds, and without failed trainings; training is a stub."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pixelkeep.experiments import campaign
 
 
 def test_run__val_is_scored_once(options, pretended, tmp_path):
-    """With more seeds val would be looked at a second time: refused before they are trained, unless asked for."""
+    """With more seeds val would be scored a second time, which is refused before they are trained, unless asked for."""
     run(options)
     options.seeds = 3
     pretended.trained.clear()
@@ -28,7 +28,7 @@ def test_run__val_is_scored_once(options, pretended, tmp_path):
 
 
 def test_run__one_refusal_leaves_the_others_alone(options, pretended, tmp_path):
-    """A contrast that val was scored for is left out; another one is trained and summarised all the same."""
+    """A contrast for which val was scored is left out, while another one is still trained and summarised."""
     options.only = ["1-a"]
     run(options)
     options.only, options.seeds = [], 3
@@ -39,7 +39,7 @@ def test_run__one_refusal_leaves_the_others_alone(options, pretended, tmp_path):
 
 
 def test_run__the_kept_ledger_counts_elsewhere(options, pretended, tmp_path):
-    """On another machine the ledger of the kept results refuses val before anything is trained."""
+    """On another machine the ledger of the kept results refuses a second scoring of val before anything is trained."""
     run(options)
     options.project = tmp_path / "elsewhere"
     pretended.trained.clear()
@@ -48,7 +48,7 @@ def test_run__the_kept_ledger_counts_elsewhere(options, pretended, tmp_path):
 
 
 def test_run__the_checkouts_ledger_counts_for_its_contrasts(options, pretended, tmp_path):
-    """Another project without --out does not open val again for the contrasts of the same checkout."""
+    """Another project folder without --out does not open val again for the contrasts of the same checkout."""
     (tmp_path / "configs").mkdir()
     options.contrasts = options.contrasts.rename(tmp_path / "configs" / "contrasts")
     script, options.out = tmp_path / "scripts" / "evidence.py", None
@@ -60,7 +60,7 @@ def test_run__the_checkouts_ledger_counts_for_its_contrasts(options, pretended, 
 
 
 def test_run__a_damaged_ledger_is_told(options, pretended, tmp_path):
-    """Val is not scored where it cannot be known whether it has been."""
+    """Val is not scored where a damaged ledger leaves open whether it has been scored before."""
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "ledger.json").write_text('[{"contrast": 1}]')
     with pytest.raises(DataError, match=r"ledger\.json: the ledger of val is damaged"):
@@ -68,7 +68,7 @@ def test_run__a_damaged_ledger_is_told(options, pretended, tmp_path):
 
 
 def test_run__a_training_that_fails_is_tried_twice_and_named(options, pretended, tmp_path):
-    """It keeps neither val nor later contrasts waiting, and stands in summary and ledger as missing."""
+    """A training that fails twice holds up neither val nor later contrasts; summary and ledger list it as missing."""
     pretended.fails = {"yolov5-spd-n seed1"}
     text = " ".join(run(options).split())
     assert "yolov5-spd-n seed 1 failed, and is missing: yolov5-spd-n seed1 cannot be." in text
@@ -76,18 +76,18 @@ def test_run__a_training_that_fails_is_tried_twice_and_named(options, pretended,
     assert pretended.trained.count("yolov5-spd-n seed1") == 2
     assert (
         pretended.trained.index("yolov5-n seed1") < len(pretended.trained) - 2
-    )  # what failed is tried after the others
+    )  # failed trainings are tried after the others
     ledger = json.loads((tmp_path / "out" / "ledger.json").read_text())
     assert [entry["failed"] for entry in ledger] == [["yolov5-spd-n seed 1"], ["plain seed 1"]]
     summary = json.loads((tmp_path / "out" / "full" / "1-a" / "summary.json").read_text())
     assert not summary["done"] and summary["failed"][0]["training"] == "yolov5-spd-n seed 1"
     pretended.trained.clear()
     pretended.fails = set()
-    assert run(options) and not pretended.trained  # val was scored without it: trained now, it would be a second look
+    assert run(options) and not pretended.trained  # val was scored without it: training it now would mean a second look
 
 
 def test_run__what_failed_is_tried_again_by_the_next_command(options, pretended):
-    """Before val is scored, the same command tries again."""
+    """Before val is scored, the same command again retries failed trainings."""
     options.form, pretended.fails = "early", {"yolov5-spd-n seed1"}
     run(options)
     pretended.fails = set()
@@ -96,7 +96,7 @@ def test_run__what_failed_is_tried_again_by_the_next_command(options, pretended)
 
 
 def test_run__without_a_baseline_there_is_nothing_to_say(options, pretended, tmp_path):
-    """Where every training of the baseline fails, this is told, and val stays closed."""
+    """Where every training of the baseline fails, the text says so and val stays closed."""
     pretended.fails = {"yolov5-n seed0", "yolov5-n seed1"}
     text = run(options)
     assert "1-a (full): 2 of 4 trainings" in text
@@ -108,7 +108,7 @@ def test_run__without_a_baseline_there_is_nothing_to_say(options, pretended, tmp
     ("seeds", "wanted", "opens"), [(None, 5, False), (2, 5, True), (None, None, True)], ids=["more", "given", "useless"]
 )
 def test_run__dev_says_how_many_seeds_before_val(options, pretended, tmp_path, monkeypatch, seeds, wanted, opens):
-    """Val stays closed while seeds would help, unless their number was given; where none helps it is opened."""
+    """Val stays closed while more seeds would help, unless their number was given; if none would help it is opened."""
     answer = {"done": False, "seeds": wanted}
     monkeypatch.setattr(campaign, "answers_of", lambda document: [answer])
     options.only, options.seeds = ["1-a"], seeds

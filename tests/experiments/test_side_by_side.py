@@ -1,4 +1,4 @@
-"""Processes side by side: all are run, share the cores, and end in time and with the one that started them."""
+"""Parallel processes: all are run, share the cores, end in time, and end with the process that started them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def soon(monkeypatch):
 
 
 def test_run__all_jobs_with_their_share_of_the_cores(script, tmp_path, monkeypatch):
-    """Every process knows its number and its threads, what it says is in a file of its own, and all are waited for."""
+    """Each process gets its number and its threads, writes to a log file of its own, and is waited for."""
     monkeypatch.setattr(module, "cpu_count", lambda: 8)
     looks = []
     ended = side_by_side([*script, "0"], 3, Deadline(None), tmp_path / "logs", gpu=False, watch=lambda: looks.append(1))
@@ -55,7 +55,7 @@ def test_run__all_jobs_with_their_share_of_the_cores(script, tmp_path, monkeypat
 
 
 def test_run__what_is_still_there_is_interrupted(script, tmp_path, monkeypatch):
-    """When the time is over, processes get what Ctrl-C sends them."""
+    """When the time is over, processes get the signal that Ctrl-C sends."""
     began = []
 
     def watch() -> None:
@@ -69,7 +69,7 @@ def test_run__what_is_still_there_is_interrupted(script, tmp_path, monkeypatch):
 
 
 def test_run__what_does_not_end_is_killed(tmp_path, monkeypatch):
-    """A process that takes no notice is ended all the same."""
+    """A process that ignores the interrupt is killed."""
     monkeypatch.setattr(module, "PATIENCE", 0.2)
     deaf = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('deaf', flush=True)"
     deaf += "; time.sleep(600)"
@@ -120,5 +120,5 @@ def test_orphans__end_by_themselves(tmp_path):
     ],
 )
 def test_shares__of_threads_and_loaders(jobs, cores, gpu, expected):
-    """On the CPU cores go to the network, on a GPU to those that load images; nobody has less than one thread."""
+    """On a CPU the cores go to the networks, on a GPU to the data loaders; each process has at least one thread."""
     assert shares(jobs, cores, gpu) == expected

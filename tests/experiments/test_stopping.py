@@ -1,4 +1,4 @@
-"""When a contrast is done, and how many seeds more it would take."""
+"""When a contrast is done, and how many more seeds it would need."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def difference(half: float, images: float, value: float = 0.02) -> dict:
 
 
 def spaced(spread: float, seeds: int) -> list[float]:
-    """Return figures of a sample standard deviation."""
+    """Return so many figures with the given sample standard deviation."""
     steps = np.arange(seeds) - (seeds - 1) / 2
     return list(0.3 + steps * spread / steps.std(ddof=1))
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.004, 0.02])
 def test_half_width__is_that_of_the_inference(noise):
-    """From its variances the half-width of an interval of the evaluation comes out again."""
+    """half_width recovers the half-width of an interval of the evaluation from its variances."""
     drawn = np.random.default_rng(0)
     shared = drawn.normal(0, 0.01, 400)
     samples = []
@@ -46,7 +46,7 @@ def test_half_width__is_that_of_the_inference(noise):
 
 @pytest.mark.parametrize("spread", [0.005, 0.006, 0.009, 0.012, 0.015, 0.02])
 def test_progress__without_images_it_is_welch(spread):
-    """Where images do not matter and both arms are alike, the half-width is t * s * sqrt(2 / S) at 2 S - 2 degrees."""
+    """If images do not matter and both arms are alike, the half-width is t * s * sqrt(2 / S) at 2 S - 2 degrees."""
     expected = {s: quantile(0.95, 2 * s - 2) * spread * math.sqrt(2 / s) for s in range(2, 60)}
     needed = min(s for s, half in expected.items() if half <= ENOUGH)
     assert needed > 3
@@ -57,7 +57,7 @@ def test_progress__without_images_it_is_welch(spread):
 
 @pytest.mark.parametrize("spread", [0.005, 0.008, 0.012])
 def test_progress__images_stay_and_seeds_fall(spread):
-    """Of the variance what the images cause stays as it is, and what seeds add is divided by their number."""
+    """The variance that images cause stays as it is, and that of the seeds is divided by their number."""
     units, images = 21, 0.008
     fixed = (images / quantile(0.95, units - 1)) ** 2
 
@@ -74,7 +74,7 @@ def test_progress__images_stay_and_seeds_fall(spread):
 
 
 def test_progress__done_at_one_point():
-    """A half-width of one point is enough, whatever the sign; a little more is not."""
+    """A half-width of one point is enough, whatever the sign of the difference; a little more is not."""
     figures = spaced(0.002, 3)
     for value in (0.03, -0.03):
         assert progress(difference(ENOUGH - 1e-9, 0.004, value), figures, figures, 21).done
@@ -82,22 +82,22 @@ def test_progress__done_at_one_point():
 
 
 def test_progress__images_that_no_seeds_mend():
-    """Where the images alone leave more than a point, no number of seeds is promised."""
+    """Where the images alone leave more than one point, no number of seeds is promised."""
     figures = spaced(0.004, 3)
     found = progress(difference(0.03, 0.0101), figures, figures, 21)
     assert (found.images, found.seeds, found.done) == (0.0101, None, False)
     more = progress(difference(0.03, 0.0099), spaced(0.012, 3), spaced(0.012, 3), 21)
-    assert more.seeds is None or more.seeds > 10  # hardly anything is left for the seeds
+    assert more.seeds is None or more.seeds > 10  # hardly anything of the point is left for the seeds
 
 
 def test_progress__one_seed_is_never_done():
-    """An interval of the images alone is no answer, however narrow."""
+    """With one seed a contrast is never done, however narrow the interval of the images alone is."""
     found = progress(difference(0.001, 0.001), [0.3], [0.29], 21)
     assert (found.half, found.seeds, found.done) == (None, None, False)
 
 
 def test_progress__no_interval():
-    """Without an interval there is nothing to say."""
+    """Without an interval a contrast is not done, and its images have no half-width."""
     nothing = {"value": None, "low": None, "high": None, "images": None}
     assert not progress(nothing, [0.1, 0.2], [0.1, 0.2], 21).done
     assert progress(nothing, [0.1, 0.2], [0.1, 0.2], 21).images is None
@@ -114,7 +114,7 @@ def test_progress__no_interval():
     ],
 )
 def test_decide__on_dev_before_val(answers, fixed, now, why):
-    """Val waits for as many seeds as the slowest interval takes that seeds can mend, unless their number is given."""
+    """Val waits for the seeds of the slowest interval that seeds can narrow enough, unless their number is given."""
     found = decide([{"done": done, "seeds": seeds} for done, seeds in answers], 3, fixed=fixed)
     assert found.now == now and why in found.why
     assert now or ("--seeds 6" in found.why and "--seeds 3" in found.why)

@@ -1,4 +1,4 @@
-"""Made-up documents of a comparison, as ``pixelkeep compare --json`` prints them."""
+"""Made-up comparison documents in the form that ``pixelkeep compare --json`` prints."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ FIGURES = ("AP", "AP50", "AP_S", "AP_M", "AP_L", "AR_S")
 
 
 def arm(name: str, *values: float | None, seeds: int = 3, cost: float = 1.0) -> dict:
-    """Return an arm whose seeds lie 0.01 apart around one value for each of the six figures."""
+    """Return an arm with a mean for each of the six figures, around which its seeds lie 0.01 apart."""
     steps = [0.01 * (seed - (seeds - 1) / 2) for seed in range(seeds)]
     figures = {}
     for key, value in zip(FIGURES, values, strict=True):
@@ -31,7 +31,7 @@ def arm(name: str, *values: float | None, seeds: int = 3, cost: float = 1.0) -> 
 
 
 def difference(name: str, metric: str, value: float | None, verdict: str | None, **others: object) -> dict:
-    """Return a difference whose interval reaches 0.02 to both sides."""
+    """Return a difference with an interval of 0.02 to each side."""
     low, high = (None, None) if value is None else (value - 0.02, value + 0.02)
     entry = {"arm": name, "baseline": "yolov5-n", "metric": metric, "value": value, "low": low, "high": high}
     entry |= {"p": 0.01, "p_holm": 0.02, "verdict": verdict, "note": None, "seeds": [3, 3], "objects": 127}
@@ -39,7 +39,7 @@ def difference(name: str, metric: str, value: float | None, verdict: str | None,
 
 
 def document(**others: object) -> dict:
-    """Return a comparison of four models, one with the longest name, without large objects."""
+    """Return a comparison of four models, one of them with the longest name, on data without large objects."""
     made = {
         "name": "exp",
         "schema": 1,
@@ -77,7 +77,7 @@ def document(**others: object) -> dict:
 
 
 def at_equal_cost(variant: str = "yolov5-spd-n", verdict: str | None = "better", **others: object) -> dict:
-    """Return what a document has of a model of 1.62 times the cost: the baseline, wider and on larger images."""
+    """Return a document's entries on a model of 1.62 times the cost and its rivals: a wider baseline, larger images."""
     names = ["yolov5-n", "yolov5-n w0.3203", "yolov5-n 1280x1248"]
     values = {"AP": (0.029, 0.011, 0.012), "AP_S": (0.042, 0.021, 0.032)}
     joints = []

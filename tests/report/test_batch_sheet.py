@@ -1,4 +1,4 @@
-"""The sheet of a batch: small objects uncovered at any size, one legend, names above, all of it within its width."""
+"""The sheet of a batch leaves small objects uncovered, has one legend and names above, and fits its width."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def picture(image: np.ndarray, boxes: list, scores: list | None = None, name: st
 
 
 def place(number: int, columns: int, height: int, width: int) -> tuple[int, int]:
-    """Return the row and column of pixels at which a picture begins."""
+    """Return the row and column, in pixels, at which a picture begins."""
     return number // columns * (height + _LINE + _GAP) + _LINE, _GAP + number % columns * (width + _GAP)
 
 
 @pytest.mark.parametrize("scores", [None, [0.9, 0.8, 0.7]])
 def test_small_objects__pixels_unchanged(scores):
-    """At its own size no pixel of an object changes, and around each is a ring of its class's colour, in RGB."""
+    """Without resizing no pixel of an object changes, and a ring of its class's colour (RGB) surrounds it."""
     image = noise(400, 640)
     boxes = [[100, 100, 106, 106], [110, 100, 116, 106], [300, 200, 340, 230]]
     sheet = np.asarray(batch_sheet([picture(image, boxes, scores), picture(image, [])], NAMES))
@@ -37,11 +37,11 @@ def test_small_objects__pixels_unchanged(scores):
         assert np.array_equal(shown[y1:y2, x1:x2], image[y1:y2, x1:x2])
         assert tuple(shown[y1 - 2, x1 + 1]) == colour(number % 2)
     beside = sheet[top : top + 400, left + 640 + _GAP : left + 1280 + _GAP]
-    assert np.array_equal(beside, image)  # where nothing is, nothing is drawn
+    assert np.array_equal(beside, image)  # nothing is drawn on an image without objects
 
 
 def test_boxes__follow_the_size_of_their_image():
-    """In an image enlarged five times a box is five times as large, and lies where its object is."""
+    """In an image enlarged five times, a box is five times as large and still surrounds its object."""
     image = np.full((64, 64, 3), 90, np.uint8)
     sheet = np.asarray(batch_sheet([picture(image, [[10, 20, 14, 26]])], NAMES))
     top, left = place(0, 1, 320, 320)
@@ -50,7 +50,7 @@ def test_boxes__follow_the_size_of_their_image():
 
 
 def test_figures__of_predictions_alone():
-    """Confidences stand beside predictions; labels have none, and so a ring of three pixels is all that changes."""
+    """Only predictions have a confidence beside them; a label changes nothing but a ring of three pixels."""
     image = np.full((400, 640, 3), 90, np.uint8)
     labelled, found = (
         np.asarray(batch_sheet([picture(image, [[300, 200, 320, 220]], scores)], NAMES)) for scores in (None, [0.87])
@@ -64,13 +64,13 @@ def test_figures__of_predictions_alone():
 
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (4, 2), (5, 3), (16, 4), (17, 4)])
 def test_size__fits_and_small_images_are_enlarged(count, columns):
-    """Sixteen images at most, row by row; small ones enlarged by a whole factor, large ones shrunk until they fit."""
+    """A sheet has at most 16 images in rows; small ones are enlarged to the least side, large ones shrunk to fit."""
     for side in (64, 1280):
         sheet = batch_sheet([picture(noise(side, side), []) for _ in range(count)], NAMES)
         rows = -(-min(count, MOST) // columns)
         each = (sheet.width - _GAP) // columns - _GAP
         assert each == (LEAST if side == 64 else min(side, WIDEST // columns))
-        assert sheet.height - rows * (each + _LINE + _GAP) in range(20, 40)  # the legend's strip
+        assert sheet.height - rows * (each + _LINE + _GAP) in range(20, 40)  # what is left is the legend
 
 
 def test_names__of_unknown_classes_and_long_files():

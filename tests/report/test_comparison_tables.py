@@ -1,4 +1,4 @@
-"""A comparison in the terminal and in Markdown: every figure in its cell, and what is undefined said."""
+"""A comparison in the terminal and in Markdown has every figure in its cell and n/a for undefined ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def rows(text: str) -> list[list[str]]:
 
 
 def test_text__figures_with_their_spread():
-    """Means stand with their spread over seeds, in three digits; what is undefined is n/a."""
+    """Means and their spread over seeds have three digits; undefined figures are n/a."""
     text = as_text(document())
     assert ["yolov5-spd-n", "3", *"0.341 ± 0.010 0.581 ± 0.010 0.243 ± 0.010".split()] in rows(text)
     assert ["yolov5-spd-n", *"0.411 ± 0.010 n/a 0.372 ± 0.010".split()] in rows(text)
@@ -21,7 +21,7 @@ def test_text__figures_with_their_spread():
 
 
 def test_text__cost():
-    """Parameters in millions, GFLOPs, latency with its middle half, and how many times as long as the baseline."""
+    """The table has parameters in millions, GFLOPs, latency with its middle half, and its ratio to the baseline's."""
     assert ["yolov5-spd-n", "640", "4.05", "11.5", "32.4", "(30.8", "to", "36.5)", "1.62"] in rows(as_text(document()))
     made = document(latency=None)
     for entry in made["arms"]:
@@ -32,34 +32,34 @@ def test_text__cost():
 
 
 def test_text__differences_with_verdicts():
-    """A difference has its sign, interval and verdict; notes say why there is none."""
+    """A difference has its sign, interval and verdict; without a verdict a note says why."""
     text = as_text(document())
     assert ["yolov5-spd-n", "AP_S", "+0.042", "+0.022", "to", "+0.062", "better"] in rows(text)
     assert "yolov5-slicesamp-up-n AP_S: too few objects: 30 leave it uncertain" in text
     shown = ["yolov5-slicesamp-up-n", "AP_S", "+0.007", "-0.013", "to", "+0.027", "too", "few", "objects"]
-    assert shown in rows(text)  # in the table as in the note
+    assert shown in rows(text)  # the table gives the reason as well as the note
     assert "missing: yolov5-spd-s seed 2 failed: OutOfMemoryError: CUDA out of memory" in text
 
 
 def test_text__a_single_seed():
-    """With one seed there is no spread, and no verdict but that it is of the images only."""
+    """With one seed there is no spread, and "images only" in place of a verdict."""
     figures = [arm(name, *[0.5] * 6, seeds=1) for name in ("yolov5-n", "yolov5-s")]
     of = [difference("yolov5-s", key, 0.01, None, seeds=[1, 1], note="images only: so") for key in ("AP", "AP_S")]
     made = document(arms=figures, differences=of, failed=[])
     assert ["yolov5-s", "1", "0.500", "0.500", "0.500"] in rows(as_text(made))
     assert ["yolov5-s", "AP", "+0.010", "-0.010", "to", "+0.030", "images", "only"] in rows(as_text(made))
-    assert notes(made) == ["images only: so"]  # once, as it is of all
+    assert notes(made) == ["images only: so"]  # the note is given once, as it is the same for all
 
 
 def test_text__undefined_difference():
-    """Without objects of a size there is no difference to show."""
+    """A difference in a size without objects is n/a and has no verdict."""
     made = document(differences=[difference("yolov5-spd-n", "AP_S", None, None, note="no objects")])
     assert ["yolov5-spd-n", "AP_S", "n/a", "n/a", "no", "verdict"] in rows(as_text(made))
 
 
 @pytest.mark.parametrize("name", ["yolov5-slicesamp-up-n", "x" * 60])
 def test_text__fits_the_terminal(name):
-    """Long names are cut there, and nowhere else."""
+    """Long names are cut in the terminal but not in Markdown."""
     made = document(arms=[arm(name, *[0.5] * 6, cost=40), *document()["arms"]], differences=[])
     made["differences"] = [difference(name, "AP_S", -0.1, "not distinguishable")]
     assert max(map(len, as_text(made).splitlines())) <= 80
@@ -67,7 +67,7 @@ def test_text__fits_the_terminal(name):
 
 
 def test_markdown__tables_hold_the_same():
-    """Markdown has the tables of the terminal; nothing in a name is markup."""
+    """Markdown has the same tables as the terminal, and markup in names is escaped."""
     text = as_markdown(document(name="a|b_c"))
     assert "| yolov5-spd-n | AP\\_S | +0.042 | +0.022 to +0.062 | better |" in text
     assert text.startswith("# Comparison: a\\|b\\_c\n")
@@ -77,18 +77,18 @@ def test_markdown__tables_hold_the_same():
 
 
 def test_groups__are_told():
-    """Who draws groups reads how many there are."""
+    """The number of groups and their pattern are named if groups are resampled."""
     assert "120 images (val) in 9 groups by cam_" in " ".join(as_text(document(groups=9, group="cam_")).split())
     assert set(FIGURES) == set(document()["arms"][0]["figures"])
 
 
 def test_equal_cost__table_by_variant():
-    """Each rival has its difference, the stronger the mark and the verdict; sizes and multiples are told."""
+    """Each rival has its difference, and the stronger one a star and the verdict; sizes and ratios are shown."""
     made = document(**at_equal_cost())
     found = rows(as_text(made))
     assert ["yolov5-spd-n", "at", "equal", "GFLOPs"] in found
     assert ["yolov5-n", "w0.3203", "*", "AP_S", "+0.021", "+0.001", "to", "+0.041", "better"] in found
-    assert ["yolov5-n", "AP_S", "+0.042", "+0.022", "to", "+0.062"] in found  # no verdict of its own here
+    assert ["yolov5-n", "AP_S", "+0.042", "+0.022", "to", "+0.062"] in found  # no verdict, as it is not the stronger
     assert ["yolov5-n", "1280x1248", "1280x1248", "4.00", "11.4", "32.0", "(30.4", "to", "36.0)", "1.60"] in found
     told = "yolov5-spd-n has 1.62 times the GFLOPs of yolov5-n; relative to yolov5-spd-n: "
     assert f"{told}yolov5-n w0.3203 1.00, yolov5-n 1280x1248 1.09" in notes(made)
@@ -96,7 +96,7 @@ def test_equal_cost__table_by_variant():
 
 
 def test_equal_cost__of_a_single_seed():
-    """Where a rival has one seed, the verdict is of the images only."""
+    """Where a rival has one seed, the table says "images only" in place of a verdict."""
     made = at_equal_cost(verdict=None)
     made["equal_cost"][0]["note"] = "images only: so"
     text = as_text(document(**made))
@@ -104,7 +104,7 @@ def test_equal_cost__of_a_single_seed():
 
 
 def test_equal_cost__what_is_missing():
-    """Arms that are not there, a kind of which there is none, and weights that do not fit are told."""
+    """Notes name missing arms, a kind of rival that does not exist, and weights that fit no other width."""
     made = document(**at_equal_cost(), settings={"pretrained": "/best.pt"})
     entry = made["equal"]["variants"]["yolov5-spd-n"]
     del entry["arms"]["yolov5-n 1280x1248"]
@@ -116,7 +116,7 @@ def test_equal_cost__what_is_missing():
 
 
 def test_equal_cost__fits_the_terminal():
-    """Long names are cut in the middle, so that scale, width and size stay."""
+    """Long names are cut in the middle, so that scale, width and image size stay visible."""
     long = "yolov5-slicesamp-up-of-mine-n"
     made = document(**at_equal_cost(long))
     for joint in made["equal_cost"]:
@@ -132,7 +132,7 @@ def test_equal_cost__fits_the_terminal():
 
 
 def test_cost__active_regions_where_a_model_adapts():
-    """A column for the share of active regions, blank for ordinary models; none where no model adapts."""
+    """If a model adapts, a column shows its share of active regions and is blank for the others; else there is none."""
     made = document()
     (cost,) = (table for table in tables(made) if table.title == "Cost")
     assert cost.header[-1] == "x time"
@@ -143,7 +143,7 @@ def test_cost__active_regions_where_a_model_adapts():
 
 
 def test_verdicts__are_aligned_as_words():
-    """The verdicts begin below each other, in the terminal and in Markdown; figures end below each other."""
+    """Verdicts are aligned left, in the terminal and in Markdown, and figures right."""
     text = as_text(document())
     (table,) = [part.splitlines() for part in text.split("\n\n") if part.startswith("Against")]
     place = table[1].index("verdict")

@@ -1,4 +1,4 @@
-"""The doctor's document as text: the worst first, 80 columns, nothing undefined shown as a number; its pictures."""
+"""The doctor's document as text (worst first, 80 columns, n/a for what is undefined) and its pictures."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def validation() -> dict:
 
 
 def test_text__fits_and_puts_the_worst_first():
-    """Findings, advice, validation, numbers, in this order and in 80 columns."""
+    """The text has findings, advice, validation and numbers in this order, within 80 columns."""
     text = doctor_text(document(validation=validation()))
     assert max(map(len, text.splitlines())) <= 80
     heads = [text.index(head) for head in ("WHAT IS WRONG", "ADVICE", "VALIDATION", "NUMBERS")]
@@ -59,7 +59,7 @@ def test_text__fits_and_puts_the_worst_first():
 
 
 def test_text__shows_the_rarest_classes_and_n_a():
-    """Of many classes those with the fewest objects are shown; what is undefined is n/a."""
+    """Among many classes those with the fewest objects are shown; undefined figures are n/a."""
     text = doctor_text(document(validation=validation()))
     assert "class 0 " in text and "class 25" not in text and "and 10 classes with more objects" in text
     assert "n/a" in text
@@ -67,7 +67,7 @@ def test_text__shows_the_rarest_classes_and_n_a():
 
 
 def test_pair_sheet__shows_both_pictures():
-    """Each picture is in its place, and no more pairs than there is room for."""
+    """Both pictures of each pair are shown, for no more pairs than there is room for."""
     colours = {"a.png": (0, 0, 255), "b.png": (255, 0, 0)}  # BGR
 
     def read(path: Path) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Drawings: an object's own pixels are never touched, however small it is, and the legend counts what was found."""
+"""Drawings never touch an object's own pixels, however small it is, and the legend counts what was found."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def noise(height, width):
 
 
 def grid(height, width, side, gap):
-    """Square boxes in rows, ``gap`` pixels between them."""
+    """Return square boxes in rows, with ``gap`` pixels between them."""
     step = side + gap
     corners = [(x, y) for y in range(gap, height - side, step) for x in range(gap, width - side, step)]
     return np.array([(x, y, x + side, y + side) for x, y in corners], float)
@@ -34,13 +34,13 @@ def inside(picture, box):
 
 
 def legend(picture, image_height):
-    """The rows below the picture, as the set of their colours in RGB."""
+    """Return the set of RGB colours in the legend, which is the rows below the picture."""
     return {tuple(int(v) for v in p[::-1]) for p in picture[image_height:].reshape(-1, 3)}
 
 
 @pytest.mark.parametrize("line_width", [None, 1, 2, 3, 4, 5])
 def test_small_objects__pixels_unchanged(line_width):
-    """No pixel inside any box changes at factor 1: lines, scores and their dark edges stay out of all objects."""
+    """Without enlargement no pixel inside a box changes: lines, scores and dark edges stay outside all objects."""
     image = noise(800, 1000)
     boxes = grid(800, 1000, side=6, gap=24)
     n = len(boxes)
@@ -50,7 +50,7 @@ def test_small_objects__pixels_unchanged(line_width):
 
 
 def test_dense_objects__pixels_unchanged():
-    """Also where scores have hardly any place: each stands beside its box only if it covers no other."""
+    """No pixel inside dense boxes changes either: a score is drawn only where it covers no other box."""
     image = noise(900, 900)
     boxes = np.array([(x, y, x + 20, y + 20) for y in range(30, 850, 37) for x in range(30, 850, 37)], float)
     out = draw(image, boxes, np.zeros(len(boxes)), np.full(len(boxes), 0.5), NAMES)
@@ -58,7 +58,7 @@ def test_dense_objects__pixels_unchanged():
 
 
 def test_scores__beside_the_box_or_left_out():
-    """A lone box has its score above; with other boxes above and below it has none, and nothing else changes."""
+    """A lone box has its score above; between two other boxes the score is left out, and neither box is covered."""
     image = np.full((800, 800, 3), 90, np.uint8)
     lone = np.array([[400, 400, 420, 420]], float)
     free = draw(image, lone, [0], [0.87], NAMES)
@@ -71,7 +71,7 @@ def test_scores__beside_the_box_or_left_out():
 def test_surest_first__gets_the_place():
     """Where only one of two scores has room, the surer one is written."""
     image = np.full((800, 800, 3), 90, np.uint8)
-    boxes = np.array([[400, 5, 412, 795], [415, 5, 427, 795]], float)  # no room above or below
+    boxes = np.array([[400, 5, 412, 795], [415, 5, 427, 795]], float)  # room for one score only
     boxes[:, 1] = 60
     for surer in (0, 1):
         scores = np.array([0.9, 0.4] if surer == 0 else [0.4, 0.9])
@@ -92,7 +92,7 @@ def test_edge__in_the_colour_of_the_class(index):
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (100, 150), (767, 300), (768, 100), (1000, 2000)])
 def test_enlarged__by_a_whole_factor(height, width):
-    """Small pictures are enlarged by a whole factor to at least the least side, larger ones are left as they are."""
+    """Small pictures are enlarged by the smallest whole factor that gives the least side, larger ones are not."""
     image = noise(height, width)
     box = np.array([width // 2, height // 2, width // 2 + 5, height // 2 + 4])
     big, factor = enlarged(image)
@@ -105,7 +105,7 @@ def test_enlarged__by_a_whole_factor(height, width):
 
 @pytest.fixture
 def written(monkeypatch):
-    """What is written into pictures, in order."""
+    """A list of the positions and texts written into pictures, in order."""
     texts = []
     text = drawing.ImageDraw.ImageDraw.text
 
@@ -118,7 +118,7 @@ def written(monkeypatch):
 
 
 def test_legend__counts_each_class(written):
-    """The legend names each class found with its count and colour, and no other; the rest of the picture stays."""
+    """The legend names each class found, and no other, with its count and colour."""
     image = np.full((800, 800, 3), 90, np.uint8)
     boxes = np.array([[100, 100, 110, 110], [200, 200, 210, 210], [300, 300, 310, 310]], float)
     out = draw(image, boxes, [2, 1, 2], [0.9, 0.8, 1.0], NAMES)
@@ -130,7 +130,7 @@ def test_legend__counts_each_class(written):
 
 @pytest.mark.parametrize("width", [100, 300, 900])
 def test_legend__fits_and_counts_what_is_left_out(written, width):
-    """Of more classes than fit, the legend says how many are left out, within the picture's width."""
+    """Where not all classes fit the picture's width, the legend says how many are left out."""
     image = np.full((900, width, 3), 90, np.uint8)
     classes = np.arange(40)
     boxes = np.array([(5, 20 * i + 20, 10, 20 * i + 25) for i in classes], float)
@@ -142,7 +142,7 @@ def test_legend__fits_and_counts_what_is_left_out(written, width):
 
 
 def test_legend__one_height_for_all_frames():
-    """Frames of a video have one size, whatever is found in them: a video file needs that."""
+    """Frames have the same size whatever is found in them, as a video file needs."""
     image = noise(480, 640)
     boxes = grid(480, 640, side=10, gap=60)
     full = draw(image, boxes, np.arange(len(boxes)) % 40, np.full(len(boxes), 0.5), NAMES)
@@ -158,7 +158,7 @@ def test_nothing_found__said(written):
 
 
 def test_input__not_drawn_on():
-    """The picture that is given stays as it is, also where it is not enlarged."""
+    """The given picture is not changed, even if it is not enlarged."""
     image = noise(800, 800)
     before = image.copy()
     draw(image, [[10, 50, 30, 70]], [0], [0.5], NAMES)

@@ -1,4 +1,4 @@
-"""What is said of contrasts on the terminal and in docs/results.md: from the summaries alone, and honest about gaps."""
+"""Texts on contrasts for the terminal and docs/results.md: from the summaries alone, with all gaps named."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def changed(**changes: object) -> dict:
 
 
 def test_text__figures_answers_and_gaps():
-    """Trained arms have their figures and minutes, the others say "not run", and no line is too long."""
+    """Trained arms have their figures and minutes, others say "not run", and lines fit 80 columns."""
     text = as_text([SUMMARY], {"3-recipe": "waits for 1-plain"})
     assert max(map(len, text.splitlines())) <= 80
     row = next(line for line in text.splitlines() if line.startswith("yolov5-spd-n ") and "12" in line)
@@ -56,7 +56,7 @@ def test_text__figures_answers_and_gaps():
 
 
 def test_text__done_is_said():
-    """A contrast that is done says so, and nothing of more seeds."""
+    """A finished contrast says that it is done and does not ask for more seeds."""
     text = as_text([changed(done=True, trainings={"done": 6, "of": 6})], {})
     assert "1-plain is done" in " ".join(text.split()) and "seeds of each" not in text
 
@@ -82,13 +82,13 @@ def test_text__early_gives_no_verdict():
     ],
 )
 def test_needed__what_an_interval_lacks(changes, told):
-    """What would bring an interval to one point, or that nothing would."""
+    """The text says what would bring an interval to one point, or that nothing would."""
     said = needed(ANSWER | changes)
     assert said is None if told is None else told in said
 
 
 def test_section__not_run():
-    """Of a contrast without results every figure says "not run"."""
+    """In the section of a contrast without results, every figure says "not run"."""
     section = contrast_section(
         "2-blocks", "Do they?", {"a": "yolov5-n", "b": what("yolov5-n", {"nwd": 0.5})}, "full", None
     )
@@ -98,7 +98,7 @@ def test_section__not_run():
 
 
 def test_section__every_number_is_the_summarys():
-    """Changing the summary's figures changes the table's, cell by cell."""
+    """The section's figures are the summary's, cell by cell."""
     section = contrast_section("1-plain", "Does it?", {}, "full", SUMMARY)
     row = next(line for line in section.splitlines() if line.startswith("| `yolov5-spd-n` | yolov5-spd-n"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
@@ -109,14 +109,14 @@ def test_section__every_number_is_the_summarys():
 
 
 def test_machines__each_once():
-    """Contrasts of one machine share its row; packages that are not there are not named."""
+    """Contrasts that ran on one machine share its row; packages that are missing are not named."""
     text = machines([SUMMARY, changed(contrast="2-blocks")])
     assert text.count("H200") == 1 and "1-plain (full), 2-blocks (full)" in text and "polars" not in text
     assert machines([]) == "Nothing has been run."
 
 
 def test_gaps__what_is_missing_is_named():
-    """Failed trainings, arms left out and a val that stays closed stand in text and section."""
+    """Failed trainings, arms left out and a closed val split are named in the text and the section."""
     holes = changed(
         failed=[{"training": "a seed 1", "reason": "no room"}], left_out={"p2": "there is no x-p2-n"}, asked="test",
         closed="val stays closed: more seeds",
@@ -125,21 +125,23 @@ def test_gaps__what_is_missing_is_named():
         said = " ".join(text.split())
         assert "a seed 1 failed, and is missing: no room." in said and "p2 is left out: there is no x-p2-n." in said
         assert "al stays closed: more seeds." in said
-    assert "1 trainings to go" in " ".join(as_text([holes], {}).split())  # of two that are missing one has failed
+    assert "1 trainings to go" in " ".join(as_text([holes], {}).split())  # one of the two missing trainings has failed
 
 
 def test_uneven__a_rectangle_beside_squares_is_told():
-    """640x512 images fill four fifths of a square: in 352x480 they are 440x352, 1.89 times what they are in 320x320."""
+    """An arm with less padding is reported: 640x512 images have 1.89 times the pixels in 352x480 as in 320x320."""
     arms = [arm("yolov5-n", 0.3, 1.766, imgsz=320), arm("yolov5-n 352x480", 0.3, 2.915, imgsz=[352, 480])]
     arms[1]["equal_cost"] = True
     (told,) = uneven(changed(arms=arms))
     assert "1.89 times the pixels of `yolov5-n` for 1.65 times its GFLOPs" in told
     arms[1] |= {"imgsz": [416, 416], "gflops": 1.766 * 1.69}
     assert uneven(changed(arms=arms)) == []
+    arms[1] |= {"imgsz": 320, "gflops": 1.1}  # narrower, on the same images
+    assert uneven(changed(arms=arms)) == []
 
 
 def test_alike__figures_share_a_figure_where_all_is_the_same():
-    """Every arm once, over contrasts of the same split, settings and precision; others stand by themselves."""
+    """Contrasts of the same split, settings and precision share a figure with each arm once; others stand alone."""
     facts = {"settings": {"imgsz": 320}, "form": "full"}
     one = changed(**facts)
     two = changed(contrast="5-others", arms=[arm("yolov5-n", 0.30, 7.7), arm("yolo11-n", 0.31, 6.5)], **facts)
@@ -147,10 +149,15 @@ def test_alike__figures_share_a_figure_where_all_is_the_same():
     (split, members, arms), (_, alone, _) = alike([one, two, other])
     assert split == "val" and [entry["contrast"] for entry in members] == ["1-plain", "5-others"]
     assert [entry["name"] for entry in arms] == ["yolov5-n", "yolov5-spd-n", "yolo11-n"] and alone == [other]
+    more = changed(contrast="7-more", **facts)
+    more["arms"][0]["seeds"] = {"done": 9, "of": 9}
+    for several in ([one, more], [more, one]):
+        ((_, _, arms),) = alike(several)
+        assert arms[0]["seeds"]["done"] == 9  # the figures of the most seeds
 
 
 def test_plot__a_mark_for_each_arm_that_is_there():
-    """The drawing is valid XML, has a mark and a name for every trained arm, higher for a higher AP_S."""
+    """The drawing is valid XML with a mark and a name for each trained arm, placed higher for a higher AP_S."""
     root = ET.fromstring(plot(SUMMARY["arms"], "val", None))
     space = "{http://www.w3.org/2000/svg}"
     inner = root.find(f"{space}svg")
@@ -159,14 +166,3 @@ def test_plot__a_mark_for_each_arm_that_is_there():
     names = [text.text for text in root.findall(f"{space}text")]
     assert names == ["AP_S on val", "yolov5-n, stock", "yolov5-spd-n, published block"]
     assert plot([arm("yolov5-n", None, None)], "val", None) is None
-
-
-def test_plot__numbers_tell_many_arms_apart():
-    """There are twelve different marks; of more arms each has its number at its mark and in the legend."""
-    root = ET.fromstring(
-        plot([arm(f"yolo{n}-n", 0.3 + n / 100, 7.0 + n) for n in range(14)], "val", None, numbered=True)
-    )
-    space = "{http://www.w3.org/2000/svg}"
-    marks = [text.text for text in root.find(f"{space}svg").findall(f"{space}text")][-14:]
-    assert marks == [str(number) for number in range(14, 0, -1)]  # from the top down, where AP_S is highest
-    assert root.findall(f"{space}text")[-1].text == "14: yolo13-n, stock"

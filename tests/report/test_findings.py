@@ -1,4 +1,4 @@
-"""Errors and the audit in the terminal: each count in its cell, at most 80 columns, nothing where nothing was asked."""
+"""Errors and the audit in the terminal: each count in its cell, 80 columns, and nothing that was not asked for."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DOCUMENT = {
 
 
 def test_errors__every_count_in_its_cell():
-    """Objects and detections have a table each, by size, with every count in its order."""
+    """Objects and detections have a table each, by size, with every count in its cell."""
     text = errors_table(DOCUMENT)
     lines = [line.split() for line in text.splitlines()]
     assert ["all", "1,234,567", "234,567", "34,567", "4,567", "567"] in lines
@@ -34,14 +34,14 @@ def test_errors__every_count_in_its_cell():
 
 
 def test_audit__counted_by_kind():
-    """The commonest kind is first; where there is none it is said."""
+    """The audit counts its candidates by kind, commonest first, and says if there are none."""
     kinds = ["missing label", "wrong class", "missing label"]
     assert audit_line(SimpleNamespace(kind=kind) for kind in kinds) == "Label audit: 2 missing label, 1 wrong class."
     assert audit_line([]) == "Label audit: nothing to look at."
 
 
 def test_findings__only_what_was_asked():
-    """Nothing is added to the result where neither was asked for."""
+    """Nothing is added to the result if neither errors nor the audit were asked for."""
     assert findings(SimpleNamespace(error_counts=None, candidates=None)) == ""
     text = findings(SimpleNamespace(error_counts=DOCUMENT, candidates=[]))
     assert text.startswith("\n\nobjects") and text.endswith("Label audit: nothing to look at.")

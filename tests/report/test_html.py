@@ -1,4 +1,4 @@
-"""The page of a comparison: whole, by itself, and with every mark where its figure is."""
+"""The page of a comparison is valid, needs no other file, and has every mark at its figure's place."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from itertools import pairwise
 import pytest
 from comparing import arm, at_equal_cost, difference, document
 
-from pixelkeep.report.charts import NEAR, against_cost, by_size, differences, swatch, ticks
+from pixelkeep.report.charts import against_cost, by_size, differences, swatch, ticks
 from pixelkeep.report.html import as_page
 
 VOID = {"meta", "circle", "rect", "polygon", "line"}
 
 
 class Page(HTMLParser):
-    """Checks that tags are closed in order, and collects texts and attributes."""
+    """A parser that asserts that tags are closed in order and collects texts and attributes."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Page(HTMLParser):
 
 
 def test_page__stands_by_itself():
-    """No script, no other file, no address; everything is closed; it fits phones and paper."""
+    """The page needs no script, other file or address, closes all tags, and has styles for phones and print."""
     text = as_page(document())
     page = Page(text)
     assert not {"src", "href"} & {key for key, _ in page.attributes}
@@ -49,7 +49,7 @@ def test_page__stands_by_itself():
 
 
 def test_page__has_figures_verdicts_and_notes():
-    """The page says what the terminal says."""
+    """The page has the figures, verdicts and notes of the terminal."""
     texts = Page(as_page(document())).texts
     for expected in ("0.243 ± 0.010", "+0.022 to +0.062", "better", "32.4 (30.8 to 36.5)"):
         assert expected in texts
@@ -57,7 +57,7 @@ def test_page__has_figures_verdicts_and_notes():
 
 
 def test_page__names_are_texts():
-    """A name with markup is shown as it is."""
+    """A name with markup is escaped and shown as text."""
     name = '<b>&"x"'
     made = document(name=name, arms=[arm("yolov5-n", *[0.5] * 6), arm(name, *[0.5] * 6)])
     made["differences"] = [difference(name, "AP_S", 0.1, "better")]
@@ -66,7 +66,7 @@ def test_page__names_are_texts():
 
 
 def test_page__cards_follow_the_verdict_at_equal_cost():
-    """Better than the plain baseline alone is no green card; the card says both."""
+    """A model better only than the plain baseline, not at equal cost, gets no green card; the card says both."""
     text = as_page(document(**at_equal_cost(verdict="not distinguishable")))
     texts = Page(text).texts
     assert (
@@ -78,7 +78,7 @@ def test_page__cards_follow_the_verdict_at_equal_cost():
 
 @pytest.mark.parametrize("value", [None, 0.0])
 def test_page__without_anything_to_draw(value):
-    """Undefined figures, or none but 0, leave a page that is whole."""
+    """Figures that are all undefined or all 0 still give a valid page."""
     arms = [arm(name, *[value] * 6, seeds=1) | {"latency": None, "gflops": None} for name in ("yolov5-n", "b")]
     text = as_page(document(arms=arms, differences=[difference("b", "AP_S", value, None)], latency=None))
     Page(text)
@@ -90,13 +90,13 @@ def places(chart: str, kind: str) -> list[tuple[float, float]]:
 
 
 def test_chart__marks_stand_at_their_values():
-    """Twice the cost is twice as far from the axis, and twice the AP_S twice as high."""
+    """A mark of twice the cost is twice as far from the axis, and one of twice the AP_S twice as high."""
     made = [
         arm("a", *[0.1] * 6, seeds=1),
         *[arm(c, *[None] * 6, seeds=1) for c in "bcd"],
         arm("e", *[0.2] * 6, seeds=1),
     ]
-    chart = against_cost(made, [(10,), (1,), None, (1,), (20, 18, 25)], "ms")  # the fifth arm's mark is a circle again
+    chart = against_cost(made, [(10,), (1,), None, (1,), (20, 18, 25)], "ms")  # the fifth mark is a circle again
     (x1, y1), (x2, y2) = places(chart, "circle")
     labels = dict(re.findall(r'<text x="([\d.]+)" y="[\d.]+" text-anchor="middle">([\d.]+)</text>', chart))
     at = {float(value): float(x) for x, value in labels.items()}
@@ -108,7 +108,7 @@ def test_chart__marks_stand_at_their_values():
 
 
 def test_chart__intervals_reach_from_end_to_end():
-    """The line of a difference spans its interval, on the scale of the labels."""
+    """The line of a difference spans its interval on the scale of the axis labels."""
     chart = differences([difference("b", "AP", 0.03, "better")], ["a", "b"])
     x1, x2 = map(float, re.search(r'<line class="arm1" x1="([\d.]+)" x2="([\d.]+)"', chart).groups())
     at = {
@@ -120,7 +120,7 @@ def test_chart__intervals_reach_from_end_to_end():
 
 
 def test_chart__sizes_without_objects_say_so():
-    """Where no arm has a figure, the size says none."""
+    """A size in which no arm has a figure is labelled as none."""
     assert "large: none" in by_size(document()["arms"]) and "small: none" not in by_size(document()["arms"])
 
 
@@ -131,19 +131,8 @@ def test_marks__tell_arms_apart():
 
 @pytest.mark.parametrize(("low", "high"), [(0, 0), (0, 0.43), (-0.013, 0.11), (0, 103.4), (0, 1e-5), (-0.2, 0.0)])
 def test_ticks__round_and_around(low, high):
-    """Ticks are evenly spaced by 1, 2 or 5 times a power of ten, hold the range, and are few."""
+    """Ticks are 1, 2 or 5 times a power of ten apart, enclose the range, and number 2 to 8."""
     found = ticks(low, high)
     steps = {f"{b - a:.6e}" for a, b in pairwise(found)}
     assert len(steps) == 1 and steps.pop()[0] in "125"
     assert found[0] <= low and found[-1] >= high and 2 <= len(found) <= 8
-
-
-def test_numbers__never_on_each_other():
-    """Marks in one place have their numbers below each other, with lines to them; one that stands alone has none."""
-    arms = [{"figures": {"AP_S": {"mean": value, "spread": None, "values": [value]}}} for value in (0.2, 0.2, 0.2, 0.5)]
-    drawn = against_cost(arms, [[1.0], [1.0], [1.0], [3.0]], "GFLOPs", numbered=True)
-    places = re.findall(r'<text x="([\d.]+)" y="([\d.]+)">(\d)</text>', drawn)
-    assert sorted(number for *_, number in places) == ["1", "2", "3", "4"]
-    heights = sorted(float(y) for _, y, number in places if number != "4")
-    assert all(lower - upper >= NEAR[1] for upper, lower in pairwise(heights))
-    assert drawn.count('<line class="rule" x1="') - drawn.count('text-anchor="end"') == 2

@@ -1,4 +1,4 @@
-"""Drawings of classes and regions: the right colours at the right places, and one size for all frames."""
+"""Drawings of classes and regions have the right colours in the right places, and one size for all frames."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAMES = {0: "land", 1: "water", 2: "a class with a name that is much too long fo
 
 
 def test_regions__each_pixel_has_its_class_colour():
-    """Colours lie over the picture where the mask says, and nothing lies where it says 255."""
+    """Each class's colour is blended over its pixels, and the picture stays as it is where the mask is 255."""
     image = np.full((96, 96, 3), 100, np.uint8)
     classes = np.zeros((96, 96), np.uint8)
     classes[:, 32:64], classes[:, 64:] = 1, IGNORED
@@ -25,7 +25,7 @@ def test_regions__each_pixel_has_its_class_colour():
 
 
 def test_regions__colours_of_the_picture_do_not_mix_with_those_of_classes():
-    """Red and blue of one brightness look alike under one class, and stay as they are where nothing is said."""
+    """Red and blue of one brightness look alike under a class's colour, and stay as they are where the mask is 255."""
     image = np.zeros((768, 768, 3), np.uint8)
     image[:, :384, 2], image[:, 384:, 0] = 76, 199  # by the weights 0.299 and 0.114 both are 22.7 in grey
     classes = np.zeros((768, 768), np.uint8)
@@ -36,7 +36,7 @@ def test_regions__colours_of_the_picture_do_not_mix_with_those_of_classes():
 
 
 def test_regions__nothing_said():
-    """A mask without any class leaves the picture, with a legend that says so."""
+    """A mask without any class leaves the picture as it is, with a legend that says so."""
     drawn = draw_regions(np.full((800, 800, 3), 50, np.uint8), np.full((800, 800), IGNORED, np.uint8), NAMES)
     assert (drawn[:800] == 50).all() and drawn.shape[0] > 800
 
@@ -53,7 +53,7 @@ def test_classes__bars_are_as_long_as_they_are_probable():
 
 
 def test_classes__one_size_for_all_frames():
-    """However many classes and however long their names, the strip has one height, and texts stay out of the bars."""
+    """The strip has one height for any number of classes and length of names, and texts stay out of the bars."""
     image = np.zeros((768, 768, 3), np.uint8)
     sizes = {draw_classes(image, order, [0.5, 0.3, 0.2], NAMES).shape for order in ([0, 1, 2], [2, 1, 0])}
     assert len(sizes) == 1 and sizes.pop()[0] > 768

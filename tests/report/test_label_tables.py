@@ -1,4 +1,4 @@
-"""The closing tables of classification and segmentation, in 80 columns."""
+"""The final tables of classification and segmentation, in 80 columns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PROTOCOL = LabelProtocol(imgsz=64, precision="fp32", device="cpu", seed=0)
 
 
 def test_classify__table():
-    """Accuracy by class, a class of few images marked, one without any n/a."""
+    """The table has the accuracy of each class, marks a class of few images, and shows n/a for one without any."""
     truth = np.repeat([0, 1], [40, 10])
     result = score_classes(truth, np.stack([np.zeros(50, int), np.ones(50, int)], 1), ["cat", "dog", "newt"])
     result.protocol, result.split = PROTOCOL, "val"
@@ -30,7 +30,7 @@ def test_classify__table():
 
 
 def test_semantic__table():
-    """IoU and accuracy by class with its share of the pixels; names that are too long are cut."""
+    """The table has each class's share of the pixels, IoU and accuracy; names that are too long are cut."""
     matrix = ConfusionMatrix(3)
     matrix.add(np.array([[0, 0, 0, 1]]), np.array([[0, 0, 1, 1]]))
     result = matrix.score(["land", "water " * 20, "ice"])

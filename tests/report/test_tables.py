@@ -13,7 +13,7 @@ from pixelkeep.report.tables import detection_lines, figure, models_table, resul
 
 
 def result(**changes):
-    """A result as validation gives it, with the parts that the table shows."""
+    """Return a result as validation gives it, with the parts that the table shows."""
     values = dict(
         AP=0.5, AP50=0.6, AR=0.7, AP_S=0.1, AP_M=0.2, AP_L=None, AP50_S=0.15, AR_S=0.12, AR_M=0.22, AR_L=None,
         counts={"S": 1234567, "M": 40, "L": 0},
@@ -30,7 +30,7 @@ def alarms(**changes):
 
 
 def wide_result():
-    """A result in which every part that was asked for is as wide as it gets."""
+    """Return a result with every optional part, each as wide as it can get."""
     counts = {"S": 1234567, "M": 29, "L": 1}
     part = PartFigures(images=123456, AP=0.5, AP50=0.6, AP_S=None, counts=counts)
     names = ("0.25-1234.5", "very tiny")
@@ -69,12 +69,12 @@ def summary(detections):
 
 @pytest.mark.parametrize(("value", "text"), [(None, "n/a"), (0.0, "0.000"), (1, "1.000"), (0.12345, "0.123")])
 def test_figure__undefined_is_not_zero(value, text):
-    """None is n/a and 0 is 0.000: they are different results."""
+    """None is shown as n/a and 0 as 0.000, as they are different results."""
     assert figure(value) == text
 
 
 def test_result__every_figure_in_its_cell():
-    """Sizes have their own count, AP, AP50 and AR; what is undefined is n/a there and nowhere else."""
+    """Each size has its own count and figures; only undefined figures are n/a."""
     lines = [line.split() for line in result_table(result()).splitlines()]
     assert ["all", "1,234,567", "0.500", "0.600", "0.700"] in lines
     assert ["small", "<", "32x32", "px", "1,234,567", "0.100", "0.150", "0.120"] in lines
@@ -99,19 +99,19 @@ def test_result__at_most_80_columns(ignored):
 
 
 def test_result__too_few_objects():
-    """From 1 to 29 objects a size class says so beside its figures; none and 30 do not, and the figures stay."""
+    """A size class of 1 to 29 objects is marked beside its figures, which stay; one of none or of 30 is not."""
     lines = result_table(result(counts={"S": 10, "M": 30, "L": 0})).splitlines()
     small, medium, large = (next(line for line in lines if line.startswith(size)) for size in ("small", "med", "large"))
     assert small.split()[-5:] == ["0.120", "too", "few", "objects", "(10)"] and "0.100" in small
     assert medium.endswith("0.220") and large.endswith("n/a")
     few = result_table(result(counts={"S": 10, "M": 3, "L": 0})).splitlines()
-    assert len({line.index("too few") for line in few if "too few" in line}) == 1  # words begin below each other
+    assert len({line.index("too few") for line in few if "too few" in line}) == 1  # the marks are aligned left
     assert "too few objects (29)" in result_table(result(counts={"S": 29, "M": 30, "L": 0}))
     assert "too few" not in result_table(result(counts={"S": 30, "M": 31, "L": 0}))
 
 
 def test_result__bins_where_asked_for():
-    """Finer sizes have a row each with name, sides and figures, and stay out where nobody asked for them."""
+    """Finer sizes have a row each with name, sides and figures, and are shown only if asked for."""
     sizes = [
         BinFigures(name="very tiny", low=2, high=8, gt=40, AP=0.1, AP50=0.3, AR=0.2),
         BinFigures(name="large", low=96, high=1e5, gt=7, AP=0.5, AP50=None, AR=None),
@@ -124,7 +124,7 @@ def test_result__bins_where_asked_for():
 
 
 def test_result__parts_of_the_file_name():
-    """Each value has a row with its images, objects by size and figures; images that do not match are counted."""
+    """Each value of the pattern has a row with images, objects and figures; images without a match are counted."""
     part = PartFigures(images=12, AP=0.5, AP50=0.6, AP_S=None, counts={"S": 1, "M": 2, "L": 3})
     by = By(regex="(day|night)", name="time", unmatched=1, values={"day": part})
     table = result_table(result(by=by))
@@ -136,7 +136,7 @@ def test_result__parts_of_the_file_name():
 
 
 def test_result__other_protocols():
-    """VOC's figures, Pd and false alarms have a line each; a measure that is not the IoU is named."""
+    """VOC figures, and Pd with false alarms, have a line each; a matching measure other than the IoU is named."""
     text = " ".join(result_table(result(alarms=alarms(), voc={"AP50_11": 0.7, "AP50_area": 0.75})).split())
     assert "VOC AP50 0.700 by 11 points, 0.750 by area" in text
     assert "Pd 0.910, small n/a, 0.40 false alarms an image (1.25 a megapixel) at confidence 0.25" in text
@@ -148,13 +148,13 @@ def test_result__other_protocols():
 
 
 def test_result__every_part_within_80_columns():
-    """Names, values and numbers at their longest do not make a line too long, except a pattern without blanks."""
+    """No line is too long, even with the longest names, values and numbers, except for a pattern without blanks."""
     lines = result_table(wide_result()).splitlines()
     assert max(len(line) for line in lines if "x" * 70 not in line) <= 80
 
 
 def point(**changes):
-    """An operating point as metrics.json has it."""
+    """Return an operating point in the form of metrics.json."""
     figures = {"precision": 0.5, "recall": 0.75, "F1": 0.6, "count_mae": 1.25, "count_bias": -0.5}
     classes = {"car": {"confidence": 0.12}, "boat": {"confidence": 0.345}, "ghost": {"confidence": None}}
     values = dict(objective="f1", iou=0.5, overall=figures, single={"confidence": 0.2}, per_class=classes)
@@ -172,7 +172,7 @@ def point(**changes):
     ids=["by-class", "single", "none"],
 )  # fmt: skip
 def test_result__foot_has_the_operating_point(changes, text):
-    """The confidences' range, what they give and the counting error stand below the table; or that there is none."""
+    """Below the table stand the confidence range with its figures and counting error, or that no point exists."""
     table = result_table(result(operating_point=point(**changes)))
     assert text in " ".join(table.split())
     assert max(map(len, table.splitlines())) <= 80
@@ -180,7 +180,7 @@ def test_result__foot_has_the_operating_point(changes, text):
 
 
 def test_detections__confidence_by_class():
-    """Each class's confidence is listed where they differ, and nothing is said of the one that was given."""
+    """Confidences are listed by class if they differ; a single given confidence is not mentioned."""
     found = summary({"car": 1})
     assert "conf " not in detection_lines(found)
     found.confidence = {f"class number {i}": i / 100 for i in range(20)}
@@ -190,7 +190,7 @@ def test_detections__confidence_by_class():
 
 
 def test_detections__counted_and_wrapped():
-    """Detect's last lines name every class with its count, commonest first, within 80 columns."""
+    """The last lines of detect name every class with its count, commonest first, within 80 columns."""
     names = {f"class number {i}": i for i in range(1, 30)}
     text = detection_lines(summary(names))
     assert max(map(len, text.splitlines())) <= 80
@@ -203,7 +203,7 @@ def test_detections__counted_and_wrapped():
 
 
 def test_detections__folding_by_measured_time():
-    """What ran, in which precision, and what repeats a choice that was measured; nothing of one by rule."""
+    """The network line has format, precision, and the option that repeats a measured folding, not one by rule."""
     found = summary({"car": 1})
     found.folding = {"choose": "static", "choice": "0,3"}
     assert "network   pytorch, fp32\n" in detection_lines(found)
@@ -212,7 +212,7 @@ def test_detections__folding_by_measured_time():
 
 
 def test_detections__nothing():
-    """No detection is said in words."""
+    """A run without detections says so in words."""
     assert "found     nothing in 7 images" in detection_lines(summary({}))
 
 
@@ -225,7 +225,7 @@ def test_detections__nothing():
     ],
 )
 def test_detections__frames_are_no_images(images, frames, seen):
-    """What videos and streams give is counted as frames."""
+    """The images of videos and streams are counted as frames."""
     found = summary({"car": 1})
     video = {"skipped": 0, "broken": 0, "lost": 0, "damage": None}
     found.videos = {str(number): video | {"frames": count} for number, count in enumerate(frames)}
@@ -233,14 +233,14 @@ def test_detections__frames_are_no_images(images, frames, seen):
 
 
 def test_detections__no_time_of_a_run_that_was_interrupted():
-    """Where nothing was timed to its end, no time is made up."""
+    """No time is shown for an interrupted run without measured times."""
     found = summary({"car": 1})
     found.speed_ms = {}
     assert "found     1 car in 7 images\n" in detection_lines(found)
 
 
 def test_models__stock_marked():
-    """Baselines are marked as Ultralytics' own, parameters are in millions; shares of active regions are shown."""
+    """Baselines are marked as Ultralytics' own, parameters are in millions, and shares of active regions are shown."""
 
     def entry(name: str, stock: bool, params: int, gflops: float, share: float | None = None) -> SimpleNamespace:
         return SimpleNamespace(
@@ -258,7 +258,7 @@ def test_models__stock_marked():
 
 
 def test_text_table__columns_line_up():
-    """The first columns are aligned left, the others right, no line ends in blanks."""
+    """The first columns are aligned left and the others right, and no line ends in blanks."""
     text = text_table(["a", "b", "c"], [["x", "long", "1"], ["yy", "", "22"]], left=2)
     assert text == "a   b      c\n--  ----  --\nx   long   1\nyy        22"
     noted = text_table(["a", "b", ""], [["x", "1", "long note"], ["yy", "22", "note"]], last=True)

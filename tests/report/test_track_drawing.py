@@ -1,4 +1,4 @@
-"""Drawn tracks: colours and numbers are identities', trails lead to the boxes, frames have one size."""
+"""Drawn tracks: colours and numbers show identities, trails are where they should be, frames have one size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def drawn(trails=(np.empty((0, 2)), np.empty((0, 2))), identities=(3, 9)):
 
 
 def test_tracks__colour_is_the_identitys():
-    """Boxes of one class have the colours of their identities, around the box and not in it."""
+    """The colour of a box is that of its identity, not of its class, and is drawn around the box, not inside."""
     picture = drawn()
     for box, identity in zip(BOXES.astype(int), (3, 9), strict=True):
         assert tuple(picture[box[1] + 10, box[0] - 2][::-1]) == colour(identity)
@@ -25,33 +25,33 @@ def test_tracks__colour_is_the_identitys():
 
 
 def test_tracks__trail_is_where_it_says():
-    """A trail colours the pixels between its centres, and none without one."""
+    """A trail colours the pixels between its centres and no others."""
     trail = np.array([[300.5, 300.5], [300.5, 400.5]])
     without, picture = drawn(), drawn((trail, np.empty((0, 2))))
     rows, columns = np.nonzero((picture != without).any(axis=2))
     assert 298 <= rows.min() <= 301 and 400 <= rows.max() <= 403
     assert abs(columns - 300.5).max() <= 2
-    left, middle, right = picture[350, 299:302, ::-1].astype(int)  # its edges are smooth, and alike
+    left, middle, right = picture[350, 299:302, ::-1].astype(int)  # both edges are antialiased, and alike
     assert abs(middle - colour(3)).max() < 16
-    np.testing.assert_allclose(left, right, atol=6)  # half a pixel off they differ by 70 and more
+    np.testing.assert_allclose(left, right, atol=6)  # with the trail half a pixel off they would differ by 70 or more
 
 
 def test_tracks__trails_do_not_cover_objects():
-    """Inside its box an object is as in the frame, though its own trail ends there."""
+    """The pixels inside a box stay as in the frame, though its own trail ends there."""
     centres = (BOXES[:, :2] + BOXES[:, 2:]) / 2
     picture = drawn(tuple(np.stack([centre - 60, centre]) for centre in centres))
     assert (picture[101:129, 101:139] == 90).all() and (picture[601:639, 501:529] == 90).all()
 
 
 def test_tracks__size_is_that_of_detections():
-    """Frames with tracks, without any, and with detections have one size, for a video takes no other."""
+    """Frames with tracks, without tracks and with detections have one size, as a video needs."""
     none = draw_tracks(IMAGE, np.empty((0, 4)), np.empty(0), np.empty(0), [], NAMES)
     plain = draw(IMAGE, BOXES, np.array([1, 1]), np.array([0.5, 0.6]), NAMES)
     assert drawn().shape == none.shape == plain.shape
 
 
 def test_tracks__number_differs():
-    """The identity is written above the box."""
-    one, other = drawn(identities=(3, 9)), drawn(identities=(3 + 11, 9))  # the same colour, another number
+    """The number of the identity is written above the box."""
+    one, other = drawn(identities=(3, 9)), drawn(identities=(3 + 11, 9))  # 3 and 14 share a colour
     rows, _ = np.nonzero((one != other).any(axis=2))
     assert len(rows) and rows.max() < 100

@@ -1,4 +1,4 @@
-"""The sheet of enlarged boxes: the object is shown large, unpainted, where its pixels are, and no image too many."""
+"""The sheet of enlarged boxes shows objects large and uncovered, and reads no more images than it needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GREEN = (0, 200, 0)
 
 
 def picture(box, size=(120, 160)):
-    """A grey image, (H, W, 3) BGR, with a green rectangle."""
+    """Return a grey image (H, W, 3) in BGR with a green rectangle at ``box``."""
     image = np.full((*size, 3), 90, np.uint8)
     x, y, width, height = box
     image[y : y + height, x : x + width] = GREEN
@@ -27,7 +27,7 @@ def tiles_of(boxes, **options):
 
 
 def green(tile):
-    """The columns and rows of a tile in which the object is."""
+    """Return the first and last column and row of the green object in a tile, ends exclusive."""
     ys, xs = np.nonzero((np.abs(tile.astype(int) - GREEN) < 60).all(axis=2))
     return xs.min(), xs.max() + 1, ys.min(), ys.max() + 1
 
@@ -38,7 +38,7 @@ def green(tile):
     ids=["middle", "corner", "other-corner", "larger", "edge"],
 )
 def test_tile__shows_the_object_large(box):
-    """An object of six pixels is more than four times as large, uncovered, with its frame close around it."""
+    """An object of six pixels is shown more than four times as large, uncovered, with its frame close around it."""
     sheet = np.asarray(zoom_sheet(tiles_of([box]), lambda _: picture(box), "note"))
     tile = sheet[GAP : GAP + TILE, GAP : GAP + TILE]
     scale = TILE / max(LEAST_VIEW, AROUND * max(box[2:]))
@@ -51,13 +51,13 @@ def test_tile__shows_the_object_large(box):
 
 
 def test_view__stays_inside_the_image():
-    """A box at the image's edge is shown with what lies inside the image, not with empty ground."""
+    """A view of a box at the image's edge shows only pixels of the image."""
     sheet = np.asarray(zoom_sheet(tiles_of([(0, 0, 6, 6)]), lambda _: picture((0, 0, 6, 6)), ""))
     assert not (sheet[GAP : GAP + TILE, GAP : GAP + TILE] == zoom._OUTSIDE).all(axis=2).any()
 
 
 def test_others__are_drawn_and_the_box_itself_is_not_doubled():
-    """Other boxes are drawn in their own colour; one that is the tile's own is not."""
+    """Other boxes are drawn in their own colour, except for one equal to the tile's own box."""
 
     def ink(others):
         tile = tiles_of([(60, 50, 6, 6)], others=others)
@@ -69,7 +69,7 @@ def test_others__are_drawn_and_the_box_itself_is_not_doubled():
 
 
 def test_sheet__at_most_forty_tiles_in_rows():
-    """Of more things the first forty are shown, in rows of eight, and no other image is read."""
+    """At most the first forty tiles are shown, in rows of eight, and the images of the others are not read."""
     read = []
     tiles = tiles_of([(60, 50, 6, 6)] * (MOST + 5))
     sheet = zoom_sheet(tiles, lambda path: read.append(path) or picture((60, 50, 6, 6)), "")
@@ -79,7 +79,7 @@ def test_sheet__at_most_forty_tiles_in_rows():
 
 
 def test_text__long_names_keep_their_end(monkeypatch):
-    """Every line fits its tile; of a long file name the end is kept."""
+    """Every line fits its tile, and a long file name keeps its end."""
     drawn = []
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda self, xy, text, **_: drawn.append(text))
     tile = Tile(Path("a"), (60, 50, 6, 6), ("drone/" * 20 + "frame_0017.jpg", "short"))

@@ -1,4 +1,4 @@
-"""A detector of rotated objects without a network: it reports what a tile shows, in the two ways that networks do."""
+"""A detector of rotated objects without a network: it reports what a tile shows, in the two ways of real networks."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import torch
 from pixelkeep.tiling import Candidates, Grid
 from pixelkeep.tiling.run import collect
 
-WAYS = ("smallest", "turned")  # the smallest rotated box around what is shown, or the one at the object's own angle
+WAYS = ("smallest", "turned")  # smallest rotated box around the visible part, or a box at the object's angle
 
 
 def corners(box: np.ndarray) -> np.ndarray:
-    """Return the corners (4, 2) of x, y, width, height, radians."""
+    """Return the corners (4, 2) of a rotated box x, y, width, height, radians."""
     x, y, width, height, angle = box
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     return np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * [width / 2, height / 2] @ turn + [x, y]
 
 
 def clip(polygon: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """Return what of a convex polygon (n, 2) lies in x1, y1, x2, y2, corner by corner."""
+    """Return the corners of the part of a convex polygon (n, 2) that lies inside x1, y1, x2, y2."""
     for axis, sign, limit in ((0, -1, -window[0]), (1, -1, -window[1]), (0, 1, window[2]), (1, 1, window[3])):
         kept = []
         for a, b in zip(polygon, np.roll(polygon, -1, 0), strict=True):
@@ -36,7 +36,7 @@ def clip(polygon: np.ndarray, window: np.ndarray) -> np.ndarray:
 
 
 def report(polygon: np.ndarray, angle: float, way: str) -> np.ndarray:
-    """Return the rotated box (5,) that the detector gives for what is shown."""
+    """Return the rotated box (5,) that the detector reports for the visible polygon."""
     middle = polygon.mean(0)
     if way == "smallest":
         (x, y), (width, height), degrees = cv2.minAreaRect((polygon - middle).astype(np.float32))
@@ -50,15 +50,15 @@ def report(polygon: np.ndarray, angle: float, way: str) -> np.ndarray:
 def candidates(
     objects: np.ndarray, grid: Grid, rng: np.random.Generator, way: str, *, jitter: float = 0.0, least: float = 1.0
 ) -> Candidates:
-    """Return what the detector finds in all windows of an image.
+    """Return the detections in all windows of an image as candidates.
 
     Args:
-        objects: (n, 5) centre, width, height and radians in pixels of the image.
+        objects: Objects (n, 5) as centre, width and height in image pixels, and angle in radians.
         grid: The windows.
-        rng: Draws scores and errors.
-        way: One of WAYS.
-        jitter: Pixels by which centre and sides are off at most.
-        least: Pixels of an object that a window must show, row and column.
+        rng: Generator of the scores and errors.
+        way: Kind of reported box, one of WAYS.
+        jitter: Largest error of centre and sides in pixels.
+        least: Pixels of an object that a window must show along each axis for it to be detected.
     """
     found = []
     for window in grid.windows:

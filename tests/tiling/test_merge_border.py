@@ -1,4 +1,4 @@
-"""Merging that knows about borders: every object once, whatever its place, its size and the order of the tiles."""
+"""Border-aware merging: every object is found once, whatever its place, its size and the order of the tiles."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pixelkeep.tiling import Candidates, make_grid, merge
 
 
 def test_border__one_object_once_at_any_place():
-    """An object of any size at any offset is one box, exactly its own, where its smallest part is reported."""
+    """An object of any size at any offset gives one exact box if even its smallest part is reported."""
     rng = np.random.default_rng(0)
     for trial in range(150):
         tile, overlap = int(rng.integers(40, 200)), float(rng.choice([0.05, 0.1, 0.2, 0.35, 0.5, 0.75]))
@@ -27,7 +27,7 @@ def test_border__one_object_once_at_any_place():
 
 
 def test_border__without_overlap_parts_are_joined():
-    """Tiles that share nothing give parts that touch; on whole pixels they make the object exactly."""
+    """Tiles without overlap give parts that touch, and on whole pixels they join to the exact object."""
     rng = np.random.default_rng(1)
     for _ in range(200):
         grid = make_grid(*map(int, rng.integers(50, 500, 2)), int(rng.integers(40, 120)), 0.0)
@@ -40,7 +40,7 @@ def test_border__without_overlap_parts_are_joined():
 
 
 def crowd(rng: np.random.Generator, width: int, height: int, largest: float) -> np.ndarray:
-    """Return boxes that do not overlap, many of them one pixel beside another."""
+    """Return boxes that do not overlap, many of them one pixel apart."""
     boxes: list[np.ndarray] = []
     for _ in range(300):
         sides = np.minimum(np.exp(rng.uniform(np.log(5), np.log(largest), 2)), [width, height])
@@ -57,7 +57,7 @@ def crowd(rng: np.random.Generator, width: int, height: int, largest: float) -> 
 
 @pytest.mark.parametrize("largest", [20, 60, 300])
 def test_border__crowds(largest):
-    """In crowds whose boxes are a pixel apart every object is found exactly once, none that is not there."""
+    """In crowds of boxes a pixel apart every object is found exactly once, and nothing else is."""
     rng = np.random.default_rng(largest)
     for _ in range(12):
         width, height = map(int, rng.integers(200, 700, 2))
@@ -67,29 +67,29 @@ def test_border__crowds(largest):
         np.testing.assert_allclose(sorted_rows(merged.boxes), boxes[np.lexsort(boxes.T[::-1])], atol=1e-9)
 
 
-GRID = make_grid(1152, 640, 640, 0.2)  # two tiles, which share x from 512 to 640
+GRID = make_grid(1152, 640, 640, 0.2)  # two tiles that overlap from x = 512 to 640
 
 
 @pytest.mark.parametrize(
     "boxes",
     [
-        [[600, 100, 640, 130], [641, 100, 680, 130]],  # either side of where the first tile ends
+        [[600, 100, 640, 130], [641, 100, 680, 130]],  # on either side of the first tile's end
         [[600, 100, 639.5, 130], [640.5, 100, 680, 130]],
-        [[470, 100, 511.5, 130], [512.5, 100, 560, 130]],  # either side of where the second begins
+        [[470, 100, 511.5, 130], [512.5, 100, 560, 130]],  # on either side of the second tile's start
         [[100, 100, 511.5, 130], [512.5, 100, 1000, 130]],
         [[300, 100, 900, 130], [300, 131, 900, 161]],  # longer than the overlap, side by side
     ],
 )
 @pytest.mark.parametrize("jitter", [0.0, 0.3])
 def test_border__a_pixel_apart_stay_two(boxes, jitter):
-    """Two objects a pixel apart at a border are two boxes, each its own object's."""
+    """Two objects a pixel apart at a border give two boxes, one for each object."""
     rng = np.random.default_rng(0)
     merged = merge(candidates(boxes, GRID, rng, jitter=jitter), GRID)
     np.testing.assert_allclose(sorted_rows(merged.boxes), boxes, atol=jitter + 1e-9)
 
 
 def test_border__without_overlap_a_pixel_apart_stay_two():
-    """Even where tiles share nothing, an object that ends a pixel, or nearly, before the border is not cut by it."""
+    """Without overlap an object that ends about a pixel before the border does not count as cut by it."""
     grid = make_grid(1280, 640, 640, 0.0)
     for end in (639, 639.3):
         boxes = [[600, 100, end, 130], [640, 100, 680, 130]]
@@ -99,7 +99,7 @@ def test_border__without_overlap_a_pixel_apart_stay_two():
 
 @pytest.mark.parametrize("box", [[400, 50, 700, 90], [5, 300, 1150, 340], [0, 0, 1152, 640]])
 def test_border__longer_than_overlap_and_tile(box):
-    """An object longer than the overlap, or than a tile, comes out whole, with its best part's score."""
+    """An object longer than the overlap or a tile comes out whole, with the best score of its parts."""
     found = candidates(box, GRID, np.random.default_rng(0))
     merged = merge(found, GRID)
     assert merged.boxes.tolist() == [box]
@@ -118,7 +118,7 @@ def made(*rows: tuple) -> Candidates:
 
 
 def test_border__whole_box_wins_over_a_better_score():
-    """A cut box gives way to the neighbour's whole one even if its score is higher."""
+    """A cut box gives way to the whole one of the neighbouring tile even if the cut one has the higher score."""
     found = made(row(600, 10, 640, 30, window=0, score=0.9), row(600, 10, 660, 30, window=1, score=0.4))
     merged = merge(found, GRID)
     assert merged.boxes.tolist() == [[600, 10, 660, 30]]
@@ -126,7 +126,7 @@ def test_border__whole_box_wins_over_a_better_score():
 
 
 def test_border__poor_boxes_do_not_end_good_parts():
-    """The part of a long object is joined with its other part, not lost to a faint box inside the object."""
+    """A part of a long object joins its other part instead of giving way to a low-scoring box inside the object."""
     parts = (row(300, 10, 640, 60, window=0, score=0.8), row(512, 10, 800, 60, window=1, score=0.8))
     faint = row(530, 10, 700, 60, window=1, score=0.002)
     merged = merge(made(*parts, faint), GRID)
@@ -134,7 +134,7 @@ def test_border__poor_boxes_do_not_end_good_parts():
 
 
 def test_border__long_objects_that_overlap_stay_two():
-    """Each part is joined with the one that suits it best: objects that overlap by half do not run together."""
+    """Each part joins the one that fits it best, so objects that overlap by half stay apart."""
     boxes = [[300, 10, 900, 60], [300, 30, 900, 80]]
     merged = merge(candidates(boxes, GRID, np.random.default_rng(0)), GRID)
     assert sorted_rows(merged.boxes).tolist() == boxes
@@ -142,7 +142,7 @@ def test_border__long_objects_that_overlap_stay_two():
 
 
 def test_border__a_faint_box_does_not_displace_the_counterpart():
-    """Of the boxes that may show the same object the surer one counts, even if a faint one agrees a little better."""
+    """A part joins the more confident of two candidates even if a low-scoring one fits slightly better."""
     part, other = row(500, 10, 640, 60, window=0, score=0.8), row(512, 14, 800, 62, window=1, score=0.8)
     faint = row(516, 8, 700, 62, window=1, score=0.002)
     merged = merge(made(part, other, faint), GRID)
@@ -158,13 +158,13 @@ def test_border__parts_that_do_not_meet_are_not_joined():
 
 
 def test_border__boxes_of_one_tile_are_left_alone():
-    """What the detector has told apart in one tile stays apart, however much it overlaps."""
+    """Boxes from the same tile are never merged, however much they overlap."""
     found = made(row(10, 10, 50, 50, window=0, score=0.9), row(12, 10, 52, 50, window=0, score=0.8))
     assert len(merge(found, GRID).boxes) == 2
 
 
 def test_border__class_by_class():
-    """Boxes of two classes at one place stay two, and parts of two classes are not joined."""
+    """Boxes of two classes at one place stay two, and parts of different classes are not joined."""
     found = made(
         row(560, 10, 600, 40, window=0, score=0.9, kind=0),
         row(560, 10, 600, 40, window=1, score=0.8, kind=1),
@@ -175,19 +175,19 @@ def test_border__class_by_class():
 
 
 def test_border__tiny_boxes_a_pixel_off():
-    """Two boxes of five pixels that differ by one along each axis are one object."""
+    """Two five-pixel boxes that differ by one pixel along each axis are one object."""
     found = made(row(560, 10, 565, 15, window=0, score=0.9), row(561, 11, 566, 16, window=1, score=0.8))
     assert merge(found, GRID).boxes.tolist() == [[560, 10, 565, 15]]
 
 
 def test_border__slivers_a_little_off_give_way():
-    """What a tile shows of an object's last two pixels gives way to the whole box, though placed two pixels off."""
+    """A box around an object's last two pixels gives way to the whole box, even if placed two pixels off."""
     found = made(row(500, 100, 512.2, 106, window=0, score=0.5), row(512, 102, 513.9, 108, window=1, score=0.9))
     assert merge(found, GRID).boxes.tolist() == [[500, 100, 512.2, 106]]
 
 
 def test_border__full_image_completes_what_tiles_cut():
-    """An object cut by all tiles gives way to the box that the window of the whole image has of it."""
+    """An object cut by all tiles takes the box from the window of the whole image."""
     grid = make_grid(1152, 640, 640, 0.2, whole=True)
     found = candidates([100, 100, 1100, 500], grid, np.random.default_rng(0))
     merged = merge(found, grid)
@@ -197,7 +197,7 @@ def test_border__full_image_completes_what_tiles_cut():
 
 
 def test_border__nothing_found():
-    """No boxes in, no boxes out."""
+    """Without candidates there are no boxes."""
     empty = candidates(np.zeros((0, 4)), GRID, np.random.default_rng(0))
     merged = merge(empty, GRID)
     assert merged.boxes.shape == (0, 4)
@@ -205,7 +205,7 @@ def test_border__nothing_found():
 
 
 def test_border__seams_are_counted():
-    """A cut box without a counterpart is reported as cut, a box mostly inside another tile's as doubled."""
+    """A cut box without counterpart counts as cut, and a box mostly inside another tile's box counts as doubled."""
     found = made(
         row(600, 10, 640, 30, window=0, score=0.9),
         row(100, 100, 300, 300, window=0, score=0.8),

@@ -1,4 +1,4 @@
-"""What all ways of merging have in common, and NMS and greedy merging against plain loops."""
+"""What all merging methods have in common, and NMS and greedy merging compared with plain loops."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pixelkeep.tiling.pairs import meeting
 
 @pytest.fixture
 def busy():
-    """Overlapping objects of three classes in small tiles, each off by up to two pixels, many of equal score."""
+    """Overlapping objects of three classes in small tiles, shifted by up to two pixels, many of equal score."""
     rng = np.random.default_rng(5)
     corner, sides = rng.uniform(0, 380, (300, 2)), np.exp(rng.uniform(np.log(5), np.log(90), (300, 2)))
     boxes = np.clip(np.hstack([corner, corner + sides]), 0, 400)
@@ -24,7 +24,7 @@ def busy():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_methods__order_changes_not_a_bit(busy, method):
-    """A permutation of the boxes, and so of the tiles, gives the same tensors bit by bit."""
+    """Permuting the boxes, and so the tiles, gives the same tensors bit by bit."""
     found, grid = busy
     first = merge(found, grid, method)
     for seed in range(5):
@@ -37,7 +37,7 @@ def test_methods__order_changes_not_a_bit(busy, method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_methods__class_by_class(busy, method):
-    """Merging all classes at once is merging each by itself."""
+    """Merging all classes at once equals merging each class by itself."""
     found, grid = busy
     together = merge(found, grid, method)
     for kind in range(3):
@@ -52,9 +52,9 @@ def enclosing(*boxes: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("method", ["nms", "ios"])
 def test_methods__equal_plain_loops(busy, method):
-    """NMS and greedy merging do what the textbook's loop over boxes from the best down does.
+    """NMS and greedy merging equal the textbook loop over boxes from the best score down.
 
-    Merging takes what shares enough with the best box, and lets it grow where that still holds of the grown one.
+    Greedy merging takes the boxes that overlap the best one enough, and grows it if they overlap the grown box too.
     """
     found, grid = busy
     found = found.ordered()
@@ -76,11 +76,11 @@ def test_methods__equal_plain_loops(busy, method):
 
 
 def test_ios__equals_sahi(busy):
-    """Greedy merging is SAHI's of that name, box by box and score by score."""
+    """Greedy merging gives the boxes and scores of SAHI's method of that name."""
     combine = pytest.importorskip("sahi.postprocess.combine")
     prediction = pytest.importorskip("sahi.prediction")
     found, grid = busy
-    found = found[(found.boxes[:, 2:] > found.boxes[:, :2]).all(1)].ordered()  # SAHI takes no empty boxes
+    found = found[(found.boxes[:, 2:] > found.boxes[:, :2]).all(1)].ordered()  # SAHI does not accept empty boxes
     columns = (found.boxes.tolist(), found.scores.tolist(), found.classes.tolist())
     given = [
         prediction.ObjectPrediction(box, category_id=kind, category_name=f"{kind}", score=score, full_shape=[400, 400])
@@ -94,7 +94,7 @@ def test_ios__equals_sahi(busy):
 
 
 def test_ios__half_is_enough():
-    """Boxes that share exactly half of the smaller one are merged; the better score and the box around both remain."""
+    """Boxes that share exactly half of the smaller one become their bounding box, with the better score."""
     grid = make_grid(400, 300, 640)
     pair = torch.tensor([[0.0, 0, 20, 10], [10, 0, 30, 10]], dtype=torch.float64)
     zeros = torch.zeros(2, dtype=torch.int64)
@@ -112,7 +112,7 @@ def _same(one: np.ndarray, other: np.ndarray, method: str) -> bool:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_methods__one_tile_is_the_detector_itself(method):
-    """Where one tile covers the image, boxes that share less than the threshold come out as they went in."""
+    """If one tile covers the image, boxes that overlap less than the threshold stay unchanged."""
     rng = np.random.default_rng(2)
     corner = np.stack(np.meshgrid(np.arange(0, 400, 40), np.arange(0, 300, 30)), -1).reshape(-1, 2)
     boxes = np.hstack([corner, corner + rng.uniform(5, 25, corner.shape)])
@@ -123,14 +123,14 @@ def test_methods__one_tile_is_the_detector_itself(method):
 
 
 def test_methods__unknown_is_refused(busy):
-    """Another name is refused with the known ones."""
+    """An unknown method is refused with the names of the known ones."""
     with pytest.raises(ValueError, match=r"merge 'wbf' is not one of border, nms, ios"):
         merge(*busy, "wbf")
 
 
 @pytest.mark.parametrize("spread", [(5, 20), (5, 300), (200, 300), (0.5, 400)])
 def test_meeting__equals_comparing_each_with_each(spread):
-    """The pairs found by cells are those that comparing all boxes finds, each once."""
+    """The pairs found through cells are those found by comparing all boxes, each pair once."""
     rng = np.random.default_rng(7)
     corner, sides = rng.uniform(-50, 400, (250, 2)), rng.uniform(*spread, (250, 2))
     boxes, groups = torch.tensor(np.hstack([corner, corner + sides])), torch.tensor(rng.integers(0, 3, 250))
@@ -143,7 +143,7 @@ def test_meeting__equals_comparing_each_with_each(spread):
 
 
 def lattice(step: int, side: int) -> torch.Tensor:
-    """Return 71 x 71 boxes, their corners ``step`` apart: (5041, 4)."""
+    """Return 71 x 71 boxes (5041, 4) of size ``side`` whose corners are ``step`` apart."""
     places = step * torch.arange(71, dtype=torch.float64)
     corners = torch.cartesian_prod(places, places)
     return torch.cat([corners, corners + side], 1)
@@ -151,7 +151,7 @@ def lattice(step: int, side: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("large, meet", [((700, 640), 0), ((0, 40_000), 1)])
 def test_meeting__compares_few_boxes_that_are_apart(monkeypatch, large, meet):
-    """Neither many boxes as large as a tile nor one as large as the image make neighbours of small ones apart."""
+    """Small boxes that are apart are not compared, even beside many tile-sized boxes or one of the image's size."""
     entered, compared, within_runs = [], [], pairs._within_runs
 
     def count(*entries: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -170,7 +170,7 @@ def test_meeting__compares_few_boxes_that_are_apart(monkeypatch, large, meet):
 
 @pytest.mark.parametrize("batch", [1, 3, 64])
 def test_run__batches_and_progress(batch):
-    """Every window is looked at once, in batches of one size, the whole image by itself, and progress ends at all."""
+    """Every window is processed once, in batches of one size, the whole image alone, and progress reaches the total."""
     grid, calls, told = make_grid(500, 300, 100, 0.25, whole=True), [], []
 
     def look(windows: np.ndarray) -> list[torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Merging of oriented boxes: every object once at any place and angle, however its parts are reported."""
+"""Merging of rotated boxes: every object is found once at any place and angle, however its parts are reported."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def draw_one(rng: np.random.Generator, width: int, height: int, largest: float) 
 
 
 def same(found: np.ndarray, box: np.ndarray) -> float:
-    """Return the intersection over union of two rotated boxes; OpenCV's is off where they are nearly the same."""
+    """Return the IoU of two rotated boxes; OpenCV's is inaccurate where they are nearly identical."""
     turn = np.array([[np.cos(box[4]), -np.sin(box[4])], [np.sin(box[4]), np.cos(box[4])]])
     inside = clip((corners(found) - box[:2]) @ turn, np.array([-box[2], -box[3], box[2], box[3]]) / 2)
     shared = cv2.contourArea(inside.astype(np.float32)) if len(inside) > 2 else 0.0
@@ -36,7 +36,7 @@ def same(found: np.ndarray, box: np.ndarray) -> float:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_rotated__one_object_once_at_any_place_and_angle(way):
-    """An object that fits into a tile is one box; the object itself, where a tile shows it whole."""
+    """An object that fits into a tile gives one box, which is exact where a tile shows the object whole."""
     rng = np.random.default_rng(0)
     for trial in range(30):
         tile, overlap = int(rng.integers(60, 200)), float(rng.choice([0.1, 0.2, 0.35, 0.5]))
@@ -52,14 +52,14 @@ def test_rotated__one_object_once_at_any_place_and_angle(way):
 
 
 def draw_long(rng: np.random.Generator, tile: int, width: float, angle: float) -> np.ndarray:
-    """Return an object in the middle of an image of 700 x 700 that is longer than a tile."""
+    """Return an object in the middle of a 700 x 700 image that is longer than a tile."""
     return np.array([350, 350, rng.uniform(1.3, 2.5) * tile, width, angle])
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("degrees", [*range(0, 180, 20), 43, 45, 47, 134, 136])
 def test_rotated__longer_than_tiles_come_out_whole(way, degrees):
-    """Parts make the object exactly, at whatever angle they are reported, longer than the overlap and than a tile."""
+    """The parts of an object longer than a tile are joined to the exact object, at any angle."""
     rng = np.random.default_rng(degrees)
     for _ in range(2):
         tile = int(rng.integers(80, 200))
@@ -74,7 +74,7 @@ def test_rotated__longer_than_tiles_come_out_whole(way, degrees):
 
 @pytest.mark.parametrize("degrees", [10, 30, 60, 100, 150])
 def test_rotated__wider_than_tiles_come_out_whole(degrees):
-    """An object of which no tile shows how wide it is follows from the angle of its parts and where it ends."""
+    """An object that no tile shows in full width is recovered from the angle of its parts and its ends."""
     rng = np.random.default_rng(degrees)
     for tile in (90, 120):
         grid = make_grid(700, 700, tile, 0.3)
@@ -85,10 +85,10 @@ def test_rotated__wider_than_tiles_come_out_whole(degrees):
 
 
 def test_rotated__parts_that_reach_over_their_borders():
-    """What a box says of pixels that its tile does not show counts for nothing: the other part shows the end."""
+    """The part of a box outside its tile counts for nothing; the other tile's box determines that end."""
     box = np.array([576, 300, 500, 40, 0.3])
     way = np.array([math.cos(0.3), math.sin(0.3)])
-    longer = [np.array([*(box[:2] + sign * 60 * way), 620, 40, 0.3]) for sign in (1, -1)]  # 120 too long at one end
+    longer = [np.array([*(box[:2] + sign * 60 * way), 620, 40, 0.3]) for sign in (1, -1)]  # 120 px too long at one end
     merged = merge(made(GRID, *((n, [*part[:4], 0.9, 0, 0.3]) for n, part in enumerate(longer))), GRID)
     assert len(merged.scores) == 1
     assert same(merged.rotated[0].numpy(), box) > 0.999
@@ -96,7 +96,7 @@ def test_rotated__parts_that_reach_over_their_borders():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_rotated__slivers_at_corners_of_tiles(seed):
-    """What a corner of a tile shows of an object, a few pixels that are off by one, makes no object of its own."""
+    """The few pixels of an object in a tile's corner, reported a pixel off, do not become an object of their own."""
     rng = np.random.default_rng(seed)
     for _ in range(10):
         tile = int(rng.integers(80, 160))
@@ -109,7 +109,7 @@ def test_rotated__slivers_at_corners_of_tiles(seed):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_rotated__rows_of_parked_cars(way):
-    """Slanting objects two pixels apart stay as many as they are, each its own, across a border."""
+    """Rotated objects two pixels apart across a border keep their number and their boxes."""
     rng = np.random.default_rng(2)
     grid = make_grid(400, 200, 160, 0.3)
     angle = np.deg2rad(35)
@@ -123,7 +123,7 @@ def test_rotated__rows_of_parked_cars(way):
 
 
 def made(grid, *rows: tuple[int, list[float]]) -> Candidates:
-    """Return candidates from window numbers and rows of centre, sides, score, class, radians in the image's pixels."""
+    """Return candidates from window numbers and rows of centre, sides, score, class, radians in image pixels."""
     found = []
     for number, window in enumerate(grid.windows):
         own = [row for of, row in rows if of == number]
@@ -133,11 +133,11 @@ def made(grid, *rows: tuple[int, list[float]]) -> Candidates:
     return collect(found, grid)
 
 
-GRID = make_grid(1152, 640, 640, 0.2)  # two tiles, which share x from 512 to 640
+GRID = make_grid(1152, 640, 640, 0.2)  # two tiles that overlap from x = 512 to 640
 
 
 def test_rotated__whole_box_wins_over_a_better_score():
-    """A cut rotated box gives way to the neighbour's whole one even if its score is higher."""
+    """A cut rotated box gives way to the neighbouring tile's whole one even if the cut one has the higher score."""
     box = np.array([630, 300, 60, 20, 0.5])
     part = report(clip(corners(box), GRID.windows[0]), 0.5, "smallest")
     merged = merge(made(GRID, (0, [*part[:4], 0.9, 0, part[4]]), (1, [*box[:4], 0.4, 0, box[4]])), GRID)
@@ -146,8 +146,8 @@ def test_rotated__whole_box_wins_over_a_better_score():
 
 
 def cut_pair(one: list[float], other: list[float], *numbers: int):
-    """Return what is made of upright boxes x1, y1, x2, y2 that two tiles of four report as rotated ones."""
-    grid = make_grid(1152, 1152, 640, 0.2)  # x and y from 0 and 512; tiles share 512 to 640
+    """Return the merged result of two upright boxes x1, y1, x2, y2 that two of four tiles report as rotated ones."""
+    grid = make_grid(1152, 1152, 640, 0.2)  # tiles begin at 0 and 512 on both axes and overlap from 512 to 640
     rows = [
         (number, [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, score, 0, 0.0])
         for number, (x1, y1, x2, y2), score in zip(numbers, (one, other), (0.9, 0.8), strict=True)
@@ -158,23 +158,23 @@ def cut_pair(one: list[float], other: list[float], *numbers: int):
 @pytest.mark.parametrize(
     "one, other, numbers, left",
     [
-        ([400, 530, 600, 600], [636, 560, 640, 563], (2, 2), 2),  # of one tile: the detector has told them apart
-        ([514, 530, 620, 639], [513, 638, 516, 640], (3, 0), 1),  # a sliver that the other tile shows inside its box
+        ([400, 530, 600, 600], [636, 560, 640, 563], (2, 2), 2),  # same tile: the detector has separated them
+        ([514, 530, 620, 639], [513, 638, 516, 640], (3, 0), 1),  # a sliver inside the other tile's box
         ([514, 530, 620, 639], [530, 637, 620, 640], (3, 0), 1),
         ([514, 530, 620, 639], [623, 637, 638, 640], (3, 0), 2),  # cut, but beside the box of the other tile
-        ([514, 530, 620, 639], [500, 637, 560, 640], (3, 0), 2),  # reaches out of the other tile
-        ([514, 530, 620, 700], [540, 560, 552, 570], (3, 0), 2),  # whole: an object of its own inside the other
-        ([513, 530, 639, 600], [513, 530, 639, 600], (0, 3), 1),  # one and the same, cut by different borders
-        ([512, 513, 560, 540], [515, 513, 558, 538], (3, 2), 1),  # gives way to one that it covers itself
+        ([514, 530, 620, 639], [500, 637, 560, 640], (3, 0), 2),  # extends beyond the other tile
+        ([514, 530, 620, 700], [540, 560, 552, 570], (3, 0), 2),  # not cut: a separate object inside the other
+        ([513, 530, 639, 600], [513, 530, 639, 600], (0, 3), 1),  # identical boxes, cut by different borders
+        ([512, 513, 560, 540], [515, 513, 558, 538], (3, 2), 1),  # gives way to a box that it covers
     ],
 )
 def test_rotated__cut_boxes_inside_what_another_tile_shows(one, other, numbers, left):
-    """A cut box gives way where another tile shows as much in a larger one, and nothing else does."""
+    """A cut box gives way where another tile shows the same area in a larger box, and only there."""
     assert len(cut_pair(one, other, *numbers).scores) == left
 
 
 def test_rotated__crossing_objects_stay_two():
-    """Upright boxes around two crossing objects are the same; they are told apart by their angles, and by class."""
+    """Crossing objects with the same upright bounding box are told apart by angle, and by class."""
     rng = np.random.default_rng(0)
     pair = [[576, 300, 100, 12, PI / 4], [576, 300, 100, 12, -PI / 4]]
     assert len(merge(candidates(pair, GRID, rng, "turned"), GRID).scores) == 2
@@ -185,7 +185,7 @@ def test_rotated__crossing_objects_stay_two():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_rotated__order_changes_not_a_bit(method):
-    """A permutation of the boxes gives the same tensors bit by bit."""
+    """Permuting the boxes gives the same tensors bit by bit."""
     rng = np.random.default_rng(5)
     grid = make_grid(400, 400, 120, 0.3)
     objects = np.array([draw_one(rng, 400, 400, 90) for _ in range(60)])
@@ -201,14 +201,14 @@ def test_rotated__order_changes_not_a_bit(method):
 
 
 def test_rotated__order_of_twins_changes_nothing():
-    """Two objects whose upright boxes, scores and classes are the same come out in one order, by their angles."""
+    """Two objects of equal bounding box, score and class are always ordered by their angles."""
     pair = [(0, [300.0, 300, 100, 12, 0.5, 0, angle]) for angle in (-PI / 4, PI / 4)]
     first, second = (merge(made(GRID, *rows), GRID).rotated for rows in (pair, pair[::-1]))
     assert len(first) == 2 and torch.equal(first, second)
 
 
 def test_rotated__upright_ones_merge_as_upright():
-    """Boxes at an angle of 0 that are cut and whole come out as upright boxes do."""
+    """Rotated boxes with an angle of 0, cut and whole, merge as upright boxes do."""
     rng = np.random.default_rng(3)
     grid = make_grid(500, 400, 150, 0.3)
     objects = np.array([[x, y, 20, 12, 0.0] for x in range(20, 480, 45) for y in range(20, 380, 33)])
@@ -224,7 +224,7 @@ def test_rotated__upright_ones_merge_as_upright():
 
 @pytest.mark.parametrize("method", ["nms", "ios"])
 def test_rotated__other_methods_compare_polygons(method):
-    """Boxes that share a third of their union are one to no method but ios, which compares with the smaller one."""
+    """Boxes with an IoU of a third are merged only by ios, which divides by the smaller area."""
     one, other = (
         [300.0, 300, 80, 40, 0.9, 0, 0.7],
         [300 + 40 * math.cos(0.7), 300 + 40 * math.sin(0.7), 80, 40, 0.8, 0, 0.7],
@@ -237,7 +237,7 @@ def test_rotated__other_methods_compare_polygons(method):
 
 
 def test_polygons__areas_equal_opencv():
-    """What two rotated boxes share is what OpenCV says they do."""
+    """The intersection area of two rotated boxes equals OpenCV's."""
     rng = np.random.default_rng(4)
     pairs = rng.uniform([0, 0, 5, 5, 0] * 2, [40, 40, 60, 60, PI] * 2, (200, 10))
     a, b = (torch.tensor(pairs[:, part]) for part in (slice(0, 5), slice(5, 10)))
@@ -250,7 +250,7 @@ def test_polygons__areas_equal_opencv():
 
 
 def test_polygons__far_from_the_corner():
-    """Forty thousand pixels from the corner of the image areas are what they are near it."""
+    """Areas forty thousand pixels from the image's corner are as accurate as near it."""
     box = torch.tensor([[10.0, 10, 7, 5, 0.3]], dtype=torch.float64)
     far = box + torch.tensor([4e4, 4e4, 0, 0, 0])
     assert polygons.areas(polygons.within_rotated(polygons.corners(far), far)).item() == pytest.approx(35, abs=1e-6)
@@ -262,20 +262,20 @@ def test_polygons__far_from_the_corner():
 @pytest.mark.parametrize("degrees", [0, 23, 44, 45, 46, 67, 90, 110, 134, 135, 160])
 @pytest.mark.parametrize("sides", [(30, 11), (11, 30)])
 def test_polygons__filling_touches_all_sides(degrees, sides):
-    """A rotated box is found again from the upright box around it and its angle; on a diagonal, its shorter side."""
+    """A rotated box is recovered from its upright bounds and angle, on a diagonal with its shorter side as well."""
     box = torch.tensor([50.0, 40, *sides, np.deg2rad(degrees)], dtype=torch.float64)
     around = polygons.bounds(polygons.corners(box[None]))[0]
     found = polygons.filling(around, box)
-    assert len(found) == (1 if degrees in (44, 45, 46, 134, 135) else 2)  # a pixel more or less would be many
+    assert len(found) == (1 if degrees in (44, 45, 46, 134, 135) else 2)  # a pixel would change the sides by many
     for answer in found:
         np.testing.assert_allclose(answer, box, atol=1e-9)
     part = box * box.new_tensor([0, 0, 1.0, 1.0, 1.0])
-    part[2:4] = part[2:4].clamp(max=13)  # what a tile shows of it
+    part[2:4] = part[2:4].clamp(max=13)  # the part that a tile shows
     np.testing.assert_allclose(polygons.filling(around, part)[-1], box, atol=1e-9)
 
 
 def test_polygons__nothing_fills():
-    """No box of 30 degrees touches all sides of a long flat one."""
+    """No box at 30 degrees touches all sides of a long flat one."""
     flat = torch.tensor([0.0, 0, 100, 10])
     part = torch.tensor([50.0, 5, 90, 80, PI / 6])
     assert polygons.filling(flat, part) == []

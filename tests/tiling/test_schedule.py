@@ -1,4 +1,4 @@
-"""Which tiles have their turn: nobody waits longer than is stated, what is expected comes more often, time is kept."""
+"""Which tiles have their turn: waiting is bounded, expected tiles come more often, and frames keep their time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Clock:
 
 
 def gaps(looks: list[set[int]], tiles: int) -> int:
-    """Return the most frames from one look at a tile to the next, or from the beginning to the first."""
+    """Return the largest number of frames between two looks at a tile, or from the start to the first look."""
     longest = 0
     for tile in range(tiles):
         frames = [-1, *(frame for frame, taken in enumerate(looks) if tile in taken), len(looks)]
@@ -31,12 +31,12 @@ def gaps(looks: list[set[int]], tiles: int) -> int:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_turns__nobody_waits_longer_than_stated(seed):
-    """Whatever is expected, and however many tiles fit, each tile comes again within the stated number of frames."""
+    """Whichever tiles are expected and however many fit, each tile returns within the stated number of frames."""
     rng = np.random.default_rng(seed)
     tiles = int(rng.integers(1, 40))
     least = int(rng.integers(1, tiles + 1))
     turns, looks = Turns(tiles, Clock()), []
-    stuck = rng.choice(tiles, int(rng.integers(0, tiles + 1)), replace=False)  # always expected, as by an adversary
+    stuck = rng.choice(tiles, int(rng.integers(0, tiles + 1)), replace=False)  # always expected: the worst case
     for _ in range(6 * frames_until_seen(tiles, least)):
         moving = rng.choice(tiles, int(rng.integers(0, tiles + 1)), replace=False)
         turns.begin(stuck if seed % 2 else moving)
@@ -53,13 +53,13 @@ def test_turns__nobody_waits_longer_than_stated(seed):
 
 
 def tile_waits(looks: list[set[int]], tiles: int) -> list[int]:
-    """Return for each tile how many frames there are from its last look to the last frame."""
+    """Return for each tile the number of frames from its last look to the last frame."""
     last = {tile: frame for frame, taken in enumerate(looks) for tile in taken}
     return [len(looks) - 1 - last[tile] for tile in range(tiles)]
 
 
 def test_bound__is_reached():
-    """The stated number is no idle one: with one expected tile the others wait all but as long."""
+    """The stated bound is tight: with one expected tile the others wait almost as long."""
     tiles = 8
     turns, looks = Turns(tiles, Clock()), []
     for _ in range(20 * tiles):
@@ -70,12 +70,12 @@ def test_bound__is_reached():
 
 @pytest.mark.parametrize(("tiles", "a_frame", "expected"), [(10, 10, 1), (10, 12, 1), (10, 4, 5), (9, 4, 5), (1, 1, 1)])
 def test_bound__numbers(tiles, a_frame, expected):
-    """Twice the tiles over those of a frame, rounded up; one where all of them fit."""
+    """The bound is twice the tiles divided by the tiles a frame, rounded up, or 1 if all of them fit."""
     assert frames_until_seen(tiles, a_frame) == expected
 
 
 def test_turns__nothing_expected_is_round_robin():
-    """Without anything expected the tiles come in their order, over and over."""
+    """If no tile is expected, the tiles are taken in order, over and over."""
     turns, taken = Turns(5, Clock()), []
     for _ in range(10):
         turns.begin()
@@ -84,7 +84,7 @@ def test_turns__nothing_expected_is_round_robin():
 
 
 def test_turns__expected_tiles_first():
-    """A single expected tile is in every frame that has time for two, and in every other one that has time for one."""
+    """A single expected tile is in every frame with time for two tiles and in every other frame with time for one."""
     for a_frame, share in ((2, 1.0), (1, 0.5)):
         turns, times = Turns(12, Clock()), 0
         for frame in range(240):
@@ -94,7 +94,7 @@ def test_turns__expected_tiles_first():
 
 
 def test_turns__expected_tiles_share_their_half():
-    """Three expected tiles of twenty, four looks a frame: two of the four are theirs, in turn."""
+    """With four looks a frame, three expected tiles of twenty take turns in two of them."""
     turns, times = Turns(20, Clock()), np.zeros(20, int)
     for _ in range(300):
         turns.begin([3, 8, 15])
@@ -107,7 +107,7 @@ def test_turns__expected_tiles_share_their_half():
 
 
 def test_turns__all_at_once():
-    """Where there is time for all, all are taken, once each, and no more are given."""
+    """If there is time for all tiles, each is taken exactly once a frame."""
     turns = Turns(4, Clock())
     for _ in range(3):
         turns.begin([2])
@@ -117,7 +117,7 @@ def test_turns__all_at_once():
 
 
 def test_turns__seconds_waited():
-    """The longest wait is measured from look to look, from the beginning to a first look, and to now."""
+    """The longest wait counts from look to look, from the start to a first look, and from the last look to now."""
     clock = Clock()
     turns = Turns(2, clock)
     assert turns.waiting() == (0.0, 0)
@@ -126,17 +126,17 @@ def test_turns__seconds_waited():
     clock.now += 3
     turns.begin()
     assert turns.waiting()[0] == 3
-    turns.take(1)  # tile 1, after 3 seconds
+    turns.take(1)  # tile 1, after waiting 3 seconds
     clock.now += 1
     turns.begin()
-    turns.take(1)  # tile 0, after 4
+    turns.take(1)  # tile 0, after waiting 4 seconds
     assert turns.longest == 4 and turns.longest_frames == 2
     clock.now += 9
-    assert turns.waiting() == (10.0, 2)  # tile 1
+    assert turns.waiting() == (10.0, 2)  # tile 1 has waited longest
 
 
 def test_costs__means_follow():
-    """A cost is the mean of what was measured, the newest most; as many tiles fit as their cost allows."""
+    """A cost is a mean of the measurements that weights recent ones most, and decides how many tiles fit."""
     costs = Costs()
     assert costs.fitting(100, 9) == 1 and costs.fitting(100, 0) == 0
     costs.add_tiles(0.4, 4)
@@ -152,7 +152,7 @@ def test_costs__means_follow():
 
 
 def test_pace__what_is_in_time_has_the_whole_period():
-    """A frame that is begun early or on time has one period, and nothing is missed; time is not saved up."""
+    """A frame that begins early or on time has one period, no frame is missed, and spare time is not saved up."""
     clock = Clock()
     pace = Pace(10, clock)
     assert pace.ahead() == 0 and pace.missed() == 0
@@ -163,7 +163,7 @@ def test_pace__what_is_in_time_has_the_whole_period():
 
 
 def test_pace__late_frames_have_less():
-    """A frame that took 30 ms too long takes them from the next one."""
+    """A frame that takes 30 ms too long shortens the next one by 30 ms."""
     clock = Clock()
     pace = Pace(10, clock)
     pace.begin()
@@ -173,7 +173,7 @@ def test_pace__late_frames_have_less():
 
 
 def test_pace__frames_gone_by():
-    """Of a frame that took 3.5 periods, the two that came and went meanwhile are missed; the third is there."""
+    """If a frame takes 3.5 periods, the two that came and went meanwhile are missed, and the third is current."""
     clock = Clock()
     pace = Pace(10, clock)
     pace.begin()
@@ -185,7 +185,7 @@ def test_pace__frames_gone_by():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_pace__a_video_is_through_in_time(seed):
-    """Of n frames whose work takes any time, those begun and those missed are got through at the rate."""
+    """Whatever time their work takes, frames begun and frames missed together keep up with the frame rate."""
     rng, clock = np.random.default_rng(seed), Clock()
     pace, began, done = Pace(20, clock), clock.now, 0
     for work in rng.exponential(0.06, 400):
@@ -197,7 +197,7 @@ def test_pace__a_video_is_through_in_time(seed):
 
 
 def test_turns__keep_a_frame_in_its_time():
-    """Turns, costs and pace together, with tiles of 30 ms and 20 ms besides: 10 frames a second, three tiles each."""
+    """Turns, costs and pace together fit three tiles of 30 ms and 20 ms of other work into 10 frames a second."""
     clock = Clock()
     turns, costs, pace, tiles_a_frame = Turns(16, clock), Costs(), Pace(10, clock), []
     for _ in range(100):

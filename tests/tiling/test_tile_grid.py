@@ -1,4 +1,4 @@
-"""The grid: exact windows, the whole image covered, borders known."""
+"""The grid: exact windows, complete coverage of the image, and inner borders."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from pixelkeep.tiling import make_grid
 
-TABLE = [  # width, height, tile, overlap: x1 of the columns, y1 of the rows, width and height of the tiles
+TABLE = [  # image width and height, tile, overlap; x1 of the columns, y1 of the rows, tile width and height
     (640, 640, 640, 0.2, [0], [0], (640, 640)),
     (641, 640, 640, 0.2, [0, 1], [0], (640, 640)),
     (1152, 640, 640, 0.2, [0, 512], [0], (640, 640)),
@@ -23,7 +23,7 @@ TABLE = [  # width, height, tile, overlap: x1 of the columns, y1 of the rows, wi
 
 @pytest.mark.parametrize("width, height, tile, overlap, columns, rows, size", TABLE)
 def test_windows__table(width, height, tile, overlap, columns, rows, size):
-    """Windows are where the table has them: row by row, the last ones moved inwards."""
+    """Windows are as in the table: row by row, with the last of each row and column moved inwards."""
     grid = make_grid(width, height, tile, overlap)
     expected = [(x, y, x + size[0], y + size[1]) for y in rows for x in columns]
     assert grid.windows.tolist() == [list(window) for window in expected]
@@ -31,7 +31,7 @@ def test_windows__table(width, height, tile, overlap, columns, rows, size):
 
 @pytest.mark.parametrize("overlap", [0.0, 0.1, 0.37, 0.5, 0.9])
 def test_windows__cover_with_the_overlap_asked_for(overlap):
-    """Every pixel is in a window, none leaves the image, neighbours share what was asked for."""
+    """Every pixel is in a window, no window leaves the image, and neighbours overlap by the requested share."""
     rng = np.random.default_rng(3)
     for _ in range(40):
         width, height, tile = rng.integers(1, 300, 3)
@@ -49,13 +49,13 @@ def test_windows__cover_with_the_overlap_asked_for(overlap):
 
 
 def test_inner__borders_with_image_beyond():
-    """A border is inner unless it is one of the image's own."""
+    """A border is inner unless it is a border of the image."""
     grid = make_grid(1000, 640, 640, 0.2)
     assert grid.inner.tolist() == [[False, False, True, False], [True, False, False, False]]
 
 
 def test_whole__last_and_without_inner_borders():
-    """The window of the whole image comes last, has no inner border, and is left out where one tile is all."""
+    """The window of the whole image is last, has no inner border, and is omitted if one tile covers the image."""
     grid = make_grid(1000, 640, 640, 0.2, whole=True)
     assert grid.windows[-1].tolist() == [0, 0, 1000, 640]
     assert not grid.inner[-1].any()
@@ -66,6 +66,6 @@ def test_whole__last_and_without_inner_borders():
 
 @pytest.mark.parametrize("arguments", [(0, 5, 4, 0.2), (5, 5, 0, 0.2), (5, 5, 4, -0.1), (5, 5, 4, 0.91)])
 def test_grid__refuses(arguments):
-    """What is no grid is refused."""
+    """Invalid grid arguments are refused."""
     with pytest.raises(ValueError, match=r"at least 1 pixel|is not between"):
         make_grid(*arguments)

@@ -1,4 +1,4 @@
-"""Runs of tiles that are read together."""
+"""Runs of neighbouring tiles that are read together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pixelkeep.tiling.runs import runs
 @pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("widest, batch", [(1, 4), (300, 1), (300, 4), (700, 4), (10**6, 3)])
 def test_runs__every_tile_once_in_order(whole, widest, batch):
-    """Runs hold every tile once, in order, each in the window around it, which is no wider than asked or one tile."""
+    """Runs contain every tile once and in order, and their windows are no wider than asked or than one tile."""
     grid = make_grid(1500, 400, 100, 0.2, whole=whole)
     parts = list(runs(grid, widest, batch))
     assert np.concatenate([part.numbers for part in parts]).tolist() == list(range(len(grid.tiles)))
@@ -24,7 +24,7 @@ def test_runs__every_tile_once_in_order(whole, widest, batch):
 
 
 def test_runs__hold_whole_batches():
-    """But for the last of a row, runs hold as many whole batches as fit."""
+    """Except for the last of a row, runs hold as many whole batches as fit."""
     grid = make_grid(1500, 100, 100, 0.0)
     assert [len(part.numbers) for part in runs(grid, 650, 4)] == [4, 4, 4, 3]
     assert [len(part.numbers) for part in runs(grid, 650, 1)] == [6, 6, 3]

@@ -1,4 +1,4 @@
-"""Detection in part of an image's tiles: all of them give what they always give, some what was looked at alone."""
+"""Detection in part of an image's tiles: with all tiles it equals tiled detection, with some only those are used."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Clock:
 
 
 def detector(clock: Clock, seconds: float, seen: list):
-    """Return a detector that reports what of the objects a window shows, and takes its time for each window."""
+    """Return a detector that reports the visible parts of objects and takes ``seconds`` per window."""
 
     def look(windows: np.ndarray) -> list[torch.Tensor]:
         found = []
@@ -50,7 +50,7 @@ def timed(clock: Clock, seconds: float, turns: Turns | None = None, cost: float 
 
 @pytest.mark.parametrize("method", ["border", "nms", "ios"])
 def test_timed__time_for_all_is_detection_in_tiles(method):
-    """Where there is time for every tile the result is bit for bit that of all tiles."""
+    """With time for every tile the result equals that of all tiles bit for bit."""
     clock = Clock()
     run = timed(clock, 1e9)
     found = run(detector(clock, 0.1, []), GRID, batch=3, method=method)
@@ -61,7 +61,7 @@ def test_timed__time_for_all_is_detection_in_tiles(method):
 
 @pytest.mark.parametrize(("seconds", "tiles"), [(0.0, 1), (0.35, 3), (0.4, 4), (99, len(GRID))])
 def test_timed__as_many_as_fit(seconds, tiles):
-    """Of tiles of 0.1 s as many are looked at as fit, one at least, and never the whole image in one batch with one."""
+    """As many tiles of 0.1 s are processed as fit, at least one, and never the whole image in a batch with a tile."""
     clock, seen = Clock(), []
     run = timed(clock, seconds, cost=0.1)
     run(detector(clock, 0.1, seen), GRID, batch=2)
@@ -71,7 +71,7 @@ def test_timed__as_many_as_fit(seconds, tiles):
 
 
 def test_timed__measures_what_tiles_take():
-    """The first frame, of unknown cost, looks at one tile, and knows from then on."""
+    """In the first frame, of unknown cost, one tile is processed first, and its measured cost is used from then on."""
     clock, seen = Clock(), []
     run = timed(clock, 0.5)
     run(detector(clock, 0.125, seen), GRID, batch=8)
@@ -79,7 +79,7 @@ def test_timed__measures_what_tiles_take():
 
 
 def test_timed__frames_take_turns():
-    """Frame by frame all windows come up, each box as in detection of its own tiles."""
+    """Over the frames all windows have their turn, each box as in detection of its own tiles."""
     clock, turns, union = Clock(), Turns(len(GRID), Clock()), np.zeros(len(GRID), bool)
     turns.clock = clock
     for _ in range(len(GRID)):
@@ -90,8 +90,8 @@ def test_timed__frames_take_turns():
 
 
 def test_cut__left_out_where_nobody_looked():
-    """A box cut by a border is kept if the tile beyond was looked at, and left out if not; others are kept."""
-    grid = make_grid(180, 100, 100, 0.2)  # two tiles, 0 to 100 and 80 to 180
+    """A box cut by a border is dropped only if the tile beyond was not processed; other boxes are kept."""
+    grid = make_grid(180, 100, 100, 0.2)  # two tiles: x from 0 to 100 and from 80 to 180
     one = torch.tensor([[70.0, 10, 100, 20, 0.9, 0], [0, 50, 10, 60, 0.8, 0], [30, 30, 40, 40, 0.7, 0]])
     found = collect([one, one[:0]], grid)
     assert cut_at_unseen(found, grid, np.array([True, False])).tolist() == [True, False, False]
@@ -99,7 +99,7 @@ def test_cut__left_out_where_nobody_looked():
 
 
 def test_cut__every_side():
-    """In the middle one of nine tiles, what touches any of its sides is left out while it is looked at alone."""
+    """In the middle one of nine tiles, boxes that touch any side are dropped while it is the only one processed."""
     grid = make_grid(260, 260, 100, 0.2)
     middle = torch.tensor([[0.0, 40, 9, 50], [40, 0, 50, 9], [91, 40, 100, 50], [40, 91, 50, 100], [40, 40, 50, 50]])
     rows = torch.cat([middle, torch.tensor([[0.9, 0]]).expand(5, 2)], 1)
@@ -113,7 +113,7 @@ def test_cut__every_side():
 
 
 def test_looked__tells_where_something_would_have_been_found():
-    """A box is judged by the windows that hold it whole; one that is larger than all by those that it meets."""
+    """A box is judged by the windows that contain it, and a box too large for any by the windows that it overlaps."""
     looked = Looked(np.array([[0, 0, 100, 100], [80, 0, 180, 100]]), np.array([True, False]))
     boxes = np.array([[10, 10, 20, 20], [85, 10, 95, 20], [95, 10, 110, 20], [150, 10, 160, 20], [10, 10, 170, 20]])
     assert looked.tell(boxes).tolist() == [True, True, False, False, True]

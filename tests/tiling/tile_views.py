@@ -1,4 +1,4 @@
-"""A detector without a network: it reports of each object what a tile shows, now and then a little off."""
+"""A detector without a network: it reports the part of each object that a tile shows, optionally with an error."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def seen(
     classes: np.ndarray | None = None,
     least: float = 1.0,
 ) -> list[torch.Tensor]:
-    """Return for each window rows x1, y1, x2, y2 in its pixels, a random score, class.
+    """Return the detections of each window: rows of x1, y1, x2, y2 in its pixels, a random score and the class.
 
     Args:
-        objects: (n, 4) in pixels of the image.
+        objects: Boxes (n, 4) as x1, y1, x2, y2 in image pixels.
         grid: The windows.
-        rng: Draws scores and errors.
-        jitter: Pixels by which a side is off at most.
-        classes: (n,), all 0 by default.
-        least: Pixels of an object that a window must show.
+        rng: Generator of the scores and errors.
+        jitter: Largest error of a side in pixels.
+        classes: Classes (n,) of the objects, all 0 by default.
+        least: Pixels of an object that a window must show along each axis for it to be detected.
     """
     classes = np.zeros(len(objects)) if classes is None else classes
     found = []
@@ -42,11 +42,11 @@ def seen(
 
 
 def candidates(objects: np.ndarray, grid: Grid, rng: np.random.Generator, **keywords) -> Candidates:
-    """Return what the detector finds in all windows of an image."""
+    """Return the detections in all windows of an image as candidates."""
     return collect(seen(np.asarray(objects, float).reshape(-1, 4), grid, rng, **keywords), grid)
 
 
 def sorted_rows(boxes: torch.Tensor) -> np.ndarray:
-    """Return boxes ordered by place."""
+    """Return the boxes ordered by position."""
     rows = boxes.numpy()
     return rows[np.lexsort(rows.T[::-1])]

@@ -1,4 +1,4 @@
-"""A camera on this machine: MJPEG over HTTP, that can be pulled out and plugged in again."""
+"""A simulated camera: MJPEG over HTTP on localhost, which a test can unplug and plug in again."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import cv2
 import numpy as np
 
-BETWEEN = 0.01  # seconds
-LOOK_UP = socket.getaddrinfo  # which tests are denied otherwise
+BETWEEN = 0.01  # seconds between two pictures
+LOOK_UP = socket.getaddrinfo  # the real function, which tests/conftest.py blocks for all tests
 
 
 class Camera:
-    """Serves pictures of noise that moves, over and over, to whoever asks.
+    """Serves pictures of moving noise, over and over, to every client that connects.
 
     Attributes:
-        address: Where it is.
-        shown: How many pictures have been sent.
+        address: URL of the stream.
+        shown: Number of pictures sent so far to all clients.
     """
 
     def __init__(self, size: tuple[int, int] = (192, 96), frames: int | None = None):
@@ -36,7 +36,7 @@ class Camera:
         return f"http://127.0.0.1:{self.port}/video"
 
     def plug_in(self) -> None:
-        """Begin to serve, at the same address as before."""
+        """Start the server, at the same address as before."""
         camera = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -65,7 +65,7 @@ class Camera:
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def pull_out(self) -> None:
-        """End all connections and refuse others."""
+        """End all connections and refuse new ones."""
         self.server.plugged = False
         self.server.shutdown()
         self.server.server_close()

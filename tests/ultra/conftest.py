@@ -1,4 +1,4 @@
-"""What tests of the Ultralytics side share."""
+"""Fixtures shared by the tests of the Ultralytics side."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ultralytics.nn.modules import Conv
 
 @pytest.fixture(autouse=True)
 def default_activation() -> Iterator[None]:
-    """Give back the default activation: the stock parser of older releases leaves that of a YAML behind."""
+    """Restore the default activation: the stock parser of older releases leaves that of a model YAML behind."""
     activation = Conv.default_act
     yield
     Conv.default_act = activation
@@ -19,7 +19,7 @@ def default_activation() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def noise_weights(tmp_path_factory) -> Path:
-    """Weights that find something in noise."""
+    """Return the checkpoint of a network that detects something in noise."""
     import torch
     from ultralytics import YOLO
     from ultralytics.nn.tasks import DetectionModel

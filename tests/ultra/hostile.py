@@ -47,7 +47,7 @@ head:
 DATA = "train: images/train\nval: images/val\nnames: [car, person]\n"
 QUICK = "--imgsz 64 --set plots=false"
 TRAIN = f"train --epochs 1 --batch 2 --workers 0 {QUICK}"
-WEIGHTS = {  # {file} may be given to each of these
+WEIGHTS = {  # each of these commands takes the hostile {file} as a checkpoint
     "train --model": f"{TRAIN} --data good.yaml --model {{file}}",
     "train --weights": f"{TRAIN} --data good.yaml --weights {{file}}",
     "val --weights": f"val {QUICK} --data good.yaml --weights {{file}}",
@@ -66,15 +66,15 @@ RESUME = {"train --resume": "train --resume as-last"}
 
 @dataclass(frozen=True)
 class Case:
-    """One hostile file.
+    """A hostile file and the commands that it is given to.
 
     Attributes:
         name: What is hostile about it.
-        write: Writes it under the given path, which its commands take; the second path is the canary.
-        commands: Command lines by name.
-        file: The file's name.
+        write: Writes the file to the first path, which the commands are given; the second path is the canary.
+        commands: Command lines by name; ``{file}`` stands for the name of the file.
+        file: Name of the file.
         bite: Reads the file in the unsafe way that would create the canary; None where no such way is at hand.
-        outcome: Whether the commands refuse it, or go on since they never read the hostile part.
+        outcome: Whether the commands refuse the file, or run because they never read its hostile part.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Case:
     outcome: str = REFUSED
 
     def prepare(self, folder: Path, canary: Path) -> dict[str, str]:
-        """Write the file and what its commands need, and return the command lines."""
+        """Write the file and what its commands need, and return the command lines by name."""
         path = folder / self.file
         self.write(path, canary)
         for name in ("last", "best"):
@@ -95,7 +95,7 @@ class Case:
 
 
 class Call:
-    """Unpickles to the outcome of a call, and to that of calling it when it is a function of another one."""
+    """Unpickles to the result of a call; the function may be another ``Call``, whose result is then called."""
 
     def __init__(self, function, *arguments):
         self.reduced = function, arguments
@@ -104,25 +104,25 @@ class Call:
         return self.reduced
 
     def __call__(self):
-        """Be callable, as pickle demands of what it calls."""
+        """Do nothing; pickle only accepts a function that is callable."""
 
 
 class Build(Call):
-    """Unpickles to the outcome of a call whose state is then set."""
+    """Unpickles to the result of a call, on which a state is then set."""
 
     def __init__(self, function, arguments, state):
         self.reduced = function, arguments, state
 
 
 class ByVersion(Call):
-    """Carries its call in ``__reduce_ex__``."""
+    """Returns its call from ``__reduce_ex__`` instead of ``__reduce__``."""
 
     def __reduce_ex__(self, protocol):
         return self.reduced
 
 
 def write_workplace(folder: Path) -> None:
-    """Write good data, good weights of a tiny network and its definition."""
+    """Write a good dataset, the YAML of a tiny network and good weights for it."""
     for split in ("train", "val"):
         for kind in ("images", "labels"):
             (folder / kind / split).mkdir(parents=True)
@@ -144,29 +144,29 @@ def _network() -> bytes:
 
 
 def checkpoint(**changes) -> dict:
-    """Return a good checkpoint, as training leaves it after the first of two epochs, with changes."""
+    """Return a good checkpoint, as after the first of two epochs, with entries changed or added."""
     model = pickle.loads(_network())
     arguments = {"imgsz": 64, "epochs": 2, "batch": 2, "data": "good.yaml", "plots": False}
     return {"epoch": 0, "model": model.half(), "ema": None, "train_args": arguments, **changes}
 
 
 def altered(change: Callable[[nn.Module], None]) -> dict:
-    """Return a good checkpoint whose model has been changed."""
+    """Return a good checkpoint after applying a change to its model."""
     content = checkpoint()
     change(content["model"])
     return content
 
 
 def save(path: Path, value: object, *, archive: bool = True) -> Path:
-    """Save as torch does."""
+    """Save a value with ``torch.save``, and return the path."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # classes whose source is not at hand
+        warnings.simplefilter("ignore")  # torch warns of classes whose source it cannot find
         torch.save(value, path, _use_new_zipfile_serialization=archive)
     return path
 
 
 def write_run(folder: Path, last: Path | None = None, best: Path | None = None, **changes) -> None:
-    """Write an unfinished run; a checkpoint that is not given is a good one."""
+    """Write the folder of an unfinished run; a good checkpoint takes the place of each that is not given."""
     (folder / "weights").mkdir(parents=True)
     settings = {"model": "rows.yaml", "data": "good.yaml", "epochs": 1 if best else 2, "imgsz": 64, "plots": False}
     (folder / "settings.yaml").write_text(yaml.safe_dump({**settings, **changes}))
@@ -175,17 +175,17 @@ def write_run(folder: Path, last: Path | None = None, best: Path | None = None, 
 
 
 def unsafe(path: Path) -> object:
-    """Load a checkpoint as torch did by default for years."""
+    """Load a checkpoint without restrictions, as was torch's default for years."""
     return torch.load(path, weights_only=False)
 
 
 def code(canary: Path) -> str:
-    """Return an expression that creates the canary."""
+    """Return the source of a Python expression that creates the canary."""
     return f"__import__('os').mkdir({str(canary)!r})"
 
 
 def beside(canary: Path, name: str, value: object) -> str:
-    """Save an object that a hostile file makes its reader load, and return its path."""
+    """Save a second file, which the hostile file makes its reader load or run, and return its path."""
     path = canary.parent / name
     if path.suffix == ".npy":
         np.save(path, np.array([value], dtype=object), allow_pickle=True)
@@ -205,7 +205,7 @@ def _marshalled(canary: Path) -> bytes:
     return marshal.dumps(compile(code(canary), "<hostile>", "eval"))
 
 
-# What is unpickled, by the way in which it creates the canary c.
+# What each hostile pickle holds, by the way in which it creates the canary c.
 CALLS: dict[str, Callable[[Path], object]] = {
     "os.system": lambda c: Call(os.system, f"touch {c}"),
     "eval": lambda c: Call(eval, code(c)),
@@ -235,12 +235,12 @@ CALLS: dict[str, Callable[[Path], object]] = {
 
 
 def weights(name: str, content: Callable[[Path], object], bite=None, outcome: str = REFUSED, **forms) -> Case:
-    """Return a case of a checkpoint with a content that is made for the canary."""
+    """Return the case of a checkpoint; ``content`` makes what it holds from the path of the canary."""
     return Case(name, lambda path, c: save(path, content(c), **forms), WEIGHTS, "evil.pt", bite, outcome)
 
 
 def pickled() -> Iterator[Case]:
-    """Calls in each form of file that is read as a checkpoint."""
+    """Yield calls in every file format that is read as a checkpoint."""
     for kind, call in CALLS.items():
         yield weights(f"{kind}, zip", lambda c, call=call: checkpoint(extra=call(c)), unsafe)
     for kind in ("os.system", "eval", "getattr of __import__"):
@@ -253,7 +253,7 @@ def _bare(call: Callable[[Path], object]) -> Callable[[Path, Path], None]:
 
 
 def nested() -> Iterator[Case]:
-    """A call at each place in a checkpoint where something else belongs."""
+    """Yield checkpoints with a call in each place where something else belongs."""
     for key in ("ema", "optimizer", "train_results", "train_args", "stopper", "modelopt", "date", "epoch"):
         yield weights(f"in {key}", lambda c, key=key: checkpoint(**{key: {"a": [make(c)]}}), unsafe)
     for name in ("names", "yaml", "args", "criterion", "stride", "forward"):
@@ -265,12 +265,12 @@ def nested() -> Iterator[Case]:
 
 
 def _text_model(canary: Path) -> object:
-    """Return a method that loads or installs a text encoder when a network calls it as a hook."""
+    """Return a method that, when a network calls it as a hook, loads or installs a text encoder."""
     return Call(getattr, tasks.YOLOEModel, "get_text_pe")
 
 
 def allowed() -> Iterator[Case]:
-    """Known classes and their methods put to another use: the restricted loader of torch takes them."""
+    """Yield misuses of known classes and their methods, which torch's restricted loader accepts."""
     constructed = {
         "TorchVision": lambda c: Call(block.TorchVision, "resnet18", "DEFAULT"),
         "Conv with act given as text": lambda c: Call(Conv, 3, 8, 1, 1, None, 1, 1, code(c)),
@@ -303,7 +303,7 @@ def allowed() -> Iterator[Case]:
 
 
 def foreign(path: Path, module: str) -> None:
-    """Save an object of a class whose package is gone when the file is read."""
+    """Save an object of a class whose package no longer exists when the file is read."""
     sys.modules[module] = types.ModuleType(module)
     cls = sys.modules[module].Block = type("Block", (nn.Module,), {"__module__": module})
     try:
@@ -313,7 +313,7 @@ def foreign(path: Path, module: str) -> None:
 
 
 def archive(path: Path, **parts: bytes) -> None:
-    """Write a zip archive as torch lays it out, with the given parts."""
+    """Write a zip archive with torch's layout and the given parts."""
     with zipfile.ZipFile(path, "w") as file:
         for name, content in {"version": b"3\n", "byteorder": b"little", **parts}.items():
             file.writestr(f"archive/{name}", content)
@@ -356,7 +356,7 @@ def _damaged(path: Path, _: Path) -> None:
 
 
 def files() -> Iterator[Case]:
-    """Files that are no checkpoint under a checkpoint's name."""
+    """Yield files that are named like checkpoints but hold something else."""
     build = b"\x80\x02ctorch.nn.modules.conv\nConv2d\n}X\x07\x00\x00\x00forwardcbuiltins\neval\nsb."
     by_stack = [
         ("BUILD on a class", lambda p, c: archive(p, **{"data.pkl": build}), None),
@@ -377,7 +377,7 @@ def files() -> Iterator[Case]:
 
 
 def _extract(path: Path) -> None:
-    """Unpack as a careless program would, names taken as they are."""
+    """Unpack the archive as a careless program would, taking names as they are."""
     (path.parent / path.stem).mkdir()
     with zipfile.ZipFile(path) as file:
         for name in file.namelist():
@@ -390,12 +390,12 @@ def _climbing_names(path: Path, canary: Path) -> None:
 
 
 def definition(name: str, text: Callable[[Path], str], bite=None) -> Case:
-    """Return a case of a model YAML."""
+    """Return the case of a model YAML; ``text`` makes its text from the path of the canary."""
     return Case(name, lambda path, c: path.write_text(text(c)), MODEL, "evil.yaml", bite)
 
 
 def definitions() -> Iterator[Case]:
-    """Model YAMLs: activations, rows and tags."""
+    """Yield model YAMLs with hostile activations, rows and tags."""
     activations = {
         "call": code,
         "condition": lambda c: f"nn.SiLU() if {code(c)} is None else nn.SiLU()",
@@ -461,7 +461,7 @@ TAGS: dict[str, Callable[[Path], str]] = {
 
 
 def unsafe_yaml(path: Path) -> object:
-    """Read a YAML file with every tag."""
+    """Read a YAML file with a loader that executes every tag."""
     return yaml.unsafe_load(path.read_text())
 
 
@@ -481,7 +481,7 @@ def _download(canary: Path, kind: str) -> str:
 
 
 def datasets() -> Iterator[Case]:
-    """Dataset YAMLs, and what lies beside labels and images."""
+    """Yield dataset YAMLs, and hostile files that lie beside labels and images."""
     for name, text in TAGS.items():
         yield _dataset(f"data with tag {name}", lambda c, text=text: f"{DATA}x: {text(c)}\n", unsafe_yaml)
     for kind in ("python", "bash", "url"):
@@ -523,7 +523,7 @@ def _run_download(path: Path) -> None:
 
 
 def recipes() -> Iterator[Case]:
-    """Recipes: tags, and settings that name another hostile file."""
+    """Yield recipes with tags, and with settings that name another hostile file."""
     for name, text in TAGS.items():
         yield Case(
             f"recipe with tag {name}", lambda p, c, t=text: p.write_text(f"x: {t(c)}\n"), RECIPE, "r.yaml", unsafe_yaml
@@ -539,7 +539,7 @@ def recipes() -> Iterator[Case]:
 
 
 def runs() -> Iterator[Case]:
-    """Run folders to go on with: settings and data that are not what training wrote."""
+    """Yield folders of runs to resume, whose settings or data are not what training wrote."""
     for name, text in TAGS.items():
 
         def tagged(path: Path, canary: Path, text=text) -> None:

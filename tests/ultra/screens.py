@@ -1,4 +1,4 @@
-"""A standard output for tests of what is shown."""
+"""A fake standard output for tests of what is displayed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 
 
 class Screen(io.StringIO):
-    """Standard output of a process, on a terminal or not."""
+    """Stands in for the standard output of a process, as a terminal or not."""
 
     def __init__(self, terminal: bool):
         super().__init__()

@@ -19,12 +19,12 @@ import pytest
 from pixelkeep.cli.main import run
 
 CASES = {case.name: case for case in hostile.corpus()}
-HARMLESS = ("uname", "fc-list")  # what platform.platform() and Matplotlib start
+HARMLESS = ("uname", "fc-list")  # programs that platform.platform() and Matplotlib start
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
-    """A folder with good data and weights."""
+    """Return a folder with good data and good weights."""
     folder = tmp_path_factory.mktemp("template")
     hostile.write_workplace(folder)
     return folder
@@ -32,7 +32,7 @@ def template(tmp_path_factory):
 
 @pytest.fixture
 def reached(monkeypatch):
-    """What is started or looked up outside the process, each refused."""
+    """Refuse and record processes that are started and host names that are looked up."""
     calls = []
 
     start = subprocess.Popen.__init__
@@ -49,14 +49,14 @@ def reached(monkeypatch):
 
 
 def prepared(case, template, folder):
-    """Write a case into a new folder beside good data; return its canary and its command lines."""
+    """Write a case into a new folder beside good data; return the path of its canary and its command lines."""
     shutil.copytree(template, folder)
     canary = folder / "canary"
     return canary, case.prepare(folder, canary)
 
 
 def outcome(line, folder, monkeypatch):
-    """Run a command line, and return whether it was refused in one line, or ignored what is hostile."""
+    """Run a command line; return whether it refused its file in one line or ran without using the hostile part."""
     monkeypatch.chdir(folder)
     error = io.StringIO()
     with contextlib.redirect_stderr(error), contextlib.redirect_stdout(io.StringIO()), pytest.raises(SystemExit) as end:
@@ -73,7 +73,7 @@ def outcome(line, folder, monkeypatch):
 
 
 def tally(template, folder, monkeypatch, reached, *, every):
-    """Run each file through every command that takes it, or through one by turns; count what becomes of them."""
+    """Run each file through every command that takes it, or through one in rotation, and count the outcomes."""
     counts, wrong = Counter(files=len(CASES), commands=0, refused=0, ignored=0, executed=0, reached=0), []
     for number, (name, case) in enumerate(CASES.items()):
         canary, lines = prepared(case, template, folder / str(number))
@@ -106,16 +106,16 @@ def test_the_corpus_counts(template, tmp_path, monkeypatch, reached, every):
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.bite])
 def test_bite__creates_the_canary(template, tmp_path, monkeypatch, name):
-    """The counterproof: read in the unsafe way, the same file does create its canary."""
+    """Read in the unsafe way, the same file does create its canary, so the check above can fail."""
     monkeypatch.chdir(template)
     canary, _ = prepared(CASES[name], template, tmp_path / "case")
-    with contextlib.suppress(Exception):  # what comes after the call
+    with contextlib.suppress(Exception):  # errors after the call do not matter
         CASES[name].bite(canary.parent / CASES[name].file)
     assert canary.exists()
 
 
 def test_good_files__pass(template, tmp_path, monkeypatch, reached):
-    """Every command takes the good files that lie beside the hostile ones, so a refusal is not of those."""
+    """Every command accepts the good files beside the hostile ones, so those are not the reason for a refusal."""
     shutil.copytree(template, tmp_path / "case")
     case = hostile.Case("good", lambda path, _: hostile.save(path, hostile.checkpoint()), hostile.WEIGHTS, "mine.pt")
     lines = case.prepare(tmp_path / "case", tmp_path)

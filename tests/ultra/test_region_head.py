@@ -1,4 +1,4 @@
-"""yolov5-cad: active anchors are those of the dense network, the others do not exist, for output, loss and export."""
+"""yolov5-cad: active anchors equal those of the dense network, and output, loss and export leave out all others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pixelkeep.ultra.costs.measure import Watch, count_gflops
 from pixelkeep.ultra.network import names
 from pixelkeep.ultra.network.existing import existing_only
 
-MASK = 24  # the row of the mask
+MASK = 24  # index of the row that holds the mask
 
 
 def definition(scale: str = "n") -> dict:
@@ -39,7 +39,7 @@ def build(classes: int = 3) -> DetectionModel:
 
 
 class Given(nn.Module):
-    """Stands in the mask's place."""
+    """Takes the place of the mask and returns a given one."""
 
     def __init__(self, mask: Tensor) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ def test_region_head__active_anchors_are_those_of_the_dense_network(
     if fused:
         model.fuse(verbose=False)
     with torch.no_grad():
-        whole = dense(model, x, monkeypatch)[1]  # every region active: the dense network with its four levels
+        whole = dense(model, x, monkeypatch)[1]  # all regions active, so this is the dense network with its four levels
         give(model, mask)
         decoded, raw = model(x)
         expected, _ = dense(model, x, monkeypatch)
@@ -88,7 +88,7 @@ def test_region_head__active_anchors_are_those_of_the_dense_network(
         error = (raw[key] - whole[key]).abs().amax(1)
         assert (error[raw["active"]] < 1e-5).all()
     assert (raw["scores"].transpose(1, 2)[~raw["active"]] == heads.INACTIVE).all()
-    # Decoded: what exists, in the order of tiles; the other anchors are left out or score 0.
+    # Decoded output holds the existing anchors in the order of tiles; all others are left out or score 0.
     ids = raw.ids
     for image in range(4):
         exists = ids[image] > 0
@@ -122,7 +122,7 @@ def test_region_head__masks_that_are_empty_or_full():
     with torch.no_grad():
         give(model, torch.zeros(2, 1, 2, 2))
         y, raw = model(x)
-        assert y.shape == (2, 7, 64 + 16 + 4)  # P3, P4 and P5 of 64 pixels
+        assert y.shape == (2, 7, 64 + 16 + 4)  # cells of P3, P4 and P5 for an image of 64 pixels
         assert raw["scores"].shape == (2, 3, 256 + 84)
         give(model, torch.ones(2, 1, 2, 2))
         assert model(x)[0].shape == (2, 7, 256 + 84)
@@ -150,11 +150,11 @@ def test_region_head__objects_in_inactive_regions_go_to_other_levels():
         assert not (assigned & ~raw["active"]).any()
         finest = assigned[:, : 32 * 32]
         assert finest[0].any()
-        assert (objects[0][: 32 * 32][finest[0]] == 0).all()  # the first object alone lies in an active region
+        assert (objects[0][: 32 * 32][finest[0]] == 0).all()  # only the first object lies in an active region
         assert not finest[1].any()
         for image, count in ((0, 2), (1, 1)):
             found = objects[image][assigned[image]].unique()
-            assert found.tolist() == list(range(count))  # nobody is left without an anchor
+            assert found.tolist() == list(range(count))  # no object is left without an anchor
         assert loss.isfinite().all()
 
 
@@ -183,7 +183,7 @@ def test_region_head__boxes_and_target_reach_the_mask():
     }
     total, _ = model.loss(batch)
     mask = model.model[MASK]
-    plain, _ = model.criterion(model.criterion.parse_output(model(batch["img"])), batch)  # the mask is drawn anew
+    plain, _ = model.criterion(model.criterion.parse_output(model(batch["img"])), batch)  # this pass draws a new mask
     assert total.numel() == 1
     assert plain.numel() == 3
     total.backward()
@@ -218,7 +218,7 @@ def test_region_head__copies_forget_the_mask_and_have_the_same_output():
 
 
 def half_active(model: DetectionModel, x: Tensor) -> None:
-    """Set the threshold of the mask such that half of the regions are active."""
+    """Set the threshold of the mask so that half of the regions are active."""
     mask, features = model.model[MASK], {}
     hook = mask.register_forward_hook(lambda m, inputs, output: features.update(x=inputs[0]))
     with torch.no_grad():
@@ -264,7 +264,7 @@ def test_region_head__all_sizes_are_built(scale: str):
         layers, save = tasks.parse_model(definition(scale), 3, False)
     assert isinstance(layers[-1], heads.RegionDetect)
     assert layers[-1].f == [26, 17, 20, 23, 24]
-    assert len(layers[26].m) == len(layers[17].m)  # repeats follow the depth
+    assert len(layers[26].m) == len(layers[17].m)  # the depth multiple scales the repeats
     assert layers[-1].cv2[0][0].conv.in_channels == layers[26].cv3.conv.out_channels
     assert {2, 17, 24, 26} <= set(save)
 
@@ -293,13 +293,13 @@ def test_region_head__multiply_adds_are_counted_at_the_fraction():
         give(model, mask.view(1, 1, 8, 8))
         watch = Watch(model)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            model(x)  # really run, at this fraction
+            model(x)  # measured, at this active fraction
         assert watch.fractions() == [regions / 64]
         watch.stop()
-        dfl = 2 * 16 * 4 * (regions * 64 + 1024 + 256 + 64) / 1e9  # decoding, which is not counted
+        dfl = 2 * 16 * 4 * (regions * 64 + 1024 + 256 + 64) / 1e9  # decoding, which count_gflops leaves out
         dense = build()
         counts[regions] = count_gflops(dense, 256, fractions=[regions / 64])
-        estimator = dense.model[MASK].estimator  # which did not run: the mask was given
+        estimator = dense.model[MASK].estimator  # counted but not run, because the mask was given
         work = estimator[1].weight.numel() * 256 + (estimator[4].weight.numel() + estimator[6].weight.numel()) * 64
         assert counter.get_total_flops() / 1e9 - dfl + 2 * work / 1e9 == pytest.approx(counts[regions], rel=1e-6)
     assert counts[16] - counts[8] == pytest.approx(counts[8] - counts[0])

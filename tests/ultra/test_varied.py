@@ -1,4 +1,4 @@
-"""Proves that the networks of the other tests depend on all of their layers: else any conversion of them is right."""
+"""The networks that other tests convert depend on all of their layers; otherwise a wrong conversion would pass."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ torch.set_num_threads(1)
 
 @pytest.mark.parametrize("name", ["yolov5n.yaml", "yolov8n.yaml", "yolo11n.yaml", "yolo26n.yaml", "yolov5-spd-n"])
 def test_varied__every_convolution_counts(name):
-    """A tenth more of any convolution's weights moves boxes by 0.01 pixels or scores by 1e-4, rounding not."""
+    """Scaling any convolution by 1.1 moves boxes by 0.01 pixels or scores by 1e-4; rounding moves them less."""
     model, x = varied(name), image(96, 64, torch.float64)
     single = output(model, x.float())
     expected = output(model.double(), x)
@@ -28,6 +28,6 @@ def test_varied__every_convolution_counts(name):
 
 
 def test_varied__images_differ():
-    """What is found depends on the image: boxes of two images of noise differ by tenths of a pixel and more."""
+    """Detections depend on the image: boxes of two noise images differ by tenths of a pixel or more."""
     first, second = output(varied("yolov5n.yaml"), image(96, 64))
     assert (first - second)[:4].std() > 0.2 and (first - second)[4:].std() > 0.002

@@ -1,4 +1,4 @@
-"""Networks whose outputs vary as those of trained ones, without a training."""
+"""Networks whose outputs vary like those of trained networks, made without training."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ NAMES = {0: "cat", 1: "Dog", 2: "bird"}
 
 
 def varied(name: str | dict, names: dict[int, str] = NAMES, channels: int = 3) -> DetectionModel:
-    """Return a network whose BatchNorms know what reaches them, in evaluation mode.
+    """Return a network in evaluation mode whose BatchNorms hold the statistics of their inputs.
 
-    With the statistics of a new network every layer passes on less variation than it gets, until only biases are left:
-    whatever the first layers do, the boxes are those of the anchors.
+    With the statistics of a new network, every layer reduces the variation of its input until only biases are left:
+    the boxes would be those of the anchors, whatever the first layers compute.
     """
     torch.manual_seed(0)
     model = DetectionModel(name, channels, len(names), False)
@@ -25,7 +25,7 @@ def varied(name: str | dict, names: dict[int, str] = NAMES, channels: int = 3) -
         nn.init.normal_(m.bias, 0, 0.2)
     _calibrate(model, norms, channels)
     head = model.model[-1]
-    branches = [(head.cv2, 0.002), (head.cv3, 0.002)]  # rounding stays below 1e-3 pixels and 1e-5 in score
+    branches = [(head.cv2, 0.002), (head.cv3, 0.002)]  # keeps rounding below 1e-3 pixels and 1e-5 in score
     if head.end2end:
         branches += [(head.one2one_cv2, 0.002), (head.one2one_cv3, 0.002)]
     for branch, spread in branches:
@@ -38,7 +38,7 @@ def varied(name: str | dict, names: dict[int, str] = NAMES, channels: int = 3) -
 
 @torch.no_grad()
 def _calibrate(model: DetectionModel, norms: list[nn.BatchNorm2d], channels: int) -> None:
-    """Give the BatchNorms the statistics of images of noise, and take them a little away from these."""
+    """Set the statistics of the BatchNorms to those of noise images, slightly perturbed."""
     momenta = [m.momentum for m in norms]
     for m in norms:
         m.momentum = 1.0
@@ -56,21 +56,21 @@ def image(height: int, width: int, dtype: torch.dtype = torch.float32, channels:
 
 @torch.no_grad()
 def output(model: DetectionModel, x: torch.Tensor) -> torch.Tensor:
-    """Return (N, 4 + classes, boxes): boxes in pixels and scores, before any choice of the best of them."""
-    model.model[-1].end2end = False  # its choice would turn rounding into other boxes
+    """Return decoded boxes in pixels and scores, (N, 4 + classes, boxes), before NMS or any other selection."""
+    model.model[-1].end2end = False  # its top-k selection would turn rounding errors into different boxes
     return model.eval()(x)[0]
 
 
 @torch.no_grad()
 def branches(model: DetectionModel, x: torch.Tensor) -> list[torch.Tensor]:
-    """Return what each branch of the head puts out, undecoded: distances in cells and logits, of yolo26 twice."""
+    """Return the raw outputs of the head: distances in cells, then logits, for each branch (yolo26 has two)."""
     raw = model.eval()(x)[1]
     pairs = [raw["one2many"], raw["one2one"]] if "one2one" in raw else [raw]
     return [pair[name] for pair in pairs for name in ("boxes", "scores")]
 
 
 def write(model: nn.Module, path: Path, **content) -> Path:
-    """Write a checkpoint as Ultralytics does at the end of a training: in half precision, with its settings."""
+    """Write a checkpoint as Ultralytics does at the end of training: in half precision, with its settings."""
     kept = {"epoch": -1, "ema": None, "optimizer": None, "train_args": {"imgsz": 64, "model": "yolov5n.yaml"}}
     torch.save({**kept, "model": model.half(), "version": "8.4.190", **content}, path)
     return path

@@ -32,7 +32,7 @@ FILE = Path("data.yaml")
     ],
 )
 def test_form__from_the_entries(entries, form):
-    """The entries alone decide, and 'format:' where they cannot."""
+    """The entries decide on the form, and 'format:' decides where they cannot."""
     assert form_of(FILE, entries) == form
 
 
@@ -49,7 +49,7 @@ def test_form__from_the_entries(entries, form):
     ],
 )
 def test_form__contradiction_refused(entries, message):
-    """Entries that do not fit their form, or each other, are one line."""
+    """Entries that do not fit their form, or each other, are refused in one line."""
     with pytest.raises(DataError, match=message):
         form_of(FILE, entries)
 
@@ -65,7 +65,7 @@ def test_form__contradiction_refused(entries, message):
     ],
 )
 def test_coco_yaml__one_line_for_each_mistake(demo, tmp_path, old, new, message):
-    """What is missing or wrong in a COCO YAML is said with the key."""
+    """What is missing or wrong in a COCO YAML is reported with its key."""
     text = (demo / "coco.yaml").read_text()
     assert old in text
     (tmp_path / "bad.yaml").write_text(text.replace(old, new) + f"path: {demo}\n")
@@ -74,7 +74,7 @@ def test_coco_yaml__one_line_for_each_mistake(demo, tmp_path, old, new, message)
 
 
 def test_voc_yaml__pixels_checked(demo, tmp_path):
-    """voc_pixels has two values."""
+    """A value of voc_pixels other than its two is refused."""
     (tmp_path / "bad.yaml").write_text((demo / "voc/voc.yaml").read_text() + f"path: {demo}/voc\nvoc_pixels: zero\n")
     with pytest.raises(DataError, match="'voc_pixels: zero' is not one of inclusive, edges"):
         load_spec(tmp_path / "bad.yaml")
@@ -93,7 +93,7 @@ def test_ultralytics_dictionary__reads_back_the_same(demo, tmp_path, name, extra
 
 
 def test_ignored_class__the_same_in_every_form(demo, tmp_path):
-    """Each form of the same data gives the same records without the classes under ignore, which are regions."""
+    """All forms of the same data give the same records, in which objects of ignored classes are regions."""
     found = []
     for number, name in enumerate(DEMO.values()):
         source = demo / name
@@ -109,13 +109,13 @@ def test_ignored_class__the_same_in_every_form(demo, tmp_path):
 
 @pytest.mark.parametrize("name", DEMO.values())
 def test_split__is_sorted_by_path(demo, name):
-    """Records of every form stand in the order of their paths."""
+    """The records of every form are sorted by their paths."""
     paths = [str(record.path) for record in load_split(load_spec(demo / name), "val").records]
     assert paths == sorted(paths) and len(paths) == 40
 
 
 def test_folder_override__in_place_of_path(demo, tmp_path):
-    """A folder given by hand replaces 'path:'; one that is not there is one line that says how to give it."""
+    """A given folder replaces 'path:'; a missing one is refused in one line that says how to give it."""
     text = (demo / "coco.yaml").read_text()
     (tmp_path / "data.yaml").write_text(text + "path: nowhere\n")
     with pytest.raises(DataError, match=r"'path: nowhere' is not a folder; .*; give it with --set path=FOLDER"):
@@ -126,7 +126,7 @@ def test_folder_override__in_place_of_path(demo, tmp_path):
 
 
 def test_bundled_yamls__complete():
-    """Every bundled YAML has a form, says where its data is from, and has all its classes."""
+    """Every bundled YAML has the right form, names the source of its data, and has all its classes."""
     classes = {"coco": 80, "voc": 20, "visdrone": 10, "ai-tod": 8, "hituav": 4, "bccd": 3}
     forms = {"coco": COCO, "ai-tod": COCO, "hituav": COCO, "voc": VOC, "bccd": VOC, "visdrone": VISDRONE}
     assert set(assets.names("data")) == {"demo", "demo-cls", "demo-sem", *classes}

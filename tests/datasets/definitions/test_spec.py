@@ -1,4 +1,4 @@
-"""Dataset YAMLs: every good form is read to the same thing, and a bad one is told in one line with file and key."""
+"""Dataset YAMLs: every good form is read as the same dataset, and a bad one is refused with its file and key."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GOOD = "train: images/train\nval: images/val\nnames: [car, person]\n"
 
 @pytest.fixture
 def root(tmp_path):
-    """A folder with one image in each of two splits."""
+    """A folder with two splits of one image each."""
     for split in ("train", "val"):
         folder = tmp_path / "images" / split
         folder.mkdir(parents=True)
@@ -56,7 +56,7 @@ def test_good_form__same_meaning(root, text):
 
 
 def test_nc_alone__numbered_names(root):
-    """Without names, ``nc`` gives the classes numbered names."""
+    """Without names, the classes that ``nc`` counts get numbered names."""
     assert read(root, "train: images/train\nval: images/val\nnc: 2\n").names == {0: "class_0", 1: "class_1"}
 
 
@@ -68,7 +68,7 @@ def test_byte_order_mark__read(root):
 
 
 def test_path__relative_to_the_yaml(root, monkeypatch, tmp_path_factory):
-    """A relative ``path`` is found beside the YAML, wherever the command runs."""
+    """A relative ``path`` is resolved from the YAML's folder, wherever the command runs."""
     (root / "definitions").mkdir()
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     spec = read(root, GOOD + "path: ..\n", name="definitions/data.yaml")
@@ -84,7 +84,7 @@ def test_path__in_ultralytics_datasets_folder(root, monkeypatch):
 
 
 def test_several_sources__folders_and_lists(root):
-    """A split may be several folders and image lists; blank lines of a list are no images."""
+    """A split may be several folders and image lists; blank lines in a list are skipped."""
     (root / "list.txt").write_text("\n./images/val/val.png\n\n")
     spec = read(root, GOOD.replace("train: images/train", "train: [images/train, list.txt]"))
     assert [p.name for p in spec.images("train")] == ["train.png", "val.png"]
@@ -142,7 +142,7 @@ def test_ultralytics_dictionary__reads_to_the_same_spec(root):
     ],
 )
 def test_bad_form__one_line_with_file_and_key(root, text, message):
-    """A bad YAML is one line that opens with its path and says which key is wrong and what would be right."""
+    """A bad YAML gives one line that opens with its path and says which key is wrong and what would be right."""
     (root / "empty").mkdir()
     (root / "empty.txt").write_text("\n")
     (root / "binary.txt").write_bytes(b"\xff\xfe\x00\x80")

@@ -1,4 +1,4 @@
-"""The demo sets of classification and segmentation: what they promise is true of what was drawn."""
+"""The demo sets for classification and segmentation hold what they promise."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def test_classes__as_many_as_promised_and_reproducible(tmp_path):
-    """So many windows of each class, the same for the same seed; a second call writes nothing."""
+    """Each class has the asked number of windows, the same for the same seed; a second call writes nothing."""
     counts = {"train": 3, "val": 2}
     paths = [write_class_demo(tmp_path / name, per_class=counts) for name in "ab"]
     contents = [{p.relative_to(path.parent): p.read_bytes() for p in path.parent.rglob("*.png")} for path in paths]
@@ -44,9 +44,9 @@ def test_classes__as_many_as_promised_and_reproducible(tmp_path):
 
 
 def test_windows__the_object_is_in_the_middle():
-    """A window's middle is the object's, moved by the shift; at the picture's edge it is moved back inside."""
+    """A window is centred on its object, moved by the shift, and kept inside the picture at the edges."""
     rows, columns = np.mgrid[:256, :256]
-    picture = np.stack([columns, rows, rows], 2).astype(np.uint8)  # each pixel holds its own place
+    picture = np.stack([columns, rows, rows], 2).astype(np.uint8)  # each pixel holds its own column and row
     window = _cut(picture, np.array([100.0, 50.0, 120.0, 70.0]), np.array([3, -2]))
     assert window.shape == (WINDOW, WINDOW, 3) and window[WINDOW // 2, WINDOW // 2, :2].tolist() == [113, 58]
     corner = _cut(picture, np.array([250.0, 0.0, 256.0, 6.0]), np.array([0, 0]))
@@ -54,7 +54,7 @@ def test_windows__the_object_is_in_the_middle():
 
 
 def test_masks__say_what_was_drawn():
-    """Boats stand on water, each object's box holds its class, and what is hidden is left open."""
+    """Boats lie on water, each object's box holds its class, and hidden (difficult) objects are ignored."""
     seen = set()
     for index in range(24):
         scene = label_scene("train", index)
@@ -73,7 +73,7 @@ def test_masks__say_what_was_drawn():
 
 
 def test_masks__written_as_they_are_read(tmp_path):
-    """The files hold the scenes' masks, of every class."""
+    """The files hold the scenes' masks, and every class occurs in them."""
     spec = load_spec(write_mask_demo(tmp_path / "sem", splits={"train": 4, "val": 4}))
     split = load_mask_split(spec, "train")
     assert list(spec.names.values()) == list(NAMES) and not split.problems.found
@@ -83,14 +83,14 @@ def test_masks__written_as_they_are_read(tmp_path):
 
 
 def test_scenes__are_none_of_the_detection_demo():
-    """No scene stands in two splits or in the demo for detection."""
+    """No scene is in two splits, nor in the demo for detection."""
     pictures = {label_scene(split, 0).picture.tobytes() for split in ("train", "val", "test")}
     pictures |= {demo_scene(split, 0).picture.tobytes() for split in ("train", "val", "test")}
     assert len(pictures) == 6
 
 
 def test_other_folder__left_alone(tmp_path):
-    """A folder that is no demo is not written to, and a negative seed is refused."""
+    """A folder that is not a demo dataset is refused, and so is a negative seed."""
     (tmp_path / "mine.txt").touch()
     for write in (write_class_demo, write_mask_demo):
         with pytest.raises(DataError, match="already exists and is not a demo dataset"):

@@ -47,7 +47,7 @@ def assert_same(found: list[ImageRecord], expected: list[ImageRecord]) -> None:
 
 
 def test_demo__two_thirds_small_a_fifth_tiny_some_large(records: dict[str, list[ImageRecord]]) -> None:
-    """Of the labelled objects about 2/3 are COCO-small, about 1/5 under 16x16, and all three sizes occur in val."""
+    """About 2/3 of the labelled objects are COCO-small, about 1/5 under 16x16, and all three sizes occur in val."""
     boxes = all_boxes(records, "train", "val")
     areas = box_areas(boxes)
     assert 0.62 <= np.mean(areas < 32**2) <= 0.72
@@ -59,14 +59,14 @@ def test_demo__two_thirds_small_a_fifth_tiny_some_large(records: dict[str, list[
 
 
 def test_demo__every_class_in_every_split(records: dict[str, list[ImageRecord]]) -> None:
-    """At least four classes, each of them in train, val and test."""
+    """There are at least four classes, and each occurs in train, val and test."""
     assert len(NAMES) >= 4
     for split in SPLITS:
         assert set(np.concatenate([record.classes for record in records[split]])) == set(NAMES)
 
 
 def test_demo__one_crowd_some_empty_some_difficult(records: dict[str, list[ImageRecord]]) -> None:
-    """One image has more than 150 objects, about one in twenty none, and 2 to 8 % of the objects are difficult."""
+    """One image has over 150 objects, about one in twenty has none, and 2 to 8 % of the objects are difficult."""
     counts = [len(record.boxes) for split in ("train", "val") for record in records[split]]
     assert sum(count > 150 for count in counts) == 1
     assert len(records[CROWDED[0]][CROWDED[1]].boxes) > 150
@@ -87,7 +87,7 @@ def test_demo__regions_hold_fifteen_percent_of_the_objects(scenes: list[Scene]) 
 
 
 def test_demo__files_hold_the_scenes(demo: Path, scenes: list[Scene], records: dict[str, list[ImageRecord]]) -> None:
-    """What is read from the files is what was rendered, box for box; images lose only what JPEG takes."""
+    """The files hold the rendered scenes box for box; images lose only what JPEG compression takes."""
     written = [*records["train"], *records["val"]]
     for scene, record in zip(scenes, written, strict=True):
         np.testing.assert_array_equal(record.boxes, scene.boxes)
@@ -129,7 +129,7 @@ def test_demo__video_plays(demo: Path) -> None:
 
 
 def test_write_demo__same_seed_same_bytes(tmp_path: Path) -> None:
-    """The same seed writes the same bytes, another seed other scenes."""
+    """The same seed writes the same bytes, and another seed writes other scenes."""
     roots = [write_demo(tmp_path / name, seed, splits=FEW).parent for name, seed in (("a", 5), ("b", 5), ("c", 6))]
     contents = [
         {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.suffix in {".jpg", ".txt", ".xml"}}
@@ -168,7 +168,7 @@ def test_write_demo__interruption_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_write_demo__foreign_folder_left_alone(tmp_path: Path) -> None:
-    """A folder with other files is refused and kept."""
+    """A folder with other files is refused and its files are kept."""
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(DataError, match="choose another folder"):
         write_demo(tmp_path, splits=FEW)

@@ -16,21 +16,21 @@ from pixelkeep.datasets.demo.painter import cast_shadow, overlay
 @pytest.mark.parametrize("kind", DRAWERS)
 @pytest.mark.parametrize("angle", [0.0, 0.6, 2.5])
 def test_sprite__box_is_tight_in_the_picture(kind: str, angle: float) -> None:
-    """Over black and over white, only pixels in the box show the object for more than half, on all four sides."""
+    """The box is the tightest around the pixels of which the object covers half or more."""
     length = LENGTHS[kind][0]
     item = Item(kind, 100.3, 90.7, angle, length, length * SLIMNESS[kind][0], 7)
     sprite = draw_item(item, DRAWERS)
     pictures = [np.full((200, 200, 3), level, np.float32) for level in (0, 255)]
     for picture in pictures:
         overlay(picture, sprite)
-    shown = 1 - (pictures[1] - pictures[0]).mean(2) / 255  # what the background does not contribute
+    shown = 1 - (pictures[1] - pictures[0]).mean(2) / 255  # the share of a pixel that is not background
     ys, xs = np.nonzero(shown > 0.499)
     assert sprite.box == (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
 
 
 @pytest.mark.parametrize("kind", DRAWERS)
 def test_sprite__size_as_asked(kind: str) -> None:
-    """Heading right, an object is as long and wide as asked, within a few pixels of rounding and irregularity."""
+    """An object that heads right is as long and wide as asked, within a quarter for rounding and irregularity."""
     length = LENGTHS[kind][1]
     width = length * SLIMNESS[kind][1]
     x1, y1, x2, y2 = draw_item(Item(kind, 90.5, 90.5, 0.0, length, width, 3), DRAWERS).box
@@ -39,7 +39,7 @@ def test_sprite__size_as_asked(kind: str) -> None:
 
 
 def test_sprite__outside_the_picture_is_cut() -> None:
-    """A sprite and its shadow may hang over any edge, or lie outside altogether, without an effect elsewhere."""
+    """A sprite and its shadow may cross any edge, or lie wholly outside, without changing other pixels."""
     for x, y in ((0, 0), (40, 40), (-100, 20), (20, 200)):
         picture = np.full((40, 40, 3), 100, np.float32)
         sprite = draw_item(Item("car", x, y, 0.3, 24, 12, 1), DRAWERS)
@@ -50,7 +50,7 @@ def test_sprite__outside_the_picture_is_cut() -> None:
 
 
 def test_scene__boxes_are_those_of_the_sprites() -> None:
-    """Each labelled box is that of its sprite, class for class."""
+    """Each labelled box and class is that of its sprite."""
     scene = demo_scene("val", 2)
     assert len(scene.boxes) == len(scene.labelled) > 5
     for thing, box, label in zip(scene.labelled, scene.boxes, scene.classes, strict=True):

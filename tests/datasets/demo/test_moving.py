@@ -1,4 +1,4 @@
-"""Generated tracks: the truth is what the frames show, seeds tell videos apart, noise is what is asked for."""
+"""Generated tracks: the ground truth is what the frames show, seeds decide, and noise is as asked for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def video() -> Moving:
 
 
 def test_truth__is_what_the_frames_show(video):
-    """Most pixels inside a true box have the object's colour; others overlap it or are walls."""
+    """Most pixels inside a true box have the object's colour; the rest are overlapping objects or walls."""
     right = []
     for truth, image in zip(video.truth, video.images(), strict=True):
         assert image.shape == (120, 160, 3)
@@ -30,7 +30,7 @@ def test_truth__is_what_the_frames_show(video):
 
 
 def test_truth__moves_as_asked():
-    """Without a camera's motion an object's centre moves by its speed, within the range; with shaking it does not."""
+    """Objects move by the asked speed; the camera's window is still without pan and shake, and moves with them."""
     still = Moving(replace(SMALL, pan=0.0, shake=0.0, speeds=(2.0, 2.0), turn=0.0), seed=1)
     inside = [np.abs(np.diff(still._centres, axis=0)).max(axis=2) > 0]
     steps = np.linalg.norm(np.diff(still._centres, axis=0), axis=2)
@@ -49,14 +49,14 @@ def test_truth__hides_behind_walls(video):
 
 
 def test_detections__perfect_are_the_truth(video):
-    """Without noise the boxes are the true ones in some order, and nothing else."""
+    """Without noise the detections are exactly the true boxes, sorted by score."""
     for truth, found in zip(video.truth, video.detections(PERFECT), strict=True):
         np.testing.assert_allclose(sorted(found[:, :4].tolist()), sorted(truth[:, :4].tolist()), atol=1e-4)
         assert (np.diff(found[:, 4]) <= 0).all()
 
 
 def test_detections__noise_is_what_is_asked_for():
-    """Over many boxes, misses, mean score and false boxes are those of the detector."""
+    """Over many boxes the rates of misses and false boxes and the mean score are those asked for."""
     video = Moving(replace(SMALL, frames=200, objects=150), seed=5)
     true = sum(map(len, video.truth))
     found = list(video.detections(Detector(missed=0.25, false=0.0, score=0.4)))
@@ -67,7 +67,7 @@ def test_detections__noise_is_what_is_asked_for():
 
 
 def test_seed__decides(video):
-    """One seed is one video, another is another."""
+    """The same seed gives the same video, and another seed another video."""
     again, other = Moving(SMALL, seed=3), Moving(SMALL, seed=4)
     assert all(np.array_equal(a, b) for a, b in zip(video.truth, again.truth, strict=True))
     assert all(np.array_equal(a, b) for a, b in zip(video.images(), again.images(), strict=True))

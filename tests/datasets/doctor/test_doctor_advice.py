@@ -1,4 +1,4 @@
-"""Advice on generated sets whose sizes are known: the cheapest that puts 90 % of the objects above the goal."""
+"""Advice on generated sizes: the cheapest way to bring 90 % of the objects above the goal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def choice(head: str, model: str | None, goal: float, sides: np.ndarray, size, g
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("size", [(640, 640), (512, 640)])
 def test_cheapest_size__does_it_and_one_step_less_does_not(seed, size):
-    """The advised size puts 90 % above the goal; on a square, the next smaller one does not."""
+    """The advised size brings 90 % of the objects above the goal; one step less on both sides does not."""
     sides, goal = sizes(seed), advice.goal_for(8)
     best = advice.cheapest_size(size, advice.needed_factor(sides, goal), STEP)
     assert all(side % STEP == 0 for side in best)
@@ -37,7 +37,7 @@ def test_cheapest_size__does_it_and_one_step_less_does_not(seed, size):
 
 
 def test_needed_factor__of_known_sizes():
-    """Of ten objects nine must do: the second smallest decides, whatever the smallest is."""
+    """Nine of ten objects must reach the goal, so the second smallest decides and the smallest does not matter."""
     sides = np.array([0.1, 6.0, 20, 20, 20, 20, 20, 20, 20, 20])
     assert advice.needed_factor(sides, 12) == 2
     assert advice.cheapest_size((640, 640), 2, STEP) == (1280, 1280)
@@ -45,14 +45,14 @@ def test_needed_factor__of_known_sizes():
 
 
 def test_goal__follows_the_finest_stride():
-    """One and a half cells: 12 pixels at stride 8, half of it with a P2 head."""
+    """The goal is one and a half cells: 12 pixels at stride 8, and half of that with a P2 head."""
     assert (advice.goal_for(8), advice.goal_for(4)) == (12, 6)
     assert (advice.head_name(8), advice.head_name(4)) == ("P3", "P2")
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_tiling__is_the_largest_that_does_it(seed):
-    """Tiles put 90 % above the goal, tiles a few pixels larger do not, and the overlap holds most objects."""
+    """The tiles bring 90 % above the goal, slightly larger tiles do not, and the overlap holds most objects."""
     sides, size, goal = sizes(seed), (640, 640), 12
     tiles = advice.tiling(sides, sides * 1.5, [(3000, 4000)], size, goal)
     assert tiles.share >= advice.SHARE
@@ -62,7 +62,7 @@ def test_tiling__is_the_largest_that_does_it(seed):
 
 
 def test_tiling__counts_tiles_that_cover_the_image():
-    """Tiles of 320 with 16 pixels of overlap: (1000 - 16) / 304 and (700 - 16) / 304, rounded up."""
+    """Tiles of 320 with 16 pixels of overlap count (1000 - 16) / 304 by (700 - 16) / 304, each rounded up."""
     sides = np.full(20, 6.0)
     tiles = advice.tiling(sides, np.full(20, 12.0), [(700, 1000)], (640, 640), 12)
     assert (tiles.tile, tiles.overlap, tiles.tiles) == ((320, 320), 16, 4 * 3)
@@ -80,10 +80,10 @@ def said(sides: np.ndarray, size=(640, 640), fine: tuple[str | None, float | Non
 
 
 def test_on_size__keeps_enlarges_or_tiles():
-    """Large objects keep the size, smaller ones ask for a larger one, tiny ones for tiles."""
+    """The advice for large objects is to keep the size, for smaller ones a larger size, and for tiny ones tiles."""
     keep, no_head = said(np.full(50, 24.0))
     assert (keep.text, no_head.text) == ("keep --imgsz 640", "no P2 head")
-    assert "320" not in keep.why  # which would do, but nobody asked for less
+    assert "320" not in keep.why  # 320 would do, but nobody asked for a smaller size
     larger, head = said(np.full(50, 8.0))
     assert larger.text == "use --imgsz 960" and head.text.startswith("or, at 640, a model with a P2 head")
     assert "not measured" not in larger.why
@@ -95,19 +95,19 @@ def test_on_size__keeps_enlarges_or_tiles():
 
 
 def test_on_size__both_ways_in_one_line():
-    """A larger image, or a P2 head at no less than was asked for, each with its cost; neither is called better."""
+    """A larger image and a P2 head at no less than the given size are advised with costs; neither is called better."""
     one, head = said(np.full(50, 8.0), fine=("m-p2-n", 2e-5))
     assert one.text == "use --imgsz 960, or 640 with --model m-p2-n" and head is None
     assert "100% measure 12 px or more at 960, for 9.2 GFLOPs an image" in one.why
     assert "100% measure 6 px or more at 640 with --model m-p2-n, for 8.2 GFLOPs an image" in one.why
     assert one.why.endswith("Which is better was not measured")
     smaller, _ = said(np.full(50, 3.0), fine=("m-p2-n", 2e-5))
-    assert smaller.text == "use --imgsz 1280 with --model m-p2-n"  # 2560 without is too much
+    assert smaller.text == "use --imgsz 1280 with --model m-p2-n"  # 2560 without a P2 head is too large
 
 
 @pytest.mark.parametrize(("share", "told"), [(0.5, False), (0.51, True)])
 def test_on_boxes__where_most_are_small(share, told):
-    """Most means more than half."""
+    """The advice on boxes is given if more than half of the objects are small."""
     item = on_boxes(share, 8, (640, 640))
     assert (item is not None) == told
     assert item is None or ("initial_box=2" in item.text and "under 16 px at 640" in item.why and "120 px" in item.why)
@@ -119,7 +119,7 @@ def row(low, high, above, recall, objects=100, **kinds) -> dict:
 
 
 def test_on_agreement__names_where_rule_and_recall_differ():
-    """Small and found, or large and not found, is worth a line; few objects are not."""
+    """Small objects that are found and large ones that are missed are named; bins of few objects are left out."""
     rows = [
         row(0, 8, 0.0, 0.1),
         row(8, 16, 0.1, 0.8),
@@ -136,5 +136,5 @@ def test_on_agreement__names_where_rule_and_recall_differ():
 
 
 def test_percent__never_hides_a_near_miss():
-    """89.7 % is not shown as the 90 % that is asked for."""
+    """A share of 89.7 % is not shown as the 90 % that is asked for."""
     assert (percent(0.897), percent(0.9), percent(1)) == ("89.7%", "90%", "100%")

@@ -1,4 +1,4 @@
-"""Near-duplicates: planted ones are found, whatever was done to them, and the demo has none."""
+"""Near-duplicates: planted ones are found after every change made to them, and the demo has none."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def write(path: Path, image: np.ndarray) -> Path:
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_near_pairs__finds_planted_ones_and_no_others(spec, tmp_path, change):
-    """Of 20 train and 10 val images the two that are the same scene are found, and nothing is invented."""
+    """The two scenes that 20 train and 10 val images share are found, and no other pair is reported."""
     train = [write(tmp_path / f"train{i}.png", scene(i)) for i in range(20)]
     val = [write(tmp_path / f"val{i}.png", scene(100 + i)) for i in range(8)]
     val += [write(tmp_path / f"same{i}.png", CHANGES[change](scene(i))) for i in (3, 11)]
@@ -53,7 +53,7 @@ def test_near_pairs__finds_planted_ones_and_no_others(spec, tmp_path, change):
 
 
 def test_near_pairs__equals_counting_bits(spec, tmp_path, monkeypatch):
-    """The product of signs gives the numbers of differing bits that a plain count gives, in chunks too."""
+    """The product of signs gives the same numbers of differing bits as a plain count, in chunks as well."""
     monkeypatch.setattr(duplicates, "CHUNK", 3)
     groups = {name: [write(tmp_path / f"{name}{i}.png", scene(7 * i + len(name))) for i in range(7)] for name in "ab"}
     found = fingerprints(spec, [path for group in groups.values() for path in group])
@@ -73,7 +73,7 @@ def test_copies__are_files_of_one_content(spec, tmp_path):
 
 
 def test_flat_images__are_not_alike(spec, tmp_path):
-    """Even pictures have nothing to compare; only equal files of them are reported."""
+    """Pictures of one even colour have nothing to compare; they are reported only if their files are equal."""
     grey = [write(tmp_path / f"{i}.png", np.full((64, 64, 3), 100 + i, np.uint8)) for i in range(3)]
     same = write(tmp_path / "same.png", np.full((64, 64, 3), 100, np.uint8))
     found = fingerprints(spec, [*grey, same])
@@ -90,7 +90,7 @@ def test_an_image_in_two_splits__is_its_own_duplicate(spec, tmp_path):
 
 
 def test_fingerprints__are_remembered_until_a_file_changes(spec, tmp_path, monkeypatch):
-    """A second look decodes nothing; a changed file is looked at again."""
+    """A second call decodes no image, except for a file that has changed."""
     paths = [write(tmp_path / f"{i}.png", scene(i)) for i in range(3)]
     first = fingerprints(spec, paths)
     looked = []
@@ -102,7 +102,7 @@ def test_fingerprints__are_remembered_until_a_file_changes(spec, tmp_path, monke
 
 
 def test_deep_images__are_compared_as_training_sees_them(tmp_path):
-    """Sixteen bits are stretched first: a scene in the lowest bits is recognised, others are not."""
+    """16-bit images are stretched before comparison: the same scene in the lowest bits is found, others are not."""
     spec = DatasetSpec(tmp_path / "data.yaml", tmp_path, {}, {0: "a"}, channels=1, stretch=(0.5, 99.5))
     deep = [write(tmp_path / f"{i}.png", scene(i)[..., 0].astype(np.uint16) + 3000) for i in range(3)]
     dark = write(tmp_path / "dark.png", scene(1)[..., 0].astype(np.uint16) * 2 + 100)
@@ -111,7 +111,7 @@ def test_deep_images__are_compared_as_training_sees_them(tmp_path):
 
 
 def test_demo__has_none(demo):
-    """None is invented among the demo's splits, and nothing there is a copy."""
+    """No near-duplicate is reported between the demo's splits, and no copy within one."""
     spec = load_spec(demo / "demo.yaml")
     members = {split: list(spec.images(split)) for split in spec.splits}
     found = fingerprints(spec, [path for paths in members.values() for path in paths])

@@ -1,4 +1,4 @@
-"""Sizes of objects in original and network pixels, and the facts that the document has of them."""
+"""Sizes of objects in original and network pixels, and the facts about them in the doctor's document."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def record(boxes, width=200, height=100, **fields) -> ImageRecord:
 
 
 def test_collect__letterboxes_in_the_middle():
-    """A square input of 400 doubles a 200x100 image and leaves 100 pixels above it; a rectangle of its shape none."""
+    """A 400x400 input doubles a 200x100 image and pads 100 pixels above it; an input of the image's shape pads none."""
     wide = record([[10, 20, 30, 60]])
     square = collect([wide], (400, 400))
     assert square.boxes.tolist() == [[20, 140, 60, 220]]
@@ -27,7 +27,7 @@ def test_collect__letterboxes_in_the_middle():
 
 
 def test_collect__leaves_difficult_objects_out_and_keeps_their_images():
-    """Objects that training ignores are not counted; images without any still are."""
+    """Objects that training ignores are not counted; images without objects are."""
     hard = record([[0, 0, 8, 8], [0, 0, 16, 16]], difficult=[True, False])
     objects = collect([record([]), hard, record([])], (200, 200))
     assert objects.counts.tolist() == [0, 1, 0]
@@ -35,7 +35,7 @@ def test_collect__leaves_difficult_objects_out_and_keeps_their_images():
 
 
 def test_size_table__counts_what_is_strictly_under_a_limit():
-    """A side equal to a limit is not under it; shares follow from the numbers put in."""
+    """A size equal to a limit is not under it; shares and percentiles are those of the given sizes."""
     table = size_table(np.array([4.0, 8.0, 12.0, 16.0]), (8, 16))
     assert table["under"] == {"8": 0.25, "16": 0.75}
     assert table["percentiles"]["50"] == 10
@@ -43,11 +43,11 @@ def test_size_table__counts_what_is_strictly_under_a_limit():
 
 
 def test_size_facts__bins_hold_every_object_once():
-    """Borders belong to the class above; the share above the goal is of the network's pixels."""
+    """A size on a border belongs to the bin above; the share above the goal is measured in network pixels."""
     original = np.array([7.9, 8, 15.9, 16, 32, 95, 96, 500])
     facts = size_facts(original, original / 2, (8, 16, 32), 12)
     assert [row["objects"] for row in facts["bins"]] == [1, 2, 1, 2, 2]
-    assert facts["above_goal"] == 4 / 8  # 32, 95, 96 and 500 halved
+    assert facts["above_goal"] == 4 / 8  # the halves of 32, 95, 96 and 500 reach 12
     assert facts["bins"][1]["above_goal"] == 0 and facts["bins"][4]["above_goal"] == 1
     assert list(facts["network"]["under"]) == ["8", "16", "32"]
     assert list(size_facts(original, original, (4, 8, 16, 32), 6)["network"]["under"]) == ["4", "8", "16", "32"]

@@ -1,4 +1,4 @@
-"""Deep images with pixels that hold no data look the same read whole, for training, and in windows, for detection."""
+"""Deep images with pixels without data read the same whole (for training) and in windows (for detection)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EMPTY = (slice(5, 30), slice(0, 25))  # rows and columns without data
 
 
 def write_grey(path: Path, nodata: str, orientation: int = 1) -> np.ndarray:
-    """Write values of 7000 to 7599 with a hole of 60000, which the file says to be ``nodata``; return the values."""
+    """Write values of 7000 to 7599 with a hole of 60000, declare ``nodata`` in the file, and return the values."""
     values = (7000 + np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 600).astype(np.uint16)
     values[EMPTY] = 60000
     tags = ImageFileDirectory_v2()
@@ -30,7 +30,7 @@ def write_grey(path: Path, nodata: str, orientation: int = 1) -> np.ndarray:
 
 @pytest.mark.parametrize("nodata", ["60000", "60000.0 "])
 def test_nodata__does_not_count_and_is_black(tmp_path, nodata):
-    """What is left is stretched as if there were no hole; the hole is 0."""
+    """The other pixels are stretched as if there were no hole, and the hole becomes 0."""
     values = write_grey(tmp_path / "a.tif", nodata)
     shown = read_pixels(tmp_path / "a.tif", 1, (0, 100))[..., 0]
     hole = values == 60000
@@ -41,14 +41,14 @@ def test_nodata__does_not_count_and_is_black(tmp_path, nodata):
 
 @pytest.mark.parametrize("nodata", ["-9999", "nan", "none", "70000"])
 def test_nodata__that_no_pixel_can_have(tmp_path, nodata):
-    """A value outside the image's type, or none at all, marks nothing."""
+    """A nodata value that the image's type cannot hold, or that is no number, marks no pixel."""
     values = write_grey(tmp_path / "a.tif", nodata)
     shown = read_pixels(tmp_path / "a.tif", 1, (0, 100))[..., 0]
     assert np.abs(shown - (values - 7000.0) / 53000 * 255).max() <= 0.51
 
 
 def test_nodata__in_a_turned_image(tmp_path):
-    """The hole is turned with the image."""
+    """The hole turns with the image that EXIF turns."""
     values = write_grey(tmp_path / "a.tif", "60000", orientation=6)
     shown = read_pixels(tmp_path / "a.tif", 1, (0, 100))[..., 0]
     assert shown.shape == (WIDTH, HEIGHT)
@@ -71,7 +71,7 @@ def write(path: Path, values: np.ndarray, **how) -> Path:
 
 
 def assert_alike(path: Path, channels: int, tolerance: int = 0) -> np.ndarray:
-    """Return an image that is the same read whole and in windows."""
+    """Assert that an image reads the same whole and in windows, and return it."""
     raster = open_raster(path, channels, STRETCH)
     whole = read_pixels(path, channels, STRETCH)
     for window in (Window(0, 0, WIDTH, HEIGHT), Window(7, 11, 33, 40)):
@@ -84,7 +84,7 @@ def assert_alike(path: Path, channels: int, tolerance: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("kind, nodata", [("uint16", 0), ("int16", -9999), ("float32", -9999), ("float32", -3.4e38)])
 @pytest.mark.parametrize("bands, channels", [(1, 1), (1, 3), (3, 3), (3, 1), (4, 3), (4, 4)])
 def test_whole__equals_windows_with_nodata(tmp_path, kind, nodata, bands, channels):
-    """Pixels that hold the value in every band are empty, those that hold it in one are not: as GDAL has it."""
+    """As in GDAL, a pixel is empty if every band holds the nodata value, not if one band does."""
     if kind != "uint16" and (bands > max(channels, 2) or (kind, bands) == ("int16", 4)):
         pytest.skip("OpenCV does not read this")
     values = scene(kind, bands)
@@ -94,13 +94,13 @@ def test_whole__equals_windows_with_nodata(tmp_path, kind, nodata, bands, channe
     file = write(tmp_path / "a.tif", values, nodata=nodata, **photometric)
     whole = assert_alike(
         file, channels, tolerance=1 if (bands, channels) == (3, 1) else 0
-    )  # OpenCV rounds grey otherwise
+    )  # OpenCV rounds grey differently
     assert not whole[EMPTY].any() and whole[..., 0].mean() > 70
 
 
 @pytest.mark.parametrize("channels", [3, 4])
 def test_whole__equals_windows_with_alpha(tmp_path, channels):
-    """Transparent pixels hold no data, half transparent ones do."""
+    """Fully transparent pixels hold no data, partly transparent ones do."""
     values = scene("uint16", 4)
     values[3] = 65535
     values[3, 20:] = 300
@@ -113,7 +113,7 @@ def test_whole__equals_windows_with_alpha(tmp_path, channels):
 
 @pytest.mark.parametrize("bands", [1, 3])
 def test_whole__equals_windows_where_values_are_not_finite(tmp_path, bands):
-    """A pixel of which one band is not a number, or endless, holds no data."""
+    """A pixel holds no data if one of its bands is NaN or infinite."""
     values = scene("float32", bands)
     values[(..., *EMPTY)] = np.nan
     values[0, 0, :9] = np.inf
@@ -122,7 +122,7 @@ def test_whole__equals_windows_where_values_are_not_finite(tmp_path, bands):
 
 
 def test_whole__equals_windows_where_percentiles_are_of_a_sample(tmp_path, monkeypatch):
-    """The grid that percentiles of floats are taken from lies the same, whichever windows are read."""
+    """The percentiles of floats come from the same sample of pixels, whichever windows the file is read in."""
     from pixelkeep.datasets.images import rasters
 
     monkeypatch.setattr(levels, "SAMPLE", 100)  # every fifth pixel
@@ -131,7 +131,7 @@ def test_whole__equals_windows_where_percentiles_are_of_a_sample(tmp_path, monke
 
 
 def test_whole__equals_windows_where_a_fourth_band_is_no_alpha(tmp_path):
-    """A fourth band of near infrared says nothing of where data is."""
+    """A fourth band that is no alpha, such as near infrared, does not say where data is."""
     values = scene("uint16", 4)
     values[3][EMPTY] = 0
     whole = assert_alike(write(tmp_path / "a.tif", values, photometric="RGB", alpha="no"), 3)

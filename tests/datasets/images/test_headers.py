@@ -1,4 +1,4 @@
-"""Large PNG, JPEG, JPEG 2000 and TIFF: what they say of themselves costs no pixel, and windows hold what they hold."""
+"""Large PNG, JPEG, JPEG 2000 and TIFF: headers are read without decoding, and windows equal the whole image."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KINDS = {".png": "PNG", ".jpg": "JPEG", ".jp2": "JPEG2000", ".tif": "TIFF"}
 
 
 def write(path: Path, **options) -> Path:
-    """Write a picture of which no channel and no two neighbouring pixels are alike."""
+    """Write a picture whose channels differ, as do neighbouring pixels."""
     rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
     picture = np.dstack([columns * 11, columns * 5 + rows * 7, rows * 13]).astype(np.uint8)
     options |= {"subsampling": 0} if path.suffix == ".jpg" else {}
@@ -50,7 +50,7 @@ def undecoded(monkeypatch) -> None:
 
 @pytest.mark.parametrize("ending", KINDS)
 def test_header__decodes_no_pixel(tmp_path, monkeypatch, ending):
-    """Size and orientation are read without decoding an image, nothing of a stump."""
+    """Size and orientation are read without decoding an image; a file cut to a few bytes has neither."""
     file = write(tmp_path / f"a{ending}")
     undecoded(monkeypatch)
     assert read_header(file) == (HEIGHT * WIDTH, False) and not is_turned(file)
@@ -61,14 +61,14 @@ def test_header__decodes_no_pixel(tmp_path, monkeypatch, ending):
 @pytest.mark.parametrize("ending", [".png", ".jpg", ".tif"])
 @pytest.mark.parametrize("orientation", [1, 3, 6])
 def test_header__turned(tmp_path, monkeypatch, ending, orientation):
-    """EXIF's orientation is known without decoding."""
+    """The orientation in EXIF is read without decoding the image."""
     file = write(tmp_path / f"a{ending}", exif=turn(orientation))
     undecoded(monkeypatch)
     assert is_turned(file) == (orientation != 1)
 
 
 def test_header__turned_behind_the_pixels(tmp_path, monkeypatch):
-    """A PNG may say behind its pixels that it is turned; where it is read whole, it is turned then."""
+    """A PNG whose EXIF follows its pixels is turned when read whole, and recognised as turned without decoding."""
     content = write(tmp_path / "a.png").read_bytes()
     end = content.index(b"IEND") - 4
     late = tmp_path / "late.png"
@@ -80,10 +80,10 @@ def test_header__turned_behind_the_pixels(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("ending", KINDS)
 def test_window__equals_reading_it_whole(tmp_path, monkeypatch, ending):
-    """Every kind of file that is read in windows holds there what it holds when it is read whole."""
+    """Every kind of file that is read in windows gives the same pixels as when it is read whole."""
     pytest.importorskip("rasterio")
     file = write(tmp_path / f"a{ending}")
-    assert open_raster(file) is None  # small, and on no map
+    assert open_raster(file) is None  # the file is small and has no georeference
     monkeypatch.setattr(rasters, "LARGE", HEIGHT * WIDTH)
     whole = read_pixels(file)
     raster = open_raster(file)
@@ -114,7 +114,7 @@ print(opened - before, peak() - before, *pixels[5, 6])
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory of one process is Linux's to tell")
 def test_memory__a_large_png_stays_on_disk(tmp_path):
-    """A PNG of 20,000 x 20,000 pixels, 1.2 GB in memory, takes less than a tenth to open and to read a window of."""
+    """Opening a PNG of 20,000 x 20,000 pixels (1.2 GB) and reading a window takes less than a tenth of that memory."""
     pytest.importorskip("rasterio")
     side, file = 20_000, tmp_path / "a.png"
     packer, row = zlib.compressobj(1), b"\0" + bytes((30, 20, 10)) * side
@@ -124,4 +124,4 @@ def test_memory__a_large_png_stays_on_disk(tmp_path):
     done = subprocess.run([sys.executable, "-c", MEASURE, file], capture_output=True, text=True, check=True)
     opened, read, *pixel = map(int, done.stdout.split())
     assert pixel == [10, 20, 30]
-    assert opened < 120 and read < 120  # MB; decoding gives 1200
+    assert opened < 120 and read < 120  # MB; decoding the whole image takes 1200

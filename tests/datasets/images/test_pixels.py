@@ -37,7 +37,7 @@ def read(folder: Path, ending: str, content: bytes, *arguments) -> np.ndarray:
 
 @pytest.mark.parametrize("ending", [".jpg", ".JPG", ".png", ".bmp", ".webp", ".tif", ".jp2"])
 def test_formats__same_pixels(tmp_path, picture, ending):
-    """Each format gives the picture back, up to its compression."""
+    """Each format gives the picture back, apart from what its compression changes."""
     found = read(tmp_path, ending, cv2.imencode(ending.lower(), picture)[1].tobytes())
     assert found.dtype == np.uint8 and np.abs(found.astype(int) - picture).max() < 40
 
@@ -60,14 +60,14 @@ def test_cmyk__becomes_colour(tmp_path, picture):
 
 
 def test_animated__first_frame(tmp_path, picture):
-    """Of an animation the first frame is used."""
+    """The first frame of an animation is used."""
     more = Image.fromarray(255 - picture)
     content = pillow(picture, "WEBP", save_all=True, append_images=[more], lossless=True)
     assert np.abs(read(tmp_path, ".webp", content).astype(int) - picture).max() < 3
 
 
 def test_channels__grey_alpha_and_several(tmp_path, picture):
-    """Grey becomes colour and the reverse; alpha is dropped for three channels, kept for four; pages are channels."""
+    """Grey and colour convert both ways, alpha is kept only for four channels, and the pages of a TIFF are channels."""
     grey = cv2.imencode(".png", picture[..., 0])[1].tobytes()
     assert (read(tmp_path, ".png", grey) == picture[..., :1]).all()
     alpha = np.dstack([picture, picture[..., 0] // 2])
@@ -84,17 +84,17 @@ def test_channels__grey_alpha_and_several(tmp_path, picture):
 
 @pytest.mark.parametrize("ending", [".png", ".tif"])
 def test_sixteen_bits__need_a_declared_stretch(tmp_path, ending):
-    """Sixteen bits without a declared stretch are refused, with the line that declares it; with it they fill 0..255."""
+    """16 bits without a declared stretch are refused with the line that declares it; with it they fill 0..255."""
     raw = np.linspace(7000, 7800, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH).astype(np.uint16)  # a thermal camera's range
     content = cv2.imencode(ending, raw)[1].tobytes()
     with pytest.raises(DataError, match=r"16 bits a channel; declare 'stretch: \[0.5, 99.5\]'"):
         read(tmp_path, ending, content)
     found = read(tmp_path, ending, content, 1, (0, 100))
-    assert np.abs(found[..., 0] - (raw - 7000.0) / 800 * 255).max() <= 0.51  # a full range is a plain rescaling
+    assert np.abs(found[..., 0] - (raw - 7000.0) / 800 * 255).max() <= 0.51  # 0 and 100: a plain rescaling
 
 
 def test_floats__are_stretched(tmp_path):
-    """A floating-point TIFF, as height maps are, is stretched like integers; not-a-number holds no data."""
+    """A floating-point TIFF, such as a height map, is stretched like integers; a NaN holds no data."""
     raw = np.linspace(-1, 1, HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
     content = cv2.imencode(".tif", raw)[1].tobytes()
     assert np.abs(read(tmp_path, ".tif", content, 1, (0, 100))[..., 0] - (raw + 1) / 2 * 255).max() <= 0.51
@@ -104,7 +104,7 @@ def test_floats__are_stretched(tmp_path):
 
 @pytest.mark.parametrize("percentiles", [(0.5, 99.5), (2, 98), (0, 100), (25, 75)])
 def test_stretch__equals_sorting(percentiles):
-    """Counted percentiles map each channel as numpy's sorted ones do, to within one of 255 levels."""
+    """Percentiles by counting map each channel as numpy's by sorting do, to within one of 255 levels."""
     rng = np.random.default_rng(0)
     image = np.stack([rng.normal(mean, 300, (90, 110)) for mean in (3000, 30000)], 2).clip(0, 65535).astype(np.uint16)
     expected = np.empty(image.shape)
@@ -115,21 +115,21 @@ def test_stretch__equals_sorting(percentiles):
 
 
 def test_stretch__flat_image_is_black():
-    """An image of one value has no range to stretch."""
+    """An image of a single value has no range to stretch and becomes black."""
     assert not stretch_to_bytes(np.full((4, 4, 1), 5000, np.uint16), (0.5, 99.5)).any()
 
 
 @pytest.mark.parametrize("ending", [".jpg", ".png", ".bmp", ".webp", ".tif", ".jp2"])
 @pytest.mark.parametrize("share", [0, 0.02, 0.5, 0.9])
 def test_damaged__refused_at_any_length(tmp_path, picture, ending, share):
-    """A file that was cut off is refused rather than filled with grey."""
+    """A truncated file is refused rather than filled with grey."""
     content = cv2.imencode(ending, picture)[1].tobytes()
     with pytest.raises(DataError, match="empty" if share == 0 else "not an image that can be decoded whole"):
         read(tmp_path, ending, content[: int(len(content) * share)])
 
 
 def test_missing_and_foreign__named(tmp_path):
-    """A missing file, a folder, and text under an image's name have their reasons."""
+    """A missing file, a folder, and text under an image's name are each refused with their reason."""
     with pytest.raises(DataError, match="No such file"):
         read_pixels(tmp_path / "none.png")
     with pytest.raises(DataError, match="cannot be read"):

@@ -1,4 +1,4 @@
-"""Windows of epochs: all objects, borders and background are seen, as often as was asked for, the same for a seed."""
+"""Windows of epochs show all objects, borders and background as often as asked, the same for a seed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOTHING = np.zeros((0, 4))
 
 
 def boxes(seed: int = 3, count: int = 9) -> list[np.ndarray]:
-    """Draw objects of 4 to 30 pixels, some of them at edges; the last image has none."""
+    """Return boxes of 4 to 30 pixels for each image, some at the edges; the last image has none."""
     rng = np.random.default_rng(seed)
     made = []
     for height, width in SIZES[:-1]:
@@ -57,7 +57,7 @@ def test_full__show_the_centre_of_an_object_and_empty_show_nothing():
 
 @pytest.mark.parametrize("empty", [0.0, 0.1, 0.5])
 def test_empty__are_the_share_that_is_set(empty):
-    """The share is kept exactly in every epoch, up to one window, where there is background."""
+    """Every epoch has the set share of empty windows, to within one window, if there is background."""
     plan = windows([boxes()[0], *[NOTHING] * 4], empty=empty)
     for epoch in range(3):
         drawn = plan.epoch(epoch)
@@ -71,7 +71,7 @@ def test_empty__without_background_objects_fill_the_epoch():
 
 
 def test_epoch__is_as_long_as_the_grid_has_tiles_with_objects():
-    """Objects on every pixel's centre: all tiles of the plain grid count, as detection without overlap has them."""
+    """With objects everywhere, an epoch has as many full windows as detection's grid without overlap has tiles."""
     dense = [np.array([[x, y, x + 1, y + 1] for y in range(0, h, 2) for x in range(0, w, 2)], float) for h, w in SIZES]
     expected = sum(len(make_grid(w, h, TILE, 0.0)) for h, w in SIZES.tolist())
     assert len(windows(dense, empty=0.0)) == expected
@@ -80,7 +80,7 @@ def test_epoch__is_as_long_as_the_grid_has_tiles_with_objects():
 
 
 def test_objects__are_all_seen_whole_over_epochs_and_alike_often():
-    """In 60 epochs each object is whole in a window at least 20 times; about once an epoch is what the grid gives."""
+    """In 60 epochs each object is whole in a window at least 20 times; a grid gives about once an epoch."""
     learnt = boxes()
     plan, counts = windows(learnt, empty=0.0), [np.zeros(len(each)) for each in learnt]
     for epoch in range(60):
@@ -92,7 +92,7 @@ def test_objects__are_all_seen_whole_over_epochs_and_alike_often():
 
 
 def test_places__any_offset_and_all_borders():
-    """One object of a pixel in a wide image: it appears at every column of a window, evenly where no edge is near."""
+    """An object of one pixel far from the edges appears at every column of a window, evenly often."""
     sizes, found = np.array([[TILE, 10 * TILE]]), np.array([[5 * TILE + 7.0, 30.0, 5 * TILE + 8.0, 31.0]])
     plan = windows([found], tile=TILE, empty=0.0, sizes=sizes)
     columns = [int(found[0, 0]) - plan.epoch(epoch).places[0, 0] for epoch in range(64 * 30)]
@@ -100,11 +100,11 @@ def test_places__any_offset_and_all_borders():
     assert np.bincount(columns).std() < 3 * np.sqrt(30)
     cut = np.array([[100.0, 0.0, 120.0, 20.0]])  # at the upper edge
     places = np.array([windows([cut], empty=0.0, sizes=SIZES[:1], seed=seed).epoch(0).places[0] for seed in range(40)])
-    assert (places[:, 1] == 0).mean() > 0.6  # 44 of 64 shifts put the cell over the edge, from where it is moved
+    assert (places[:, 1] == 0).mean() > 0.6  # 44 of 64 shifts put the cell across the edge, and it is moved back
 
 
 def test_background__all_of_it_is_seen():
-    """Windows of background reach every pixel of an image without objects, its corners too."""
+    """Background windows reach every pixel of an image without objects, including its corners."""
     plan, seen = windows([*boxes()[:1], *[NOTHING] * 4], empty=0.9), np.zeros(SIZES[4])
     for epoch in range(40):
         drawn = plan.epoch(epoch)

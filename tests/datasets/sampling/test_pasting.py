@@ -1,4 +1,4 @@
-"""Copies of small objects: never over anything, whole, of the same contrast, and without a seam."""
+"""Pasted copies of small objects cover nothing, are whole, keep their contrast and have no seam."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIDE = 200
 
 
 def scene(seed: int, count: int = 30) -> tuple[np.ndarray, np.ndarray]:
-    """Return ground with a slope and noise, and objects on it that are brighter by 60."""
+    """Return a noisy, sloping background with objects that are brighter by 60, and the objects' boxes."""
     rng = np.random.default_rng(seed)
     image = np.linspace(60, 110, SIDE)[None, :, None] + rng.normal(0, 2, (SIDE, SIDE, 3))
     sides = rng.integers(2, 30, (count, 2))
@@ -30,7 +30,7 @@ def meets(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def test_candidates__small_and_alone():
-    """A candidate is small, has shape, lies whole in the image with its margin, and meets nothing, objects or not."""
+    """A candidate is small, not too thin, inside the image with its margin, and clear of objects and regions."""
     boxes = np.array(
         [
             [20, 20, 30, 30],
@@ -52,7 +52,7 @@ def test_candidates__small_and_alone():
 
 @pytest.mark.parametrize("seed", range(6))
 def test_pasted__never_over_anything(seed):
-    """No copy meets an object, an ignored box or another copy, none reaches outside, and nothing else is changed."""
+    """No copy meets an object, a region or another copy or leaves the image, and no other pixel changes."""
     chance = random.Random(seed)
     image, boxes = scene(seed, count=14)
     regions = np.array([[0.0, 0, 20, SIDE], [170, 100, 400, 300]])
@@ -76,7 +76,7 @@ def test_pasted__never_over_anything(seed):
 
 
 def test_no_room__no_place():
-    """Where everything is taken, the picture is smaller than the copy, or the ground is unlike, there is no place."""
+    """There is no place if all is taken, the picture is smaller than the copy, or the background is too different."""
     image, chance = np.full((SIDE, SIDE, 3), 90, np.uint8), random.Random(0)
     image[80:90, 80:90] = 200
     cutting = cut_out(image, np.array([80.0, 80, 90, 90]), chance)
@@ -90,7 +90,7 @@ def test_no_room__no_place():
 
 
 def test_contrast__kept_on_other_ground():
-    """On ground brighter by 20 the copy is brighter by 20, and its margin becomes that ground without a step."""
+    """On a background brighter by 20 the copy is brighter by 20, and its margin merges without a step."""
     source = np.full((60, 60, 2), [50, 90], np.uint8)
     source[20:30, 20:32] = [140, 60]
     cutting = cut_out(source, np.array([20.0, 20, 32, 30]), Fixed(1.0))
@@ -103,7 +103,7 @@ def test_contrast__kept_on_other_ground():
 
 
 def test_seam__none_on_a_slope():
-    """The border of a copy differs from the ground it is put on by no more than rounding, whatever its own is like."""
+    """The rim of a copy differs from its new background by no more than rounding, whatever its own was like."""
     image, _ = scene(0, count=0)
     source, boxes = scene(1, count=40)
     for seed, number in enumerate(candidates(boxes, np.zeros((0, 4)), (SIDE, SIDE))):
@@ -122,7 +122,7 @@ def test_seam__none_on_a_slope():
 
 
 class Fixed(random.Random):
-    """Draws one number only."""
+    """A random generator whose ``uniform`` always returns one given value."""
 
     def __new__(cls, value: float):
         return super().__new__(cls)
@@ -137,7 +137,7 @@ class Fixed(random.Random):
 
 @pytest.mark.parametrize("scale", pasting.JITTER)
 def test_scale__of_pixels_and_box_alike(scale):
-    """A copy that is larger or smaller holds the object where its box says, to a pixel."""
+    """A copy that is scaled up or down holds the object where its box says, to within a pixel."""
     image = np.zeros((80, 80, 1), np.uint8)
     image[30:50, 24:40] = 200
     cutting = cut_out(image, np.array([24.0, 30, 40, 50]), Fixed(scale))

@@ -1,4 +1,4 @@
-"""Windows lie inside their image about their object, and what they show of boxes is what is left of painted pixels."""
+"""Windows lie inside their image around their object, and show of a box what is left of its painted pixels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def boxes_within(rng: np.random.Generator, count: int, largest: int = 40) -> np.
 
 @pytest.mark.parametrize("size", [(32, 48), (20, 90), (80, 40)])
 def test_window__inside_the_image_with_the_whole_box(size):
-    """A window has its size as far as the image does, lies inside it, and shows a box whole that fits into it."""
+    """A window is as large as asked if the image is, lies inside it, and shows the whole of a box that fits."""
     chance = random.Random(0)
     for box in boxes_within(np.random.default_rng(0), 300, largest=19):
         window = window_about(box, size, IMAGE, chance)
@@ -30,7 +30,7 @@ def test_window__inside_the_image_with_the_whole_box(size):
 
 
 def test_window__everywhere_that_shows_the_box():
-    """All places that show the box are taken, those at either end included; of a box between pixels the same."""
+    """Every position that shows the whole box is drawn, both ends included, also for boxes between pixels."""
     for box, xs, ys in (
         (np.array([40.0, 30, 45, 33]), range(25, 41), range(23, 31)),
         (np.array([40.2, 30.9, 44.5, 32.1]), range(25, 41), range(23, 31)),
@@ -44,13 +44,13 @@ def test_window__everywhere_that_shows_the_box():
 
 
 def test_window__middle_of_what_is_larger():
-    """Of a box larger than the window its middle is shown, inside the image."""
+    """A window that is smaller than its box shows the middle of the box."""
     window = window_about(np.array([10.0, 5, 90, 55]), (10, 20), IMAGE, random.Random(0))
     assert window == Window(40, 25, 20, 10)
 
 
 def test_shown__what_painted_pixels_say():
-    """Clipped boxes and shares are those of boxes painted into an image and cut with it."""
+    """Clipped boxes and visible shares equal those of boxes painted into an image and cut with it."""
     rng, chance = np.random.default_rng(2), random.Random(2)
     boxes = boxes_within(rng, 200)
     for window in (window_about(box, (30, 40), IMAGE, chance) for box in boxes[:20]):
@@ -68,7 +68,7 @@ def test_shown__what_painted_pixels_say():
 
 
 def test_sliver__of_either_side():
-    """What is thinner than the least side is not visible; without a size nothing is."""
+    """A remnant thinner than the least side is not visible, and a box without a size has no visible share."""
     window = Window(0, 0, 50, 50)
     boxes = np.array([[49.95, 0, 60, 10], [0, 49.8, 10, 60], [5, 5, 5, 9], [49.8, 0, 60, 10]])
     assert shown(boxes, window, sliver=0.1).visible.tolist() == [False, True, False, True]

@@ -1,4 +1,4 @@
-"""What a validation is asked besides AP: the files it writes, the confidences it keeps, and what it refuses."""
+"""Analyses of a validation besides AP: the files they write, the confidences they store, and what is refused."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def weights(tmp_path):
 
 
 def labels_of(truth):
-    """The labels that count, as records of detections."""
+    """Return the labels that are not ignored, as detection records with a score of 0.8."""
     keys = ("image_id", "category_id", "bbox")
     return [{key: a[key] for key in keys} | {"score": 0.8} for a in truth["annotations"] if not a["ignore"]]
 
 
 @pytest.fixture
 def stub(monkeypatch):
-    """Let the detector find what is labelled, but for the first two small objects, and one thing that is not there."""
+    """Make the detector find every label except the first two small ones, and one object that does not exist."""
 
     def detections(self):
         records = labels_of(self.truth)
@@ -68,7 +68,7 @@ def val(weights, data, folder, *options):
 
 
 def test_errors_and_audit__files_agree(stub, weights, data, tmp_path, capsys):
-    """errors.json, both audit files and the pictures tell of two missed objects and of a thing that is not there."""
+    """errors.json and the audit report two missed objects and one false detection, and both pictures are drawn."""
     code, folder = val(weights, data, tmp_path, "--errors", "--audit", "--at", "conf=0.5", "--set", "plots=false")
     assert not code and {path.name for path in folder.iterdir()} >= FOUND
     out = capsys.readouterr().out
@@ -93,7 +93,7 @@ def test_errors_and_audit__files_agree(stub, weights, data, tmp_path, capsys):
 
 
 def test_unasked__writes_and_stores_nothing(stub, weights, data, tmp_path):
-    """Without the options there are no such files, those of an earlier run are gone, and the weights stay."""
+    """Without the options no such file is written, those of an earlier run are removed, and the weights stay."""
     content = weights.read_bytes()
     val(weights, data, tmp_path, "--errors", "--audit", "--set", "plots=false")
     _, folder = val(weights, data, tmp_path, "--exist-ok", "--set", "plots=false")
@@ -104,7 +104,7 @@ def test_unasked__writes_and_stores_nothing(stub, weights, data, tmp_path):
 
 
 def test_store_conf__keeps_what_metrics_say(stub, weights, data, tmp_path, monkeypatch):
-    """--store-conf writes the confidences of metrics.json into the weights, by the objective that was asked for."""
+    """--store-conf writes the confidences in metrics.json into the weights, chosen by the requested objective."""
     monkeypatch.setattr(analysis, "operating_point", partial(operating_point, enough=1))
     code, folder = val(weights, data, tmp_path, "--store-conf", "--at", "precision=1", "--set", "plots=false")
     point = json.loads((folder / "metrics.json").read_text())["operating_point"]
@@ -125,7 +125,7 @@ def test_store_conf__keeps_what_metrics_say(stub, weights, data, tmp_path, monke
     ],
 )
 def test_store_conf__refused_before_anything_is_written(weights, data, tmp_path, options, said, capsys):
-    """Other splits and merged or chosen classes would not give the confidences of these weights."""
+    """--store-conf is refused for other splits, for merged or chosen classes, and for an invalid objective."""
     content = weights.read_bytes()
     code, folder = val(weights, data, tmp_path, "--store-conf", *options.split())
     assert code == 2 and said in capsys.readouterr().err.splitlines()[-1]
@@ -133,7 +133,7 @@ def test_store_conf__refused_before_anything_is_written(weights, data, tmp_path,
 
 
 def test_no_point__results_stay_and_it_is_told(weights, data, tmp_path, monkeypatch, capsys, caplog):
-    """Where nothing serves, errors are of 0.25, metrics.json is there, and --store-conf ends in one line."""
+    """If no confidence meets the objective, errors use 0.25, metrics.json is there; --store-conf ends in one line."""
     monkeypatch.setattr(Validator, "detections", lambda self: Detections.from_json([]))
     content = weights.read_bytes()
     code, folder = val(weights, data, tmp_path, "--store-conf", "--errors", "--set", "plots=false")
@@ -145,14 +145,14 @@ def test_no_point__results_stay_and_it_is_told(weights, data, tmp_path, monkeypa
 
 
 def test_audit__of_the_training_split(stub, weights, data, tmp_path):
-    """The audit looks at the split that is asked for."""
+    """The audit examines the split that is requested."""
     code, folder = val(weights, data, tmp_path, "--audit", "--split", "train", "--set", "plots=false")
     images = json.loads((folder / "label_audit.json").read_text())["images"]
     assert not code and images and all("train" in image["file_name"] for image in images)
 
 
 def test_train__keeps_the_confidences_of_its_end(stub, data, tmp_path):
-    """Training's final validation stores the confidences with best.pt, for the size that was trained at."""
+    """Training's final validation stores the confidences in best.pt, for the image size of the training."""
     with pytest.raises(SystemExit) as ended:
         run(["train", "--data", str(data), "--project", str(tmp_path), "--name", "t", *TINY])
     point = json.loads((tmp_path / "t" / "metrics.json").read_text())["operating_point"]
@@ -165,7 +165,7 @@ def test_train__keeps_the_confidences_of_its_end(stub, data, tmp_path):
 
 
 def test_deep_images__can_be_shown(stub, tmp_path, weights):
-    """Grey images of 16 bits are shown as the network sees them."""
+    """The pictures show grey 16-bit images as the network sees them."""
     for split in ("train", "val"):
         for kind in ("images", "labels"):
             (tmp_path / kind / split).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What a run that is ended and gone on with says of itself: only what is damaged is called so, all is counted."""
+"""What a resumed detection run reports: only damaged files are called damaged, and counts cover the whole run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def told(folder: Path) -> dict:
 
 @pytest.fixture
 def window(monkeypatch) -> list[int]:
-    """A window in the place of the screen's, where q is pressed at the fifth picture; the keys asked for so far."""
+    """Replace the screen's window with one in which q is pressed at the fifth picture; list the calls of waitKey."""
     asked: list[int] = []
 
     def key(_: int) -> int:
@@ -56,7 +56,7 @@ def window(monkeypatch) -> list[int]:
 
 @pytest.mark.parametrize("extra", [("--set", "batch=3"), ("--tile", "96")], ids=["whole", "tiles"])
 def test_q__ends_as_ctrl_c_does(extra, weights, films, window, tmp_path, capsys):
-    """The key q under --show ends the run behind its batch: nothing is called damaged, and --resume goes on."""
+    """Pressing q under --show ends the run after its batch: nothing is called damaged, and --resume continues."""
     sources = [part for film in films for part in ("--source", film)]
     arguments = [*sources, "--weights", weights, "--project", tmp_path, "--name", "a", "--imgsz", "96", *extra]
     code, out, err = detect(capsys, *arguments, "--show", "--save-json", "--device", "cpu")
@@ -73,7 +73,7 @@ def test_q__ends_as_ctrl_c_does(extra, weights, films, window, tmp_path, capsys)
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_nothing_left_of_a_video__it_has_been_gone_through(count, weights, films, tmp_path, capsys, monkeypatch):
-    """Killed between a video's last frame and the note that it is done, the resumed run is that of a whole one."""
+    """A run killed between a video's last frame and its entry as done resumes to the result of an uninterrupted run."""
     sources = [part for film in films[:count] for part in ("--source", film)]
     arguments = [*sources, "--weights", weights, "--project", tmp_path, "--name", "run", "--imgsz", "96"]
     with monkeypatch.context() as patch:
@@ -86,7 +86,7 @@ def test_nothing_left_of_a_video__it_has_been_gone_through(count, weights, films
 
 
 def test_stride_longer_than_a_video__is_no_damage(weights, films, tmp_path, capsys):
-    """A video of which --vid-stride leaves no frame is left out for that reason."""
+    """A video of which --vid-stride leaves no frame is listed as unreadable for that reason."""
     write_film(tmp_path / "short.mp4", 0, count=2)
     arguments = ["--source", tmp_path / "short.mp4", "--source", films[0], "--weights", weights, "--vid-stride", "3"]
     code, _, err = detect(capsys, *arguments, "--project", tmp_path, "--name", "a", "--imgsz", "96", "--device", "cpu")
@@ -96,11 +96,11 @@ def test_stride_longer_than_a_video__is_no_damage(weights, films, tmp_path, caps
 
 
 def test_tile_auto__is_what_it_was(weights, films, tmp_path, capsys, monkeypatch):
-    """A run in tiles that auto chose keeps them when it is gone on with, though the training data has moved."""
+    """A resumed run keeps the tiles that --tile auto chose for it, although the training data has moved since."""
     arguments = ["--source", films[0], "--weights", weights, "--project", tmp_path, "--name", "run", "--imgsz", "64"]
     arguments += ["--tile", "auto", "--track", "--save-json", "--fps", "0.001", "--device", "cpu"]
     with monkeypatch.context() as patch:
-        patch.setattr(auto, "_training_images", lambda _: (960.0, 12.0))  # where 640 is trained at
+        patch.setattr(auto, "_training_images", lambda _: (960.0, 12.0))  # for a network trained at 640
         snapshots(patch, tmp_path / "run", tmp_path, {9})
         assert detect(capsys, *arguments)[0] == 0
     assert told(tmp_path / "run")["tile"]["size"] == 96
@@ -110,11 +110,11 @@ def test_tile_auto__is_what_it_was(weights, films, tmp_path, capsys, monkeypatch
     tracks, expected = (
         np.loadtxt(folder / "tracks/a.txt", delimiter=",") for folder in (tmp_path / "9", tmp_path / "run")
     )
-    np.testing.assert_allclose(tracks, expected, atol=0.02)  # the first frame's tiles come in other batches
+    np.testing.assert_allclose(tracks, expected, atol=0.02)  # the first frame's tiles are batched differently
 
 
 def test_another_video_in_its_place__one_line(weights, tmp_path, capsys, monkeypatch):
-    """A video of other tiles under the name of that which was cut off is one line, and nothing is lost."""
+    """Resuming with a video of other tiles in place of the original one fails in one line, and loses nothing."""
     write_film(tmp_path / "film.mp4", 0)
     arguments = ["--source", tmp_path / "film.mp4", "--weights", weights, "--project", tmp_path, "--name", "run"]
     with monkeypatch.context() as patch:
@@ -132,7 +132,7 @@ def test_another_video_in_its_place__one_line(weights, tmp_path, capsys, monkeyp
 
 
 def break_frames(path: Path, *numbers: int) -> None:
-    """Make frames of a video such that they can be got past, but not decoded."""
+    """Corrupt frames of a video so that they can be passed over but not decoded."""
     with av.open(str(path)) as video:
         encoded = [bytes(packet) for packet in video.demux() if packet.size]
     data = path.read_bytes()
@@ -143,13 +143,13 @@ def break_frames(path: Path, *numbers: int) -> None:
 
 @pytest.mark.parametrize("extra", [("--fps", "0.001"), ("--fps", "1000"), ()], ids=["time", "no time", "no rate"])
 def test_counts__are_of_the_whole_run(extra, weights, films, tmp_path, capsys, monkeypatch):
-    """Broken frames, damage and tiles are those of all parts of a run, whenever it was killed."""
+    """Counts of broken frames, damage and tiles cover all parts of a run, wherever it was killed."""
     shutil.copy(films[0], tmp_path / "broken.mp4")
     break_frames(tmp_path / "broken.mp4", 3, 10)
     sources = ["--source", tmp_path / "broken.mp4", "--source", films[1]]
     arguments = [*sources, "--weights", weights, "--project", tmp_path, "--name", "run", "--tile", "64", "--no-save"]
     with monkeypatch.context() as patch:
-        if "1000" in extra:  # one tile a frame, and no frame is left out
+        if "1000" in extra:  # one tile per frame, and no frame is skipped
             patch.setattr(Pace, "missed", lambda self: 0)
         snapshots(patch, tmp_path / "run", tmp_path, {2, 6, FRAMES - 2, FRAMES - 1, FRAMES + 4})
         assert detect(capsys, *arguments, "--save-csv", "--device", "cpu", *extra)[0] == 0
@@ -169,7 +169,7 @@ def test_counts__are_of_the_whole_run(extra, weights, films, tmp_path, capsys, m
 
 
 def test_journal__what_is_known_of_a_video(tmp_path):
-    """A video that has ended is known with its damage; of one that has not, and of a stream, what its frames say."""
+    """The damage of a video that has ended is known; of an unfinished one, and of a stream, what its frames report."""
     journal = Journal(tmp_path / "frames.jsonl")
     for number, file in enumerate(("a.mp4", "a.mp4", "b.mp4"), 1):
         line = {"image_id": number, "counts": {}, "frame": number, "at": 0.0, "skipped": number, "broken": 1}

@@ -1,6 +1,6 @@
-"""Networks of classification and segmentation through train, val and detect, a few steps each.
+"""Classification and segmentation networks go through train, val and detect, a few steps each.
 
-Training runs in this process; val and detect in a new one, which knows of the weights only what is in the file.
+Training runs in this process. val and detect run in a new one, which knows the weights only from their file.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def data(tmp_path_factory) -> dict[str, Path]:
 @pytest.mark.slow
 @pytest.mark.parametrize("model", [*CLASSIFY, *SEMANTIC])
 def test_host__trains_validates_and_detects(model, data, tmp_path):
-    """Weights load in a new process under the rules of safe loading, and give there the figures that training wrote."""
+    """Under safe loading the weights load in a new process, and give there the figures that training wrote."""
     task = "classify" if model in CLASSIFY else "semantic"
     size = (CLASSIFY | SEMANTIC)[model]
     line = ["train", "--model", model, "--data", data[task], "--imgsz", size, "--epochs", 1, "--batch", 2]

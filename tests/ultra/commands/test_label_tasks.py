@@ -20,7 +20,7 @@ from pixelkeep.ultra.running.recipe import Recipe
 from pixelkeep.ultra.trainers.classes import ClassTrainer
 from pixelkeep.ultra.trainers.masks import MaskTrainer
 
-LONG = 5000  # seconds that the first epoch is said to have taken
+LONG = 5000  # seconds that results.csv is made to give for the first epoch
 TINY = ["--batch", "4", "--optimizer", "AdamW"]
 PLOTS = {"results.png", "confusion_matrix.png", "confusion_matrix_normalized.png"}
 PLOTS |= {"train_batch0.jpg", "val_batch0_labels.jpg", "val_batch0_pred.jpg"}
@@ -31,7 +31,7 @@ MODELS = {
 
 
 def command(*args: object, status: int = 0) -> None:
-    """Run a command in this process and expect it to end so."""
+    """Run a command in this process and expect it to exit with ``status``."""
     with pytest.raises(SystemExit) as ended:
         run([str(arg) for arg in args])
     assert (ended.value.code or 0) == status
@@ -39,7 +39,7 @@ def command(*args: object, status: int = 0) -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> dict[str, Path]:
-    """A demo set of a few images for each task, with one broken image each."""
+    """A demo set of a few images for each task, with one unusable image each."""
     root = tmp_path_factory.mktemp("data")
     sets = {
         "classify": write_class_demo(root / "cls", per_class={"train": 2, "val": 2, "test": 1}),
@@ -57,7 +57,7 @@ def task(request) -> str:
 
 @pytest.fixture(scope="module")
 def resumed(task, data, tmp_path_factory) -> Path:
-    """A run of three epochs that was interrupted while the second was being saved, and went on."""
+    """A run of three epochs that was interrupted while the second was being saved, and was then resumed."""
     trainer = {"classify": ClassTrainer, "semantic": MaskTrainer}[task]
     project, saved = tmp_path_factory.mktemp(task), []
     whole = trainer.save_model
@@ -88,7 +88,7 @@ def document(folder: Path) -> dict:
 
 
 def test_run__complete_and_resumed(resumed, task):
-    """After the interruption the run goes on with the second epoch, and ends with figures, weights and settings."""
+    """After the interruption the run continues with the second epoch, and ends with figures, weights and settings."""
     with (resumed / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
@@ -102,7 +102,7 @@ def test_run__complete_and_resumed(resumed, task):
 
 
 def test_run__what_is_left_out_is_named(resumed, task):
-    """The broken image, and the image without a mask, stand in data_problems.csv."""
+    """data_problems.csv names the broken image and the image without a mask."""
     with (resumed / "data_problems.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["effect"] == "left out"]
     expected = {"classify": ("image unusable", "broken.png"), "semantic": ("mask missing", "bare.png")}[task]
@@ -110,7 +110,7 @@ def test_run__what_is_left_out_is_named(resumed, task):
 
 
 def test_metrics__schema(resumed, task):
-    """metrics.json has the schema's keys, and figures that follow from each other."""
+    """metrics.json has the schema's keys, and its figures agree with each other."""
     result = document(resumed)
     assert (result["schema"], result["task"], result["split"]) == (1, task, "val")
     assert result["params"] > 1e6 and result["gflops"] > 0 and len(result["gt_sha256"]) == 64
@@ -148,7 +148,7 @@ def test_val__equals_the_end_of_training(resumed, task, data, tmp_path, capsys):
 
 
 def test_detect__pictures_and_documents(resumed, task, data, tmp_path, capsys):
-    """Annotated copies and predictions.json for pictures; masks where they are asked for."""
+    """detect writes annotated copies and predictions.json, and masks if they are requested."""
     folder = data[task].parent / ("test/boat" if task == "classify" else "images/test")
     line = ["detect", "--weights", resumed / "weights" / "best.pt", "--source", folder, "--project", tmp_path]
     masks = ["--save-masks"] if task == "semantic" else []
@@ -168,19 +168,19 @@ def test_detect__pictures_and_documents(resumed, task, data, tmp_path, capsys):
 
 
 def test_weights__hold_no_transforms(resumed):
-    """Weights hold the network alone: Ultralytics' own trainer leaves its image transforms in the model."""
+    """Weights hold only the network, without the image transforms that Ultralytics' own trainer leaves in the model."""
     model = torch.load(resumed / "weights" / "best.pt", weights_only=False)["model"]
     assert not hasattr(model, "transforms")
 
 
 def test_broken_resume__other_settings(resumed, capsys):
-    """A finished run is not resumed."""
+    """Resuming a finished run is refused."""
     command("train", "--resume", resumed, status=2)
     assert "this run is finished" in capsys.readouterr().err
 
 
 def test_broken_batch__last_of_one_image(data, tmp_path, capsys):
-    """Ten images in batches of three leave one, which batch norm cannot take where one value a channel is left."""
+    """Ten images in batches of 3 are refused, since batch norm would get one value per channel from the last image."""
     line = ["train", "--model", "resnet18-cls", "--data", data["classify"].parent, "--imgsz", "32", "--epochs", "1"]
     command(*line, "--batch", "3", "--set", "plots=false", "--project", tmp_path / "none", status=2)
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pixelkeep: ")]
@@ -191,7 +191,7 @@ def test_broken_batch__last_of_one_image(data, tmp_path, capsys):
 
 
 def test_weights__on_data_of_another_task(resumed, task, data, tmp_path, capsys):
-    """Weights of one task and data of the other: one line, and no run folder."""
+    """Weights of one task with data of the other are refused in one line, and no run folder is made."""
     other = data["semantic" if task == "classify" else "classify"]
     for words in (["val", "--weights"], ["train", "--epochs", "1", "--model"]):
         command(*words, resumed / "weights" / "best.pt", "--data", other, "--project", tmp_path / "none", status=2)
@@ -201,7 +201,7 @@ def test_weights__on_data_of_another_task(resumed, task, data, tmp_path, capsys)
 
 
 def test_masks__counted_at_the_original_size_as_ultralytics_at_that_size(data, tmp_path):
-    """Where the input has the images' own size, our figures are Ultralytics' own; the masks are those on the disk."""
+    """At an input of the images' own size our figures equal Ultralytics' own; loaded masks equal those on the disk."""
     trainer = MaskTrainer(
         overrides={
             "model": "yolo26-sem-n.yaml", "data": str(resolved(data["semantic"])), "imgsz": 256, "epochs": 1,

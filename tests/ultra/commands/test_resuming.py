@@ -1,4 +1,4 @@
-"""Detections that are cut off at any moment and gone on with: in the end all files are as if nothing had happened."""
+"""Detection runs that are cut off at any moment and resumed: in the end all files are as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pixelkeep.ultra.tiled.images import Request
 
 pytest.importorskip("lap")
 rasterio = pytest.importorskip("rasterio")
-FRAMES = 14  # of a video
+FRAMES = 14  # in a video
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ ASKED = [each.name for each in dataclasses.fields(Asked)]
 
 @pytest.fixture
 def frozen() -> set[str]:
-    """The options of detect."""
+    """The names of detect's options, from the file that lists them."""
     path = Path(__file__).parents[2] / "frozen_options.json"
     return set(json.loads(path.read_text())["detect"])
 
@@ -64,7 +64,7 @@ def write_map(path: Path, seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory) -> Path:
-    """Two pictures of one name and two videos of one name, in folders that come one after the other."""
+    """Two folders with a video, a picture and a map each, under the same names in both."""
     folder = tmp_path_factory.mktemp("material")
     for number, name in enumerate(("x", "y")):
         (folder / name).mkdir()
@@ -86,7 +86,7 @@ def detect(capsys, *arguments: object) -> tuple[int, str, str]:
 
 
 def snapshots(monkeypatch, folder: Path, to: Path, lines: set[int]) -> None:
-    """Copy the run folder as a kill would leave it, right behind some lines of the journal."""
+    """Copy the run folder as a kill would leave it right after each of the given lines of the journal."""
     add, count = Journal.add, [0]
 
     def added(self: Journal, entry: dict) -> None:
@@ -110,7 +110,7 @@ def frames_of(path: Path) -> int:
 
 
 def content(folder: Path) -> dict[str, object]:
-    """Return what is in a run folder, file by file; of videos the number of frames, of the summary what is counted."""
+    """Return a run folder's content by file: of videos the frame count, of the summary all but times and folder."""
     found: dict[str, object] = {}
     for path in (path for path in folder.rglob("*") if path.is_file()):
         name = str(path.relative_to(folder))
@@ -145,7 +145,7 @@ MAPS = ("--tile", "64", "--save-txt", "--save-crop", "--save-geojson")
 def test_killed_and_resumed__as_if_nothing_had_happened(
     extra, sources, lines, weights, material, tmp_path, capsys, monkeypatch
 ):
-    """Killed behind any line, what is there can be played and read; resumed, all files are those of a whole run."""
+    """A run killed after any line leaves readable files; once resumed, its files are those of an uninterrupted run."""
     project = tmp_path / "runs"
     arguments = [part for source in sources for part in ("--source", material / source)]
     arguments += ["--weights", weights, "--project", project, "--name", "a", "--save-json", "--save-csv", *extra]
@@ -164,7 +164,7 @@ def test_killed_and_resumed__as_if_nothing_had_happened(
         found = content(cut)
         assert found.keys() == expected.keys(), line
         assert {name for name in found if found[name] != expected[name]} == set(), line
-        for film in cut.glob("*.mp4"):  # encoded anew behind another frame, so only nearly the same
+        for film in cut.glob("*.mp4"):  # re-encoded after a different frame, so only nearly the same
             far = np.abs(pictures_of(film) - pictures_of(project / "a" / film.name)).mean((1, 2, 3))
             neighbours = np.abs(np.diff(pictures_of(film), axis=0)).mean((1, 2, 3))
             assert far.max() < neighbours.min() / 2, line
@@ -172,7 +172,7 @@ def test_killed_and_resumed__as_if_nothing_had_happened(
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_films__hold_what_the_journal_has(batch, weights, material, tmp_path, capsys, monkeypatch):
-    """Killed behind a record, a video has all frames of the batches before but one, and none that is not recorded."""
+    """After a kill a video holds all frames of the earlier batches except one, and none that the journal lacks."""
     arguments = ["--source", material / "x/film.mp4", "--weights", weights, "--project", tmp_path, "--name", "a"]
     lines = range(1, FRAMES + 1)
     with monkeypatch.context() as patch:
@@ -237,7 +237,7 @@ def test_stopped__keeps_everything_and_goes_on(number, weights, material, tmp_pa
     ],
 )
 def test_refused__one_line(arguments, match, tmp_path, capsys, monkeypatch):
-    """What cannot be gone on with, and rates that are none, are one line, and nothing is written."""
+    """Runs that cannot be resumed and invalid frame rates are refused in one line, and nothing is written."""
     monkeypatch.chdir(tmp_path)
     write_film(tmp_path / "film.mp4", 0, count=2)
     cv2.imwrite("a.png", np.zeros((8, 8, 3), np.uint8))
@@ -247,7 +247,7 @@ def test_refused__one_line(arguments, match, tmp_path, capsys, monkeypatch):
 
 
 def test_given__options_of_the_command(frozen):
-    """Whatever is given is named as the command line has it, and what is not given is not."""
+    """Options that are given are named as on the command line, and options that are not given are not named."""
     assert Asked(sources=[]).given() == []
     tiling = Request(tile=64, overlap=0.0, full_image=True, merge="nms")
     others = {name: True for name in ASKED if name not in ("sources", "tiling")}
@@ -258,7 +258,7 @@ def test_given__options_of_the_command(frozen):
 
 
 def test_source_gone__one_line(weights, material, tmp_path, capsys, monkeypatch):
-    """A run whose video is no longer there says so, and loses nothing."""
+    """Resuming a run whose video is gone says so in one line, and loses nothing."""
     shutil.copy(material / "x/film.mp4", tmp_path / "film.mp4")
     arguments = ["--source", tmp_path / "film.mp4", "--weights", weights, "--project", tmp_path, "--name", "a"]
     with monkeypatch.context() as patch:
@@ -271,7 +271,7 @@ def test_source_gone__one_line(weights, material, tmp_path, capsys, monkeypatch)
 
 
 def test_journal__torn_line_is_none(tmp_path):
-    """Of a journal that ends within a line the lines before count, and the next one is written in its place."""
+    """If a journal ends within a line, the lines before it count, and the next line is written in its place."""
     path = tmp_path / "frames.jsonl"
     journal = Journal(path)
     for number in range(1, 4):
@@ -290,13 +290,13 @@ def test_journal__torn_line_is_none(tmp_path):
 
 
 def test_fps__tiles_are_shared_out_and_told(weights, material, tmp_path, capsys, monkeypatch):
-    """With a rate that leaves time for some tiles only, all have their turn, and the run says how many and how long."""
+    """If time allows only some tiles, all get their turn, and the run reports how many it skipped and for how long."""
     project = tmp_path / "runs"
     arguments = ["--source", material / "x/film.mp4", "--weights", weights, "--project", project, "--name", "a"]
     arguments += ["--tile", "64", "--imgsz", "64", "--track", "--save-json", "--save-csv", "--device", "cpu"]
     with monkeypatch.context() as patch:
         snapshots(patch, project / "a", tmp_path, {9})
-        code, out, _ = detect(capsys, *arguments, "--fps", "1e-3", "--json")  # all the time that there is
+        code, out, _ = detect(capsys, *arguments, "--fps", "1e-3", "--json")  # enough time for all tiles
     assert code == 0
     (video,) = json.loads(out)["videos"].values()
     assert (video["frames"], video["skipped"], video["tiles_skipped"]) == (FRAMES, 0, 0)
@@ -304,7 +304,7 @@ def test_fps__tiles_are_shared_out_and_told(weights, material, tmp_path, capsys,
     tracks, expected = (
         np.loadtxt(folder / "tracks/film.txt", delimiter=",") for folder in (tmp_path / "9", project / "a")
     )
-    np.testing.assert_allclose(tracks, expected, atol=0.02)  # the first frame's tiles come in other batches
+    np.testing.assert_allclose(tracks, expected, atol=0.02)  # the first frame's tiles are batched differently
     code, out, _ = detect(capsys, *arguments, "--fps", "1000", "--name", "b", "--json")  # no time at all
     (video,) = json.loads(out)["videos"].values()
     assert code == 0 and video["frames"] + video["skipped"] == FRAMES
@@ -314,7 +314,7 @@ def test_fps__tiles_are_shared_out_and_told(weights, material, tmp_path, capsys,
 
 
 def test_fps__on_the_terminal(weights, material, tmp_path, capsys):
-    """What was skipped stands in the lines for people, in 80 columns."""
+    """The text output reports what was skipped, within 80 columns."""
     arguments = ["--source", material / "x/film.mp4", "--weights", weights, "--project", tmp_path, "--device", "cpu"]
     code, out, _ = detect(capsys, *arguments, "--imgsz", "96", "--fps", "0.001")
     assert code == 0 and f"video     film.mp4: {FRAMES} frames looked at, 0 skipped" in out
@@ -322,8 +322,8 @@ def test_fps__on_the_terminal(weights, material, tmp_path, capsys):
 
 
 def test_stream__recorded_and_gone_on_with(weights, tmp_path, capsys, monkeypatch):
-    """A stream's video, tracks and predictions are there up to the last frame, and a later run goes on behind them."""
-    monkeypatch.setattr(socket, "getaddrinfo", LOOK_UP)  # Ultralytics asks an address for a still first
+    """A stream's video, tracks and predictions reach to its last frame, and a resumed run continues after them."""
+    monkeypatch.setattr(socket, "getaddrinfo", LOOK_UP)  # Ultralytics first asks the address for a still image
     camera = Camera()
     add, count = Journal.add, [0]
 
@@ -354,7 +354,7 @@ def test_stream__recorded_and_gone_on_with(weights, tmp_path, capsys, monkeypatc
 
 @pytest.mark.parametrize("source", ["7", "http://127.0.0.1:9/video"])
 def test_not_there__one_line(source, weights, tmp_path, capsys, monkeypatch):
-    """A webcam or stream that is not there is one line, and leaves no run folder."""
+    """A webcam or stream that cannot be reached fails in one line, and leaves no run folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(socket, "getaddrinfo", LOOK_UP)
     code, _, err = detect(capsys, "--source", source, "--weights", weights, "--imgsz", "96", "--device", "cpu")

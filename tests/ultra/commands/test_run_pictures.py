@@ -1,4 +1,4 @@
-"""The pictures of a training's run folder: all of them after several epochs, each whole, and AP_S among the curves."""
+"""Pictures of a training run: all exist after several epochs, each is complete, and AP_S is among the curves."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def drawn() -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, drawn) -> Path:
-    """A run of two epochs with plots, as they are by default."""
+    """A training run of two epochs with plots, which are on by default."""
     data = write_demo(tmp_path_factory.mktemp("demo") / "tiny", splits={"train": 4, "val": 3, "test": 1})
     settings = {"data": str(data), "model": "yolov5-n", "imgsz": 64, "epochs": 2, "batch": 2, "max_det": 20}
     settings |= {"project": str(tmp_path_factory.mktemp("runs")), "conf": 1e-5, "optimizer": "AdamW"}
@@ -42,7 +42,7 @@ def run(tmp_path_factory, drawn) -> Path:
 
 
 def pictures(folder: Path) -> set[str]:
-    """Return the names of the pictures in a folder, each of which can be read to its end."""
+    """Return the names of the pictures in a folder, after reading each of them to its end."""
     files = [path for path in folder.rglob("*") if path.suffix in {".png", ".jpg"}]
     for path in files:
         with Image.open(path) as picture:
@@ -52,12 +52,12 @@ def pictures(folder: Path) -> set[str]:
 
 
 def test_pictures__all_after_two_epochs(run):
-    """What Ultralytics draws of a training is there under its names, and nothing half-written."""
+    """All pictures that Ultralytics draws of a training exist under its names, and none is half-written."""
     assert pictures(run) == OF_BEST | OF_EPOCHS
 
 
 def test_results__small_objects_among_the_curves(run, drawn):
-    """The figures of every epoch are drawn: losses, Ultralytics' metrics, and ours, named so that they are found."""
+    """The curves show each epoch's losses, Ultralytics' metrics and ours, under names that Ultralytics' plot finds."""
     (columns,) = drawn
     assert {"metrics/AP", "metrics/AP_S", "metrics/mAP50(B)", "train/box_loss", "val/box_loss"} <= set(columns)
     header = (run / "results.csv").read_text().splitlines()[0].split(",")
@@ -65,7 +65,7 @@ def test_results__small_objects_among_the_curves(run, drawn):
 
 
 def test_results__a_column_without_figures_is_left_out(tmp_path, monkeypatch):
-    """Of objects of a size that there are none of, nothing is drawn; what is known of some epochs is."""
+    """A column without any figure is not drawn; one with figures for some epochs is."""
     rows = ["epoch,time,train/box_loss,AP_S,AP_L,lr/pg0", "1,2,3,nan,nan,0.1", "2,4,3,0.5,nan,0.1"]
     (tmp_path / "results.csv").write_text("".join(f"{row}\n" for row in rows))
     tables, stock = [], curves.plot_results
@@ -78,7 +78,7 @@ def test_results__a_column_without_figures_is_left_out(tmp_path, monkeypatch):
 
 
 def test_resumed__after_the_last_epoch_has_its_pictures(run, tmp_path):
-    """A run that was killed between its last epoch and its end gets the pictures of its best epoch as well."""
+    """A run killed between its last epoch and its end gets the pictures of its best epoch once it is resumed."""
     folder = shutil.copytree(run, tmp_path / "exp")
     for name in OF_BEST | {"metrics.json"}:
         (folder / name).unlink()

@@ -1,4 +1,4 @@
-"""Converted checkpoints as files: in either form, under names of their own; and networks that only seem to be equal."""
+"""Converted checkpoints as files: in both forms, under names of their own; and networks that only seem to be equal."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
-    """A yolov5n with three classes, as a file that nothing changes."""
+    """Return the file of a yolov5n with three classes, which no test changes."""
     return write(varied("yolov5n.yaml"), tmp_path_factory.mktemp("source") / "source.pt")
 
 
 def stock(family: str, folder: Path, **changes: str) -> str:
-    """Return a YAML of Ultralytics' own with words of it changed, as a file."""
+    """Return the file of one of Ultralytics' YAMLs in which the given words are replaced."""
     path = next((ULTRALYTICS / "cfg" / "models").rglob(f"{family}.yaml"))
     text = path.read_text()
     for word, other in changes.items():
@@ -50,7 +50,7 @@ def stock(family: str, folder: Path, **changes: str) -> str:
 
 @pytest.mark.parametrize("block", ["spdconv", "spd"])
 def test_portable__both_ways(source, tmp_path, block):
-    """A portable source gives what its .pt gives, and a portable result what a .pt result does, tensor by tensor."""
+    """Portable sources give the same as their .pt, and portable results hold the same tensors as a .pt result."""
     save(load(source), tmp_path / "source.safetensors")
     found = []
     for start, end in ((source, "a.pt"), (tmp_path / "source.safetensors", "b.safetensors")):
@@ -64,7 +64,7 @@ def test_portable__both_ways(source, tmp_path, block):
 
 
 def test_result__is_called_by_its_own_model(source, tmp_path):
-    """What reports of the result call it is the target, not the source; all else of the training settings stays."""
+    """Reports call the result by its target and not by its source; all other training settings stay."""
     before = load(source)["train_args"]
     convert_model(source, "yolov5-spdconv-n", tmp_path / "to.pt")
     assert load(tmp_path / "to.pt")["train_args"] == before | {"model": "yolov5-spdconv-n"}
@@ -72,7 +72,7 @@ def test_result__is_called_by_its_own_model(source, tmp_path):
 
 @pytest.mark.parametrize(("target", "kept"), [("yolov5-spdconv-n", True), ("yolov5-slicesamp-n", False)])
 def test_result__has_scores_of_its_own_function_alone(target, kept, tmp_path):
-    """Metrics of the source are those of the result where both compute the same; a portable file calls them so."""
+    """The result keeps the metrics of its source only if both compute the same, in a portable file as well."""
     scores = {"train_metrics": {"fitness": 0.5}, "train_results": {"epoch": [1]}, "best_fitness": 0.5}
     path = write(varied("yolov5n.yaml"), tmp_path / "source.pt", operating_point={"schema": 1}, **scores)
     for name in ("to.pt", "to.safetensors"):
@@ -86,7 +86,7 @@ def test_result__has_scores_of_its_own_function_alone(target, kept, tmp_path):
 
 @pytest.mark.parametrize("how", ["same", "link", "published"])
 def test_output__not_onto_what_must_stay(source, tmp_path, monkeypatch, how):
-    """The source and published files are never written over, by whatever name they are given."""
+    """The source and published files are never overwritten, whatever name they are given by."""
     given = tmp_path / "given.pt"
     given.write_bytes(source.read_bytes())
     target = tmp_path / "other.pt" if how != "same" else given
@@ -101,7 +101,7 @@ def test_output__not_onto_what_must_stay(source, tmp_path, monkeypatch, how):
 
 
 def test_rows__count_back_from_their_own(tmp_path):
-    """``-2`` is the row before the one before, as Ultralytics' own networks have it, and no image."""
+    """``-2`` is the row before the previous one, as in Ultralytics' own networks, and not the image."""
     model = varied("yolov3-tiny.yaml")
     rows = model.model
     number = next(row.i for row in rows if row.f == -2)
@@ -114,14 +114,14 @@ def test_rows__count_back_from_their_own(tmp_path):
 
 
 def test_stride_64__compared_at_its_own_size(tmp_path):
-    """A network with a sixth level takes images of whole cells of 64 pixels, and is compared on such."""
+    """A network with a sixth level is compared on images whose sides are multiples of its stride of 64 pixels."""
     path = write(varied("yolov5n-p6.yaml"), tmp_path / "p6.pt")
     report = convert_model(path, stock("yolov5-p6", tmp_path))
     assert report.exact and report.checked == 0
 
 
 def test_other_input__is_not_taken(tmp_path):
-    """Where the source's first strided convolution reads maps and the target's reads the image, it starts fresh."""
+    """Where the source's first strided convolution reads maps and the target's the image, the target's starts fresh."""
     rows = "backbone:\n{first}  - [-1, 1, {down}]\n  - [-1, 1, Conv, [16, 3, 2]]\nhead:\n  - [[-1], 1, Detect, [nc]]\n"
     texts = {
         "source": rows.format(first="  - [-1, 1, Conv, [8, 3, 1]]\n", down="Conv, [8, 3, 2]"),
@@ -137,7 +137,7 @@ def test_other_input__is_not_taken(tmp_path):
 
 
 def test_layers_without_weights__are_compared_too(source, tmp_path):
-    """Where all weights are taken and an upsampling is another one, the report does not call it the same function."""
+    """Where all weights are taken but the upsampling differs, the report does not call it the same function."""
     path = stock("yolov5", tmp_path, nearest="bilinear")
     report = convert_model(source, path, tmp_path / "to.pt")
     assert report.share == 1 and all(part.exact for part in report.parts)
@@ -148,10 +148,10 @@ def test_layers_without_weights__are_compared_too(source, tmp_path):
 
 
 def test_in_place__is_no_other_activation():
-    """Ultralytics lets the activations of weights that it loads work in place; training calls them the same still."""
+    """Activations that Ultralytics lets work in place in weights that it loads count as the same in training."""
     start = varied("yolov5n.yaml")
     for module in start.modules():
-        if isinstance(module, Conv) and isinstance(module.act, nn.SiLU):  # of its own: all share one
+        if isinstance(module, Conv) and isinstance(module.act, nn.SiLU):  # a new instance, since all layers share one
             module.act = nn.SiLU(inplace=not Conv.default_act.inplace)
     found, report = adapted(start, parse("yolov5-spdconv-n").definition())
     assert (output(found, image(64, 64)) - output(start, image(64, 64))).abs().max() < 1e-3
@@ -159,7 +159,7 @@ def test_in_place__is_no_other_activation():
 
 
 def test_fit__images_enough_for_the_deepest_layer(tmp_path):
-    """Of small images more are read than of large ones: 4,096 cells of 32 pixels in all, and 16 images at least."""
+    """More small images are read than large ones: 4,096 cells of 32 pixels in all, and 16 images at least."""
     for number in range(170):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.zeros((8, 8, 3), np.uint8))
     for side, most, expected in ((160, None, 164), (192, None, 114), (640, None, 16), (160, 5, 5)):
@@ -168,7 +168,7 @@ def test_fit__images_enough_for_the_deepest_layer(tmp_path):
 
 @pytest.mark.parametrize("end2end", [True, False])
 def test_two_branches__puts_out_the_same_one(end2end):
-    """Of a head with a branch that needs no NMS, the converted network puts out the branch that its source does."""
+    """For a head with a second branch without NMS, the converted network puts out the branch that its source does."""
     start = varied("yolo26n.yaml")
     start.model[-1].end2end = end2end
     network = adapted(start, parse("yolo26-spdconv-n").definition())[0]
@@ -177,7 +177,7 @@ def test_two_branches__puts_out_the_same_one(end2end):
 
 
 def test_table__notes_fit(source, tmp_path):
-    """What is said of the published layering stands in the table whole, at 80 columns."""
+    """Notes on the published layering are whole in the table, at 80 columns."""
     lines = conversion_table(convert_model(source, "yolov5-spd-n", tmp_path / "to.pt")).splitlines()
     assert max(map(len, lines)) <= 80 and not any("…" in line for line in lines)
     assert sum(line.endswith("zeros for 3 of 4 phases") for line in lines) == 6
@@ -185,7 +185,7 @@ def test_table__notes_fit(source, tmp_path):
 
 @pytest.mark.parametrize("given", ["DWConv, [16, 3, 2]", "Conv, [16, 3, 2, null, 8]", "DWConv, [24, 3, 2]"])
 def test_depthwise__is_a_convolution_with_groups(given, tmp_path):
-    """Ultralytics' strided DWConv has the exact conversion of a strided Conv with as many groups, and comes back."""
+    """Ultralytics' strided DWConv converts exactly, as a strided Conv with as many groups does, and back."""
     rows = "nc: 3\nbackbone:\n  - [-1, 1, Conv, [8, 3, 2]]\n  - [-1, 1, {}]\nhead:\n  - [[-1], 1, Detect, [nc]]\n"
     width = given.split("[")[1].split(",")[0]
     for name, row in (("source", given), ("target", f"SPDConv, [{width}, 3]"), ("back", given)):
@@ -201,7 +201,7 @@ def test_depthwise__is_a_convolution_with_groups(given, tmp_path):
 
 @pytest.mark.parametrize("where", ["weight", "running_mean"])
 def test_nan__is_not_converted(where, tmp_path):
-    """Weights of a training that diverged are refused in one line, by training too."""
+    """Weights of a training that diverged are refused in one line, by conversion and by training."""
     start = varied("yolov5n.yaml")
     dict(start.model[3].state_dict(keep_vars=True))[f"{'conv' if where == 'weight' else 'bn'}.{where}"].data[0] = np.nan
     path = write(start, tmp_path / "source.pt")

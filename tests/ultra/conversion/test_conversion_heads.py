@@ -1,4 +1,4 @@
-"""Classes go by name: as they are written, then but for case, and never one into another."""
+"""Classes are matched by name: as written first, then regardless of case, and never where it is ambiguous."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def numbered(*names: str) -> dict[int, str]:
     ],
 )
 def test_same_classes__exact_names_first(known, wanted, expected):
-    """A name as it is written decides before one in another case does."""
+    """A name that is equal as written is matched before one that differs in case."""
     assert same_classes(numbered(*known), numbered(*wanted)) == expected
 
 
@@ -47,14 +47,14 @@ def test_same_classes__exact_names_first(known, wanted, expected):
     ],
 )
 def test_same_classes__refuses_what_may_be_either(known, wanted, words):
-    """Where several are meant by one name, or one by several, nothing is guessed."""
+    """Where one name may mean several classes, or several names one class, nothing is guessed."""
     with pytest.raises(DataError, match="write the names of classes as the weights have them") as caught:
         same_classes(numbered(*known), numbered(*wanted))
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_convert__classes_alike_but_for_case(tmp_path):
-    """Without other data every class keeps its own weights, whatever the classes are called."""
+    """Without other data every class keeps its own weights, whatever the names of the classes."""
     names = numbered("a", "A", "a ")
     start = varied("yolov5n.yaml", names)
     report = convert_model(write(start, tmp_path / "a.pt"), "yolov5-spdconv-n", tmp_path / "b.pt")
@@ -64,7 +64,7 @@ def test_convert__classes_alike_but_for_case(tmp_path):
 
 
 def test_carry_head__each_branch_counts():
-    """A head is taken whole only if its second branch, which end-to-end networks put out, is as well."""
+    """A head counts as taken whole only if its second branch, the output of end-to-end networks, is taken as well."""
     source, target = (DetectionModel("yolo26n.yaml", nc=2, verbose=False) for _ in range(2))
     names = numbered("a", "b")
     whole, _ = carry_head(source.model[-1], target.model[-1], names, names)

@@ -46,13 +46,13 @@ def dataset(folder: Path, names: str) -> str:
 
 @pytest.fixture
 def source(tmp_path):
-    """A yolov5n with three classes, as a file."""
+    """Return the file of a yolov5n with three classes."""
     return write(varied("yolov5n.yaml"), tmp_path / "source.pt")
 
 
 @pytest.mark.parametrize(("host", "block"), EXACT)
 def test_convert__same_boxes_and_scores(host, block, tmp_path):
-    """For every host: 1e-9 in double precision; 1e-3 pixels and 1e-5 in score in single, also once it is folded."""
+    """For every host, outputs agree: 1e-9 in double precision, 1e-3 pixels and 1e-5 in score in single, also folded."""
     start = varied(HOSTS[host])
     path = write(deepcopy(start), tmp_path / "source.pt")
     report = convert_model(path, f"{host}-{block}-n", tmp_path / "converted.pt")
@@ -62,15 +62,15 @@ def test_convert__same_boxes_and_scores(host, block, tmp_path):
     x = image(96, 64, torch.float64)
     expected = output(deepcopy(start).double(), x)
     of_images = expected[0] - expected[1]
-    assert of_images[4:].std() > 0.002 and of_images[:4].std() > 0.1  # nothing near-constant
+    assert of_images[4:].std() > 0.002 and of_images[:4].std() > 0.1  # not nearly constant
     torch.testing.assert_close(output(deepcopy(end).double(), x), expected, rtol=0, atol=1e-9)
     raw = branches(deepcopy(start).double(), x)
-    assert len(raw) == (4 if host == "yolo26" else 2)  # the branch without NMS as well
+    assert len(raw) == (4 if host == "yolo26" else 2)  # with the branch without NMS
     torch.testing.assert_close(branches(deepcopy(end).double(), x), raw, rtol=0, atol=1e-9)
     single = output(start, x.float())
     for network in (deepcopy(end), end):
         if network is end:
-            end.model[-1].end2end = False  # else fusing takes the branch away that is compared
+            end.model[-1].end2end = False  # otherwise fusing removes the branch that is compared
             end.fuse(verbose=False)
         difference = (output(network, x.float()) - single).abs()
         assert difference[:, :4].max() < 1e-3 and difference[:, 4:].max() < 1e-5
@@ -79,19 +79,19 @@ def test_convert__same_boxes_and_scores(host, block, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("block", ["spdconv", "spd"])
 def test_convert__trained_yolo26(block, trained_yolo26, tmp_path):
-    """Weights that plain Ultralytics trained, on images: the same detections without NMS, one by one, also folded."""
+    """Weights that plain Ultralytics trained give the same detections without NMS, one by one, also folded."""
     convert_model(trained_yolo26, f"yolo26-{block}-n", tmp_path / "to.pt")
     start, end = (deepcopy(model_of(load(p))).float().eval() for p in (trained_yolo26, tmp_path / "to.pt"))
     assert start.model[-1].end2end == end.model[-1].end2end
     for network in (start, end):
-        network.model[-1].end2end = True  # Ultralytics' releases leave either in a checkpoint
+        network.model[-1].end2end = True  # releases of Ultralytics leave either in a checkpoint
     images = read_images(str(trained_yolo26.parent / "images"), 160, 3)
     with torch.no_grad():
         expected = deepcopy(start).double()(images.double())[0]  # (N, 300, 6): corners, score, class
         assert expected.shape[-1] == 6 and expected[..., 4].max() > 0.1 and expected[..., :4].std(1).max() > 5
         found = deepcopy(end).double()(images.double())[0]
         single, folded = start(images)[0], end.fuse(verbose=False)(images)[0]
-    # In order of their scores, so that equals may change places; the branches have every box in its place.
+    # Detections are sorted by score, so that equal ones may change places; the branches have every box in its place.
     torch.testing.assert_close(found[..., 4], expected[..., 4], rtol=0, atol=1e-9)
     assert (folded[..., 4] - single[..., 4]).abs().max() < 1e-5
     files = trained_yolo26, tmp_path / "to.pt"
@@ -101,7 +101,7 @@ def test_convert__trained_yolo26(block, trained_yolo26, tmp_path):
 
 @pytest.fixture(scope="module")
 def trained_yolo26(tmp_path_factory) -> Path:
-    """A yolo26n that plain Ultralytics trained on some images of the demo for a few epochs."""
+    """Return a yolo26n that plain Ultralytics trained on some images of the demo for a few epochs."""
     from ultralytics import YOLO
 
     folder = tmp_path_factory.mktemp("yolo26")
@@ -116,7 +116,7 @@ def trained_yolo26(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("host", ["yolov5", "yolo26"])
 def test_convert__folded_is_the_start(host, tmp_path):
-    """Strided to SPDConv and folded again: the same kernels, strides and paddings, bit for bit."""
+    """A strided network converted to SPDConv and folded has the same kernels, strides and paddings, bit for bit."""
     start = varied(HOSTS[host])
     end, _ = carried_over(start, definition(f"{host}-spdconv-n"), "converted")
     start, end = start.fuse(verbose=False), end.fuse(verbose=False)
@@ -129,7 +129,7 @@ def test_convert__folded_is_the_start(host, tmp_path):
 
 
 def test_convert__what_a_checkpoint_keeps(tmp_path):
-    """Both networks, names, BatchNorm settings and training settings come along; an optimizer's state does not."""
+    """Both networks, names, BatchNorm settings and training settings are kept; an optimizer's state is not."""
     model, ema = varied("yolov5n.yaml"), varied("yolov5n.yaml")
     with torch.no_grad():
         ema.model[0].conv.weight.mul_(2)
@@ -153,7 +153,7 @@ def test_convert__what_a_checkpoint_keeps(tmp_path):
 
 
 def test_convert__zeros_are_free_to_learn(source, tmp_path):
-    """Every weight of the converted blocks gets a gradient: those that start as zero as well."""
+    """Every weight of the converted blocks gets a gradient, including those that start at zero."""
     convert_model(source, "yolov5-spdconv-n", tmp_path / "to.pt")
     model = model_of(load(tmp_path / "to.pt")).float()
     weight = model.model[3].conv.weight.requires_grad_()
@@ -163,7 +163,7 @@ def test_convert__zeros_are_free_to_learn(source, tmp_path):
 
 
 def test_convert__noise(source, tmp_path):
-    """Noise goes into the zeros alone, with the spread that was asked for, the same every time."""
+    """Noise goes into the zeros alone, has the given spread, and is the same every time."""
     plain, told = carried_over(model_of(load(source)), definition("yolov5-spdconv-n"), "x")
     zeros = sum(int((value == 0).sum()) for name, value in plain.named_parameters() if name.endswith("conv.weight"))
     assert sum(part.free for part in told.parts) == pytest.approx(zeros, abs=10)  # a trained weight may round to zero
@@ -200,7 +200,7 @@ def test_convert__classes_by_name(source, tmp_path):
 
 
 def test_convert__same_classes_in_another_order(source, tmp_path):
-    """Where only the order differs every class keeps its scores."""
+    """Where only the order of the classes differs, every class keeps its scores."""
     data = dataset(tmp_path, "bird, cat, dog")
     convert_model(source, "yolov5-spd-n", tmp_path / "to.pt", data=data)
     x = image(64, 64)
@@ -210,7 +210,7 @@ def test_convert__same_classes_in_another_order(source, tmp_path):
 
 
 def test_convert__where_nothing_is_exact(source, tmp_path):
-    """SliceSamp: every other layer is taken by its role, the seven replaced ones are fresh, and the report says so."""
+    """For SliceSamp all other layers are taken by their role, the seven replaced ones are fresh, as the report says."""
     report = convert_model(source, "yolov5-slicesamp-n", tmp_path / "to.pt")
     fresh = [part.role for part in report.parts if part.how == "fresh"]
     assert fresh == [f"backbone P{level} down" for level in range(1, 6)] + ["neck P4 down", "neck P5 down"]
@@ -222,7 +222,7 @@ def test_convert__where_nothing_is_exact(source, tmp_path):
 
 
 def test_convert__by_role_not_by_row(source, tmp_path):
-    """With a P2 head rows are inserted; layers of the same role are taken all the same, from other row numbers."""
+    """Layers of the same role are taken although the rows of a P2 head shift their row numbers."""
     report = convert_model(source, "yolov5-p2-n", tmp_path / "to.pt")
     start, end = model_of(load(source)), model_of(load(tmp_path / "to.pt"))
     head = {int(stride): i for i, stride in enumerate(end.stride)}
@@ -236,13 +236,13 @@ def test_convert__by_role_not_by_row(source, tmp_path):
 
 @pytest.mark.parametrize("target", ["yolov5-slicesamp-n", "yolov5-slicesamp-up-n"])
 def test_convert__fit(target, tmp_path):
-    """Fitted on images each replaced layer comes nearer to the source's, and so does the whole network."""
+    """Fitting on images brings each replaced layer nearer to the source's, and so the whole network."""
     import cv2
     import numpy as np
 
     rng = np.random.default_rng(0)
     (tmp_path / "images").mkdir()
-    for number in range(16):  # of the kind that the network is asked about below
+    for number in range(16):  # like those that the network runs on below
         cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), rng.integers(0, 256, (256, 256, 3), np.uint8))
     size = {"imgsz": 256, "model": "yolov5n.yaml"}  # more positions at stride 32 than a layer has features
     source = write(varied("yolov5n.yaml"), tmp_path / "source.pt", train_args=size)
@@ -268,7 +268,7 @@ def test_convert__fit_on_too_little(source, tmp_path):
 
 
 def test_convert__other_host(tmp_path):
-    """From yolov8 to a yolov5 variant what halves maps is converted and the other blocks are not taken for the same."""
+    """From yolov8 to a yolov5 variant downsampling is converted, and other blocks are not taken for the same."""
     path = write(varied("yolov8n.yaml"), tmp_path / "source.pt")
     report = convert_model(path, "yolov5-spdconv-n", tmp_path / "to.pt")
     how = {part.role: (part.how, part.note) for part in report.parts}
@@ -326,13 +326,13 @@ def test_convert__refuses_sources(source, tmp_path):
     ],
 )
 def test_convert__refuses_options(source, keywords, words):
-    """What cannot be is refused by name."""
+    """Invalid options are refused by name."""
     with pytest.raises(PixelkeepError, match=words):
         convert_model(source, "yolov5-spdconv-n", **keywords)
 
 
 def test_convert__to_a_checkpoint(source):
-    """A checkpoint is no target."""
+    """A checkpoint is refused as the target."""
     with pytest.raises(OptionError, match="name the model to convert to"):
         convert_model(source, str(source))
 
@@ -352,7 +352,7 @@ def test_adapted__for_training():
 
 
 def test_adapted__head_and_names_go_through_ultralytics():
-    """What Ultralytics then loads into the network to train is all of it, with the classes by name."""
+    """Ultralytics then loads all of the adapted weights into the network to train, with the classes by name."""
     start, target = varied("yolov8n.yaml"), DetectionModel("yolov8-spdconv-n.yaml", nc=2, verbose=False)
     target.names = {0: "bird", 1: "fish"}
     target.load(adapted(start, target.yaml)[0], verbose=False)
@@ -364,7 +364,7 @@ def test_adapted__head_and_names_go_through_ultralytics():
 
 @pytest.mark.parametrize("name", ["yolov5n.yaml", "yolov5-spdconv-n", "yolov5-spd-n"])
 def test_channels__same_function(name):
-    """Of grey images a network computes what it did of grey ones as colour; channels that are new change nothing."""
+    """On grey images a network computes what it did on them in colour, and additional channels change nothing."""
     start, x = varied(name), image(64, 64)
     grey = x[:, :1]
     assert (output(with_channels(start, 1), grey) - output(start, grey.expand(-1, 3, -1, -1))).abs().max() < 1e-3
@@ -374,7 +374,7 @@ def test_channels__same_function(name):
 
 @pytest.mark.parametrize("name", ["yolov5n.yaml", "yolov5-spdconv-n"])
 def test_adapted__images_of_one_channel(name):
-    """Weights for colour start the SPD network for grey images with their function, in every slice of its stem."""
+    """Weights for colour start the SPD network for grey images with the same function, in every slice of its stem."""
     start, target = varied(name), DetectionModel("yolov5-spdconv-n.yaml", ch=1, nc=3, verbose=False).eval()
     target.load(adapted(start, target.yaml, 1)[0], verbose=False)
     grey = image(64, 64)[:, :1]
@@ -395,7 +395,7 @@ def test_adapted__head_of_regions():
 
 
 def test_convert__regions_to_a_portable_file(source, tmp_path):
-    """The class branch of the new level is as wide as those that are carried over, and a portable file holds them."""
+    """The class branch of the new level is as wide as the ones carried over, and a portable file holds them."""
     convert_model(source, "yolov5-cad-n", tmp_path / "cad.safetensors")
     head = load(tmp_path / "cad.safetensors")["model"].model[-1]
     assert {branch[-1].in_channels for branch in head.cv3} == {64} and len(head.cv3) == 4
@@ -416,7 +416,7 @@ def test_convert__spd_to_itself(name, kinds, tmp_path):
 
 
 def test_convert__spdconv_to_published_is_not_exact(tmp_path):
-    """A trained SPDConv reaches every phase; no convolution at full resolution does that: those layers are fresh."""
+    """A trained SPDConv uses every phase, which no convolution at full resolution does, so those layers are fresh."""
     report = convert_model(write(varied("yolov5-spdconv-n"), tmp_path / "a.pt"), "yolov5-spd-n", tmp_path / "b.pt")
     how = {part.role: part.how for part in report.parts}
     assert how["backbone P1 down"] == "rewritten"  # Focus is SPDConv

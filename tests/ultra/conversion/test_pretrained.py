@@ -1,4 +1,4 @@
-"""Pretrained weights that training may start from: all of them at their places, converted, or refused in one line."""
+"""Pretrained weights that a training may start from: all in their places, converted, or refused in one line."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def classifier(name: str, classes: int = 3) -> ClassificationModel:
 
 
 def equal_tensors(one: torch.nn.Module, other: torch.nn.Module) -> int:
-    """Return how many tensors of the first the second has, to the last bit."""
+    """Return how many tensors of the first network the second has, equal to the last bit."""
     own, theirs = one.state_dict(), other.state_dict()
     return sum(name in theirs and torch.equal(value, theirs[name]) for name, value in own.items())
 
 
 def refusals() -> dict[str, tuple]:
-    """Weights, what they are to start, and what the refusal says."""
+    """Return by case the weights, the model that they are to start, the error, and what the refusal says."""
     spd, small = varied("yolov5-spd-n"), "give the checkpoint that training wrote"
     return {
         "size of the same rows": (spd, "yolov5-spd-s", ModelError, "yolov5-spd-n matches them"),
@@ -55,7 +55,7 @@ def refusals() -> dict[str, tuple]:
 
 @pytest.mark.parametrize("case", refusals())
 def test_adapted__refuses(case):
-    """What would start a network with few of its weights, or at wrong places, is refused in one line."""
+    """Weights that would fill little of a network, or wrong places, are refused in one line."""
     weights, name, error, words = refusals()[case]
     with pytest.raises(error, match=words) as caught:
         adapted(weights, definition(name))
@@ -65,19 +65,19 @@ def test_adapted__refuses(case):
 @pytest.mark.parametrize("name", ["yolov5-spd-n", "yolov5-cad-n", "yolov5n.yaml"])
 @pytest.mark.parametrize("classes", [1, 80])
 def test_adapted__other_classes_alone(name, classes):
-    """Of weights of the same network for other classes all but the last layer of each class branch is taken."""
+    """Weights of the same network for other classes are taken but for the last layer of each class branch."""
     start = varied(name)
     target = DetectionModel(name, nc=classes, verbose=False)
     found, report = adapted(start, target.yaml, names={number: f"other {number}" for number in range(classes)})
     assert found is start and report is None
     target.load(found, verbose=False)
     levels = len(start.model[-1].cv3)
-    assert len(start.state_dict()) - equal_tensors(start, target) == 2 * levels  # a weight and a bias each
+    assert len(start.state_dict()) - equal_tensors(start, target) == 2 * levels  # a weight and a bias for each
 
 
 @pytest.mark.parametrize("channels", [1, 4])
 def test_adapted__other_channels_alone(channels):
-    """For images of other channels the same network starts with all of its weights but the stem's, which is adapted."""
+    """For images of other channels the same network takes all weights but the stem's, which is adapted."""
     start = varied("yolov5-spd-n")
     found, report = adapted(start, definition("yolov5-spd-n"), channels, NAMES)
     assert report is None and equal_tensors(start, found) == len(start.state_dict()) - 1
@@ -85,7 +85,7 @@ def test_adapted__other_channels_alone(channels):
 
 
 def test_adapted__classes_that_were_widened():
-    """Weights whose class branches are as wide as those of 80 classes are the same network still."""
+    """Weights whose class branches are as wide as those of 80 classes still count as the same network."""
     wide = DetectionModel("yolov5-spd-n", nc=3, verbose=False)
     wide.load(varied("yolov5-spd-n", {number: f"class {number}" for number in range(80)}), verbose=False)
     wide.names = dict(NAMES)
@@ -94,7 +94,7 @@ def test_adapted__classes_that_were_widened():
 
 
 def test_adapted__classes_of_the_data():
-    """Where the data's classes are others, the report says so, and not that the function is the same."""
+    """Where the data has other classes, the report says so and does not claim the same function."""
     start = varied("yolov5n.yaml")
     same = adapted(start, definition("yolov5-spdconv-n"), names=dict(NAMES))[1]
     assert same.exact and "the same function" in same.summary()
@@ -106,7 +106,7 @@ def test_adapted__classes_of_the_data():
 
 @pytest.mark.parametrize("name", ["yolov5n.yaml", "yolov5-spdconv-n"])
 def test_adapted__classes_alike_but_for_case(name):
-    """Classes of the data that differ in case alone keep each its own weights, by Ultralytics' way of loading too."""
+    """Classes that differ in case alone keep their own weights, also where Ultralytics loads them."""
     names = {0: "a", 1: "A", 2: " a"}
     start = varied("yolov5n.yaml", names)
     target = DetectionModel(name, nc=3, verbose=False).eval()
@@ -120,7 +120,7 @@ def test_adapted__classes_alike_but_for_case(name):
 
 
 def test_adapted__another_width_at_equal_cost():
-    """A network of the same size in a width of its own starts anew, and the report says so."""
+    """A network of the same size but with a width of its own starts anew, and the report says so."""
     wider = definition("yolov5-spd-n")
     wider["scales"] = {"n": [0.33, 0.32, 1024]}
     report = adapted(varied("yolov5-spd-n"), wider)[1]
@@ -128,7 +128,7 @@ def test_adapted__another_width_at_equal_cost():
 
 
 def test_adapted__other_structure_of_classes(caplog):
-    """Classification has no conversion by role: what starts fresh is counted."""
+    """Classification has no conversion by role, and a message counts what starts fresh."""
     start, target = classifier("resnet18-cls"), definition("resnet18-spd-cls")
     assert adapted(start, target) == (start, None)
     assert "differ in structure from model 'resnet18-spd-cls'" in caplog.text

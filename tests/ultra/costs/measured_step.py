@@ -1,4 +1,4 @@
-"""Prints how many bytes two real training steps on the CPU add to the peak of this process's memory.
+"""Print how many bytes two real training steps on the CPU add to the peak of this process's memory.
 
 Run as a process of its own: python measured_step.py MODEL BATCH SIZE OBJECTS
 """
@@ -25,7 +25,7 @@ CLASSES = 4
 
 
 def run(name: str, batch: int, size: int, objects: int) -> None:
-    """Build a model with its optimizer and average, and take two steps."""
+    """Build a model with its optimizer and its moving average, and take two steps."""
     network = DetectionModel(f"{name}.yaml", nc=CLASSES, verbose=False)
     network.args = DEFAULT_CFG
     average, optimizer = ModelEMA(network), torch.optim.AdamW(network.parameters())
@@ -43,18 +43,18 @@ def run(name: str, batch: int, size: int, objects: int) -> None:
 
 
 def status(key: str) -> int:
-    """Return a figure of this process in bytes."""
+    """Return a figure of this process's status in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(key))
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    run("yolov5-n", 2, 64, 4)  # what libraries set up once is not the step's
+    run("yolov5-n", 2, 64, 4)  # so that what libraries set up once is not counted as the step's
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # gives back what was freed, so that it is not taken for nothing later
+    ctypes.CDLL(None).malloc_trim(0)  # gives freed memory back, so that the steps do not take it uncounted
     before = status("VmRSS")
-    with open("/proc/self/clear_refs", "w") as file:  # the peak counts from here
+    with open("/proc/self/clear_refs", "w") as file:  # so that the peak counts from here
         file.write("5")
     run(sys.argv[1], *map(int, sys.argv[2:5]))
     print(status("VmHWM") - before)

@@ -1,4 +1,4 @@
-"""Latency: in turns, with an order drawn anew, and ratios within a round."""
+"""Latency: networks run in turns, in an order drawn anew each round, and ratios are taken within a round."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pixelkeep.ultra.costs.latency import summarise, take_turns
 
 
 class Machine:
-    """A clock that networks move on by their cost, and that runs slower from round to round."""
+    """A clock that networks advance by their cost, and on which they run slower from round to round."""
 
     def __init__(self, costs: dict[str, float]) -> None:
         self.now, self.ran = 0.0, []
@@ -21,7 +21,7 @@ class Machine:
 
 
 def test_turns__every_round_has_all_in_another_order():
-    """Each network runs once a round, and none always comes first."""
+    """Each network runs once in every round, and none always comes first."""
     machine = Machine({"a": 1.0, "b": 2.0, "c": 3.0})
     times = take_turns(machine.steps, 20, clock=lambda: machine.now)
     rounds = [tuple(machine.ran[i : i + 3]) for i in range(0, 60, 3)]
@@ -32,10 +32,10 @@ def test_turns__every_round_has_all_in_another_order():
 
 
 def test_ratio__a_slowing_machine_changes_nothing():
-    """Medians follow the machine; ratios, taken within a round, do not."""
+    """Medians change with a machine that slows down; ratios, which are taken within a round, do not."""
     machine = Machine({"a": 0.001, "b": 0.003})
     found = summarise(["a", "b"], take_turns(machine.steps, 5, clock=lambda: machine.now), "a")
     assert (found["b"].ratio, found["b"].ratio_low, found["b"].ratio_high) == pytest.approx((3, 3, 3))
-    # rounds of 3, 6, 9, 12 and 15 ms
+    # b takes 3, 6, 9, 12 and 15 ms in the five rounds
     assert (found["b"].ms, found["b"].low, found["b"].high) == pytest.approx((9, 6, 12))
     assert found["a"].ratio == 1

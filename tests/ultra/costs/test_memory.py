@@ -1,4 +1,4 @@
-"""The predicted memory of a training step against that of real ones, and what it must follow."""
+"""The predicted memory of a training step: compared with real steps, and what it must grow with."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_training_memory__is_what_a_step_takes(name, batch, size, objects):
 
 
 def test_training_memory__follows_batch_and_area():
-    """Activations grow with batch and area, weights with neither; half a cell more is a whole one."""
+    """Activations grow with batch and area, weights with neither, and a part of a cell counts as a whole one."""
     one = probe("yolov5-n")
     small, doubled, large = (
         one.training_memory(batch, (side, side), 8) for batch, side in ((2, 128), (4, 128), (2, 256))
@@ -55,13 +55,13 @@ def test_training_memory__follows_batch_and_area():
 
 
 def test_training_memory__grows_with_objects():
-    """What assigns objects to anchors grows with the objects of the fullest image."""
+    """The memory that assigns objects to anchors grows with the objects of the fullest image."""
     one = probe("yolov5-n")
     assert one.training_memory(2, (128, 128), 400).loss > 2 * one.training_memory(2, (128, 128), 40).loss
 
 
 def test_training_memory__of_an_end_to_end_head():
-    """A head with two branches has a loss, too."""
+    """The loss of a head with two branches is counted as well."""
     assert probe("yolo26-n").training_memory(2, (128, 128), 8).loss > 0
 
 
@@ -72,7 +72,7 @@ def test_strides__of_a_head(name, strides):
 
 
 def test_tally__counts_what_is_alive():
-    """Tensors count once, views not again, and no longer than they live."""
+    """A tensor counts once and only while it lives, and its views do not count again."""
     with Tally() as tally:
         first = torch.zeros(100)
         view = first[10:].view(9, 10)

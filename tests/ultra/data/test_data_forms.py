@@ -1,4 +1,4 @@
-"""The same boxes in YOLO, COCO and VOC form, in the same order: the same batches, weights and figures."""
+"""The same boxes in YOLO, COCO and VOC form, in the same order, give the same batches, weights and figures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pixelkeep.ultra.data.box_dataset import build_dataset
 from pixelkeep.ultra.data.resolving import resolve_data, write_resolved
 
 ROOT = Path(__file__).resolve().parents[3]
-# Of metrics.json: what names files, takes time, or is given for VOC data alone.
+# Keys of metrics.json that name files, depend on time, or exist for VOC data alone.
 FOREIGN = {"data", "weights", "gt_sha256", "speed_ms", "voc"}
 
 

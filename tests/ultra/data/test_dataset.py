@@ -63,7 +63,7 @@ def test_labels_and_pixels__as_ultralytics_reads_them(spec, train):
         np.testing.assert_array_equal(ours.load_image(index)[0], theirs.load_image(index)[0])
         assert ours.load_image(index)[1:] == theirs.load_image(index)[1:]
         one, other, hard = ours.labels[index], theirs.labels[index], ours.records[index].difficult
-        # Ultralytics has no objects to ignore: there they are like any other.
+        # Ultralytics does not know objects to ignore: it keeps them like any other.
         np.testing.assert_array_equal(one["cls"], other["cls"][~hard])
         # Ours are on a grid of 1e-4 px, so that every form of the same data gives the same numbers.
         np.testing.assert_allclose(one["bboxes"], other["bboxes"][~hard], atol=2e-7)
@@ -93,7 +93,7 @@ def test_records__follow_the_order_of_rectangular_batches(tmp_path):
     ],
 )
 def test_channels_and_depth__survive_augmentation(tmp_path, channels, ending, dtype, extra):
-    """Declared channels and depths come out of mosaic and validation as eight bits, a hot square still hot in each."""
+    """Declared channels and depths come out of mosaic and validation as 8 bits, with a hot square in each channel."""
     pixels = np.full((96, 96, channels), 100, dtype)
     pixels[36:60, 36:60] = 250  # where the label is
     if ending == ".tif":
@@ -134,7 +134,7 @@ def test_rectangle__fills_training_and_validation(spec, imgsz, mosaic):
 
 
 def test_rectangle__mosaic_leaves_little_grey(tmp_path):
-    """White pictures of the rectangle's own shape cover a mosaic of it except for nothing at all."""
+    """A mosaic of white pictures of the rectangle's own shape shows next to no grey."""
     white = cv2.imencode(".png", np.full((96, 160, 3), 255, np.uint8))[1].tobytes()
     spec = load_spec(made(tmp_path / "set", [white] * 8, ".png", ""))
     dataset = build(spec, imgsz=[96, 160], mosaic=1.0, scale=0.0, translate=0.0, hsv_h=0, hsv_s=0, hsv_v=0)
@@ -144,7 +144,7 @@ def test_rectangle__mosaic_leaves_little_grey(tmp_path):
 
 
 def test_disk_cache__outside_the_data(spec, home):
-    """Pixels cached on disk lie in the cache folder, are used, and belong to one state of a file."""
+    """Pixels cached on disk lie in the cache folder, are used, and belong to one state of the image file."""
     before = {p for p in spec.root.rglob("*")}
     first = build(spec, cache="disk")
     assert {p for p in spec.root.rglob("*")} == before
@@ -158,20 +158,20 @@ def test_disk_cache__outside_the_data(spec, home):
 
 
 def test_ram_cache__same_samples(spec):
-    """Images held in memory are the images."""
+    """Images held in memory equal those read from their files."""
     plain, cached = (build(spec, cache=cache, mosaic=0.0) for cache in (False, "ram"))
     for index in range(len(plain)):
         np.testing.assert_array_equal(plain.load_image(index)[0], cached.load_image(index)[0])
 
 
 def test_fraction_and_classes__as_in_ultralytics(spec):
-    """A fraction takes the first images of train alone; classes leave the images and drop the other objects."""
+    """A fraction takes the first images of train alone; choosing classes keeps all images and drops other objects."""
     assert len(build(spec, fraction=0.5)) == 6 and len(build(spec, fraction=0.5, train=False)) == 4
     assert {int(c) for label in build(spec, classes=[1]).labels for c in label["cls"].flat} == {1}
 
 
 def test_shrink_warning__far_larger_images_alone(spec, caplog, monkeypatch):
-    """Images more than twice the input size bring one line with the factor; others none."""
+    """Images more than twice the input size bring one warning with the factor; other images bring none."""
     from ultralytics.utils import LOGGER
 
     monkeypatch.setattr(LOGGER, "propagate", False)

@@ -12,7 +12,7 @@ import pytest
 from pixelkeep.cli.main import run
 from pixelkeep.evaluation import Result
 
-SIZE, SIDE = (96, 128), 16  # of the pictures (height, width) and of their one hot square
+SIZE, SIDE = (96, 128), 16  # pixels: pictures (height, width), and side of their one hot square
 
 
 def write_scene(path: Path, channels: int, rng: np.random.Generator) -> tuple[int, int]:

@@ -77,7 +77,7 @@ def seeded(index: int) -> None:
 
 
 def pixel_boxes(rows: torch.Tensor, image: torch.Tensor) -> np.ndarray:
-    """Return normalised xywh as x1 y1 x2 y2 in pixels."""
+    """Return normalised xywh boxes as x1 y1 x2 y2 in pixels."""
     middle, side = rows.numpy()[:, :2], rows.numpy()[:, 2:]
     return np.hstack([middle - side / 2, middle + side / 2]) * np.tile(image.shape[:0:-1], 2)
 
@@ -111,7 +111,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_visible__is_learnt_or_ignored(tmp_path, way):
-    """After any augmentation all visible pixels of objects and regions lie in boxes; by Ultralytics' own some don't."""
+    """After augmentation all visible pixels of objects and regions lie in boxes; after Ultralytics' own some do not."""
     settings = HARD | WAYS[way]
     images = records(tmp_path, 8, polygons="past" in way)
     ours, stock = dataset(images, **settings), dataset(images, **settings)
@@ -152,9 +152,9 @@ def test_albumentations__moves_what_is_ignored(tmp_path):
 
 @pytest.mark.parametrize("way", [*WAYS, "nothing"])
 def test_objects__bit_for_bit_as_ultralytics_augments(tmp_path, way):
-    """Where the data has nothing to ignore, pixels and objects are Ultralytics' own, whatever shrinks besides."""
+    """If the data has nothing to ignore, pixels and objects equal Ultralytics' own, even if objects shrink."""
     settings = HARD | WAYS.get(way, {})
-    if way in ("cutmix", "pasted from others"):  # what they take depends on all instances: nothing may shrink before
+    if way in ("cutmix", "pasted from others"):  # these choose by all instances: nothing may shrink before
         settings |= {"mosaic": 0.0} | dict.fromkeys(HARD, 0.0)
     images = records(tmp_path, 8, ignore=False, polygons="past" in way)
     ours, stock = dataset(images, **settings), dataset(images, **settings)
@@ -174,7 +174,7 @@ def test_objects__bit_for_bit_as_ultralytics_augments(tmp_path, way):
 
 @pytest.mark.parametrize("side", [VISIBLE / 2, VISIBLE * 2, 3.0])
 def test_sliver__ignored_from_a_tenth_of_a_pixel(side):
-    """A box of which less than a tenth of a pixel is left is gone: as a fraction of the image it could have no size."""
+    """A box with less than a tenth of a pixel left is dropped: as a fraction of the image it could have no size."""
     box = np.array([[10, 10, 10 + side, 30]], np.float32)
     labels = {"img": np.zeros((SIDE, SIDE, 3), np.uint8), "cls": np.ones((1, 1), np.float32)}
     labels["instances"] = Instances(box, bbox_format="xyxy", normalized=False)
@@ -184,7 +184,7 @@ def test_sliver__ignored_from_a_tenth_of_a_pixel(side):
 
 
 def test_validation__has_them_apart(tmp_path):
-    """In validation objects and ignored ones are apart as well, and nothing is lost."""
+    """In validation, too, objects and ignored objects are kept apart, and nothing is lost."""
     images = records(tmp_path, 4)
     ours = dataset(images, train=False)
     for record, index in zip(images, range(4), strict=True):
@@ -216,7 +216,7 @@ def test_regions_alone__survive(tmp_path):
 
 
 def test_labels__know_no_class_of_what_is_ignored(tmp_path):
-    """What counts or plots labels finds objects alone; choosing classes and making them one treat both alike."""
+    """Code that counts or plots labels sees objects alone; choosing and merging classes treat ignored ones alike."""
     images = records(tmp_path, 8)
     marked = [int(record.classes[4]) for record in images]
     assert len(set(marked)) == 3
@@ -229,7 +229,7 @@ def test_labels__know_no_class_of_what_is_ignored(tmp_path):
 
 
 def test_codes__hold_class_and_reason():
-    """A code gives its class back, and whether augmentation made it; a region has no class."""
+    """A code yields its class and whether augmentation caused it; the code of a region has no class."""
     classes = np.arange(200, dtype=np.float32)
     for shrunk in (False, True):
         codes = torch.from_numpy(encode(classes, shrunk=shrunk))
@@ -242,7 +242,7 @@ def test_codes__hold_class_and_reason():
 
 
 def test_collate__numbers_the_images():
-    """Rows of a batch say which image they are of; images with nothing to ignore have none."""
+    """Each row of a batch holds its image's number; images with nothing to ignore have no rows."""
     rows = [torch.ones(2, 5), torch.zeros(0, 5), 2 * torch.ones(1, 5)]
     assert collate(rows).tolist() == [[0.0] + [1.0] * 5] * 2 + [[2.0] + [2.0] * 5]
 
@@ -259,7 +259,7 @@ def saved(folder: Path, images: list[ImageRecord]) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> dict:
-    """A short training on data with something to ignore: trainer, the batches that the loss saw, and what was said."""
+    """A short training on data with something to ignore: trainer, run folder, batches the loss saw, logged lines."""
     folder = tmp_path_factory.mktemp("set")
     (folder / "drawn").mkdir()
     file = saved(folder, records(folder / "drawn", 6))
@@ -290,11 +290,11 @@ def trained(tmp_path_factory) -> dict:
 
 
 def test_training__counts_what_it_ignored(trained):
-    """results.csv has an epoch's counts of what the loss was given, and the sum is told once at the end."""
+    """results.csv has each epoch's counts of what the loss was given, and their sum is reported once at the end."""
     with (trained["run"] / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     batches = [batch for batch in trained["seen"] if batch["grad"]]
-    assert len(batches) == 4  # two epochs of two
+    assert len(batches) == 4  # two epochs of two batches
     sums = np.zeros(4, int)
     for row, pair in zip(rows, (batches[:2], batches[2:]), strict=True):
         codes = torch.cat([batch["ignored"][:, 1] for batch in pair]).tolist()
@@ -335,7 +335,7 @@ def test_everything_ignored__is_refused(tmp_path, classes):
 
 
 def test_summary__silent_where_nothing_was_ignored(tmp_path):
-    """A training without anything to ignore says nothing, nor does one whose table has no such columns."""
+    """The summary is empty for a training without anything to ignore and for a table without such columns."""
     for head, row in ((",".join(tally.COLUMNS), "5,0,0,0"), ("epoch", "1")):
         (tmp_path / "results.csv").write_text(f"{head}\n{row}\n")
         assert tally.summary(tmp_path / "results.csv") == ""

@@ -11,7 +11,7 @@ from pixelkeep.ultra.data.resolving import find_data, resolve_data
 
 
 def test_demo__is_the_generated_one_beside_a_folder_of_that_name(tmp_path, monkeypatch):
-    """Exports and the demo take it by name, so a folder or file here must not stand in its way; a path names those."""
+    """Exports and the demo rely on the name, so it never means a folder or file here; a path names those."""
     file = write_demo(tmp_path / "elsewhere", splits={"train": 1, "val": 1, "test": 1})
     monkeypatch.setitem(resolving.GENERATED, "demo", ("detect", lambda folder, progress: file))
     (tmp_path / "demo").mkdir()
@@ -22,7 +22,7 @@ def test_demo__is_the_generated_one_beside_a_folder_of_that_name(tmp_path, monke
 
 
 def test_demo_cls__says_so_beside_a_folder_of_that_name(tmp_path, monkeypatch, caplog):
-    """A folder of classes may be meant, so that it is not taken is told; a path takes it."""
+    """A folder of classes may have been meant, so a warning says that it is not used; a path selects it."""
     monkeypatch.setitem(resolving.GENERATED, "demo-cls", ("classify", lambda folder, progress: tmp_path / "made"))
     monkeypatch.chdir(tmp_path)
     assert find_data("demo-cls", None, "classify") == tmp_path / "made" and "generated" not in caplog.text

@@ -1,4 +1,4 @@
-"""Images that shrink far too much are said once, with the option that keeps their objects."""
+"""Images that shrink far too much bring one warning, with the option that keeps their objects."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def lines(caplog, monkeypatch):
 
 
 def batch(*sizes: tuple[int, int], imgsz=(512, 640)) -> SimpleNamespace:
-    """A predictor that has read images of so many rows and columns."""
+    """Return a stand-in for a predictor that has read images of the given sizes (rows, columns)."""
     images = [np.zeros((*size, 3), np.uint8) for size in sizes]
     return SimpleNamespace(batch=([f"/a/{i}.png" for i in range(len(sizes))], images, []), imgsz=list(imgsz))
 
 
 def test_factor__the_side_that_shrinks_more():
-    """The whole image fits: 3072 rows into 512 shrink more than 2560 columns into 640."""
+    """The whole image has to fit, and 3072 rows into 512 shrink more than 2560 columns into 640."""
     assert shrink_factor(2560, 3072, [512, 640]) == 6 and shrink_factor(3840, 10, 640) == 6
     assert shrink_factor(320, 320, 640) == 0.5
 
 
 def test_detect__first_far_larger_image_alone(lines):
-    """One line a call, of the first image of over twice the input's size, with tiles that keep its scale."""
+    """One warning per run names the first image over twice the input's size, and tiles that keep its scale."""
     warn = ShrinkWarning()
     warn(batch((1024, 1280), (100, 100)))
     assert lines() == []
@@ -47,7 +47,7 @@ def test_detect__first_far_larger_image_alone(lines):
 
 @pytest.mark.parametrize("tiles", [True, False])
 def test_split__names_tiles_where_there_are_any(lines, tiles):
-    """Training and validation name tiles too, for tasks that have them."""
+    """The warning for training and validation suggests tiles too, for tasks that support them."""
     records = [SimpleNamespace(width=side, height=side) for side in (100, 3000, 2000)]
     warn_of_split(SimpleNamespace(records=records, problems=SimpleNamespace(split="val")), 500, tiles)
     (line,) = lines()

@@ -76,7 +76,7 @@ def sample_of(ours: Dataset, seed: int) -> dict:
 
 
 def corners(rows: torch.Tensor, image: torch.Tensor) -> np.ndarray:
-    """Return normalised xywh as x1 y1 x2 y2 in pixels."""
+    """Return normalised xywh boxes as x1 y1 x2 y2 in pixels."""
     middle, side = rows.numpy()[:, :2], rows.numpy()[:, 2:]
     return np.hstack([middle - side / 2, middle + side / 2]) * np.tile(image.shape[:0:-1], 2)
 
@@ -117,7 +117,7 @@ def test_visible__is_learnt_or_ignored(tmp_path, way, move, polygons):
 @pytest.mark.parametrize("imgsz", [(64, 128), (128, 64), 96])
 @pytest.mark.parametrize("way", WAYS)
 def test_rectangle_and_cache__the_same_promise(tmp_path, way, imgsz):
-    """In rectangles, and with images kept in memory, everything visible is covered, and sizes are the network's."""
+    """In rectangles, and with images kept in memory, everything visible is covered, and samples fit the network."""
     ours = dataset(records(tmp_path), WAYS[way], imgsz=imgsz, mosaic=0.5, cache="ram")
     size = imgsz if isinstance(imgsz, tuple) else (imgsz, imgsz)
     for seed in range(24):
@@ -126,7 +126,7 @@ def test_rectangle_and_cache__the_same_promise(tmp_path, way, imgsz):
 
 
 def test_zoom__shows_full_resolution(tmp_path):
-    """A window is cut out of the image's own pixels, has a small object whole, and boxes are where they were."""
+    """A window is cut out of the image's own pixels, shows a small object whole, and keeps boxes in place."""
     images = records(tmp_path)
     ours = dataset(images, Recipe(zoom=1.0))
     for index in range(3):
@@ -151,7 +151,7 @@ def test_zoom__shows_full_resolution(tmp_path):
 
 
 def test_zoom__cut_objects_are_ignored(tmp_path):
-    """An object of which a window shows less than half is ignored, of its class; with ``background`` it is left out."""
+    """An object less than half visible in a window is ignored for its class; with ``background`` it is left out."""
     (drawn,) = records(tmp_path, 1)
     boxes = np.array([[100, 80, 106, 86], [112, 60, 180, 110], [20, 20, 26, 26]])
     image = replace(drawn, boxes=boxes, classes=[0, 2, 1], areas=None, difficult=None, regions=[[0, 0, 400, 90]])
@@ -171,7 +171,7 @@ def test_zoom__cut_objects_are_ignored(tmp_path):
 
 @pytest.mark.parametrize("region", [None, [[0, 0, 240, 90]]], ids=["objects", "region of plain ground"])
 def test_paste__more_of_what_is_small(tmp_path, region):
-    """Copies are of small objects, at most so many, over nothing that was there, regions included; the rest stays."""
+    """Copies are of small objects, at most as many as set, and cover no object or region; everything else stays."""
     images = records(tmp_path, 8)
     if region:
         images = [replace(image, regions=region) for image in images]
@@ -204,7 +204,7 @@ def test_paste__leaves_kept_images_alone(tmp_path):
 
 @pytest.mark.parametrize("move", MOVES)
 def test_nothing_asked__bit_for_bit_the_same(tmp_path, move):
-    """Shares of 0 change no bit of what Ultralytics makes of the same images and labels; any above do."""
+    """With zoom and paste at 0, samples are bit for bit what Ultralytics makes of the images; above 0 they differ."""
     images = records(tmp_path)
     plain, none = dataset(images, **MOVES[move]), dataset(images, Recipe(zoom=0.0, paste=0), **MOVES[move])
     plain.get_image_and_label = partial(YOLODataset.get_image_and_label, plain)
@@ -248,7 +248,7 @@ def test_background__ultralytics_own(tmp_path):
 
 
 def test_background__cut_patches_too(tmp_path):
-    """What a patch of CutMix shows too little of is left out with ``background``, and ignored without."""
+    """Objects of which a CutMix patch shows too little are left out with ``background``, and ignored without it."""
     images = records(tmp_path)
     found = []
     for shrunk in ("ignore", "background"):
@@ -259,7 +259,7 @@ def test_background__cut_patches_too(tmp_path):
 
 
 def test_without_effect__said(tmp_path, monkeypatch):
-    """Where no image is larger than the network's input, or nothing is small, one line says so."""
+    """If no image is larger than the network's input, or no object is small, one warning says so."""
     said = []
     monkeypatch.setattr(LOGGER, "warning", lambda text, *_: said.append(str(text)))
     images = records(tmp_path)
@@ -277,7 +277,7 @@ def test_without_effect__said(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("side", "expected"), [(79, 79), (81, 81 * 0.4)])
 def test_zoom__about_what_becomes_small(tmp_path, side, expected):
-    """Windows are about objects of at most 32x32 pixels in the network's input: here of 80x80 in the image."""
+    """Windows are cut around objects of at most 32x32 pixels in the network's input, here 80x80 in the image."""
     (drawn,) = records(tmp_path, 1)
     image = replace(
         drawn, boxes=[[20, 20, 20 + side, 20 + side]], classes=[0], areas=None, difficult=None, regions=None
@@ -290,7 +290,7 @@ def test_zoom__about_what_becomes_small(tmp_path, side, expected):
 
 
 def test_rect__copies_in_batches_of_the_images_shape(tmp_path):
-    """Batches of the images' own shape have copies too: Ultralytics drops the sizes that they are found by."""
+    """Batches of the images' shape have copies too, though Ultralytics drops the sizes by which objects are chosen."""
     images = records(tmp_path)
     plain, ours = (dataset(images, Recipe(paste=paste), rect=True) for paste in (0, 6))
     assert [label["im_file"] for label in ours.labels] == [label["im_file"] for label in plain.labels]

@@ -1,4 +1,4 @@
-"""Sources of detection: everything that can be looked at is taken, anything else is told before a model loads."""
+"""Sources of detection: everything that can be processed is accepted, anything else is refused before a model loads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BLACK = np.zeros((16, 16, 3), np.uint8)
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """A current folder with images, a video and lists of them."""
+    """A working directory with images, a video and lists of them."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pictures" / "more").mkdir(parents=True)
     for name in ("a.png", "pictures/b.JPG", "pictures/more/c.png"):
@@ -119,7 +119,7 @@ def test_bad_source__one_line(folder, sources, message):
 
 
 def test_again__damaged_files_wait_for_their_turn(folder):
-    """Files that a folder stood for are taken again with the empty one among them; one that is gone is an error."""
+    """The files of a folder are accepted again, an empty one among them; a file that is gone is an error."""
     (folder / "pictures" / "empty.png").touch()
     files = resolve_sources(["pictures"])
     assert any(file.endswith("empty.png") for file in files)
@@ -145,7 +145,7 @@ def test_address__of_a_file(source, expected):
 
 
 def test_download__that_fails_is_told(tmp_path):
-    """An address that cannot be reached is told in one line, and leaves nothing half-loaded."""
+    """An address that cannot be reached is reported in one line, and leaves no partial download."""
     with pytest.raises(SourceError, match=r"source 'http://host/a\.png' cannot be downloaded \(.*\); is the address"):
         download("http://host/a.png", tmp_path / "downloads")
     assert not [path for path in (tmp_path / "downloads").rglob("*") if path.is_file()]

@@ -1,4 +1,4 @@
-"""Streams from a camera on this machine: newest frames, a pace that is kept, and what happens when it is pulled out."""
+"""Streams from a local camera: newest frames, a pace that is kept, and what happens when the camera is unplugged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def camera() -> Iterator[Camera]:
 
 @pytest.fixture
 def impatient(monkeypatch) -> None:
-    """Try again soon, and not for long."""
+    """Shorten the waits between attempts to reconnect, and the time after which they stop."""
     monkeypatch.setattr(module, "FIRST_WAIT", 0.05)
     monkeypatch.setattr(module, "LONGEST_WAIT", 0.1)
     monkeypatch.setattr(module, "PATIENCE", 1.0)
@@ -32,7 +32,7 @@ def impatient(monkeypatch) -> None:
 
 @pytest.fixture
 def said(monkeypatch) -> list[str]:
-    """What is said to the user."""
+    """The messages that are logged for the user."""
     lines: list[str] = []
     for level in ("info", "warning"):
         monkeypatch.setattr(module.LOGGER, level, lines.append)
@@ -40,7 +40,7 @@ def said(monkeypatch) -> list[str]:
 
 
 def test_frames__have_their_numbers(camera):
-    """Frames come in order with numbers and times that rise; what is not taken in time is counted as skipped."""
+    """Frames come in order with rising numbers and times; frames not taken in time are counted as skipped."""
     streams = Streams(camera.address)
     numbers, times = [], []
     for _, (image,), _ in streams:
@@ -58,11 +58,11 @@ def test_frames__have_their_numbers(camera):
 
 
 def test_pace__is_kept(camera):
-    """Frames are given one period apart, the newest each, whatever comes between."""
+    """Frames are given one period apart, each time the newest, whatever work is done in between."""
     now = [100.0]
 
     class Waiting(Pace):
-        def ahead(self) -> float:  # instead of sleeping, the clock goes on
+        def ahead(self) -> float:  # moves the clock on instead of sleeping
             now[0] += super().ahead()
             return 0.0
 
@@ -79,7 +79,7 @@ def test_pace__is_kept(camera):
 
 
 def test_lost__comes_back(camera, impatient, said):
-    """A camera that is pulled out and plugged in again goes on: one line when it goes, one when it is back."""
+    """A camera that is unplugged and plugged in again continues: one message when it is lost, one when it is back."""
     streams = Streams(camera.address)
     said.clear()
     seen: list[int] = []
@@ -97,7 +97,7 @@ def test_lost__comes_back(camera, impatient, said):
 
 
 def test_lost__for_good(camera, impatient, said):
-    """A camera that stays away ends the stream after the stated time, with all that came before."""
+    """A camera that stays away ends the stream after the stated time; all earlier frames have been given."""
     streams = Streams(camera.address)
     said.clear()
     seen = 0
@@ -110,7 +110,7 @@ def test_lost__for_good(camera, impatient, said):
 
 
 def test_side_by_side__the_others_go_on(camera, impatient, said, tmp_path):
-    """Of two cameras one goes: the other's frames are given on, and the place of the first is empty."""
+    """If one of two cameras is lost, the other's frames are still given, and the place of the lost one is empty."""
     other = Camera()
     listed = tmp_path / "cameras.streams"
     listed.write_text(f"{camera.address}\n{other.address}\n")
@@ -132,7 +132,7 @@ def test_side_by_side__the_others_go_on(camera, impatient, said, tmp_path):
 
 
 def test_gone_on_with__numbers_and_times(camera):
-    """A stream that is gone on with is counted on from its last frame and second."""
+    """A resumed stream is counted on from its last frame number and time."""
     before = Passage(frames=40, skipped=7, passed=90)
     streams = Streams(camera.address, begun={0: (before, 12.5)})
     next(iter(streams))
@@ -143,7 +143,7 @@ def test_gone_on_with__numbers_and_times(camera):
 
 
 def test_none_there__is_a_connection_error():
-    """Nobody at the address is said at once."""
+    """An address at which nothing answers is an error at once."""
     camera = Camera()
     camera.pull_out()
     with pytest.raises(ConnectionError):
@@ -151,7 +151,7 @@ def test_none_there__is_a_connection_error():
 
 
 def test_buffer__leaves_out_nothing(camera):
-    """With a buffer every frame is given, also to one who is slow."""
+    """With a buffer every frame is given, even to a slow reader."""
     streams = Streams(camera.address, buffer=True)
     numbers = []
     for _ in streams:
@@ -164,7 +164,7 @@ def test_buffer__leaves_out_nothing(camera):
 
 
 def test_stride__every_third(camera):
-    """With a stride the numbers are its multiples."""
+    """With a stride the frame numbers are its multiples."""
     streams = Streams(camera.address, vid_stride=3, buffer=True)
     numbers = []
     for _ in streams:

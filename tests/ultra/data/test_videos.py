@@ -1,4 +1,4 @@
-"""Frames of videos: every one by its number, broken ones passed over, late ones skipped, gone on with in the middle."""
+"""Frames of videos: each has its number, broken ones are passed over, late ones skipped, videos resumed midway."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIZE = (192, 96)
 
 
 def write_video(path, count: int, encoding: str = "mp4v", noise: int = 0) -> None:
-    """Write a video in which the length of a bar in each frame tells its number."""
+    """Write a video in which the length of a bar in each frame encodes the frame's number."""
     rng = np.random.default_rng(0)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*encoding), 10, SIZE)
     for number in range(1, count + 1):
@@ -40,7 +40,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def look(videos: Videos) -> list[tuple[str, int | None, int]]:
-    """Return for each picture its file, number, and the number that it shows."""
+    """Return for each picture its file, its frame number, and the number that it shows."""
     seen = []
     for paths, images, _ in videos:
         assert len(paths) == len(images) == len(videos.numbers) == len(videos.times)
@@ -67,14 +67,14 @@ def test_frames__each_by_its_number(batch, folder):
 
 
 def test_frames__stride(folder):
-    """Of every three frames the last is looked at, and keeps its number and time."""
+    """With a stride of 3 the last of every three frames is given, with its own number and time."""
     videos = Videos("a.mp4", vid_stride=3)
     numbers = [(videos.numbers[0], videos.times[0]) for _ in videos]
     assert numbers == [(n, pytest.approx((n - 1) / 10)) for n in (3, 6, 9, 12, 15, 18)]
 
 
 def test_frames__gone_on_with(folder):
-    """A video that was cut off goes on with the frame behind the last; what went by before is counted on."""
+    """A video that was cut off continues with the frame after its last one, and its earlier counts are kept."""
     path = str(folder / "a.mp4")
     videos = Videos(["a.mp4", "b.avi"], begun={path: Passage(frames=9, skipped=3, broken=2, passed=12)})
     seen = look(videos)
@@ -86,13 +86,13 @@ def test_frames__gone_on_with(folder):
 
 @pytest.mark.parametrize("done", [20, 25])
 def test_frames__nothing_left(done, folder):
-    """Of a video that was cut off at its last frame nothing is left, and the next one begins."""
+    """If a video was cut off at its last frame, nothing of it is left, and the next video begins."""
     videos = Videos(["a.mp4", "b.avi"], begun={str(folder / "a.mp4"): Passage(frames=20, passed=done)})
     assert [n for _, n, _ in look(videos)] == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_broken_frame__is_passed_over(folder):
-    """Frames that cannot be decoded are counted, and those behind them are looked at, with their numbers."""
+    """Frames that cannot be decoded are counted, and the frames after them are given with their own numbers."""
     write_video("d.mp4", 40, noise=90)
     data = (folder / "d.mp4").read_bytes()
     with av.open("d.mp4") as video:
@@ -109,7 +109,7 @@ def test_broken_frame__is_passed_over(folder):
 
 
 def test_early_end__is_told(folder):
-    """A file that ends before it said it would is told of, with both numbers."""
+    """A file that ends before its stated number of frames is reported, with both numbers."""
     data = (folder / "b.avi").read_bytes()
     write_video("e.avi", 30, "MJPG", noise=20)
     data = (folder / "e.avi").read_bytes()
@@ -121,7 +121,7 @@ def test_early_end__is_told(folder):
 
 
 def test_not_a_video__the_others_are_looked_at(folder):
-    """A file that cannot be opened as a video has no frames; the next one is looked at all the same."""
+    """A file that cannot be opened as a video has no frames; the next file is read all the same."""
     (folder / "0.mp4").write_bytes(b"no video")
     videos = Videos(["0.mp4", "b.avi"])
     assert {file for file, _, _ in look(videos)} == {str(folder / "b.avi")}
@@ -136,7 +136,7 @@ class Clock:
 
 
 def test_pace__frames_are_skipped_to_keep_up(folder):
-    """Work of 2.5 periods a frame leaves out one or two frames after each, and each video begins anew."""
+    """If work on a frame takes 2.5 periods, one or two frames are skipped after it, and each video begins anew."""
     clock = Clock()
     videos = Videos(["a.mp4", "b.avi"], paces=lambda: Pace(10, clock))
     numbers: dict[str, list[int]] = {}
@@ -151,7 +151,7 @@ def test_pace__frames_are_skipped_to_keep_up(folder):
 
 
 def test_pace__nothing_is_skipped_in_time(folder):
-    """Work that fits its period leaves out nothing."""
+    """If the work on each frame fits its period, no frame is skipped."""
     clock = Clock()
     videos = Videos("a.mp4", paces=lambda: Pace(10, clock))
     for number, _ in enumerate(videos, 1):

@@ -1,4 +1,4 @@
-"""Training samples in windows: what is cut is learnt or ignored by its share, and the same windows everywhere."""
+"""Windows as training samples: cut objects are learnt or ignored by visible share; windows are the same everywhere."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def places(made: WindowDataset, epoch: int) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("least", [0.2, 0.5, 1.0])
 def test_cut_objects__are_ignored_below_the_visibility(tmp_path, least):
-    """In every window: learnt are the objects of which it shows that share, ignored those of which it shows less."""
+    """Every window's objects are learnt if it shows at least the given share of them, and ignored if it shows less."""
     images = records(tmp_path)
     made, kinds = windows(images, tile_visibility=least), {True: 0, False: 0}
     for place in places(made, 0) + places(made, 1):
-        made[place]  # which turns to the epoch
+        made[place]  # makes the dataset turn to the epoch
         label = made.get_image_and_label(place)
         image, window = EpochWindows.epoch(made.windows, place[0]).window(place[1])
         record = images[image]
@@ -103,7 +103,7 @@ def test_pixels__are_the_images_own(tmp_path):
 
 
 def test_small_image__stays_its_size(tmp_path):
-    """An image smaller than the tile is whole in its middle, with grey about it, not enlarged."""
+    """An image smaller than the tile is shown whole in its middle, surrounded by grey, and not enlarged."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -120,7 +120,7 @@ def test_small_image__stays_its_size(tmp_path):
 def test_one_tile__is_the_plain_sample(tmp_path):
     """A tile as large as the images gives the samples of training without tiles, bit for bit.
 
-    The order is another: windows have a random sequence of their own, and so many of the images without objects.
+    The order differs, since windows have their own random sequence, and so does the number of images without objects.
     """
     images = records(tmp_path, ignore=True)
     plain = windows(images, imgsz=SIZE[1], kind=Dataset)
@@ -152,7 +152,7 @@ def test_visible__is_learnt_or_ignored(tmp_path, move, paste):
 
 @pytest.mark.parametrize("cache", ["ram", "disk"])
 def test_cache__changes_no_window_and_writes_no_tile(tmp_path, monkeypatch, cache):
-    """Cached are whole images: in memory as many bytes as their pixels, on disk one file each, and no other."""
+    """The cache holds whole images: in memory as many bytes as their pixels, on disk one file each and no other."""
     monkeypatch.setenv("PIXELKEEP_HOME", str(tmp_path / "home"))
     (tmp_path / "set").mkdir()
     images = records(tmp_path / "set", 3)
@@ -186,7 +186,7 @@ def loaded(images: list[ImageRecord], workers: int, epochs: int, first: int = 0)
 
 
 def test_loaders__show_the_same_windows_in_any_number_of_processes(tmp_path):
-    """Two epochs read ahead by two processes are those read by none; one that begins at the second goes on there."""
+    """Two epochs read ahead by two worker processes equal those read by none, and so does a start at the second."""
     images = records(tmp_path)
     own, several, later = loaded(images, 0, 2), loaded(images, 2, 2), loaded(images, 2, 1, first=1)
     assert all(torch.equal(one, other) for one, other in zip(own, several, strict=True))
@@ -195,7 +195,7 @@ def test_loaders__show_the_same_windows_in_any_number_of_processes(tmp_path):
 
 
 def test_sampler__shares_an_epoch_among_processes(tmp_path, monkeypatch):
-    """Each window is one process's, and all have as many; a window more than fits is shown twice."""
+    """Each window goes to one process, and all get equally many; if they do not divide evenly, one is shown twice."""
     made, shares = windows(records(tmp_path)), []
     for rank in range(2):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
@@ -204,7 +204,7 @@ def test_sampler__shares_an_epoch_among_processes(tmp_path, monkeypatch):
         shares.append(list(sampler))
         assert len(sampler) == len(shares[-1]) == -(-len(made) // 2)
         assert {epoch for epoch, _ in islice(sampler, 2)} == {1}
-        sampler.set_epoch(0)  # too late to say
+        sampler.set_epoch(0)  # no effect: loaders have read ahead already
         assert next(iter(sampler))[0] == 2
     assert set(shares[0] + shares[1]) == set(places(made, 0))
 
@@ -217,7 +217,7 @@ def test_length__is_known_before_the_images_are_read(tmp_path):
 
 
 def test_too_little_background__is_said(tmp_path, caplog):
-    """Where each window shows an object, no share of empty ones can be had; with one image without, any can."""
+    """If every window shows an object, no share of empty ones can be reached; with one empty image any share can."""
     images = records(tmp_path, 3)
     windows(images, imgsz=240, tile=240, empty_tiles=0.6)
     assert "cannot be reached" not in caplog.text and "5 windows an epoch from 3 images" in caplog.text
@@ -226,7 +226,7 @@ def test_too_little_background__is_said(tmp_path, caplog):
 
 
 def test_kept_windows__stay_as_they_were_cut(tmp_path):
-    """Augmentation changes no pixel of windows that mosaics take again."""
+    """Augmentation changes no pixel of windows that are kept for later mosaics."""
     colours = {"hsv_h": 0.5, "hsv_s": 0.5, "hsv_v": 0.5, "flipud": 0.5, "fliplr": 0.5, "mosaic": 0.5}
     made = windows(records(tmp_path), moves=colours, paste=4)
     for place in places(made, 0):

@@ -29,7 +29,7 @@ class Folder:
         self.yaml.write_text(f"train: images/train\nval: images/val\nnames: {names}\n")
 
     def add(self, split: str, name: str, seed: int, objects: list[tuple[int, float, float, float]]) -> None:
-        """Add an image; objects are class, middle x and y in pixels, side in pixels."""
+        """Add an image with objects, each given by its class, the x and y of its middle, and its side, in pixels."""
         coarse = np.random.default_rng(seed).integers(0, 255, (8, 10, 3)).astype(np.uint8)
         for kind in ("images", "labels"):
             (self.root / kind / split).mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def spread(side: float, count: int = 4, cls: int = 0) -> list[tuple[int, float, 
 
 @pytest.fixture
 def sound(tmp_path) -> Folder:
-    """Six train and three val images of four objects of 10 pixels, two classes, all scenes different."""
+    """Six train and three val images of different scenes, each with four objects of 10 pixels in two classes."""
     folder = Folder(tmp_path / "sound")
     for i in range(6):
         folder.add("train", f"a{i}_0", i, spread(10))
@@ -59,7 +59,7 @@ def run(folder: Folder, tmp_path: Path, **options) -> tuple[dict, Path]:
 
 
 def untrained(folder: Path, names: list[str]) -> Path:
-    """Write the weights of a model that has learnt nothing, of image size 64."""
+    """Write the weights of an untrained model for image size 64, and return their path."""
     network = DetectionModel("yolov5n.yaml", nc=len(names), verbose=False)
     network.names = dict(enumerate(names))
     torch.save({"model": network.half(), "train_args": {"imgsz": 64, "model": "yolov5n.yaml"}}, folder / "untrained.pt")
@@ -71,7 +71,7 @@ def kinds(document: dict) -> dict[str, str]:
 
 
 def test_examine__of_known_sizes(sound, tmp_path):
-    """Objects of 10 px in images of 128: 5 px at imgsz 64, so 12 px ask for 64 * 12 / 5, in whole cells: 160."""
+    """Objects of 10 px in images of 128 px have 5 px at imgsz 64, so 12 px need 64 * 12 / 5, in whole cells 160."""
     document, folder = run(sound, tmp_path)
     assert document["sizes"]["original"]["percentiles"]["50"] == pytest.approx(10)
     assert document["sizes"]["network"]["percentiles"]["50"] == pytest.approx(5)
@@ -94,7 +94,7 @@ def test_examine__of_known_sizes(sound, tmp_path):
 
 
 def test_examine__never_advises_less_than_is_asked(sound, tmp_path):
-    """Objects of 10 px at 128: a P2 head would do at 96, and is advised at 128; its memory is that of 128."""
+    """For objects of 10 px at 128, a P2 head would do at 96 but is advised at 128, with the memory that 128 takes."""
     document, _ = run(sound, tmp_path, imgsz=128)
     texts = {item["kind"]: item["text"] for item in document["advice"]}
     assert texts["image size"] == "use --imgsz 160, or 128 with --model yolov5-p2-n"
@@ -102,13 +102,13 @@ def test_examine__never_advises_less_than_is_asked(sound, tmp_path):
 
 
 def test_examine__boxes_of_a_head_that_has_learnt(sound, tmp_path):
-    """A checkpoint's head knows boxes already: nothing is said of those that a new one begins with."""
+    """A checkpoint's head knows boxes already, so there is no advice on the boxes that a new head begins with."""
     document, _ = run(sound, tmp_path, model=str(untrained(sound.root, ["car", "bus"])))
     assert not any(item["kind"] == "boxes" for item in document["advice"])
 
 
 def test_examine__finds_planted_faults(sound, tmp_path):
-    """A scene in two splits, a copy, a class without objects in val, a shared group, a damaged label."""
+    """Planted faults are found: a scene in two splits, a copy, a class absent from val, a shared group, a bad label."""
     for record in (sound.root / "labels/val").glob("*.txt"):
         record.write_text("".join(line for line in record.read_text().splitlines(True) if line.startswith("0")))
     sound.add("val", "a3_1", 3, spread(10)[:1])
@@ -129,21 +129,21 @@ def test_examine__finds_planted_faults(sound, tmp_path):
 
 
 def test_examine__tiny_and_crowded_objects(tmp_path):
-    """Objects that augmentation shrinks away, that crowd each other out of anchors, and that exceed the limits."""
+    """Objects that augmentation shrinks away, that crowd each other out of anchors or exceed the limits are found."""
     folder = Folder(tmp_path / "tiny")
     crowd = [(i % 2, 60 + 0.05 * i, 40.0, 3.0) for i in range(120)]
     folder.add("train", "crowd", 1, crowd)
     folder.add("val", "plain", 2, spread(30))
     document, _ = run(folder, tmp_path)
     assert {"anchors", "augmentation", "density"} <= set(kinds(document))
-    # 3 px become 1.5: under 2 px up to a factor of 4/3, five sixths of all views.
+    # 3 px become 1.5 px, which stay under 2 px up to a scale factor of 4/3: five sixths of all views.
     assert document["augmentation"]["views"] == pytest.approx(5 / 6) and document["augmentation"]["ever"] == 1
     assert document["density"] == {"densest": 120, "limit": 300, "images_over": {"100": 1, "300": 0}}
     assert 0 < document["anchors"]["unassigned"] < 120
 
 
 def test_examine__a_split_that_cannot_be_used_is_a_finding(sound, tmp_path):
-    """Where val has no label at all, train is examined nevertheless; where nothing can be used, that is the error."""
+    """If val has no label at all, train is examined all the same; if nothing can be used, that is an error."""
     for record in (sound.root / "labels/val").glob("*.txt"):
         record.unlink()
     document, _ = run(sound, tmp_path)
@@ -155,20 +155,20 @@ def test_examine__a_split_that_cannot_be_used_is_a_finding(sound, tmp_path):
 
 
 def test_examine__rectangles_and_p2_heads(sound, tmp_path):
-    """A rectangle of the images' shape shrinks them less; a model with a P2 head has half the goal and no other."""
+    """A rectangle of the images' shape shrinks them less; a P2 model has half the goal size and no other choice."""
     document, _ = run(sound, tmp_path, imgsz=[96, 128], model="yolov8-p2-n")
     assert document["imgsz"] == [96, 128] and document["strides"] == [4, 8, 16, 32]
     assert document["sizes"]["network"]["percentiles"]["50"] == pytest.approx(10)
     assert document["sizes"]["goal"] == 6 and len(document["choices"]) == 1
     assert document["advice"][0]["text"] == "keep --imgsz 96 128"
-    assert not any(item["kind"] == "boxes" for item in document["advice"])  # which begin with half the size
+    assert not any(item["kind"] == "boxes" for item in document["advice"])  # boxes of a P2 head begin at half the size
     plain, _ = run(sound, tmp_path, imgsz=[100, 128], model="yolov8-n")
-    assert plain["imgsz"] == [128, 128]  # whole cells
+    assert plain["imgsz"] == [128, 128]  # rounded up to whole cells
     assert plain["choices"][1]["model"] == "yolov8-p2-n" and plain["choices"][1]["gflops"] > 0
 
 
 def test_examine__refuses_before_anything_is_written(sound, tmp_path):
-    """A pattern that is none, or weights of other classes, stop the command and leave no run folder."""
+    """An invalid pattern or weights with other classes stop the command and leave no run folder."""
     with pytest.raises(OptionError, match="--group"):
         run(sound, tmp_path, group="(")
     with pytest.raises(OptionError, match="know 3 classes"):
@@ -177,7 +177,7 @@ def test_examine__refuses_before_anything_is_written(sound, tmp_path):
 
 
 def test_examine__demo_has_no_duplicates(tmp_path):
-    """On generated scenes none is invented."""
+    """No duplicates are reported among generated scenes."""
     yaml = write_demo(tmp_path / "demo", splits={"train": 12, "val": 8, "test": 2})
     document, _ = examine(data=str(yaml), project=str(tmp_path / "runs"), **SMALL)
     assert document["duplicates"]["count"] == 0
@@ -185,7 +185,7 @@ def test_examine__demo_has_no_duplicates(tmp_path):
 
 
 def test_examine__weights_are_validated_in_the_same_sizes(sound, tmp_path):
-    """An untrained model finds nothing: every class is told with its recall and what was missed."""
+    """For an untrained model, which finds nothing, every size class is reported with its recall and misses."""
     weights = untrained(tmp_path, ["car", "bus"])
     document, folder = run(sound, tmp_path, weights=str(weights), imgsz=None, model=None)
     assert document["imgsz"] == [64, 64] and document["strides"] == [8, 16, 32]

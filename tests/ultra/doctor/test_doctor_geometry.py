@@ -1,4 +1,4 @@
-"""What is predicted from geometry alone, against Ultralytics' own assigner, augmentation and letterbox."""
+"""Predictions from geometry alone agree with Ultralytics' own assigner, augmentation and letterbox."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HEADS = [(8, 16, 32), (4, 8, 16, 32), (8, 16), (16,), (32,)]
 
 
 def crowd(seed: int, count: int) -> np.ndarray:
-    """Return boxes (count, 4) of all sizes, in a crowd, some on whole pixels, some with equal middles."""
+    """Return a crowd of at most ``count`` boxes (n, 4) of all sizes, some on whole pixels, some with equal middles."""
     rng = np.random.default_rng(seed)
     sides = rng.uniform(0.5, 24, (count, 2))
     middle = rng.normal(0.5, rng.uniform(0.05, 0.3), (count, 2)) * SIZE[::-1]
@@ -46,7 +46,7 @@ def anchor_points(strides: tuple[int, ...]) -> torch.Tensor:
 
 
 def assigned(boxes: np.ndarray, strides: tuple[int, ...], anchors: np.ndarray) -> set[int]:
-    """Return the boxes that the assigner gives an anchor to, the network being right at ``anchors``."""
+    """Return the indices of the boxes to which the assigner gives an anchor if the network is right at ``anchors``."""
     points = anchor_points(strides)
     truth = torch.tensor(boxes, dtype=torch.float32)[None]
     predicted = torch.cat([points - 1, points + 1], 1)[None]
@@ -63,7 +63,7 @@ def assigned(boxes: np.ndarray, strides: tuple[int, ...], anchors: np.ndarray) -
 @pytest.mark.parametrize("strides", HEADS, ids=str)
 @pytest.mark.parametrize("seed", range(6))
 def test_unassigned__equals_the_assigners_result(strides, seed):
-    """Where predictions are right, exactly the predicted boxes get an anchor, and they are as many as can."""
+    """If the network is right at the matched anchors, exactly the matched boxes get anchors, as many as possible."""
     boxes = crowd(seed, [1, 4, 20, 60, 120, 200][seed])
     anchors = match(boxes, SIZE, strides)
     assert assigned(boxes, strides, anchors) == set(np.flatnonzero(anchors != NONE).tolist())
@@ -72,7 +72,7 @@ def test_unassigned__equals_the_assigners_result(strides, seed):
 @pytest.mark.parametrize("strides", HEADS, ids=str)
 @pytest.mark.parametrize("seed", range(6))
 def test_unassigned__no_predictions_do_better(strides, seed):
-    """Whatever the network predicts, the assigner serves no more boxes than the prediction says can be."""
+    """Whatever the network predicts, the assigner serves no more boxes than the matching does."""
     boxes = crowd(seed, 80)
     best = int((match(boxes, SIZE, strides) != NONE).sum())
     rng = np.random.default_rng(seed)
@@ -99,7 +99,7 @@ def test_match__gives_candidates_only(strides):
 
 def test_unassigned__counts_image_by_image():
     """Two images with the same crowd lose twice as many as one; an image without objects loses none."""
-    boxes = np.tile([[60.0, 40, 62, 42]], (9, 1))  # enlarged to 16 px: two by two centres at 8, one at 16, one at 32
+    boxes = np.tile([[60.0, 40, 62, 42]], (9, 1))  # enlarged to 16 px: 2 x 2 anchors at stride 8, one at 16, one at 32
     records = [
         ImageRecord(Path(f"{i}.png"), SIZE[1], SIZE[0], boxes[:count], [0] * count) for i, count in enumerate((9, 0, 9))
     ]
@@ -147,5 +147,5 @@ def test_lost_share__equals_that_of_random_perspective(scale):
 
 
 def test_lost_share__without_scaling():
-    """Scale 0 leaves only what is too small as it is."""
+    """With scale 0 only objects that already are too small are lost."""
     assert lost_share(np.array([[2.0, 9], [2.1, 9]]), 0, 2).tolist() == [1, 0]

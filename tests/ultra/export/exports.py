@@ -1,4 +1,4 @@
-"""What the tests of exports have in common: a network whose outputs vary, a few images, speed measured briefly."""
+"""Helpers shared by the tests of exports: a network whose outputs vary, a few images, a brief speed measurement."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ NAMES = {i: name for i, name in enumerate(("person", "car", "truck", "boat", "bu
 
 
 def tiny(folder: Path) -> str:
-    """Return generated images, with labels."""
+    """Generate a small labelled dataset and return the path of its YAML."""
     return str(write_demo(folder / "tiny", splits={"train": 4, "val": 6, "test": 1}))
 
 
 def checkpoint(folder: Path, names: dict[int, str] = NAMES, name: str = "yolov5-spd-n") -> Path:
-    """Return a checkpoint of a detector."""
+    """Write the checkpoint of a detector and return its path."""
     model = varied(name, names)
     model.task = "detect"
     return write(model, folder / "best.pt")
 
 
 def briefly(patch: pytest.MonkeyPatch) -> None:
-    """Measure the speed in as few rounds as there may be."""
+    """Make the measurement of speed as short as possible."""
     patch.setattr(parity, "SECONDS", 0.0)

@@ -1,4 +1,4 @@
-"""Exports: folded graphs without slices of ours, the same boxes and scores, nothing kept that is not the same."""
+"""Exports: folded graphs have no slices of our own, boxes and scores agree, and a file that differs is not kept."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ CUTS = ("Slice", "Gather", "SpaceToDepth", "Split")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> str:
-    """Six generated images, with labels."""
+    """Return the YAML of a generated, labelled dataset with six validation images."""
     splits = {"train": 2, "val": 6, "test": 1}
     return str(write_demo(tmp_path_factory.mktemp("demo") / "tiny", splits=splits))
 
 
 @pytest.fixture(autouse=True)
 def brief(monkeypatch, data):
-    """Measure the speed briefly, and compare on the tiny set where none is named."""
+    """Shorten the measurement of speed, and compare on the tiny dataset by default."""
     monkeypatch.setattr(export_parity, "SECONDS", 0.0)
     resolve = export_images.resolve_data
     monkeypatch.setattr(
@@ -61,7 +61,7 @@ def spd(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def exports(spd, data) -> dict[str, Path]:
-    """The network in ONNX and in TorchScript, beside its checkpoint."""
+    """Export the network to ONNX and TorchScript, beside its checkpoint."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export_parity, "SECONDS", 0.0)
         made = {name: export(Request(weights=str(spd), format=name, data=data)) for name in ("onnx", "torchscript")}
@@ -70,13 +70,13 @@ def exports(spd, data) -> dict[str, Path]:
 
 
 def cuts(file: Path) -> Counter:
-    """How many nodes of an ONNX graph cut something out of a tensor, by kind."""
+    """Count the nodes of an ONNX graph that cut something out of a tensor, by type."""
     return Counter(node.op_type for node in onnx.load(file).graph.node if node.op_type in CUTS)
 
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory):
-    """Return a call that writes a network's ONNX graph alone, and counts its cuts."""
+    """Return a function that writes only a network's ONNX graph and counts its cuts."""
 
     def counted(name: str) -> Counter:
         file = tmp_path_factory.mktemp("bare") / "network.onnx"
@@ -90,20 +90,20 @@ def bare(tmp_path_factory):
 
 
 def test_graph__nothing_is_cut_but_in_the_head(exports, bare):
-    """yolov5-spd and -spdconv have the two slices of the detection head that stock yolov5 has, and no other."""
+    """yolov5-spd and -spdconv have only the two slices of the detection head that stock yolov5 has."""
     assert cuts(exports["onnx"]) == bare("yolov5-n") == bare("yolov5-spdconv-n") == {"Slice": 2}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("host", ["yolov8", "yolo11", "yolo26"])
 def test_graph__other_hosts(bare, host):
-    """On the other hosts the two rules add no cut to what the host's own network has."""
+    """On the other hosts, the two rules add no cut to those of the stock network."""
     stock = bare(f"{host}-n")
     assert bare(f"{host}-spd-n") == bare(f"{host}-spdconv-n") == stock
 
 
 def test_export__agrees_and_says_so(exports, spd):
-    """Both files stand beside the weights, with nothing else; what they say of themselves is the checkpoint's."""
+    """Both files lie beside the weights, with nothing else, and their descriptions match the checkpoint."""
     assert sorted(p.name for p in spd.parent.iterdir()) == ["best.onnx", "best.pt", "best.torchscript"]
     for name, file in exports.items():
         held = load(check_weights(file, exported=True))
@@ -114,7 +114,7 @@ def test_export__agrees_and_says_so(exports, spd):
 
 
 def test_export__another_function_is_refused(spd, tmp_path, monkeypatch):
-    """An export whose weights were perturbed fails, and no file is left."""
+    """An export with perturbed weights fails and leaves no file."""
 
     def perturbed(network: nn.Module, *others, **keywords):
         network = exporting.deepcopy(network)
@@ -129,7 +129,7 @@ def test_export__another_function_is_refused(spd, tmp_path, monkeypatch):
 
 
 def test_export__what_was_there_stays(spd, tmp_path, monkeypatch):
-    """A failed export leaves the file of its name as it was."""
+    """A failed export leaves an existing file of the same name unchanged."""
     (tmp_path / "best.onnx").write_text("older")
     monkeypatch.setattr(exporting, "write", lambda *_: (_ for _ in ()).throw(ExportError("no")))
     with pytest.raises(ExportError):
@@ -155,13 +155,13 @@ def test_export__what_was_there_stays(spd, tmp_path, monkeypatch):
     ],
 )
 def test_export__refused(spd, request_, told):
-    """A format, precision or place that is not to be had is refused by a line that says what is."""
+    """An unavailable format, precision or output path is refused in one line that names what is available."""
     with pytest.raises(OptionError, match=told.replace("?", r"\?")):
         export(Request(weights=str(spd), **request_))
 
 
 def test_export__missing_package(spd, monkeypatch):
-    """Where a package is missing, the line says what to install, and nothing is installed."""
+    """If a package is missing, one line says what to install, and nothing is installed."""
     monkeypatch.setattr(export_formats, "find_spec", lambda name: None)
     with pytest.raises(OptionError, match=r"onnx needs onnx, onnxruntime, onnxslim: pip install 'pixelkeep\[onnx\]'"):
         export(Request(weights=str(spd)))
@@ -171,11 +171,11 @@ def test_export__missing_package(spd, monkeypatch):
     with pytest.raises(OptionError, match=r"openvino in int8 needs nncf: pip install 'pixelkeep\[int8\]'"):
         export(Request(weights=str(spd), format="openvino", precision="int8"))
     monkeypatch.setattr(export_formats, "find_spec", lambda name: name not in ("openvino", "nncf") or None)
-    with pytest.raises(OptionError, match=r"needs openvino, nncf: pip install 'pixelkeep\[int8\]'"):  # which has both
+    with pytest.raises(OptionError, match=r"needs openvino, nncf: pip install 'pixelkeep\[int8\]'"):  # int8 has both
         export(Request(weights=str(spd), format="openvino", precision="int8"))
     monkeypatch.setattr(export_formats, "find_spec", lambda name: name != "tensorrt" or None)
     line = r"engine needs an NVIDIA GPU, .*, and tensorrt: pip install tensorrt 'pixelkeep\[onnx\]'; onnx needs no GPU"
-    with pytest.raises(OptionError, match=line):  # both at once
+    with pytest.raises(OptionError, match=line):  # one message names both the missing GPU and the missing package
         export(Request(weights=str(spd), format="engine", device="cpu"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(OptionError, match=r"engine needs tensorrt: pip install tensorrt 'pixelkeep\[onnx\]'"):
@@ -184,7 +184,7 @@ def test_export__missing_package(spd, monkeypatch):
 
 @pytest.mark.parametrize("name", ["onnx", "torchscript"])
 def test_val__as_the_checkpoint(exports, spd, data, tmp_path, name):
-    """AP and AP_S of the file are within 0.002 of the checkpoint's, and metrics.json names format and precision."""
+    """AP and AP_S of the file are within 0.002 of the checkpoint's; metrics.json names format and precision."""
     alike = dict(data=data, plots=False, project=str(tmp_path), device="cpu")
     own, _ = validate({"weights": str(spd), "imgsz": [64, 64], **alike})
     found, _ = validate({"weights": str(exports[name]), **alike})
@@ -194,7 +194,7 @@ def test_val__as_the_checkpoint(exports, spd, data, tmp_path, name):
 
 
 def test_detect__as_the_checkpoint(exports, spd, data, tmp_path):
-    """The same objects at each class's own confidence, which the file holds as well."""
+    """detect finds the same objects at the confidence of each class, which the file holds as well."""
     source = [str(Path(data).parent / "images" / "val")]
     asked = Asked(sources=source, auto_conf=True)
     made = dict(save=False, project=str(tmp_path), device="cpu", verbose=False)
@@ -215,13 +215,13 @@ def test_detect__as_the_checkpoint(exports, spd, data, tmp_path):
     ],
 )
 def test_val__what_the_file_cannot(exports, data, settings, told):
-    """Another size, batch or precision than the file's is refused."""
+    """An image size, batch or precision other than the file's is refused, as is a setting without effect."""
     with pytest.raises(OptionError, match=told):
         validate({"weights": str(exports["onnx"]), "data": data, **settings})
 
 
 def test_val__the_files_own_size_in_two_numbers(exports, data):
-    """Height and width that are the file's are no other size."""
+    """The file's own size is accepted when it is given as height and width."""
     result, _ = validate({"weights": str(exports["onnx"]), "data": data, "imgsz": [64, 64], "plots": False})
     assert result.protocol.imgsz == [64, 64]
 
@@ -229,7 +229,7 @@ def test_val__the_files_own_size_in_two_numbers(exports, data):
 @pytest.mark.parametrize("name", ["onnx", "torchscript"])
 @pytest.mark.parametrize("damage", ["empty", "truncated", "foreign"])
 def test_damaged_file__one_line(exports, data, tmp_path, name, damage):
-    """Files that are empty, cut off or of another kind are refused by name."""
+    """Files that are empty, truncated or of another kind are refused by name."""
     whole = exports[name].read_bytes()
     content = {"empty": b"", "truncated": whole[: len(whole) * 2 // 3], "foreign": b"nothing of the kind" * 99}
     file = tmp_path / exports[name].name
@@ -239,7 +239,7 @@ def test_damaged_file__one_line(exports, data, tmp_path, name, damage):
 
 
 def test_torchscript__that_uses_files_is_refused(exports, tmp_path):
-    """TorchScript can read files by an operator of torch's: it is refused before it is loaded."""
+    """TorchScript that contains torch's operator for reading files is refused before it is loaded."""
 
     class Reader(nn.Module):
         def forward(self, x):
@@ -254,7 +254,7 @@ def test_torchscript__that_uses_files_is_refused(exports, tmp_path):
 
 @pytest.mark.slow
 def test_openvino__computes_in_the_precision_that_is_named(spd, tmp_path, data):
-    """fp32 agrees on every place; bf16, which OpenVINO would take by itself on some CPUs, is so only by name."""
+    """OpenVINO agrees everywhere in fp32; bf16, which it would choose itself on some CPUs, is used only when named."""
     pytest.importorskip("openvino")
     single = export(Request(weights=str(spd), format="openvino", output=str(tmp_path), data=data))
     assert single.parity.boxes_max < 1e-3 and single.parity.scores_max < 1e-5

@@ -1,4 +1,4 @@
-"""Exported files that are damaged, foreign, or not whole: one line for each, in whatever runtime, and nothing run."""
+"""Damaged, foreign and incomplete exported files end in one line each, in every runtime, and nothing is executed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def folder(text: str) -> Callable[[Path], None]:
 
 
 def no_output(path: Path) -> None:
-    """A network in ncnn whose convolution is larger than its images: it has no output, and ncnn no memory for it."""
+    """Write an ncnn network whose convolution exceeds its images: it has no output, and ncnn no memory for one."""
     folder(YAML)(path)
     layers = "Input in0 0 1 in0\nConvolution conv 1 1 in0 out0 0=4 1=65 6=50700\n"
     (path / "model.ncnn.param").write_text(f"7767517\n2 2\n{layers}")
@@ -57,7 +57,7 @@ DAMAGED = {
 
 @pytest.mark.parametrize("name", DAMAGED)
 def test_damaged__one_line(name, tmp_path, monkeypatch):
-    """What a file says of itself is checked, then its runtime opens it; whatever fails is told in one line."""
+    """A file's description is checked, then its runtime opens it; any failure is reported in one line."""
     from pixelkeep.ultra.weights import formats
 
     monkeypatch.setattr(formats, "find_spec", lambda package: None if package == "tensorrt" else True)
@@ -74,7 +74,7 @@ def test_damaged__one_line(name, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["net_openvino_model/net.xml", "net_ncnn_model/metadata.yaml"])
 def test_part_of_a_folder__gives_the_folder(name, tmp_path, monkeypatch):
-    """A file inside an exported folder is answered by the folder where exports are taken, and nowhere else."""
+    """For a file inside an exported folder, the error names the folder, but only where exports are accepted."""
     monkeypatch.chdir(tmp_path)
     Path(name).parent.mkdir()
     Path(name).touch()

@@ -1,4 +1,4 @@
-"""What surrounds the writing of exports: quiet, and streams as they were afterwards."""
+"""Writing exports: output is silenced and then restored, unknown ncnn operators are found, sizes are summed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pixelkeep.ultra.export import files
 
 
 def test_quietly__nothing_gets_out_and_all_comes_back(capfd, monkeypatch):
-    """Python's prints, writes past it, and logs inside are gone; before and after they are there, errors or not."""
+    """Prints, direct writes to the descriptors and logs are silenced inside, and restored even after an error."""
     level = LOGGER.level
-    monkeypatch.setattr(sys, "stdout", open(1, "w", closefd=False))  # as outside of pytest
+    monkeypatch.setattr(sys, "stdout", open(1, "w", closefd=False))  # writes to descriptor 1, as outside pytest
     print("before")
     with pytest.raises(KeyError), files.quietly():
         print("inside")
@@ -29,7 +29,7 @@ def test_quietly__nothing_gets_out_and_all_comes_back(capfd, monkeypatch):
 
 
 def test_left_over__operators_that_ncnn_has_not(tmp_path):
-    """PyTorch's operators among ncnn's layers are those that its converter did not know."""
+    """PyTorch operators that are left among ncnn's layers are those that its converter did not know."""
     lines = [
         "7767517",
         "3 3",
@@ -43,7 +43,7 @@ def test_left_over__operators_that_ncnn_has_not(tmp_path):
 
 
 def test_size__of_files_and_folders(tmp_path):
-    """A folder weighs what its files weigh, at any depth."""
+    """The size of a folder is the sum of the sizes of its files, at any depth."""
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "x").write_bytes(b"12345")
     (tmp_path / "a" / "b" / "y").write_bytes(b"123")

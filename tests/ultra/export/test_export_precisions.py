@@ -1,4 +1,4 @@
-"""Exports in int8: calibrated on training images, the head in float as far as it must be, all of it written down."""
+"""Exports to int8: calibrated on training images, the head in float only as far as needed, and all of it recorded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pixelkeep.ultra.network.rows import put
 from pixelkeep.ultra.weights.checkpoints import load, model_of
 
 torch.set_num_threads(1)
-LOOSE = ("matched=0", "ap=1", "ap_s=1")  # of a network that was never trained
+LOOSE = ("matched=0", "ap=1", "ap_s=1")  # bounds that an untrained network can meet
 TRACED = "__module.model.24"
 
 
@@ -48,14 +48,14 @@ def brief(monkeypatch):
 
 @pytest.fixture(scope="module")
 def quantized(spd, data):
-    """The network in ONNX and int8, and the report."""
+    """Export the network to ONNX in int8 and return the report."""
     with pytest.MonkeyPatch.context() as patch:
         briefly(patch)
         return export(Request(weights=str(spd), precision="int8", data=data, bounds=LOOSE))
 
 
 def test_int8__weights_in_eight_bits_by_channel(quantized):
-    """Nearly all convolutions read int8 weights with a scale for each channel; what decodes boxes stays in float."""
+    """Nearly all convolutions read int8 weights with one scale per channel; the decoding of boxes stays in float."""
     graph = onnx.load(quantized.output).graph
     kinds = Counter(node.op_type for node in graph.node)
     values = {item.name: to_array(item) for item in graph.initializer}
@@ -71,7 +71,7 @@ def test_int8__weights_in_eight_bits_by_channel(quantized):
 
 
 def test_int8__file_and_record(quantized, spd):
-    """The name says int8; the file knows on how many images it was calibrated, and what stayed in float."""
+    """The file name says int8, and the number of calibration images and what stayed in float are recorded."""
     path = Path(quantized.output)
     assert path == spd.parent / "best_int8.onnx" and sorted(p.name for p in spd.parent.iterdir()) == [
         "best.pt",
@@ -82,11 +82,11 @@ def test_int8__file_and_record(quantized, spd):
     record = quantized.quantized
     assert record["images"] == 4 and record["float"] in quantizing.STEPS
     assert record["agreed"][record["float"]] == max(record["agreed"].values())
-    assert quantized.to_dict()["quantized"] == record and quantized.megabytes < 4.5  # 3.0 M weights in one byte each
+    assert quantized.to_dict()["quantized"] == record and quantized.megabytes < 4.5  # 3.0 M weights of one byte each
 
 
 def test_int8__calibrated_on_training_images(spd, data, monkeypatch):
-    """Images of train calibrate, and no other."""
+    """Only images of the training split are used for calibration."""
     asked = []
 
     def images(*arguments, **keywords):
@@ -103,13 +103,13 @@ def test_int8__calibrated_on_training_images(spd, data, monkeypatch):
 
 
 def test_int8__val_computes_in_it(quantized, data, tmp_path):
-    """val takes the file, and says in what it computes."""
+    """val accepts the int8 file and reports its precision."""
     found, _ = validate({"weights": quantized.output, "data": data, "plots": False, "project": str(tmp_path)})
     assert (found.protocol.format, found.protocol.precision) == ("onnx", "int8")
 
 
 def test_int8__bound_fails(spd, data, tmp_path):
-    """A network that was never trained loses more than int8 may; a bound of one's own can fail any export."""
+    """An untrained network loses more in int8 than is allowed; a bound given by the user can fail any export."""
     with pytest.raises(ExportError, match=r"of the detections match \(bound 101.0%\)"):
         export(Request(weights=str(spd), data=data, bounds=["matched=1.01"], output=str(tmp_path)))
     assert not list(tmp_path.iterdir())
@@ -125,7 +125,7 @@ def test_int8__bound_fails(spd, data, tmp_path):
     ],
 )
 def test_ladder__no_more_in_float_than_needed(tmp_path, monkeypatch, agreed, kept, tried):
-    """The first step that agrees well enough is kept; where none does, the best."""
+    """The first step that agrees well enough is kept; if none does, the one that agrees best."""
     path = tmp_path / "net.onnx"
     path.write_text("fp32")
     network = fold(model_of(load(checkpoint(tmp_path))).float())
@@ -139,7 +139,7 @@ def test_ladder__no_more_in_float_than_needed(tmp_path, monkeypatch, agreed, kep
 
 
 def test_ladder__nothing_agrees(tmp_path, monkeypatch):
-    """Where nothing is found in eight bits, one line says so."""
+    """If no detection is found again in int8, one line says so."""
     monkeypatch.setitem(quantizing.QUANTIZERS, "onnx", lambda source, target, head, images, step: None)
     network = model_of(load(checkpoint(tmp_path))).float()
     with pytest.raises(ExportError, match="none of the network's detections are found in int8"):
@@ -147,7 +147,7 @@ def test_ladder__nothing_agrees(tmp_path, monkeypatch):
 
 
 def test_ladder__a_network_that_finds_nothing(tmp_path, monkeypatch):
-    """Where the network itself finds nothing, eight bits are not to blame."""
+    """If the network itself finds nothing, the error does not blame int8."""
     silent = Parity(**dict.fromkeys((f.name for f in fields(Parity)), 0) | {"images": 3, "matched": None})
     monkeypatch.setattr(parity, "opened", lambda *_: None)
     monkeypatch.setattr(parity, "agreement", lambda *_: silent)
@@ -158,7 +158,7 @@ def test_ladder__a_network_that_finds_nothing(tmp_path, monkeypatch):
 
 
 def test_quantizer__fails_in_one_line(tmp_path, monkeypatch):
-    """What a quantizer fails of, or cannot import, is told in its first line, and as the disk's where it is that."""
+    """A quantizer's error is reported by its first line, or as a full disk where that is the cause."""
     network = model_of(load(checkpoint(tmp_path))).float()
     for error, told in (
         (ImportError("no onnx here\nmore"), r"^onnx: this network cannot be quantized \(no onnx here\)$"),
@@ -194,19 +194,19 @@ def test_quantizer__fails_in_one_line(tmp_path, monkeypatch):
     ],
 )
 def test_stays_float__by_name(name, decode, last, head):
-    """Decoding always; the last convolution of each branch; all of the head; nothing before it."""
+    """The steps keep in float the decoding, then each branch's last convolution, then the head; never what precedes."""
     assert [quantizing.stays_float(name, 24, step) for step in quantizing.STEPS] == [decode, last, head]
 
 
 def test_batches__whole_and_one_at_least():
-    """A file for more images than there are gets them again; what does not fill a batch is left out."""
+    """With fewer images than the file's batch they are repeated; otherwise an incomplete last batch is left out."""
     images = torch.arange(5.0).reshape(5, 1, 1, 1)
     assert [b.flatten().tolist() for b in quantizing._batches(images, 2)] == [[0, 1], [2, 3]]
     assert [b.flatten().tolist() for b in quantizing._batches(images[:2], 3)] == [[0, 1, 0]]
 
 
 def test_annotate__keeps_what_else_is_there(tmp_path):
-    """Our own facts are replaced, and nothing else, in both kinds of description."""
+    """annotate replaces our own facts and keeps everything else, in both kinds of description."""
     folder = tmp_path / "net_openvino_model"
     folder.mkdir()
     (folder / "metadata.yaml").write_text(yaml.safe_dump({"task": "detect", "pixelkeep": "{}", "names": {0: "a"}}))
@@ -224,12 +224,12 @@ def test_annotate__keeps_what_else_is_there(tmp_path):
     ],
 )
 def test_reason__names_the_operator_that_is_lacking(error, told):
-    """Of an exporter's many lines, the one that names the operator, else the first."""
+    """Of an exporter's message, the line that names the missing operator is kept, otherwise the first."""
     assert files.reason(error).startswith(told)
 
 
 def test_reason__ends_with_a_whole_word():
-    """A long line is cut between words, and what asks for contributions is left out."""
+    """A long line is cut between words, and a request for contributions is left out."""
     asks = "Unsupported: ONNX export of operator x. Please feel free to request support"
     assert files.reason(RuntimeError(asks)) == "Unsupported: ONNX export of operator x"
     assert files.reason(RuntimeError("word " * 99)) == "word " * 32 + "..."
@@ -237,7 +237,7 @@ def test_reason__ends_with_a_whole_word():
 
 
 def test_write__operator_that_the_format_lacks(spd, tmp_path):
-    """A network with an operation that ONNX has not ends in one line that names it."""
+    """A network with an operator that ONNX lacks fails in one line that names the operator."""
 
     class Odd(torch.nn.Module):
         def forward(self, x):
@@ -252,7 +252,7 @@ def test_write__operator_that_the_format_lacks(spd, tmp_path):
 
 @pytest.mark.slow
 def test_openvino__int8(spd, data, tmp_path):
-    """FakeQuantize before convolutions, none in the decoding; the folder knows what it is."""
+    """The graph has FakeQuantize before convolutions and none in the decoding; the folder records what it is."""
     pytest.importorskip("nncf")
     import openvino
 
@@ -267,13 +267,13 @@ def test_openvino__int8(spd, data, tmp_path):
 
 
 def test_openvino__weights_of_lip_stay_in_float(tmp_path):
-    """LIP's exponentials reach exp(12): in eight bits only the largest would count, in float the output stays alike."""
+    """LIP's exponentials reach exp(12), so int8 would keep only the largest; left in float, the output stays close."""
     pytest.importorskip("nncf")
     import openvino
 
     torch.manual_seed(0)
     block = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3), LIP(16, 16)).eval()
-    torch.nn.init.normal_(block[1].pool.head.conv.weight)  # which is zero at first: all weights alike
+    torch.nn.init.normal_(block[1].pool.head.conv.weight)  # not zero, which gives equal weights
     images = torch.rand(16, 3, 33, 33)
     source, target = tmp_path / "fp32", tmp_path / "int8"
     source.mkdir()

@@ -1,4 +1,4 @@
-"""Exported files whose description is not that of their graph, or of another kind: one line each, before any image."""
+"""Exported files whose description is invalid or does not match their graph fail in one line, before any image."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FACTS = {"precision": "fp32", "folded": False, "folding": {"choose": "static", "
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> dict[str, Path]:
-    """A detector of three classes for one image of 64 pixels in ONNX, OpenVINO and TorchScript, and one for any."""
+    """Export a detector of three classes for one image of 64 pixels to three formats, and to dynamic ONNX."""
     folder = tmp_path_factory.mktemp("files")
     (folder / "small.yaml").write_text(ROWS)
     torch.manual_seed(0)
@@ -49,7 +49,7 @@ def files(tmp_path_factory) -> dict[str, Path]:
 
 
 def tampered(file: Path, folder: Path, changes: dict[str, Any]) -> Path:
-    """Return a copy whose description says something else; ``own`` is ours."""
+    """Return a copy whose metadata has changed entries; ``own`` changes those of pixelkeep."""
     changes = dict(changes)
     if own := changes.pop("own", None):
         changes[KEY] = json.dumps(FACTS | own)
@@ -128,7 +128,7 @@ def refusal(path: Path) -> str:
 
 @pytest.mark.parametrize("case", KINDS)
 def test_description__of_another_kind(case, files, tmp_path):
-    """Every value of a description is of its kind, or is named with what it ought to be."""
+    """A metadata value of the wrong type is refused by a line that names it and what is expected."""
     changes, told = KINDS[case]
     path = tampered(files["onnx"], tmp_path, changes)
     with pytest.raises(WeightsError) as caught:
@@ -139,7 +139,7 @@ def test_description__of_another_kind(case, files, tmp_path):
 @pytest.mark.parametrize("form", ["onnx", "openvino", "torchscript"])
 @pytest.mark.parametrize("case", GRAPHS)
 def test_description__of_another_output(case, form, files, tmp_path):
-    """Where task or classes are not those of the graph, the file is refused as it is opened."""
+    """A file whose task or classes do not match its graph is refused when it is opened."""
     if form not in files:
         pytest.skip(f"{form} is not installed")
     changes, told = GRAPHS[case]
@@ -149,7 +149,7 @@ def test_description__of_another_output(case, form, files, tmp_path):
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
 @pytest.mark.parametrize("case", SHAPES)
 def test_description__of_another_input(case, form, files, tmp_path):
-    """Where the runtime tells which images a graph takes, those of the description must be the same."""
+    """Where the runtime tells which input a graph takes, a description that differs is refused."""
     if form not in files:
         pytest.skip(f"{form} is not installed")
     changes, told = SHAPES[case]
@@ -157,13 +157,13 @@ def test_description__of_another_input(case, form, files, tmp_path):
 
 
 def test_description__of_another_input_in_torchscript(files, tmp_path):
-    """Where the runtime does not tell, it is run once, and its own error told in one line."""
+    """Where the runtime does not tell, the graph is run once and its error is reported in one line."""
     assert "torchscript cannot load it (" in refusal(tampered(files["torchscript"], tmp_path, {"channels": 4}))
 
 
 @pytest.mark.parametrize("name", ["onnx", "any", "torchscript", "openvino"])
 def test_run__errors_of_the_runtime(name, files):
-    """What a runtime refuses while images are looked at is one line; what fits is run as ever."""
+    """An input that the runtime refuses is reported in one line; an input that fits still runs."""
     if name not in files:
         pytest.skip(f"{name} is not installed")
     run = opened(files[name], CPU)
@@ -175,7 +175,7 @@ def test_run__errors_of_the_runtime(name, files):
 
 @pytest.mark.parametrize(("classes", "right"), [([0.0, 2.0], True), ([0.0, 3.0], False)])
 def test_run__classes_without_a_name(classes, right, files):
-    """Of files that put out what they detect, a class that has no name is told in one line."""
+    """If a graph outputs detections, a class without a name is reported in one line."""
     found = np.array([[[0, 0, 9, 9, 0.5, number] for number in classes]], np.float32)
     backend = SimpleNamespace(forward=lambda images: [found])
     said = dataclasses.replace(read_exported(files["onnx"])["model"], end2end=True)
@@ -188,13 +188,13 @@ def test_run__classes_without_a_name(classes, right, files):
 
 
 def test_dynamic__claimed_or_not(files, tmp_path):
-    """A file for every size may say that it is for one, and is run at that."""
+    """A dynamic file may be described as one for a fixed size, and then runs at that size."""
     run = opened(tampered(files["any"], tmp_path, {"args": {"dynamic": False}, "imgsz": [64, 96]}), CPU)
     assert run(torch.rand(1, 3, 64, 96)).shape == (1, 7, 384)
 
 
 def test_fp16__of_openvino_is_told_as_it_is(files, tmp_path):
-    """OpenVINO keeps weights in fp16 and computes in fp32: no report says otherwise."""
+    """OpenVINO stores fp16 weights and computes in fp32, and the reported precision says so."""
     if "openvino" not in files:
         pytest.skip("openvino is not installed")
     path = tampered(files["openvino"], tmp_path, {"own": {"precision": "fp16"}})

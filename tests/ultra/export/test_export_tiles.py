@@ -1,4 +1,4 @@
-"""Exports of networks that were trained in tiles: compared, calibrated and scored in tiles at the scale of training."""
+"""Exports of networks trained in tiles are compared, calibrated and scored in tiles at the scale of training."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from pixelkeep.ultra.tiled.images import Tiles
 from pixelkeep.ultra.weights.checkpoints import load, model_of
 
 torch.set_num_threads(1)
-TILE, SIDE = 96, 64  # pixels of the image, and of the network
-LOOSE = ("matched=0", "ap=1", "ap_s=1")  # of a network that was never trained
+TILE, SIDE = 96, 64  # side of a tile, in pixels of the image and of the network's input
+LOOSE = ("matched=0", "ap=1", "ap_s=1")  # bounds that an untrained network can meet
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def data(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
-    """A checkpoint of a network that was trained in tiles of 96 pixels, seen at 64."""
+    """Write the checkpoint of a network trained in tiles of 96 pixels that it sees at 64."""
     model = varied("yolov5-spd-n", NAMES)
     model.task, model.yaml["tile"] = "detect", TILE
     path = write(model, tmp_path_factory.mktemp("weights") / "best.pt")
@@ -55,7 +55,7 @@ def weights(tmp_path_factory) -> Path:
 
 
 def record(path: Path, image: np.ndarray, *centres: tuple[float, float]) -> ImageRecord:
-    """Write an image, and return its record with objects of 8 pixels."""
+    """Write an image, and return its record with objects of 8 x 8 pixels at the given centres."""
     cv2.imwrite(str(path), image)
     boxes = np.array([[x - 4, y - 4, x + 4, y + 4] for x, y in centres], float).reshape(-1, 4)
     count, (height, width) = len(boxes), image.shape[:2]
@@ -65,7 +65,7 @@ def record(path: Path, image: np.ndarray, *centres: tuple[float, float]) -> Imag
 
 
 def test_tiles__are_pixels_of_the_image(tmp_path):
-    """Tiles are cut out of the image at its own scale, RGB, from 0 to 1; those around the centre of an object."""
+    """Only tiles with an object's centre are cut, at the scale of the image, in RGB from 0 to 1."""
     image = np.random.default_rng(0).integers(0, 256, (150, 200, 3), np.uint8)
     made = record(tmp_path / "a.png", image, (5, 5), (190, 140))
     found = _tiles(made, Tiles(size=100, imgsz=100), 9, 3, None)
@@ -77,7 +77,7 @@ def test_tiles__are_pixels_of_the_image(tmp_path):
 
 
 def test_tiles__scaled_as_a_whole(tmp_path):
-    """A tile of 100 pixels seen at 50 is part of the image resized to half its sides."""
+    """A tile of 100 pixels seen at 50 equals a part of the image resized to half its sides."""
     image = cv2.GaussianBlur(np.random.default_rng(1).integers(0, 256, (150, 200, 3), np.uint8), None, 3)
     (tile,) = _tiles(record(tmp_path / "a.png", image, (190, 140)), Tiles(size=100, imgsz=50), 9, 3, None)
     half = cv2.resize(image, (100, 75), interpolation=cv2.INTER_LINEAR)
@@ -85,7 +85,7 @@ def test_tiles__scaled_as_a_whole(tmp_path):
 
 
 def test_tiles__without_objects_any_and_small_ones_padded(tmp_path):
-    """Of an image without objects tiles come from all over it; one smaller than a tile is padded, not enlarged."""
+    """Images without objects give tiles from all over; images smaller than a tile are padded, not enlarged."""
     empty = record(tmp_path / "a.png", np.full((100, 420, 3), 7, np.uint8))
     assert len(_tiles(empty, Tiles(size=100, imgsz=100), 3, 3, None)) == 3
     assert len(_tiles(empty, Tiles(size=100, imgsz=100), 99, 3, None)) == len(make_grid(420, 100, 100))
@@ -98,7 +98,7 @@ def test_tiles__without_objects_any_and_small_ones_padded(tmp_path):
 
 
 def test_images__in_tiles(weights, data):
-    """A dataset gives as many tiles as are asked for, from all of its images; without tiles, whole images."""
+    """A dataset yields as many tiles as are asked for, from all of its images; without tiling, whole images."""
     network = model_of(load(weights)).float()
     records = load_split(resolve_data(data), "val").records
     assert len(images_of(data, [SIDE, SIDE], network)) == len(records) == 6
@@ -111,7 +111,7 @@ def test_images__in_tiles(weights, data):
 
 
 def told(function, calls: list):
-    """Return the function, which keeps what it is given."""
+    """Wrap a function so that its arguments are appended to ``calls``."""
 
     def keep(*arguments, **keywords):
         calls.append((arguments, keywords))
@@ -121,7 +121,7 @@ def told(function, calls: list):
 
 
 def test_export__compared_and_scored_in_tiles(weights, data, tmp_path, monkeypatch):
-    """Images to compare on are tiles of the training's scale, and AP is that of val --tile."""
+    """The comparison uses tiles at the scale of training, and AP is that of val --tile."""
     images, scored = [], []
     monkeypatch.setattr(exporting, "images_of", told(images_of, images))
     monkeypatch.setattr(parity, "validate", told(validate, scored))
@@ -140,7 +140,7 @@ def test_export__compared_and_scored_in_tiles(weights, data, tmp_path, monkeypat
 
 
 def test_int8__calibrated_on_tiles(weights, data, tmp_path, monkeypatch):
-    """Tiles of training images calibrate int8."""
+    """int8 is calibrated on tiles of training images."""
     images = []
     monkeypatch.setattr(exporting, "images_of", told(images_of, images))
     monkeypatch.setattr(exporting, "quantize", lambda *_: (_ for _ in ()).throw(ExportError("far enough")))
@@ -151,12 +151,12 @@ def test_int8__calibrated_on_tiles(weights, data, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("side, tile", [(SIDE, TILE), (2 * SIDE, 2 * TILE)])
 def test_auto__the_file_says_what_the_checkpoint_says(weights, tmp_path, side, tile):
-    """A file for another size than that of the training has the scale of the training."""
+    """A file for another size than that of training keeps the scale of training."""
     report = export(Request(weights=str(weights), imgsz=side, bounds=LOOSE, output=str(tmp_path)))
     assert suitable_tile(load(weights), side) == suitable_tile(load(Path(report.output)), None) == (tile, side)
 
 
 def test_export__oblong_is_compared_in_whole_images(weights, tmp_path):
-    """A file for oblong images takes no tiles, and is compared as one of any other network."""
+    """A file for oblong images cannot take tiles, so it is compared on whole images."""
     report = export(Request(weights=str(weights), imgsz=[64, 96], bounds=LOOSE, output=str(tmp_path)))
     assert report.tile is None and report.parity.images == 16

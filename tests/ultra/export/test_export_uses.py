@@ -1,4 +1,4 @@
-"""Exports in use: any size, either folding, in tiles, and networks that classify and segment."""
+"""Exports in use: at any size, folded or not, in tiles, and for classification and segmentation."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def spd(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def fixed(spd, data) -> Path:
-    """The network in ONNX, for two images of 64 pixels."""
+    """Export the network to ONNX for two images of 64 pixels."""
     with pytest.MonkeyPatch.context() as patch:
         briefly(patch)
         return Path(export(Request(weights=str(spd), data=data, batch=2, output=str(spd.parent / "two.onnx"))).output)
@@ -53,7 +53,7 @@ def brief(monkeypatch):
 
 
 def looked_at(weights: Path, source: Path, folder: Path, name: str, tiling: Tiling = Tiling(), **settings):
-    """Return what detect says, and its predictions; called by the weights' ending."""
+    """Run detect and return its summary and its predictions."""
     run = dict(save=False, project=str(folder), name=name, device="cpu", verbose=False, conf=0.3)
     asked = Asked(sources=[str(source)], save_json=True, tiling=tiling, fold=settings.pop("fold", "static"))
     found = detect({"weights": str(weights), **run, **settings}, asked)
@@ -61,7 +61,7 @@ def looked_at(weights: Path, source: Path, folder: Path, name: str, tiling: Tili
 
 
 def same(first: list[dict], second: list[dict], within: float = 0.02) -> bool:
-    """Whether two lists of predictions are the same objects."""
+    """Return whether two lists of predictions hold the same objects."""
     key = lambda row: (row["image_id"], -round(row["score"], 3), row["bbox"])  # noqa: E731
     if len(first) != len(second):
         return False
@@ -72,7 +72,7 @@ def same(first: list[dict], second: list[dict], within: float = 0.02) -> bool:
 
 
 def test_dynamic__refused_where_one_size_is_written_in(data, tmp_path):
-    """A network whose work depends on the image runs at the size it was written for; another is tried, and told of."""
+    """--dynamic is refused for a network whose graph has its size written in: another size is tried and fails."""
     weights = checkpoint(tmp_path, name="yolov5-cad-n")
     request = Request(weights=str(weights), data=data, dynamic=True, output=str(tmp_path / "any.onnx"))
     with pytest.raises(
@@ -84,7 +84,7 @@ def test_dynamic__refused_where_one_size_is_written_in(data, tmp_path):
 
 @pytest.mark.parametrize("form", ["onnx", "torchscript"])
 def test_dynamic__any_size_and_number(spd, data, tmp_path, form):
-    """A dynamic file agrees at two sizes, and detects in other sizes and numbers what the checkpoint does."""
+    """A dynamic file agrees at two sizes, and detects what the checkpoint does at other sizes and batches."""
     report = export(Request(weights=str(spd), format=form, dynamic=True, data=data, output=str(tmp_path)))
     assert report.dynamic and report.elsewhere.images == 4 and not report.failures()
     file, source = Path(report.output), Path(data).parent / "images" / "val"
@@ -96,7 +96,7 @@ def test_dynamic__any_size_and_number(spd, data, tmp_path, form):
 
 
 def test_dynamic__that_is_wrong_elsewhere_is_refused(spd, tmp_path, monkeypatch):
-    """A file that agrees at the size it was traced at, and not at another, is refused."""
+    """A file that agrees at the size it was traced at but not at another is refused."""
     stock = parity.agreement
 
     def agreement(reference, exported, images, batch, device):
@@ -112,7 +112,7 @@ def test_dynamic__that_is_wrong_elsewhere_is_refused(spd, tmp_path, monkeypatch)
 
 @pytest.mark.parametrize(("fold", "folded", "choice"), [("none", False, "none"), ("3,9", False, "3,9")])
 def test_fold__as_asked_and_recorded(spd, tmp_path, fold, folded, choice):
-    """What is not folded stays in the graph as slices, and the file knows what was chosen."""
+    """Places that are not folded remain slices in the graph, and the file records the choice."""
     report = export(Request(weights=str(spd), fold=fold, output=str(tmp_path)))
     held = load(Path(report.output))["model"]
     assert (held.folded, held.folding["choice"]) == (folded, choice) == (report.folded, report.folding["choice"])
@@ -122,7 +122,7 @@ def test_fold__as_asked_and_recorded(spd, tmp_path, fold, folded, choice):
 
 @pytest.mark.parametrize("faster", ["folded", "unfolded"])
 def test_fold__measured_in_the_runtime(spd, tmp_path, monkeypatch, faster):
-    """Both files are run in turn, and the faster one is kept, with what chooses it again."""
+    """Both files are timed, the faster one is kept, and its record holds the choice that repeats it."""
     stock = parity.speeds
 
     def speeds(network, exported, images, device):
@@ -140,7 +140,7 @@ def test_fold__measured_in_the_runtime(spd, tmp_path, monkeypatch, faster):
 
 
 def test_detect__fold_is_recorded_and_repeated(spd, data, tmp_path):
-    """What detect folds by measured time can be told to another run, and gives the same to the last bit."""
+    """The folds that detect chose by measured time can be given to another run, which gives identical results."""
     source = Path(data).parent / "images" / "val"
     first, rows = looked_at(spd, source, tmp_path, "a", fold="measured")
     record = first.to_dict()["folding"]
@@ -153,7 +153,7 @@ def test_detect__fold_is_recorded_and_repeated(spd, data, tmp_path):
 
 
 def test_detect__fold_of_a_file_is_what_it_is(fixed, data):
-    """An exported file cannot be folded anew."""
+    """The folding of an exported file cannot be changed."""
     source = str(Path(data).parent / "images" / "val")
     with pytest.raises(OptionError, match="was fixed at export"):
         detect({"weights": str(fixed)}, Asked(sources=[source], fold="none"))
@@ -161,7 +161,7 @@ def test_detect__fold_of_a_file_is_what_it_is(fixed, data):
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_tiles__by_a_file_for_one_size(spd, fixed, tmp_path, whole):
-    """Tiles of a file's own size give what the checkpoint gives, with images smaller than a tile and odd numbers."""
+    """Tiles of the file's own size give what the checkpoint gives, even with small images and incomplete batches."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     shades = np.random.default_rng(0)
@@ -172,13 +172,13 @@ def test_tiles__by_a_file_for_one_size(spd, fixed, tmp_path, whole):
     found, rows = looked_at(fixed, folder, tmp_path, "file", tiling)
     assert found.tile["imgsz"] == 64 and len(rows) > 10
     large = [[row for row in shown if row["image_id"] == 2] for shown in (rows, expected)]  # flat, large, small
-    if not whole:  # which both see alike; smaller ones and whole ones are padded to the file's size
+    if not whole:  # only these tiles look alike to both; others are padded to the file's size
         assert same(*large)
     assert {row["image_id"] for row in rows} == {row["image_id"] for row in expected}
 
 
 def test_tiles__scaled_to_the_file(fixed, tmp_path):
-    """Tiles of another size are shown at the file's; a file for oblong images cannot be shown tiles."""
+    """Tiles of another size are resized to the file's; a file for oblong images cannot take tiles."""
     cv2.imwrite(str(tmp_path / "a.png"), np.full((200, 200, 3), 90, np.uint8))
     found, _ = looked_at(fixed, tmp_path / "a.png", tmp_path, "scaled", Tiling(tile=100))
     assert (found.tile["size"], found.tile["imgsz"]) == (100, 64)
@@ -188,7 +188,7 @@ def test_tiles__scaled_to_the_file(fixed, tmp_path):
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory) -> dict[str, tuple[Path, str]]:
-    """A checkpoint and data for each task without boxes."""
+    """Write a checkpoint and a dataset for each task without boxes."""
     root = tmp_path_factory.mktemp("labels")
     classes = write_class_demo(root / "cls", per_class={"train": 2, "val": 2, "test": 1})
     masks = write_mask_demo(root / "sem", splits={"train": 4, "val": 2, "test": 1})
@@ -221,7 +221,7 @@ def labelled(tmp_path_factory) -> dict[str, tuple[Path, str]]:
 
 @pytest.mark.parametrize("task", ["classify", "semantic"])
 def test_labels__exported_validated_and_looked_at(labelled, tmp_path, task):
-    """Both tasks agree by their own measure; val and detect say of the file what they say of the checkpoint."""
+    """Both tasks agree by their own metric; val and detect report the same for the file and the checkpoint."""
     weights, data = labelled[task]
     report = export(Request(weights=str(weights), data=data, output=str(tmp_path)))
     assert report.task == task and report.parity.agreed > 0.999 and not report.failures()
@@ -242,7 +242,7 @@ def test_labels__exported_validated_and_looked_at(labelled, tmp_path, task):
 
 
 def test_export__what_does_not_fit(labelled, data, tmp_path):
-    """Data of other classes, oblong images and dynamic sizes of what cannot have them are refused by name."""
+    """Data of other classes, oblong or too large images and unsupported dynamic sizes are refused by name."""
     weights, _ = labelled["classify"]
     other = checkpoint(tmp_path, {0: "cat", 1: "dog", 2: "bird"})
     for request, told in (
@@ -256,7 +256,7 @@ def test_export__what_does_not_fit(labelled, data, tmp_path):
 
 
 def test_export__more_at_once_than_there_are_images(spd, data, tmp_path, monkeypatch):
-    """Speed is that of whole batches, on both sides: of six images of the split, a file for eight is given eight."""
+    """Speed is measured on whole batches: with six images, a file for eight is given eight on both sides."""
     shown = []
     monkeypatch.setattr(parity, "speeds", lambda *given, own=parity.speeds: shown.append(given[2].shape) or own(*given))
     report = export(Request(weights=str(spd), data=data, batch=8, output=str(tmp_path / "eight.onnx")))
@@ -264,7 +264,7 @@ def test_export__more_at_once_than_there_are_images(spd, data, tmp_path, monkeyp
 
 
 def test_export__file_that_opens_and_cannot_run(spd, data, tmp_path, monkeypatch):
-    """A runtime that fails of what was written is one line, and nothing is left."""
+    """A written file that opens but fails to run is reported in one line, and nothing is left."""
 
     def opened(path, device):
         def call(images):

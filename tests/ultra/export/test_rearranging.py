@@ -1,4 +1,4 @@
-"""SpaceToDepth as a convolution: the same values, and a file in ncnn that computes them."""
+"""SpaceToDepth as a convolution gives the same values, and ncnn computes them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_convolution__is_space_to_depth(channels):
 
 @pytest.mark.parametrize("name", ["yolov5-spd-n", "yolov5-spdconv-n", "yolov5-slicesamp-n"])
 def test_network__computes_the_same(name):
-    """Rows of their own and what lies in blocks alike."""
+    """Both SpaceToDepth rows of their own and those inside blocks are replaced without changing the output."""
     network = varied(name, exports.NAMES).eval()
     x = torch.rand(1, 3, SIDE, 2 * SIDE)
     with torch.no_grad():
@@ -37,7 +37,7 @@ def test_network__computes_the_same(name):
 
 @pytest.mark.parametrize("name", ["resnet18-spd-cls", "resnet50-spd-cls"])
 def test_classifier__rearranges_by_convolutions_alone(name):
-    """Inside residual blocks too, so that ncnn has no slice; of the same numbers, to the last bit."""
+    """Slices inside residual blocks are replaced too, so ncnn gets none; values stay equal to the last bit."""
     network = ClassificationModel(f"{name}.yaml", nc=5, verbose=False).eval().fuse(verbose=False).requires_grad_(False)
     for m in network.modules():
         if isinstance(m, nn.BatchNorm2d):
@@ -53,7 +53,7 @@ def test_classifier__rearranges_by_convolutions_alone(name):
 
 
 def test_ncnn__runs_what_slices(tmp_path, monkeypatch):
-    """A network whose every downsampling slices: ncnn's converter drops a slice's step, so maps would stay large."""
+    """A network that downsamples by slices runs in ncnn, whose converter drops their steps: maps would stay large."""
     pytest.importorskip("ncnn"), pytest.importorskip("pnnx")
     exports.briefly(monkeypatch)
     model = varied("yolov5-slicesamp-n", exports.NAMES)

@@ -1,9 +1,9 @@
-"""What test_adaptive_networks.py runs in two processes: the train command, on masks of which some stay empty.
+"""The program that test_adaptive_networks.py runs in two processes: the train command, on masks that may be empty.
 
     torchrun --nproc-per-node 2 adaptive_processes.py MASKS FOLDER arguments of train ...
 
-MASKS is ``drawn``, as always, or ``uneven``: those of the second process are empty in every step, while those of the
-first are drawn. Each process writes its parameters at the end, and the shares its masks had, into FOLDER.
+MASKS is ``drawn`` for masks that are drawn as always, or ``uneven`` for masks that are drawn in the first process and
+empty in every step of the second. At the end each process writes its parameters and its masks' shares into FOLDER.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pixelkeep.ultra.running import environment
 
 environment.prepare()  # before Ultralytics is imported
 
-with contextlib.redirect_stdout(sys.stderr):  # where the commands send what it says
+with contextlib.redirect_stdout(sys.stderr):  # the commands send Ultralytics' output there
     from ultralytics.utils.torch_utils import unwrap_model
 
 from pixelkeep.blocks import LearnedMask, masks  # noqa: E402
@@ -29,7 +29,7 @@ from pixelkeep.ultra.trainers import base  # noqa: E402
 
 
 def watch(folder: Path) -> None:
-    """Write the parameters and shares of each process after the last epoch."""
+    """Have each process write its parameters and the shares of its masks after the last epoch."""
     end, remember, shares = base.RunTrainer.final_eval, LearnedMask._remember, []
 
     def note(mask: LearnedMask, cells: Tensor, loss: Tensor | None) -> Tensor:

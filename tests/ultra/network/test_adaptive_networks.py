@@ -44,7 +44,7 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> dict[str, Path]:
-    """Untrained weights of each, whose thresholds let a quarter of the cells of some images be active."""
+    """Return untrained weights of both networks; their thresholds open a quarter of the cells of some images."""
     files = {}
     for name in NAMES:
         torch.manual_seed(0)
@@ -83,7 +83,7 @@ def batch() -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half__evaluation_is_finite_and_that_of_full_precision(name, dtype, weights):
-    """Where the masks agree; a cell whose logit is near the threshold may change sides."""
+    """In half precision outputs are finite, and close where masks agree: a cell near the threshold may change sides."""
     model = YOLO(weights[name]).model.float().eval()
     x = batch()["img"]
     with torch.no_grad():
@@ -115,7 +115,7 @@ def test_mask__empty_and_full_in_training_and_evaluation(name, fill):
 
 
 def test_models__states_select_at_its_target():
-    """As yolov5-cad: the share beside GFLOPs that are below those of the dense form."""
+    """The catalogue states the target share of yolov5-select as that of yolov5-cad, and none for yolov5."""
     by_name = {entry.name: entry for entry in entries([*NAMES, "yolov5-n"])}
     assert [by_name[name].active_fraction for name in (*NAMES, "yolov5-n")] == [0.25, 0.05, None]
 
@@ -125,7 +125,7 @@ class Interrupted(Exception):
 
 
 def test_resume__cad_goes_on_with_its_mask(data, tmp_path):
-    """Interrupted after the first of two epochs; the mask's threshold is in the checkpoint and goes on."""
+    """A training interrupted after the first of two epochs goes on with the mask's threshold from the checkpoint."""
 
     def stop(trainer):
         if trainer.epoch == 1:
@@ -157,7 +157,7 @@ def test_detect__runs_in_the_command(name, weights, data, tmp_path, capsys):
 
 @pytest.mark.parametrize("tiled", [[], ["--tile", "64"]])
 def test_val__counts_at_the_share_of_its_images(tiled, weights, data, tmp_path, capsys):
-    """The share in the result is the mean over the images, and GFLOPs are those at this share."""
+    """The result of val has the mean share over the images, and the GFLOPs at this share."""
     line = ["val", "--weights", weights["yolov5-cad-n"], "--data", data, "--imgsz", "128", "--json", *tiled]
     with pytest.raises(SystemExit) as ended:
         run([*map(str, line), "--project", str(tmp_path)])
@@ -171,7 +171,7 @@ def test_val__counts_at_the_share_of_its_images(tiled, weights, data, tmp_path, 
 
 
 def edges(first: str) -> dict:
-    """A small network whose mask is by edges, of what row 0 gives."""
+    """Return a small network whose mask is made from the edges in the output of row 0."""
     backbone = [[-1, 1, first, []], [-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Conv", [32, 3, 2]]]
     backbone += [[0, 1, "EdgeMask", [32]], [[2, 3], 1, "ContentAdaptiveStage", [32, 1, None]]]
     backbone += [[-1, 1, "Conv", [64, 3, 2]]]
@@ -179,7 +179,7 @@ def edges(first: str) -> dict:
 
 
 def test_edges__of_the_image_in_a_network():
-    """An Identity as row 0 hands the image on: regions are active where it has edges, and the network trains."""
+    """With an Identity as row 0, regions are active where the image has edges, and the network trains."""
     model = DetectionModel(edges("nn.Identity"), nc=3, verbose=False)
     model.args = get_cfg()
     stage = model.model[4]
@@ -200,7 +200,7 @@ def test_edges__a_row_that_is_no_module_is_named():
 
 
 def in_two_processes(folder: Path, cells: str, *arguments: str | Path) -> tuple[dict, list[dict]]:
-    """Train in two processes; return the result, and what each process held at the end."""
+    """Train in two processes; return the result and what each process held at the end."""
     line = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
     line += ["--master-port", str(find_free_network_port()), str(SCRIPT), cells, str(folder), *map(str, arguments)]
     line += ["--imgsz", "64", "--epochs", "1", "--set", "plots=false", "--json", "--project", str(folder)]
@@ -214,7 +214,7 @@ def in_two_processes(folder: Path, cells: str, *arguments: str | Path) -> tuple[
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("cells", ["drawn", "uneven"])
 def test_two_processes__train_one_network(name, cells, data, tmp_path):
-    """Parameters are equal to the last bit; those without a gradient, where one's masks are empty, stop nothing."""
+    """Both processes end with the same parameters to the last bit, even if empty masks leave some without gradient."""
     document, (first, second) = in_two_processes(tmp_path, cells, "--model", name, "--data", data, "--batch", 2)
     assert 0 <= document["active_fraction"] <= 1 and document["gflops"] > 0
     assert any(first["shares"]) and (any(second["shares"]) is (cells == "drawn"))
@@ -222,13 +222,13 @@ def test_two_processes__train_one_network(name, cells, data, tmp_path):
     first, second = first["parameters"], second["parameters"]
     assert [key for key in first if not torch.equal(first[key], second[key])] == []
     scales = [value for key, value in first.items() if key.endswith("bn.weight")]
-    assert any(not torch.equal(value, torch.ones_like(value)) for value in scales)  # it has learnt
+    assert any(not torch.equal(value, torch.ones_like(value)) for value in scales)  # the network has learnt
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cells", ["drawn", "uneven"])
 def test_two_processes__segment_and_end(cells, tmp_path):
-    """So does a semantic host, whose second stage shares its mask with the first."""
+    """A semantic host, whose second stage shares its mask with the first, trains in two processes as well."""
     made = write_mask_demo(tmp_path / "sem", splits={"train": 4, "val": 2, "test": 1})
     line = ("--model", "resnet18-cad-sem", "--data", made, "--batch", 4)
     document, held = in_two_processes(tmp_path, cells, *line)

@@ -1,4 +1,4 @@
-"""The semantic hosts with content-adaptive stages: a training step, the limits, and what is reported of their work."""
+"""The semantic hosts with content-adaptive stages: a training step, the limits, the reported costs, and export."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Whole(nn.Module):
 def test_semantic_host__limits_are_the_plain_hosts(active: bool):
     """With every region active the features before ASPP are those of output stride 8, with none those of 16."""
     adaptive, plain = build("cad"), build("os8" if active else "os16")
-    for row, other in ((0, 0), (2, 2), (3, 3), (5, 4), (6, 5)):  # the mask is one row more
+    for row, other in ((0, 0), (2, 2), (3, 3), (5, 4), (6, 5)):  # the mask is an additional row
         plain.model[other].load_state_dict(adaptive.model[row].state_dict(), strict=False)
     adaptive.model[4] = Whole(adaptive.model[4], active)
     adaptive.eval(), plain.eval()
@@ -62,7 +62,7 @@ def test_semantic_host__a_training_step_reaches_every_weight_and_the_mask():
     batch = {"img": torch.rand(2, 3, 128, 128), "semantic_mask": torch.randint(0, 3, (2, 128, 128))}
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
-            nn.init.ones_(layer.weight)  # the last of each block starts at zero, and would hide what is before it
+            nn.init.ones_(layer.weight)  # each block's last norm starts at zero and would hide what is before it
     loss, items = model.loss(batch)
     loss.sum().backward()
     assert all(value.isfinite().all() for value in items.values())
@@ -84,10 +84,10 @@ def test_semantic_host__gflops_are_linear_and_between_the_limits():
 
 
 def settled(model: nn.Module, x: torch.Tensor) -> nn.Module:
-    """Bring BatchNorm's statistics to those of pictures, open the mask for a quarter of the cells, and evaluate."""
+    """Settle BatchNorm's statistics on pictures, open the mask for a quarter of the cells, and switch to evaluation."""
     for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
         norm.momentum = 0.5
-        nn.init.ones_(norm.weight)  # the last of each block starts at zero, and would hide what is before it
+        nn.init.ones_(norm.weight)  # each block's last norm starts at zero and would hide what is before it
     with torch.no_grad():
         for _ in range(8):
             model.train()(torch.cat([x, x.flip(3)]))
@@ -96,14 +96,14 @@ def settled(model: nn.Module, x: torch.Tensor) -> nn.Module:
         model(x)
         hook.remove()
         values = logits[0].flatten().sort(descending=True).values
-        mask.threshold.copy_(values[len(values) // 4 - 1 :][:2].mean())  # between two: rounding changes no mask
+        mask.threshold.copy_(values[len(values) // 4 - 1 :][:2].mean())  # halfway: rounding changes no mask
     return model
 
 
 @pytest.mark.parametrize("form", ["torchscript", "onnx"])
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_semantic_host__export_has_the_same_output(form: str, tmp_path):
-    """The dense form, of a picture that was not the one traced, where a quarter of the regions are active."""
+    """The exported dense form agrees on a picture that was not traced, with a quarter of the regions active."""
     yolo = YOLO(f"{HOST}-cad-sem.yaml", task="semantic")
     x = torch.rand(1, 3, 256, 384, generator=torch.Generator().manual_seed(1)) * torch.linspace(0, 1, 384)
     yolo.model = settled(build("cad"), x)

@@ -17,7 +17,7 @@ SIDE, IMAGES = 64, 3
 
 
 class Speaking(nn.Module):
-    """Passes its input on; in training it has a loss of its own, once it has run."""
+    """Passes its input on, and has a loss of its own once it has run in training."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ def batch() -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_loss__gains_the_auxiliary_losses(task):
-    """By their sum, once an image where Ultralytics multiplies its own by the images; printed parts are unchanged."""
+    """Auxiliary losses are added, times the batch size where Ultralytics' own loss is; printed parts are unchanged."""
     kind, yaml, times = TASKS[task]
     torch.manual_seed(0)
     plain = kind(yaml, nc=3, verbose=False).train()
@@ -70,7 +70,7 @@ def test_loss__gains_the_auxiliary_losses(task):
 
 
 def test_loss__in_evaluation_is_ultralytics_own():
-    """The very result of the stock method is handed on: its parts, not their sum."""
+    """In evaluation the result of the stock method is returned as it is: the parts of the loss, and not their sum."""
     model = DetectionModel("yolov5n.yaml", nc=3, verbose=False).train()
     model.args = get_cfg()
     model.model[1] = Speaking(model.model[1])
@@ -81,7 +81,7 @@ def test_loss__in_evaluation_is_ultralytics_own():
 
 
 def test_extension__twice_changes_nothing():
-    """And a model without such a layer has the very result of the stock method."""
+    """Extending a loss twice changes nothing, and a model without such a layer has the result of the stock method."""
 
     class Model(nn.Module):
         def loss(self, batch, preds=None):

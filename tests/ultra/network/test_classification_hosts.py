@@ -28,7 +28,7 @@ from pixelkeep.ultra.network import names
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[3]
 
-# A small classifier of a few rows that holds every way to change the size.
+# A small classifier of a few rows with every way to change the size.
 SMALL = """
 nc: 10
 backbone:
@@ -46,7 +46,7 @@ head:
 
 
 def network(name: str, classes: int | None = None, device: str = "meta") -> tasks.BaseModel:
-    """A network by name, with so many classes, without initial values on torch's meta device."""
+    """Return a network by name with so many classes, by default without initial values on torch's meta device."""
     definition = names.parse(name).definition()
     definition["nc"] = classes or definition["nc"]
     model = tasks.BaseModel()
@@ -91,7 +91,7 @@ def test_definitions__published_counts(name, classes, expected):
     ],
 )
 def test_definitions__published_multiply_adds(name, size, giga):
-    """At the papers' image sizes the multiply-adds of convolutions and linear layers are the official networks'."""
+    """At the papers' image sizes convolutions and linear layers have the official networks' multiply-adds."""
     classes = {64: 200, 32: 10}.get(size)
     assert count_gflops(network(name, classes), size) / 2 == pytest.approx(giga, abs=0.0006)
 
@@ -104,14 +104,14 @@ def test_plain_ultralytics__builds_by_name_from_any_folder(tmp_path, monkeypatch
 
 
 def test_catalogue__counts_classifiers_at_224():
-    """GFLOPs of classifiers are those of 224 pixels, and the entry says so; detection stays at 640."""
+    """The GFLOPs of classifiers are those at 224 pixels, as the entry says; detection stays at 640."""
     entries = {e.name: e for e in catalogue.entries(["resnet18-cls", "yolov5-n"])}
     assert (entries["resnet18-cls"].imgsz, entries["yolov5-n"].imgsz) == (224, 640)
     assert entries["resnet18-cls"].gflops == pytest.approx(count_gflops(network("resnet18-cls"), 224))
 
 
 def test_catalogue__without_timm(monkeypatch):
-    """Without the optional package its models are listed, with its name in place of figures."""
+    """Without timm the models that need it are listed, with its name in place of figures."""
     monkeypatch.setattr(catalogue, "find_spec", lambda name: None)
     entries = list(catalogue.entries(["swin-tiny-slicesamp-cls", "resnet18-cls"]))
     assert [(e.needs, e.params is None, e.gflops is None) for e in entries] == [
@@ -124,7 +124,7 @@ def test_catalogue__without_timm(monkeypatch):
 
 @pytest.mark.slow
 def test_swin__trains_loads_and_predicts(data, tmp_path):
-    """Swin with SliceSamp by its name learns for one epoch through Ultralytics; its checkpoint loads without code."""
+    """Swin with SliceSamp, built by its name, trains in Ultralytics; its checkpoint loads without executing code."""
     pytest.importorskip("timm")
     yolo = YOLO("swin-tiny-slicesamp-cls.yaml", verbose=False)
     options = {"imgsz": 64, "batch": 12, "plots": False, "workers": 0, "device": "cpu", "amp": False, "val": False}
@@ -136,7 +136,7 @@ def test_swin__trains_loads_and_predicts(data, tmp_path):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory) -> Path:
-    """The YAML of the small classifier."""
+    """Return the YAML file of the small classifier."""
     path = tmp_path_factory.mktemp("models") / "small-cls.yaml"
     path.write_text(SMALL, encoding="utf-8")
     return path
@@ -144,7 +144,7 @@ def small(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """Three classes of noise of different brightness: four training images and two others each."""
+    """Write three classes of noise of different brightness, with four training images and two others each."""
     root, rng = tmp_path_factory.mktemp("tiny"), np.random.default_rng(0)
     for split, images in (("train", 4), ("val", 2)):
         for k, name in enumerate(("dark", "middle", "light")):
@@ -156,7 +156,7 @@ def data(tmp_path_factory) -> Path:
 
 
 def set_up(definition: str | Path, *, pretrained: bool, dropout: float = 0.0) -> nn.Module:
-    """The network as Ultralytics' classification trainer sets it up."""
+    """Return the network as Ultralytics' classification trainer sets it up."""
     trainer = SimpleNamespace(
         data={"nc": 3, "channels": 3}, args=SimpleNamespace(pretrained=pretrained, dropout=dropout), resume=False
     )
@@ -165,7 +165,7 @@ def set_up(definition: str | Path, *, pretrained: bool, dropout: float = 0.0) ->
 
 @pytest.mark.parametrize("pretrained", [True, False])
 def test_trainer__new_lip_is_average_pooling(small, pretrained):
-    """What the trainer resets is set up again: each LIP pools averages, each residual branch starts as nothing."""
+    """After the trainer's reset, each LIP is average pooling again and each residual branch starts at zero."""
     model = set_up(small, pretrained=pretrained).eval()
     pools = [m for m in model.modules() if isinstance(m, blocks.SimplifiedLIP | blocks.BottleneckLIP)]
     assert len(pools) == 2
@@ -182,12 +182,12 @@ def test_trainer__new_lip_is_average_pooling(small, pretrained):
 
 
 def test_trainer__dropout_reaches_the_head(small):
-    """The trainer's dropout is the head's."""
+    """The head gets the dropout of the trainer."""
     assert set_up(small, pretrained=True, dropout=0.25).model[-1].drop.p == 0.25
 
 
 def test_reshape__other_classes(small):
-    """Ultralytics' way to change the class count finds the head's linear layer, and leaves one that fits alone."""
+    """Ultralytics' reshape_outputs replaces the head's linear layer for other classes, and keeps one that fits."""
     model = YOLO(small, verbose=False).model
     linear = model.model[-1].linear
     tasks.ClassificationModel.reshape_outputs(model, 10)
@@ -197,7 +197,7 @@ def test_reshape__other_classes(small):
 
 
 def filled(model: nn.Module) -> nn.Module:
-    """The network in evaluation mode, parameters and statistics as after a training."""
+    """Return the network in evaluation mode, with parameters and statistics as after a training."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
@@ -210,20 +210,20 @@ def filled(model: nn.Module) -> nn.Module:
 
 
 def test_fuse__folds_what_follows_a_convolution(small):
-    """In double precision fusing changes no probability; BatchNorms stay where no convolution is before them."""
+    """In double precision fusing changes no probability; BatchNorms that follow no convolution stay."""
     model, x = filled(YOLO(small, verbose=False).model).double(), torch.rand(2, 3, 128, 64).double()
     expected = model(x)[0]
     fused = deepcopy(model).fuse(verbose=False)
     torch.testing.assert_close(fused(x)[0], expected, rtol=0, atol=1e-9)
     assert fused.is_fused() and not model.is_fused() and expected.std() > 0.01
     norms = [name for name, m in fused.named_modules() if isinstance(m, nn.BatchNorm2d)]
-    # SPD's scales each phase by itself; those of dense layers and transitions stand before their convolution.
+    # SPD's BatchNorm scales each phase by itself; those of dense layers and transitions precede their convolution.
     assert norms == ["model.4.0.main.0.norm", "model.5.0.reduce_norm", "model.5.1.reduce_norm", "model.6.norm"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half__finite_and_close(small, dtype):
-    """The network in 16 bits gives probabilities near those in 32."""
+    """In 16 bits the network gives probabilities near those in 32."""
     model, x = filled(YOLO(small, verbose=False).model), torch.rand(2, 3, 128, 64)
     expected = model(x)[0]
     with torch.autocast("cpu", dtype=dtype):
@@ -248,7 +248,7 @@ class Interrupted(Exception):
 
 
 def run_fresh(*args: object) -> str:
-    """Run ``FRESH`` in a process of its own, with Ultralytics' default way to load, and return what it printed last."""
+    """Run ``FRESH`` in a process of its own with Ultralytics' default loading, and return the last line it printed."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "ULTRALYTICS_SAFE_LOAD": "false"}
     line = [sys.executable, "-c", FRESH, *map(str, args)]
     done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
@@ -258,7 +258,7 @@ def run_fresh(*args: object) -> str:
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_life__train_break_resume_load_validate_export(small, data, tmp_path):
-    """A training from scratch that breaks off is resumed by plain Ultralytics; its best.pt validates and exports."""
+    """Plain Ultralytics resumes an interrupted training from scratch, and its best.pt validates and exports."""
 
     def stop(trainer):
         if trainer.epoch == 1:

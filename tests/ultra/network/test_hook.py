@@ -41,7 +41,7 @@ except KeyboardInterrupt:
 
 @pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS.keys())
 def test_import__registers_once(order, tmp_path):
-    """In any order, and after an import that broke off, functions are wrapped once and no finder is left behind."""
+    """In any order, even after an interrupted import, functions are wrapped once and no finder is left behind."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     line = [sys.executable, "-c", "import sys\n" + order + CHECK]
     done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
@@ -49,7 +49,7 @@ def test_import__registers_once(order, tmp_path):
 
 
 def test_extend__also_what_another_package_has_wrapped(tmp_path):
-    """Where another package has wrapped the parser first, ours still is put in; where it wraps ours, once is enough."""
+    """Our parser is put in where another package wrapped it first, and is not put in again where another wraps ours."""
     code = """
 import functools, ultralytics.nn.tasks as tasks
 def wrap(f):

@@ -52,7 +52,7 @@ def rows(d: dict) -> list[list]:
 
 
 def hosts() -> dict[str, dict]:
-    """Every bundled YAML of these families and tasks that has a strided Conv, by name."""
+    """Return every bundled YAML of these families and tasks that has a strided Conv, by name."""
     found = {}
     for path in (p for folder in FOLDERS for p in sorted((MODELS / folder).glob("*.yaml"))):
         d = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -82,7 +82,7 @@ def matrix(quick: list[str], scales: str = "nsmlx", row: str = "Conv"):
 
 @pytest.fixture(autouse=True)
 def _no_initial_values(monkeypatch):
-    """Leave weights uninitialised: on the meta device initial values cost time and are not there."""
+    """Leave weights uninitialised: on the meta device initial values take time and have no effect."""
     for layer in (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.Linear):
         monkeypatch.setattr(layer, "reset_parameters", lambda self: None)
 
@@ -94,12 +94,12 @@ def build(parse, d: dict) -> list[nn.Module]:
 
 @cache
 def stock(name: str, scale: str) -> list[nn.Module]:
-    """The layers of Ultralytics' own definition, on the meta device."""
+    """Return the layers of Ultralytics' own definition, on the meta device."""
     return build(parse_stock, HOSTS[name] | {"scale": scale})
 
 
 def swap(d: dict, block: str, place) -> dict:
-    """Name ``block`` in each row that ``place`` chooses; the row keeps its output channels."""
+    """Put ``block`` into each row that ``place`` chooses; the row keeps its output channels."""
     d = deepcopy(d)
     for row in rows(d):
         if place(row):
@@ -130,7 +130,7 @@ def forward(layers: list[nn.Module]) -> list[torch.Size]:
 
 
 def lip(i: int, o: int, w: int) -> int:
-    """Parameters of LIP with a logit module of width w."""
+    """Return the number of parameters of LIP with a logit module of width w."""
     return 2 * i * w + 9 * w**2 + 4 * w + 2 * i + i * o + 2 * o
 
 
@@ -144,7 +144,7 @@ FORMULAS = {  # parameters from input channels i and output channels o, kernel 3
 @pytest.mark.parametrize("block", FORMULAS)
 @matrix(PLAIN)
 def test_downsampling__every_strided_convolution(name, scale, block):
-    """The block maps what the strided Conv mapped, at half the size; other layers and the sum are stock's."""
+    """The block has the strided Conv's shapes and its formula's parameters; all other layers are stock's."""
     place = [is_strided(row) for row in rows(HOSTS[name])]
     before, after = (
         stock(name, scale),
@@ -165,7 +165,7 @@ def test_downsampling__every_strided_convolution(name, scale, block):
 
 
 def published(name: str, scale: str) -> tuple[dict, dict]:
-    """The definition by the rule `spd`, and the one of stock layers that has the same channels and strides."""
+    """Return the definition by the rule `spd`, and one of stock layers with the same channels and strides."""
     d = HOSTS[name] | {"scale": scale}
     backbone, head = derive(d, "spd")
     ours = d | {"backbone": backbone, "head": head}
@@ -181,7 +181,7 @@ def published(name: str, scale: str) -> tuple[dict, dict]:
 
 @matrix(PLAIN, scales="n")
 def test_space_to_depth__after_stride_one(name, scale):
-    """Stride-1 Conv and SpaceToDepth give four times the channels to the next layer, and no parameter besides."""
+    """A stride-1 Conv with SpaceToDepth passes four times the channels to the next layer, and adds no parameters."""
     ours, oracle = published(name, scale)
     after, before = build(tasks.parse_model, ours), build(parse_stock, oracle)
     inserted = 0
@@ -200,7 +200,7 @@ def test_space_to_depth__after_stride_one(name, scale):
 
 @matrix(["yolov5", "yolo26-sem"], row="nn.Upsample")
 def test_slice_upsamp__every_upsampling(name, scale):
-    """SliceUpsamp in place of nn.Upsample keeps channels and doubles the size; its parameters are by its formula."""
+    """SliceUpsamp in place of nn.Upsample keeps the channels, doubles the size, and has its formula's parameters."""
     d = HOSTS[name] | {"scale": scale}
     backbone, head = derive(d, "slicesamp-up")
     after = build(tasks.parse_model, d | {"backbone": backbone, "head": head})
@@ -216,7 +216,7 @@ def test_slice_upsamp__every_upsampling(name, scale):
 
 
 def test_matrix__covers_every_family_and_task():
-    """Every family and task that Ultralytics has is in the matrix, each at five scales."""
+    """The matrix has every family and task of Ultralytics, each at five scales."""
     tasks_of = {
         folder: {task for task, heads in HEADS.items() for name in names if HOSTS[name]["head"][-1][2] in heads}
         for folder in FOLDERS
@@ -230,11 +230,11 @@ def test_matrix__covers_every_family_and_task():
 @pytest.mark.parametrize("block", [*FORMULAS, "SpaceToDepth"])
 @matrix([])
 def test_forward__reaches_the_head_as_stock_does(name, scale, block):
-    """The whole network runs, and the maps that reach the head have stock's sizes, so its strides."""
+    """The whole network runs, and the maps that reach the head have stock's sizes and thus its strides."""
     if block == "SpaceToDepth":
         ours, oracle = published(name, scale)
         if "A2C2f" in str(ours) and scale in "lx":
-            # A2C2f adds its input at these scales, so four times its channels do not fit, stock layers or ours.
+            # A2C2f adds its input at these scales, so four times its channels do not fit, with stock layers or ours.
             for layers in (build(tasks.parse_model, ours), build(parse_stock, oracle)):
                 with pytest.raises(RuntimeError, match="broadcast"):
                     forward(layers)

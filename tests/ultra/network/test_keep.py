@@ -1,4 +1,4 @@
-"""The candidates at stock's cost: strides and channels of the levels, what each changes, and what it costs."""
+"""Variants at stock's cost: strides and channels of their levels, what each of them changes, and what it costs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pixelkeep.ultra.costs.measure import count_gflops
 from pixelkeep.ultra.network import names
 
 FAMILIES = ("yolov5-keep", "yolov5-keep-k3", "yolov5-keep-path", "yolov5-shallow")
-NARROW = ("yolov5-keep-k3", "yolov5-shallow")  # those with less width at stride 32
+NARROW = ("yolov5-keep-k3", "yolov5-shallow")  # the families that are narrower at stride 32
 WIDTHS = {"n": 0.25, "s": 0.5, "m": 0.75, "l": 1.0, "x": 1.25}
 LEVELS = (8, 16, 32)
 FINE = ("yolov5-fine", "yolov5-fine-strided")
@@ -35,7 +35,7 @@ def built(family: str, scale: str) -> torch.nn.Module:
 
 
 def levels(family: str, scale: str) -> list[tuple[int, ...]]:
-    """Return (channels, height, width) of what the head reads of images of 256x384 pixels."""
+    """Return (channels, height, width) of each feature map that the head reads, for images of 256x384 pixels."""
     network, seen = built(family, scale), []
     network.model[-1].register_forward_pre_hook(lambda head, inputs: seen.extend(inputs[0]))
     with torch.no_grad():
@@ -46,7 +46,7 @@ def levels(family: str, scale: str) -> list[tuple[int, ...]]:
 @pytest.mark.parametrize("scale", WIDTHS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_levels__strides_and_channels(family, scale):
-    """The head has stock's strides 8, 16, 32 and widths, but for the narrower stride 32 of two of them."""
+    """The head has stock's strides 8, 16 and 32 and stock's widths, except for two families narrower at stride 32."""
     deepest = 768 if family in NARROW else 1024
     assert levels(family, scale) == [
         (int(channels * WIDTHS[scale]), 256 // stride, 384 // stride)
@@ -57,7 +57,7 @@ def test_levels__strides_and_channels(family, scale):
 @pytest.mark.parametrize("scale", WIDTHS)
 @pytest.mark.parametrize("family", FINE)
 def test_fine__detects_at_strides_4_8_and_16(family, scale):
-    """Each level has the width that stock has at its stride, and at every scale it costs less than stock."""
+    """Each level has stock's width at its stride, and at every scale the network costs less than stock."""
     assert levels(family, scale) == [
         (int(channels * WIDTHS[scale]), 256 // stride, 384 // stride)
         for channels, stride in ((128, 4), (256, 8), (512, 16))
@@ -66,7 +66,7 @@ def test_fine__detects_at_strides_4_8_and_16(family, scale):
 
 
 def test_fine__differs_from_p2_by_level_head_and_slices_alone():
-    """Row by row it is p2 up to the block of stride 16 on the way down; boxes are four distances."""
+    """The control has p2's rows, but for one block, up to stride 16 on the way down; fine has slices for its Convs."""
     p2, control, fine = rows("yolov5-p2"), rows("yolov5-fine-strided"), rows("yolov5-fine")
     *same, (levels_of, *_) = control
     assert levels_of == [21, 24, 27] and len(same) == 28
@@ -88,13 +88,13 @@ def test_fine__head_is_light(family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_cost__no_more_than_stock(family):
-    """At n and 640 pixels it has at most yolov5-n's GFLOPs, and no less than 97 % of them."""
+    """At scale n and 640 pixels each variant has at most yolov5-n's GFLOPs, and no less than 97 % of them."""
     stock, own = (count_gflops(built(name, "n"), 640) for name in ("yolov5", family))
     assert 0.97 * stock <= own <= stock
 
 
 def test_slices__where_and_with_which_kernel():
-    """In the keep variants every strided convolution but the stem has become slices; the control has none."""
+    """In the keep variants slices replace every strided convolution but the stem; yolov5-shallow has none."""
     stock = [number for number, row in enumerate(rows("yolov5")) if row[2] == "Conv" and row[3][2:3] == [2]]
     for family, to_p3 in (("yolov5-keep", 1), ("yolov5-keep-k3", 3)):
         made = rows(family)
@@ -105,7 +105,7 @@ def test_slices__where_and_with_which_kernel():
 
 
 def test_slices__a_1x1_costs_four_ninths():
-    """Of a 3x3 with stride 2 it has 4 / 9 of the multiply-adds, at any width: the sum of what keep saves."""
+    """A 1x1 on slices has 4 / 9 of the multiply-adds of a 3x3 with stride 2, at any width: all that keep saves."""
     saved = 0
     for number, row in enumerate(rows("yolov5")):
         if number and row[2] == "Conv" and row[3][2:3] == [2]:
@@ -123,7 +123,7 @@ def test_slices__a_1x1_costs_four_ninths():
 
 
 def test_path__one_row_more_and_all_else_in_place():
-    """keep-path has one way from stride 4 into the Concat before P3's block; without it the rows are those of keep."""
+    """keep-path adds one row from stride 4 to the Concat before P3's block; without it the rows are those of keep."""
     path, plain = definition("yolov5-keep-path"), definition("yolov5-keep")
     split = len(plain["backbone"])
     at = next(i for i, row in enumerate(path["head"]) if row[0] == 2)
@@ -141,7 +141,7 @@ def test_path__one_row_more_and_all_else_in_place():
 
 
 def test_path__reaches_p3():
-    """What stands at stride 4 reaches P3 by the path, with its own channels in the Concat."""
+    """Features of stride 4 reach P3 by the path, with channels of their own in the Concat."""
     torch.manual_seed(0)
     network = tasks.DetectionModel("yolov5-keep-path-n.yaml", verbose=False).eval()
     outputs = {}
@@ -154,9 +154,9 @@ def test_path__reaches_p3():
 
 
 def test_shallow__width_alone_has_moved():
-    """The control is stock with 160 channels for 128 in the backbone and 768 for 1024, everywhere."""
+    """yolov5-shallow is stock with 160 channels for 128 in the backbone and 768 for 1024, everywhere."""
     swap = {128: 160, 1024: 768}
-    kept = ("Concat", "nn.Upsample", "Detect")  # without channels of their own
+    kept = ("Concat", "nn.Upsample", "Detect")  # modules without channels of their own
 
     def moved(row: list) -> list:
         return row if row[2] in kept else [*row[:3], [swap.get(row[3][0], row[3][0]), *row[3][1:]]]

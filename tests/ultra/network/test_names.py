@@ -22,7 +22,7 @@ PUBLISHED = {"n": 2_141_152, "s": 8_542_144, "m": 24_303_072, "l": 52_249_984}
     "spelling", ["yolov5-spd-s", "yolov5-spd-s.yaml", "yolov5s-spd", "yolov5s-spd.yaml", "yolov5s-spd.yml"]
 )
 def test_spellings__mean_the_same_model(spelling):
-    """Our spelling and Ultralytics', with and without ending, name one family and scale."""
+    """Our spelling and Ultralytics', with and without an ending, name the same family and scale."""
     model = names.parse(spelling)
     assert (model.family, model.scale) == ("yolov5-spd", "s")
     assert str(model) == "yolov5-spd-s"
@@ -30,13 +30,13 @@ def test_spellings__mean_the_same_model(spelling):
 
 @pytest.mark.parametrize("spelling", ["yolov5-n", "yolov5n", "yolo26-n", "yolo11n.yaml", "yolov8-p2-n"])
 def test_stock__names_are_ultralytics_definitions(spelling):
-    """Baselines are Ultralytics' own YAML, in our spelling as well."""
+    """Baselines are Ultralytics' own YAML files, in our spelling as well."""
     model = names.parse(spelling)
     assert model.scale == "n" and "ultralytics" in model.path.parts
 
 
 def test_plain_ultralytics__builds_by_name_from_any_folder(tmp_path, monkeypatch):
-    """``YOLO("yolov5-spd-n.yaml")`` works from a folder whose path holds a space and a piece like exp5s."""
+    """``YOLO("yolov5-spd-n.yaml")`` works from a folder whose path has a space and a part like exp5s."""
     folder = tmp_path / "exp5s of mine"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -46,7 +46,7 @@ def test_plain_ultralytics__builds_by_name_from_any_folder(tmp_path, monkeypatch
 
 @pytest.mark.parametrize("spelling", ["mine5s-spd.yaml", "yolov5s-mine.yaml", "yolov5-mine-s.yaml"])
 def test_own_yaml__scale_from_its_name_only(spelling, tmp_path):
-    """A YAML of one's own takes its scale from its file name; letters in its folders are left alone."""
+    """A user's own YAML takes its scale from its file name; letters in the names of its folders have no effect."""
     folder = tmp_path / "exp5n"
     folder.mkdir()
     target = folder / ("yolov5-mine.yaml" if spelling == "yolov5s-mine.yaml" else spelling)
@@ -66,14 +66,14 @@ def test_own_yaml__scale_from_its_name_only(spelling, tmp_path):
     ],
 )
 def test_wrong_size__names_the_sizes(spelling, message):
-    """A known family with an unknown or missing size is answered with the sizes there are."""
+    """A known family with an unknown or missing size is refused with the sizes that there are."""
     with pytest.raises(ModelError, match=message):
         names.parse(spelling)
 
 
 @pytest.mark.parametrize("spelling", ["yolo**-n", "yolo*-n", "yolo[-n", "yolo?11-n"])
 def test_wildcards__name_no_model(spelling):
-    """Characters that a file search would expand are letters like others: no such model."""
+    """Characters that a file search would expand have no special meaning, so such names are no models."""
     assert names.parse(spelling) is None
 
 
@@ -85,7 +85,7 @@ def test_misspelt__nearest_name():
 
 @pytest.mark.parametrize("scale", PUBLISHED)
 def test_yolov5_spd__published_parameter_counts(scale):
-    """Backbone and neck count exactly the parameters of the published networks."""
+    """Backbone and neck have exactly the parameters of the published networks."""
     with torch.device("meta"):
         layers, _ = tasks.parse_model(names.parse(f"yolov5-spd-{scale}").definition(), 3, False)
     assert sum(p.numel() for p in layers[:-1].parameters()) == PUBLISHED[scale]
@@ -104,7 +104,7 @@ def strided_channels(definition) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("scale", "nsmlx")
 def test_variants__parameters_follow_from_the_stock_network(scale):
-    """spdconv, slicesamp and lip have the stock count, less the strided convolutions, plus the blocks' own formulas."""
+    """spdconv, slicesamp and lip have stock's parameters, less its strided convolutions, plus the blocks' formulas."""
     count = {
         name: catalogue._count(names.parse(f"{name}-{scale}").definition())[0]
         for name in ("yolov5", "yolov5-spdconv", "yolov5-slicesamp", "yolov5-lip")
@@ -127,9 +127,9 @@ ON_YOLO = [family for family in assets.names("models") if family.startswith(name
 
 @pytest.mark.parametrize("family", [family for family in ON_YOLO if not family.endswith("-sem")])
 def test_families__nano_runs_with_the_hosts_strides(family):
-    """Each family's nano builds and has the strides 8, 16, 32, -p2 and -cad also 4, for odd feature maps as well.
+    """Each family's nano builds, has strides 8, 16, 32, with -p2 and -cad also 4, and runs on odd feature maps.
 
-    fine has 4 in place of 32.
+    yolov5-fine has stride 4 in place of 32.
     """
     model = YOLO(f"{family}-n.yaml", verbose=False).model
     strides = [4, 8, 16] if "-fine" in family else [4] * family.endswith(("-p2", "-cad")) + [8, 16, 32]
@@ -167,25 +167,25 @@ def test_definitions__equal_their_derivation():
     ],
 )
 def test_misspelt__family_or_model(name, near):
-    """A name without a size is answered by the nearest family, one with a size by the nearest model."""
+    """For a name without a size the nearest family is suggested, and for one with a size the nearest model."""
     assert names.suggest(name) == f"; did you mean '{near}'?"
 
 
 def test_nothing_near__advice():
-    """Where no name is near, what follows is what else to do, and never both one after the other."""
+    """Where no name is near, the given advice follows in place of a suggestion, and never both."""
     assert names.suggest("qqq", "give another") == "; give another"
-    assert names.suggest("yolov9-c", "give another") == "; give another"  # which is no misspelt yolov8-x
+    assert names.suggest("yolov9-c", "give another") == "; give another"  # yolov9-c is no misspelt yolov8-x
     assert names.suggest("yolov5-sdp", "give another") == "; did you mean 'yolov5-spd'?"
 
 
 @pytest.mark.parametrize("name", ["yolov8.yaml", "yolov10n.yaml", "yolov9t.yaml"])
 def test_stock_file_names__as_without_pixelkeep(name):
-    """Ultralytics' own file names mean to it what they mean without this package, a missing size included."""
+    """Ultralytics reads its own file names as it does without this package, also where the size is missing."""
     assert tasks.yaml_model_load(name) == tasks.yaml_model_load.__wrapped__(name)
 
 
 def test_catalogue__pattern_keeps_the_baselines():
-    """What a pattern selects is listed with its host at the same sizes, and with nothing else."""
+    """A pattern lists the models that it matches, with their host at the same sizes, and nothing else."""
     selected = catalogue.select("yolov5-spd-[ns]")
     assert selected == ["yolov5-n", "yolov5-s", "yolov5-spd-n", "yolov5-spd-s"]
     with pytest.raises(ModelError, match="did you mean 'yolov5-spd'"):
@@ -194,7 +194,7 @@ def test_catalogue__pattern_keeps_the_baselines():
 
 
 def test_catalogue__lists_baselines_beside_variants():
-    """The list has every family at every size, the host first."""
+    """The list has every family at every size, each host before its variants."""
     listed = catalogue.model_names()
     in_one_size = set(assets.names("models")) - set(ON_YOLO)
     assert len(listed) == len(set(listed)) == 5 * (len(ON_YOLO) + len(names.STOCK_FAMILIES)) + len(in_one_size)

@@ -1,4 +1,4 @@
-"""Proves that folding changes no output of a network, leaves no SpaceToDepth where it should not, and can be copied."""
+"""Proves that folding keeps a network's output, removes each SpaceToDepth that it can, and that copies work."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def rearrangements(model: DetectionModel) -> list[nn.Module]:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_fold__same_boxes_and_scores(name, size):
-    """In double precision within 1e-9 of the network unfused, in single within 1e-3 pixels and 1e-5 in score."""
+    """Folding keeps outputs within 1e-9 in double precision, and within 1e-3 pixels and 1e-5 in score in single."""
     model = varied(name)
     expected = output(deepcopy(model).double(), image(*size, torch.float64))
-    assert (expected[0] - expected[1])[4:].std() > 0.002  # nothing near-constant
+    assert (expected[0] - expected[1])[4:].std() > 0.002  # not nearly constant
     folded = deepcopy(model).double().fuse(verbose=False)
     assert rearrangements(model) and not rearrangements(folded)
     torch.testing.assert_close(output(folded, image(*size, torch.float64)), expected, rtol=0, atol=1e-9)
@@ -47,7 +47,7 @@ def test_fold__same_boxes_and_scores(name, size):
 @pytest.mark.parametrize("size", [(31, 64), (29, 61), (64, 63)])
 @pytest.mark.parametrize("host", HOSTS)
 def test_fold__odd_images(host, size):
-    """Odd images, and maps that are odd further on, give shape and values of the network as it was."""
+    """For odd images, and maps that become odd further on, folding keeps the shape and values of the output."""
     model = varied(f"{host}-spdconv-n").double()
     expected = output(model, image(*size, torch.float64))
     folded = model.fuse(verbose=False)
@@ -56,7 +56,7 @@ def test_fold__odd_images(host, size):
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_fold__odd_maps_after_the_stem(host):
-    """In the published layering, maps that are odd after the stem."""
+    """In the published layering folding keeps the output where maps become odd after the stem."""
     model = varied(f"{host}-spd-n").double()
     expected = output(model, image(62, 58, torch.float64))
     folded = model.fuse(verbose=False)
@@ -64,7 +64,7 @@ def test_fold__odd_maps_after_the_stem(host):
 
 
 def test_fold__published_layering_has_no_concat_before_a_convolution():
-    """In yolov5-spd all seven SpaceToDepth go, and the two Concats that take one; the other two stay."""
+    """In yolov5-spd folding removes all seven SpaceToDepth and the two Concats that read one; the other two stay."""
     model = varied("yolov5-spd-n").fuse(verbose=False)
     places = model.folding["places"]
     assert [place["rows"] for place in places] == [
@@ -82,7 +82,7 @@ def test_fold__published_layering_has_no_concat_before_a_convolution():
 
 
 def test_fold__what_it_does_not_touch(tmp_path):
-    """Stock networks and SliceSamp have nothing to fold; a SpaceToDepth that two rows read stays."""
+    """Stock networks and SliceSamp have nothing to fold, and a SpaceToDepth that two rows read stays."""
     for name in ("yolov5n.yaml", "yolov5-slicesamp-n"):
         model = varied(name).fuse(verbose=False)
         assert not hasattr(model, "folding")
@@ -125,7 +125,7 @@ def test_fold__conv_after_space_to_depth():
 
 @pytest.mark.parametrize("name", ["yolov5-spd-n", "yolov8-spdconv-n"])
 def test_fold__again_and_copied(name, tmp_path):
-    """Folding again changes nothing; deepcopy, pickling and a checkpoint of it give the same output."""
+    """Folding again changes nothing, and a deepcopy, a pickle and a checkpoint give the same output."""
     model = varied(name).fuse(verbose=False)
     x = image(64, 64)
     expected, places = output(model, x), deepcopy(model.folding)
@@ -142,7 +142,7 @@ def test_fold__again_and_copied(name, tmp_path):
 
 
 def test_fold__leaves_the_original():
-    """Folding a copy changes nothing in the network that it was copied from."""
+    """Folding a copy changes nothing in the original network."""
     model = varied("yolov5-spd-n")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     deepcopy(model).fuse(verbose=False)
@@ -150,7 +150,7 @@ def test_fold__leaves_the_original():
 
 
 def test_fold__int8_keeps_its_form():
-    """A convolution that is trained for int8 keeps the kernel that its ranges belong to; the others are folded."""
+    """A convolution trained for int8 keeps the kernel that its ranges belong to; the others are folded."""
     model = varied("yolov5-spdconv-n")
     model.model[0].conv.weight_quantizer = nn.Identity()
     model.fuse(verbose=False)
@@ -161,7 +161,7 @@ RATIOS = [0.5, 1.5, 0.9, 1.0, 2.0, 0.99, 0.7]
 
 
 def measured(monkeypatch, together: float, layout=torch.contiguous_format):
-    """Fold yolov5-spd-n by ratios that are given instead of measured; return it, what was timed, and what it said."""
+    """Fold yolov5-spd-n by given ratios in place of measured ones; return it, and outputs and inputs as timed."""
     ratios = iter([*RATIOS, together])
     seen = []
 
@@ -179,7 +179,7 @@ def measured(monkeypatch, together: float, layout=torch.contiguous_format):
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_fold__measured_choice_is_recorded(monkeypatch, layout):
-    """Each place is folded exactly where the measured ratio is below 1, and the record says so."""
+    """Exactly the places whose measured ratio is below 1 are folded, and the record says so."""
     model, seen = measured(monkeypatch, 0.97, layout)
     assert [place["folded"] for place in model.folding["places"]] == [ratio < 1 for ratio in RATIOS]
     assert [place["ratio"] for place in model.folding["places"]] == RATIOS
@@ -188,7 +188,7 @@ def test_fold__measured_choice_is_recorded(monkeypatch, layout):
     for before, after, _ in seen[:-1]:
         assert before.shape[0] == 2
         torch.testing.assert_close(after, before, rtol=0, atol=1e-9)
-    together = [outputs[-1] for outputs in seen[-1][:2]]  # of the last row that is folded
+    together = [outputs[-1] for outputs in seen[-1][:2]]  # outputs of the last row that is folded
     assert len(seen) == 8 and torch.allclose(*together, rtol=0, atol=1e-9)
     strided = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (2, 2)]
     assert len(strided) >= 3 and all(weight.is_contiguous(memory_format=layout) for weight in strided)
@@ -196,21 +196,21 @@ def test_fold__measured_choice_is_recorded(monkeypatch, layout):
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_fold__keeps_the_layout(layout):
-    """What is folded by rule lies in memory as the network does, which detect has moved by then."""
+    """Kernels folded by rule keep the memory layout of the network, which detect has set by then."""
     model = folding.fold(varied("yolov5-spdconv-n").to(memory_format=layout))
     strided = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d) and m.stride == (2, 2)]
     assert len(strided) == 7 and all(weight.is_contiguous(memory_format=layout) for weight in strided)
 
 
 def test_fold__measured_is_nowhere_slower(monkeypatch):
-    """Where the places together are slower than nothing folded, nothing is, whatever each says by itself."""
+    """Where all places together are not faster than the unfolded network, none is folded, whatever their own ratios."""
     model, _ = measured(monkeypatch, 1.0)
-    assert not folding.was_folded(model) and len(rearrangements(model)) == 6  # and Focus
+    assert not folding.was_folded(model) and len(rearrangements(model)) == 6  # Focus is the seventh
     assert (model.folding["choice"], model.folding["ratio"]) == ("none", 1.0)
 
 
 def test_fold__rows_repeat_a_choice(monkeypatch):
-    """What one run measured, another folds without measuring: the same rows, bit for bit the same output."""
+    """A choice that one run measured is repeated without measuring: the same rows, and bit for bit the same output."""
     first, _ = measured(monkeypatch, 0.5)
     again = folding.fold(varied("yolov5-spd-n").double(), first.folding["choice"])
     assert [p["folded"] for p in again.folding["places"]] == [p["folded"] for p in first.folding["places"]]
@@ -220,7 +220,7 @@ def test_fold__rows_repeat_a_choice(monkeypatch):
 
 @pytest.mark.parametrize("choice", ["none", "static", "25", "0, 29"])
 def test_fuse__by_choice(choice):
-    """``fuse`` folds what the choice around it says: each place takes the one SpaceToDepth it holds."""
+    """``fuse`` folds by the choice of the context around it; each place loses the one SpaceToDepth that it holds."""
     with folding_by(choice):
         model = varied("yolov5-spd-n").fuse(verbose=False)
     places = {p["rows"][-1]: p["folded"] for p in model.folding["places"]}
@@ -232,31 +232,31 @@ def test_fuse__by_choice(choice):
     ("choice", "told"), [("5", "row 5 cannot be folded; those that can are 0, 3, 6"), ("", "'' is unknown")]
 )
 def test_fold__rows_that_cannot(choice, told):
-    """Rows that hold nothing to fold are refused, and those that do are named."""
+    """Rows that hold nothing to fold are refused, and the message names those that can be folded."""
     with pytest.raises(OptionError, match=told):
         folding.fold(varied("yolov5-spd-n"), choice)
 
 
 def test_fold__really_measures():
-    """Without a stand-in the ratios are positive numbers, one for each place."""
+    """Without a stub each place gets a positive ratio."""
     model = folding.fold(varied("yolov8-spdconv-n"), "measured", 64)
     assert all(place["ratio"] > 0 for place in model.folding["places"]) and len(model.folding["places"]) == 7
 
 
 def test_fold__unknown_choice():
-    """Another choice is refused by name."""
+    """An unknown choice is refused by name."""
     with pytest.raises(OptionError, match="'fastest' is unknown; give one of static, none, measured, or numbers"):
         folding.fold(varied("yolov5-spd-n"), "fastest")
 
 
 def test_folds__says_what_the_static_rule_does():
-    """What can be folded is known before: seven places in each variant, none in a stock network."""
+    """What can be folded is known in advance: seven places in each variant, none in a stock network."""
     assert len(folding.folds(varied("yolov5-spdconv-n"))) == 7
     assert not folding.folds(varied("yolov8n.yaml"))
 
 
 def test_is_folded__before_and_after():
-    """The answer for a checkpoint's network, which is folded only when it runs, is that for the folded one."""
+    """is_folded answers the same for a checkpoint's network, which is folded only when it runs, and once folded."""
     for name, expected in (("yolov5-spd-n", True), ("yolov8-spdconv-n", True), ("yolov8n.yaml", False)):
         model = varied(name)
         assert folding.is_folded(model) is expected
@@ -264,7 +264,7 @@ def test_is_folded__before_and_after():
 
 
 def test_is_folded__not_where_something_rearranges_still():
-    """A residual network of SPD has its stem folded alone; one of which two rows of seven are folded is not folded."""
+    """A residual SPD network with only its stem folded does not count as folded, nor does one with two of seven."""
     for name in ("resnet18-spd-cls", "resnet50-spd-cls"):
         model = ClassificationModel(f"{name}.yaml", nc=5, verbose=False).eval()
         assert len(folding.folds(model)) == 1 and not folding.is_folded(model)
@@ -277,7 +277,7 @@ def test_is_folded__not_where_something_rearranges_still():
 @pytest.mark.parametrize("choice", ["static", "measured"])
 @pytest.mark.parametrize("name", ["yolov5-select-n", "yolov5-spd-n"])
 def test_fold__of_a_network_in_training(name, choice):
-    """Folding looks at an image of zeros, from which nothing is learnt: what stays is as it was, and in training."""
+    """Folding runs the network on an image of zeros, from which it learns nothing; values and training mode stay."""
     model = varied(name).train()
     expected = deepcopy(model).eval().fuse(verbose=False).state_dict()
     with folding_by(choice):

@@ -1,4 +1,4 @@
-"""Boxes that are inside out become empty ones, whatever form the network gives them in."""
+"""Inverted boxes become empty ones, in whatever form the network gives them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pixelkeep.ultra.validators.boxes import Validator
 
 
 def test_empty__upright_boxes_before_nms():
-    """x y width height in rows: a negative side becomes 0, all else stays."""
+    """In rows of x, y, width and height a negative side becomes 0, and everything else stays."""
     output = torch.tensor([[[5.0, 5], [6, 6], [-3, 4], [2, -1], [0.5, 0.6]]])
     empty_inverted(output)
     assert output.tolist() == [[[5, 5], [6, 6], [0, 4], [2, 0], [0.5, pytest.approx(0.6)]]]
 
 
 def test_empty__corners_of_what_needs_no_nms():
-    """The second corner is moved to the first where it lies before it; the first of several outputs is meant."""
+    """A second corner that lies before the first is moved to it, in the first of several outputs."""
     output = torch.tensor([[[5.0, 6, 2, 9, 0.5, 1], [1, 2, 3, 4, 0.5, 0]]])
     empty_inverted((output, None))
     assert output.tolist() == [[[5, 6, 5, 9, 0.5, 1], [1, 2, 3, 4, 0.5, 0]]]
@@ -35,7 +35,7 @@ def test_empty__oriented_boxes_without_nms():
 
 @pytest.fixture(scope="module", params=["yolov5-fine-n", "yolo26-n"])
 def network(request) -> torch.nn.Module:
-    """A network whose distances are all about -2 strides, so that its boxes are inside out."""
+    """Return a network whose distances are all about -2 strides, so that its boxes are inverted."""
     torch.manual_seed(0)
     made = YOLO(f"{request.param}.yaml", verbose=False).model.eval()
     head = made.model[-1]
@@ -51,7 +51,7 @@ def inverted(found: torch.Tensor) -> torch.Tensor:
 
 @torch.inference_mode()
 def test_loops__no_box_has_a_negative_side(network):
-    """What prediction, validation and tiles make of such a network are boxes that figures can be made of."""
+    """Prediction, validation and tiles turn the boxes of such a network into boxes without a negative side."""
     raw = network(torch.rand(1, 3, 64, 64))[0]
     assert inverted(raw).any()
     network.end2end = raw.shape[-1] == 6

@@ -41,12 +41,12 @@ def test_levels__strides_and_widths(family, scale):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_parameters__those_of_the_new_rows_more(family):
-    """The rows up to P3 are those without -p2, and so are those below it but for the numbers of what they join."""
+    """Rows up to P3 are those without -p2, and so are the rows below, but for the numbers of rows that they read."""
     plain, more = (names.parse(f"{name}-n").definition() for name in (family.removesuffix("-p2"), family))
     assert more["backbone"] == plain["backbone"] and more["scales"] == plain["scales"]
     new = len(more["head"]) - len(plain["head"])
     levels = plain["head"][-1][0]
-    upper = levels[0] + 1 - len(plain["backbone"])  # rows of the head up to the block of P3
+    upper = levels[0] + 1 - len(plain["backbone"])  # rows of the head up to and with the block of P3
     assert more["head"][:upper] == plain["head"][:upper]
 
     def rebased(row: list) -> list:
@@ -59,7 +59,7 @@ def test_parameters__those_of_the_new_rows_more(family):
 
 
 def test_catalogue__lists_them():
-    """`pixelkeep models` has them at every size, with more parameters and GFLOPs than what they are made from."""
+    """`pixelkeep models` lists the variants at every size, with more parameters and GFLOPs than without -p2."""
     listed = catalogue.model_names()
     assert all(f"{family}-{scale}" in listed for family in FAMILIES for scale in WIDTHS)
     rows = {entry.name: entry for entry in catalogue.entries(["yolov5-spd-n", "yolov5-spd-p2-n"])}
@@ -69,13 +69,13 @@ def test_catalogue__lists_them():
 
 @pytest.mark.parametrize("spelling", ["yolov5-spd-p2-n", "yolov5n-spd-p2", "yolov5-spd-p2-n.yaml"])
 def test_spellings__name_one_model(spelling):
-    """The size stands at the end, or where Ultralytics writes it."""
+    """The size may stand at the end, or where Ultralytics writes it."""
     assert str(names.parse(spelling)) == "yolov5-spd-p2-n"
 
 
 @pytest.mark.parametrize(("side", "least"), [(200, 8), (400, 16), (600, 32)])
 def test_range__large_objects_go_to_levels_that_reach_them(side, least):
-    """A level's boxes reach 15 strides to each side; of the best boxes they can give, those in reach learn."""
+    """A level's boxes reach 15 strides to each side, and large objects are assigned to levels that reach them."""
     strides = (4, 8, 16, 32)
     grids = [torch.cartesian_prod(*2 * [torch.arange(s / 2, 640, s)]) for s in strides]
     points, reach = (

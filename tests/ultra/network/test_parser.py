@@ -49,7 +49,7 @@ def _registered():
 
 
 def definitions():
-    """Every bundled YAML at every scale."""
+    """Return every bundled YAML at every scale."""
     for path in STOCK:
         d = yaml.safe_load(path.read_text(encoding="utf-8"))
         for row in d["backbone"]:  # a TorchVision row would download its pretrained weights
@@ -70,7 +70,7 @@ def describe(layers, save):
 
 @pytest.mark.parametrize("d", definitions())
 def test_alias__identical_to_stock(d):
-    """An alias of Conv has the shapes, indices, sources, parameter counts and save list of Conv itself."""
+    """An alias of Conv has the same shapes, indices, sources, parameter counts and save list as Conv itself."""
     renamed = deepcopy(d)
     for row in renamed["backbone"] + renamed["head"]:
         row[2] = "Alias" if row[2] == "Conv" else row[2]
@@ -81,7 +81,7 @@ def test_alias__identical_to_stock(d):
 
 
 def test_stock_yaml__bit_identical():
-    """A YAML without registered blocks goes the stock way: the same seed gives the same weights."""
+    """A YAML without registered blocks is parsed as in stock: the same seed gives the same weights."""
     d = yaml.safe_load((MODELS / "v5" / "yolov5.yaml").read_text()) | {"scale": "n"}
     torch.manual_seed(0)
     ours = tasks.parse_model(deepcopy(d), 3, False)[0].state_dict()
@@ -95,7 +95,7 @@ def _rows(d):
 
 
 def tiny(*rows, **extra):
-    """A model of a few rows, width 0.5 and depth 0.5."""
+    """Return a model of a few rows with width 0.5 and depth 0.5."""
     return {"nc": 2, "depth_multiple": 0.5, "width_multiple": 0.5, "backbone": list(rows), "head": [], **extra}
 
 
@@ -117,7 +117,7 @@ def test_width__scales_the_declared_channels(name):
     ("name", "factor", "size"), [("SpaceToDepth", 4, 8), ("DepthToSpace", 0.25, 32), ("Keep", 1, 16)]
 )
 def test_channel_rule__exact_for_odd_widths(name, factor, size):
-    """A block with a channel rule follows its input's channels exactly, also where width rounding is involved."""
+    """A block with a channel rule follows its input's channels exactly, even where widths are rounded."""
     start = [-1, 1, "Conv", [40, 1, 1]]  # 24 channels at half width: rounded to a multiple of 8
     layers, out = forward(tiny(start, [-1, 1, name, []], [-1, 1, "Conv", [8, 1, 1]]))
     assert layers[2].conv.in_channels == 24 * factor
@@ -138,7 +138,7 @@ def test_repeats__scaled_by_depth():
 
 
 def test_activation__of_the_yaml_reaches_the_block():
-    """``activation:`` of the YAML replaces SPDConv's, for this model only, and SliceSamp keeps its GELU."""
+    """``activation:`` of the YAML replaces SPDConv's activation for this model only, and SliceSamp keeps its GELU."""
     rows = [-1, 1, "SPDConv", [8]], [-1, 1, "SliceSamp", [8]]
     layers, _ = tasks.parse_model(tiny(*rows, activation="torch.nn.LeakyReLU(0.2)"), 3, False)
     assert isinstance(layers[0].act, nn.LeakyReLU) and layers[0].act.negative_slope == 0.2
@@ -151,7 +151,7 @@ def test_activation__of_the_yaml_reaches_the_block():
     "text", ["nn.SiLU()", " torch.nn.LeakyReLU(negative_slope=0.1) ", "nn.Identity()", "nn.GELU('tanh')"]
 )
 def test_activation__of_torch_with_plain_arguments(text):
-    """Every activation of torch.nn is taken, with literal arguments."""
+    """Every activation of torch.nn is accepted, with literal arguments."""
     layers, _ = tasks.parse_model(tiny([-1, 1, "Conv", [8, 1, 1]], activation=text), 3, False)
     assert repr(layers[0].act) == repr(eval(text.strip(), {"nn": nn, "torch": torch}))
 
@@ -195,14 +195,14 @@ def test_arguments__resolved_as_stock_does():
     ],
 )
 def test_bad_row__one_line_with_file_and_row(row, message):
-    """A wrong row is answered by one line that names the YAML file, the row and what would be right."""
+    """A wrong row is refused in one line that names the YAML file, the row and what would be right."""
     with pytest.raises(ModelError, match=message) as error:
         tasks.parse_model(tiny(row, yaml_file="x.yaml"), 3, False)
     assert "\n" not in str(error.value)
 
 
 def test_scale__missing_is_warned_of_once(monkeypatch):
-    """Without a scale stock's first is taken, and stock's warning comes once however many rows are parsed for it."""
+    """Without a scale the first is taken as in stock, and stock's warning comes once however many rows are parsed."""
     warnings = []
     monkeypatch.setattr(tasks.LOGGER, "warning", warnings.append)
     row = [-1, 1, "SpaceToDepth", []]
@@ -212,7 +212,7 @@ def test_scale__missing_is_warned_of_once(monkeypatch):
 
 
 def test_register__own_block_in_one_call():
-    """A user's own class is usable under its name after one call, and a name cannot be taken twice."""
+    """A user's own class can be used under its name after one call, and a name cannot be taken twice."""
 
     class Twice(nn.Module):
         def __init__(self, in_channels, out_channels, kernel_size=1):
@@ -259,13 +259,13 @@ PARTS = {
 
 
 def test_registry__covers_every_public_block():
-    """Every block class is registered under its class name, but for layers that are parts of others."""
+    """Every block class is registered under its class name, except for layers that are parts of others."""
     public = {n for n in blocks.__all__ if isinstance(getattr(blocks, n), type)}
     assert public - PARTS <= set(REGISTRY) and not PARTS & set(REGISTRY)
 
 
 def test_classes__are_not_scaled():
-    """A head's classes stay as they are where the width scales every other layer, and its class count is resolved."""
+    """A head's classes are not scaled by the width as other layers are, and its class count is resolved."""
     d = {"nc": 7, "scales": {"n": [1.0, 0.25, 64]}, "scale": "n", "head": [[-1, 1, "Classifier", ["nc"]]]}
     d["backbone"] = [[-1, 1, "ConvNorm", [128, 3, 2]], [-1, 1, "BottleneckLIP", [3, 5]]]
     layers, _ = tasks.parse_model(deepcopy(d), 3, False)

@@ -37,7 +37,7 @@ def stages(model: torch.nn.Module) -> list[SelectiveStage]:
 
 
 def picture(height: int, width: int, images: int = 2) -> torch.Tensor:
-    """Noise over a ramp: some places differ from others."""
+    """Return noise over a ramp, so that some places differ from others."""
     generator = torch.Generator().manual_seed(1)
     return torch.rand(images, 3, height, width, generator=generator) * torch.linspace(0, 1, width)
 
@@ -53,7 +53,7 @@ def batch(height: int = 64, width: int = 96) -> dict[str, torch.Tensor]:
 
 
 def settled(model: torch.nn.Module, x: torch.Tensor) -> torch.nn.Module:
-    """Bring BatchNorm's statistics to those of pictures, open the gates for a few cells of ``x``, and evaluate."""
+    """Settle BatchNorm's statistics on pictures, open the gates for a few cells of ``x``, and switch to evaluation."""
     for norm in (m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)):
         norm.momentum = 0.5
     model.train()
@@ -67,9 +67,9 @@ def settled(model: torch.nn.Module, x: torch.Tensor) -> torch.nn.Module:
         with torch.no_grad():
             model(x)
             values, counts = gate.grown(logits[0]).unique(return_counts=True)
-            share = counts.flip(0).cumsum(0).flip(0) / counts.sum()  # of cells with this value or more
+            share = counts.flip(0).cumsum(0).flip(0) / counts.sum()  # share of cells with this value or more
             first = min(int((share > 0.25).sum()), len(values) - 1)
-            gate.threshold.copy_(values[first - 1 : first + 1].mean())  # between two: rounding changes no mask
+            gate.threshold.copy_(values[first - 1 : first + 1].mean())  # halfway: rounding changes no mask
         hook.remove()
     return model
 
@@ -80,7 +80,7 @@ def decoded(output) -> torch.Tensor:
 
 @pytest.mark.parametrize("scale", "nsmlx")
 def test_detector__every_scale_has_its_strides_and_channels(scale):
-    """The selective stages keep strides 4 and 8; what follows has the channels of Ultralytics' yolov5 at that scale."""
+    """Selective stages keep strides 4 and 8, and the head's levels have the channels of yolov5 at that scale."""
     networks = {}
     for family in ("yolov5", "yolov5-select"):
         networks[family] = tasks.BaseModel()
@@ -105,7 +105,7 @@ def test_host__strides(name):
 
 @pytest.mark.parametrize("name", HOSTS)
 def test_training__gate_and_paths_learn_from_one_step(name):
-    """Every parameter has a gradient, the gates' targets, the boxes and the teachers' errors are part of the loss."""
+    """One step gives every parameter a gradient; gate targets, boxes and teachers' errors are all part of the loss."""
     model = built(name).train()
     data = batch()
     loss, _ = model(data)
@@ -131,7 +131,7 @@ def test_training__bfloat16(name):
 
 @pytest.mark.parametrize("name", HOSTS)
 def test_average__has_the_stages_and_their_statistics(name):
-    """Ultralytics' average copies a model that has just trained, and evaluates as it does."""
+    """Ultralytics' moving average copies a model that has just trained, and evaluates as the model does."""
     model = built(name).train()
     model(batch())[0].sum().backward()
     average = ModelEMA(model, decay=0.0)
@@ -157,7 +157,7 @@ def test_fuse__changes_no_output(name, size):
 
 @pytest.mark.parametrize("name", HOSTS)
 def test_odd_size__is_padded_by_the_stages(name):
-    """Maps of odd size, with a semantic host also whole pictures of any size."""
+    """The stages pad maps of odd size, and a semantic host takes pictures of any size."""
     model = settled(built(name), picture(64, 96))
     for stage in stages(model):
         channels = stage.high.units[0].first.conv.in_channels
@@ -170,7 +170,7 @@ def test_odd_size__is_padded_by_the_stages(name):
 
 @pytest.mark.parametrize("fill", [0.0, 1.0])
 def test_mask__empty_and_full(fill):
-    """A gate that finds nothing, or everything, of interest stops neither training nor evaluation."""
+    """A gate that selects nothing, or everything, stops neither training nor evaluation."""
     model = built("yolov5-select-n").train()
     for stage in stages(model):
         torch.nn.init.constant_(stage.gate.estimator[-1].bias, 100 if fill else -100)
@@ -186,7 +186,7 @@ def test_mask__empty_and_full(fill):
 
 @pytest.mark.parametrize("name", HOSTS)
 def test_compute__follows_the_active_fraction_of_the_picture(name):
-    """Counted while a real picture runs; what a gate leaves out costs nothing."""
+    """FLOPs counted while a picture runs fall with its active fraction: what a gate leaves out costs nothing."""
     model = settled(built(name), picture(64, 96))
 
     def measured(threshold: float | None) -> tuple[float, int]:
@@ -205,7 +205,7 @@ def test_compute__follows_the_active_fraction_of_the_picture(name):
 @pytest.mark.parametrize("form", ["torchscript", "onnx"])
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_export__dense_form_has_the_same_output(name, form, tmp_path):
-    """On another picture than the one that was traced."""
+    """The exported dense form has the same output, on another picture than the one that was traced."""
     yolo = YOLO(f"{name}.yaml", task="semantic" if "sem" in name else "detect")
     x = picture(128, 192, images=1)
     yolo.model = settled(built(name), x)
@@ -238,7 +238,7 @@ class Interrupted(Exception):
 
 @pytest.mark.parametrize("own", [True, False], ids=["our trainer", "plain Ultralytics"])
 def test_training__breaks_off_and_goes_on(own, tmp_path):
-    """Two epochs on a few pictures, interrupted after the first; the gates' state is in the checkpoint."""
+    """A training interrupted after the first of two epochs resumes with the gates' state from its checkpoint."""
     data = write_demo(tmp_path / "tiny", splits={"train": 4, "val": 2, "test": 1})
     options = {"imgsz": 64, "batch": 2, "plots": False, "workers": 0, "device": "cpu", "project": str(tmp_path)}
     data = str(write_resolved(load_spec(data))) if own else str(data)
@@ -253,7 +253,7 @@ def test_training__breaks_off_and_goes_on(own, tmp_path):
     with pytest.raises(Interrupted):
         yolo.train(data=data, epochs=2, name="run", **options, **trainer)
     last = Path(tmp_path) / "run" / "weights" / "last.pt"
-    kept = tasks.torch_safe_load(last, safe_only=True)[0]["ema"]  # nothing in it executes code
+    kept = tasks.torch_safe_load(last, safe_only=True)[0]["ema"]  # executes no code of the file
     fresh = built("yolov5-select-n")
     assert len(stages(kept)) == 2
     assert all(a.gate.threshold != b.gate.threshold for a, b in zip(stages(kept), stages(fresh), strict=True))

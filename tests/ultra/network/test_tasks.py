@@ -25,9 +25,9 @@ torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[3]
 MODELS = Path(ultralytics.__file__).parent / "cfg" / "models"
 RESIZING = ("DepthToSpace", "LIP", "SPDConv", "SliceSamp", "SliceUpsamp", "SpaceToDepth")
-BLOCKS = tuple(getattr(blocks, name) for name in RESIZING)  # what changes the size in a detector
+BLOCKS = tuple(getattr(blocks, name) for name in RESIZING)  # blocks that change the size in a detector
 
-# A small detector of a few rows that holds every way to change the size.
+# A small detector of a few rows with every way to change the size.
 MIXED = """
 nc: 3
 scales:
@@ -54,7 +54,7 @@ def image(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def host(stem: str, folder: Path) -> YOLO:
-    """Ultralytics' model of this name at scale n, SPDConv, SliceSamp and LIP by turns for its strided convolutions."""
+    """Return Ultralytics' model at scale n with SPDConv, SliceSamp and LIP in turn for its strided convolutions."""
     d = yaml.safe_load(next(MODELS.rglob(f"{stem}.yaml")).read_text(encoding="utf-8"))
     strided = [row for row in d["backbone"] + d["head"] if row[2] == "Conv" and row[3][2:3] == [2]]
     for number, row in enumerate(strided):
@@ -66,7 +66,7 @@ def host(stem: str, folder: Path) -> YOLO:
 
 
 def batch(task: str) -> dict[str, torch.Tensor]:
-    """Two images of 64 x 64 pixels with two objects each, as Ultralytics' dataloader collates them."""
+    """Return two images of 64 x 64 pixels with two objects each, as Ultralytics' dataloader collates them."""
     images = image(2, 3, 64, 64)
     if task == "classify":
         return {"img": images, "cls": torch.tensor([0, 2])}
@@ -112,7 +112,7 @@ def batch(task: str) -> dict[str, torch.Tensor]:
 def test_train__steps_of_the_task(stem, task, tmp_path):
     """The task's own loss gives finite, non-zero gradients to each parameter of the blocks, and a step moves them.
 
-    That holds from the second step on: layers behind which LIP has its zero convolution wait for it to move.
+    This holds from the second step on: layers before LIP's zero convolution get no gradient until it has moved.
     """
     torch.manual_seed(0)
     yolo = host(stem, tmp_path)
@@ -141,7 +141,7 @@ def test_train__steps_of_the_task(stem, task, tmp_path):
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory) -> Path:
-    """The YAML of the small detector."""
+    """Return the YAML file of the small detector."""
     path = tmp_path_factory.mktemp("models") / "yolov5-mixed-n.yaml"
     path.write_text(MIXED, encoding="utf-8")
     return path
@@ -149,7 +149,7 @@ def mixed(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def yolo(mixed) -> YOLO:
-    """The small detector as after a training, in evaluation mode: BatchNorms off their defaults, scores spread."""
+    """Return the small detector as after a training, to evaluate: BatchNorms off their defaults, scores spread."""
     torch.manual_seed(0)
     yolo = YOLO(mixed, verbose=False)
     model = yolo.model
@@ -169,7 +169,7 @@ def yolo(mixed) -> YOLO:
 
 @torch.no_grad()
 def decoded(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """The boxes in pixels and class scores, (N, 4 + classes, anchors)."""
+    """Return the boxes in pixels and the class scores, (N, 4 + classes, anchors)."""
     return model(x)[0]
 
 
@@ -182,7 +182,7 @@ X = image(2, 3, 64, 96)
 
 
 def test_mixed__holds_every_way(yolo):
-    """The detector of these tests has strides 8 and 16, scores that differ, and every block that changes the size."""
+    """The detector of these tests has strides 8 and 16, different scores, and every block that changes the size."""
     assert yolo.model.stride.tolist() == [8, 16]
     scores = decoded(yolo.model, X)[:, 4:]
     assert scores.min() < 0.1 and scores.max() > 0.9
@@ -191,7 +191,7 @@ def test_mixed__holds_every_way(yolo):
 
 
 def test_deepcopy__is_independent(yolo):
-    """A copy predicts the same bit for bit, and changing it leaves the original alone."""
+    """A copy predicts the same, bit for bit, and changing it leaves the original alone."""
     expected = decoded(yolo.model, X)
     copy = deepcopy(yolo.model)
     assert torch.equal(decoded(copy, X), expected)
@@ -202,7 +202,7 @@ def test_deepcopy__is_independent(yolo):
 
 
 def test_ema__is_the_weighted_mean(yolo):
-    """Each floating value of the moving average is decay * old + (1 - decay) * new, in the blocks too."""
+    """Each floating-point value of the moving average is decay * old + (1 - decay) * new, in the blocks too."""
     ema = ModelEMA(yolo.model, decay=0.5, tau=1e-9)
     old = {name: value.clone() for name, value in yolo.model.state_dict().items()}
     with torch.no_grad():
@@ -244,7 +244,7 @@ def test_fuse__exact_in_double_precision(yolo):
 
 
 def test_is_fused__asks_the_blocks(yolo):
-    """A model whose own convolutions are fused and whose blocks are not still has something to do."""
+    """A model whose own convolutions are fused does not count as fused while a block is not."""
     fused = deepcopy(yolo.model).fuse(verbose=False)
     place, block = next((i, m) for i, m in enumerate(yolo.model.model) if isinstance(m, Foldable))
     fused.model[place] = deepcopy(block)
@@ -253,7 +253,7 @@ def test_is_fused__asks_the_blocks(yolo):
 
 
 def test_fuse__quantized_convolution_keeps_its_batchnorm(yolo):
-    """A block in training for int8 keeps its BatchNorm: its quantizer holds the range of the weights as they are."""
+    """A block in training for int8 keeps its BatchNorm, since its quantizer holds the range of the unfused weights."""
     place, block = next((i, m) for i, m in enumerate(yolo.model.model) if isinstance(m, Foldable))
     block.conv.weight_quantizer = nn.Identity()
     fused = yolo.model.fuse(verbose=False)
@@ -288,7 +288,7 @@ def test_autocast__finite_gradients(yolo):
 
 
 def test_channels_last__same_output(yolo):
-    """In channels_last the network gives the contiguous output, and the blocks keep the format."""
+    """In channels_last the network gives the same output, and the blocks keep the format."""
     expected = decoded(yolo.model, X)
     model = deepcopy(yolo.model).to(memory_format=torch.channels_last)
     kept = []
@@ -327,7 +327,7 @@ def test_compile__without_a_graph_break(build, shape):
 
 @pytest.fixture
 def weights(yolo, tmp_path) -> Path:
-    """A checkpoint of the small detector."""
+    """Return a checkpoint of the small detector."""
     path = tmp_path / "mixed.pt"
     yolo.save(path)
     return path
@@ -376,7 +376,7 @@ class Interrupted(Exception):
 
 
 def test_fresh_process__resumes_and_fine_tunes(mixed, tmp_path):
-    """Plain Ultralytics, pixelkeep not imported, goes on with a training that broke off and fine-tunes its best.pt."""
+    """Plain Ultralytics, without importing pixelkeep, resumes an interrupted training and fine-tunes its best.pt."""
     data = write_demo(tmp_path / "tiny", splits={"train": 4, "val": 2, "test": 1})
 
     def stop(trainer):
@@ -398,7 +398,7 @@ def test_fresh_process__resumes_and_fine_tunes(mixed, tmp_path):
     folder = tmp_path / "runs" / "exp"
     kept = torch.load(folder / "weights" / "last.pt", weights_only=False)
     assert kept["epoch"] == 0 and kept["optimizer"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ULTRALYTICS_SAFE_LOAD": "false"}  # as by default there
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ULTRALYTICS_SAFE_LOAD": "false"}  # Ultralytics' default
     line = [sys.executable, "-c", FRESH, *(str(folder / "weights" / f"{n}.pt") for n in ("last", "best")), str(data)]
     done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -1,4 +1,4 @@
-"""Videos that grow: playable after every frame and a kill, gone on with without loss, at the times they were shown."""
+"""Growing videos: playable after every frame and after a kill, resumed without loss, with correct frame times."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from pixelkeep.ultra.predictors.growing_mp4 import whole_frames
 from pixelkeep.writing import Growing
 
 SIZE = (96, 64)  # width, height
-MANY = KEY_DISTANCE + 7  # frames: more than one key frame
+MANY = KEY_DISTANCE + 7  # number of frames, enough for more than one key frame
 
 
 @pytest.fixture(params=["h264", "mpeg4"])
 def coding(request, monkeypatch) -> str:
-    """Both ways of encoding: the second is that of an FFmpeg without x264."""
+    """Run the test with both encoders; the second is that of an FFmpeg without x264."""
     if request.param == "mpeg4":
         monkeypatch.setattr(film_module, "ENCODERS", {"mpeg4": "mpeg4"})
     return request.param
 
 
 def frame(number: int) -> np.ndarray:
-    """Return a picture that its number can be read from: a bar as long as the number."""
+    """Return a picture with a bar as long as the frame number, from which it can be read back."""
     picture = np.full((SIZE[1], SIZE[0], 3), 20, np.uint8)
     picture[16:48, : number % 90 + 4] = 230
     return picture
@@ -44,7 +44,7 @@ def number_of(picture: np.ndarray) -> int:
 
 
 def read(path: Path) -> tuple[list[int], list[float]]:
-    """Return the numbers of the frames in a video and the seconds at which they are shown, as OpenCV reads it."""
+    """Return the numbers and display times in seconds of the frames in a video, as OpenCV reads them."""
     video, numbers, times = cv2.VideoCapture(str(path)), [], []
     count = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
     for _ in range(count):
@@ -57,7 +57,7 @@ def read(path: Path) -> tuple[list[int], list[float]]:
 
 
 def read_strictly(path: Path) -> tuple[list[int], list[float], float]:
-    """Return the same, and the seconds that the video lasts, as PyAV reads it: any damage is an error."""
+    """Return the frame numbers, display times and duration as PyAV reads them; any damage is an error."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.codec_context.options = {"err_detect": "explode"}
@@ -67,7 +67,7 @@ def read_strictly(path: Path) -> tuple[list[int], list[float], float]:
 
 
 def boxes(data: bytes) -> list[tuple[str, int]]:
-    """Return the kinds of the boxes at the top of a file (ISO/IEC 14496-12, 4.2), and where each ends."""
+    """Return the type of each top-level box of a file (ISO/IEC 14496-12, 4.2) and the offset at which it ends."""
     found, at = [], 0
     while at < len(data):
         size = int.from_bytes(data[at : at + 4], "big")
@@ -83,7 +83,7 @@ def write(film: Film, numbers: Iterable[int], fps: float = 10) -> None:
 
 
 def test_film__playable_after_every_frame(coding, tmp_path):
-    """After each frame all before it can be read, in their order; at the end all."""
+    """After each frame all earlier ones can be read, in order; after the end, all frames can."""
     film = Film(tmp_path / "a.mp4", 10)
     for number in range(MANY):
         write(film, [number])
@@ -103,7 +103,7 @@ def test_film__playable_after_every_frame(coding, tmp_path):
 
 
 def test_film__ends_as_an_ordinary_mp4(tmp_path):
-    """While it grows it is a description and a fragment a frame; at its end one index behind one block of data."""
+    """A growing file is a header and one fragment per frame; a finished one has one data block, then its index."""
     film = Film(tmp_path / "a.mp4", 10)
     write(film, range(MANY))
     kinds = [kind for kind, _ in boxes((tmp_path / "a.mp4").read_bytes())]
@@ -115,7 +115,7 @@ def test_film__ends_as_an_ordinary_mp4(tmp_path):
 
 
 def test_film__every_beginning_of_it(coding, tmp_path):
-    """Cut off at any byte, while growing or ending, a film has the frames that are whole, and goes on with them."""
+    """A film cut off at any byte, while growing or ending, has the frames that are whole and resumes with them."""
     written: list[tuple[int, bytes]] = []
 
     class Watched(Growing):
@@ -131,7 +131,7 @@ def test_film__every_beginning_of_it(coding, tmp_path):
     data = bytearray()
     for at, content in written:
         assert at == len(data)
-        data += content  # without the eight bytes, which are written once all the rest is there
+        data += content  # without the eight bytes that are written after all the rest
     ends = [end for kind, end in boxes(bytes(data)) if kind == "mdat"]
     assert len(ends) == 6 and boxes(bytes(data))[-1] == ("moov", len(data))
     cut = tmp_path / "cut.mp4"
@@ -148,7 +148,7 @@ def test_film__every_beginning_of_it(coding, tmp_path):
 
 
 def test_film__shown_at_their_times(tmp_path):
-    """Frames that come late, or were left out, leave the others where they are, also behind a resume."""
+    """Late and skipped frames do not shift the times of the others, even after a resume."""
     times = [0, 0.1, 0.2, 0.7, 0.8, 2.0, 2.0, 2.5]
     film = Film(tmp_path / "a.mp4", 10)
     for number, at in enumerate(times):
@@ -160,13 +160,13 @@ def test_film__shown_at_their_times(tmp_path):
     film.finish()
     assert read(tmp_path / "a.mp4")[1] == pytest.approx(times, abs=0.002)
     _, exact, lasts = read_strictly(tmp_path / "a.mp4")
-    times[6] += 1 / 90_000  # one unit of time behind the one before
+    times[6] += 1 / 90_000  # moved one time unit behind the frame before
     assert exact == pytest.approx(times, abs=1e-9) and lasts == pytest.approx(2.6)
 
 
 @pytest.mark.parametrize("finished", [True, False], ids=["finished", "cut off"])
 def test_film__first_frame_later(finished, tmp_path):
-    """Where the first frame is not at the beginning, it is shown from there; all others keep their times."""
+    """If the first frame is late, it is shown from the start; all others keep their times."""
     film = Film(tmp_path / "a.mp4", 10)
     write(film, range(3, 7))
     if finished:
@@ -179,7 +179,7 @@ def test_film__first_frame_later(finished, tmp_path):
 
 
 def test_film__unusual_rates(coding, tmp_path):
-    """Usual and unusual rates are what a player is told, also those that MPEG-4 has no exact number for."""
+    """Players are told the right frame rate, even where MPEG-4 cannot state it exactly."""
     for fps in (30000 / 1001, 24000 / 1001, 7.0, 1.0, 119.88, 1000.0, 90000.0):
         film = Film(tmp_path / f"{fps}.mp4", fps)
         write(film, range(24), fps)
@@ -189,12 +189,12 @@ def test_film__unusual_rates(coding, tmp_path):
 
 @pytest.mark.parametrize("finished", [True, False], ids=["finished", "cut off"])
 def test_film__gone_on_with(finished, coding, tmp_path, monkeypatch):
-    """A video goes on behind its last frame, ended or not, as it was encoded, as if nothing had happened."""
+    """A video, finished or not, is resumed after its last frame with its own encoder, as if never interrupted."""
     film = Film(tmp_path / "a.mp4", 10)
     write(film, range(21))
     if finished:
         film.finish()
-    monkeypatch.setattr(film_module, "ENCODERS", {"h264": "libx264", "mpeg4": "mpeg4"})  # x264 is there now
+    monkeypatch.setattr(film_module, "ENCODERS", {"h264": "libx264", "mpeg4": "mpeg4"})  # x264 is available now
     for stop in (40, 80):
         count = whole_frames(tmp_path / "a.mp4")
         assert count == (21 if finished else 20) or stop == 80
@@ -208,7 +208,7 @@ def test_film__gone_on_with(finished, coding, tmp_path, monkeypatch):
         assert container.streams.video[0].codec.canonical_name == coding
         for packet in container.demux():
             data = bytes(packet)
-            while data and coding == "h264":  # units, each behind its length (ISO/IEC 14496-15, 5.3.3)
+            while data and coding == "h264":  # NAL units, each after its length (ISO/IEC 14496-15, 5.3.3)
                 length = 4 + int.from_bytes(data[:4], "big")
                 assert 4 < length <= len(data)
                 data = data[length:]
@@ -216,7 +216,7 @@ def test_film__gone_on_with(finished, coding, tmp_path, monkeypatch):
 
 
 def test_film__gone_on_with_after_much(tmp_path):
-    """A finished video whose index lies far behind its first frames is gone on with."""
+    """A finished video whose index lies far behind its first frames can be resumed."""
     noise = np.random.default_rng(0).integers(0, 255, (20, 192, 256, 3), np.uint8)
     film = Film(tmp_path / "a.mp4", 10)
     for number in range(10):
@@ -236,7 +236,7 @@ def test_film__gone_on_with_after_much(tmp_path):
 
 
 def test_film__gone_on_with_by_another_encoder(tmp_path, monkeypatch):
-    """What another release of x264, or other settings, have begun is gone on with: its parts tell how to read them."""
+    """A video begun by another x264 release or with other settings can be resumed: its parts say how to read them."""
     film = Film(tmp_path / "a.mp4", 10)
     write(film, range(10))
     film.finish()
@@ -250,7 +250,7 @@ def test_film__gone_on_with_by_another_encoder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("size", [None, 0, 10, 40, 700])
 def test_film__nothing_there_yet(size, tmp_path):
-    """A file that is not there, or without a frame, as a kill right at the beginning leaves it, begins anew."""
+    """A file that is missing or has no frame, as after a kill right at the start, is begun anew."""
     if size is not None:
         film = Film(tmp_path / "a.mp4", 10)
         write(film, range(3))
@@ -263,7 +263,7 @@ def test_film__nothing_there_yet(size, tmp_path):
 
 
 def test_film__not_ours(tmp_path):
-    """A video that somebody has put in its place is told, and left as it is; what is no video is replaced."""
+    """A foreign video under the same name is reported and left as it is; a file that is no video is replaced."""
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         stream = container.add_stream("mjpeg", rate=10)
         stream.width, stream.height = SIZE
@@ -290,7 +290,7 @@ def test_film__not_ours(tmp_path):
 
 
 def test_film__killed(tmp_path):
-    """After kill -9 at any moment the file can be played up to the frame before the last that counted."""
+    """After kill -9 at any moment the file is playable up to the frame before the last one kept."""
     code = (
         f"import sys; sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path.cwd())!r}]\n"
         "import test_films as t; from pathlib import Path\n"
@@ -310,7 +310,7 @@ def test_film__killed(tmp_path):
 
 
 def test_film__only_what_counts(tmp_path):
-    """Frames that nobody has said count are left out at the end, as where a run ends before they are recorded."""
+    """Frames that were not kept are left out at the end, as when a run ends before it records them."""
     film = Film(tmp_path / "a.mp4", 10)
     write(film, range(5))
     film.write(frame(5), 0.5)
@@ -321,11 +321,11 @@ def test_film__only_what_counts(tmp_path):
     film.finish()
     assert not (tmp_path / "b.mp4").exists()
     write(Film(tmp_path / "a.mp4", 10), [])
-    assert not (tmp_path / "a.mp4").exists()  # of an earlier run
+    assert not (tmp_path / "a.mp4").exists()  # left by an earlier run
 
 
 def test_film__one_frame(tmp_path):
-    """A video of one frame is shown for one period."""
+    """A video of one frame lasts one frame period."""
     film = Film(tmp_path / "a.mp4", 4)
     write(film, [7])
     film.finish()
@@ -333,7 +333,7 @@ def test_film__one_frame(tmp_path):
 
 
 def test_film__other_sizes_are_resized(tmp_path):
-    """A stream that changes its resolution goes on in that of the first frame, after a resume too."""
+    """Frames of another size are resized to that of the first frame, after a resume too."""
     film = Film(tmp_path / "a.mp4", 10)
     write(film, [3])
     film.write(cv2.resize(frame(7), (48, 32)), 0.7)
@@ -350,7 +350,7 @@ def test_film__other_sizes_are_resized(tmp_path):
 
 @pytest.mark.parametrize("size", [(95, 63), (95, 64), (96, 63), (1, 1), (3, 200)])
 def test_film__odd_sizes(size, coding, tmp_path):
-    """A side of odd length gets one line more, the same as its last; nothing of the frame is lost."""
+    """A side of odd length is padded by repeating its last line, so nothing of the frame is lost."""
     film = Film(tmp_path / "a.mp4", 10)
     gradient = np.linspace(40, 200, size[0])[None, :, None] + np.linspace(0, 50, size[1])[:, None, None]
     picture = np.broadcast_to(gradient, (*size[::-1], 3)).astype(np.uint8)
@@ -365,7 +365,7 @@ def test_film__odd_sizes(size, coding, tmp_path):
 
 
 def test_film__colours(coding, tmp_path):
-    """Colours come out as they went in, and players are told how they are stored."""
+    """Colours are preserved, and players are told how they are stored."""
     colours = [(0, 0, 255), (0, 255, 0), (255, 0, 0), (255, 255, 255), (0, 0, 0), (200, 120, 40)]
     film = Film(tmp_path / "a.mp4", 10)
     picture = np.zeros((64, 96, 3), np.uint8)
@@ -379,12 +379,12 @@ def test_film__colours(coding, tmp_path):
         assert np.abs(shown[32, 16 * number + 8].astype(int) - colour).max() <= 4
     with av.open(str(tmp_path / "a.mp4")) as container:
         context = container.streams.video[0].codec_context
-        if coding == "h264":  # MPEG-4 tells nothing, and is taken for this
+        if coding == "h264":  # MPEG-4 does not store this, and players assume it
             assert (context.colorspace, context.color_range) == (6, 1)  # SMPTE 170M (BT.601), studio range
 
 
 def test_film__too_large(tmp_path):
-    """Frames beyond what H.264 has are told in one line, and leave no file."""
+    """Frames larger than H.264 allows are reported in one line, and no file is left."""
     film = Film(tmp_path / "a.mp4", 10)
     with pytest.raises(SourceError, match=r"a\.mp4: a video of 20000 x 8 pixels cannot be written; use --no-sa"):
         film.write(np.zeros((8, 20_000, 3), np.uint8), 0)
@@ -393,7 +393,7 @@ def test_film__too_large(tmp_path):
 
 
 class Full(Growing):
-    """A file on a disk that takes only so many bytes."""
+    """A file on a disk with room for a limited number of bytes."""
 
     room = 0
 
@@ -419,14 +419,14 @@ def full(monkeypatch) -> type[Full]:
 
 @pytest.mark.parametrize("room", [0, 700, 1600, 1700, 2500, 3600, 3900])
 def test_film__disk_full(room, full, tmp_path):
-    """Where the disk takes no more, while it grows or ends, whole frames stay; with room they are gone on with."""
+    """When the disk fills, while growing or ending, whole frames stay; with room again, the video is resumed."""
     full.room = room
     film = Film(tmp_path / "a.mp4", 10)
     with pytest.raises(OSError, match="No space"):
         for number in range(20):
             write(film, [number])
         film.finish()
-    film.finish()  # as the end of a run does, whatever has happened
+    film.finish()  # as a run does at its end, even after an error
     count = whole_frames(tmp_path / "a.mp4")
     assert (tmp_path / "a.mp4").exists() is (count > 0) is (room >= 1600)
     if count:
@@ -440,7 +440,7 @@ def test_film__disk_full(room, full, tmp_path):
 
 
 def test_film__no_room_to_go_on(full, tmp_path):
-    """Where there is no room to go on with a video, it stays as it is."""
+    """If there is no room to resume a video, it stays unchanged."""
     full.room = 10**9
     film = Film(tmp_path / "a.mp4", 10)
     write(film, range(20))
@@ -468,7 +468,7 @@ def test_film__leaves_no_thread(tmp_path):
 
 
 def test_pyav__loaded_for_videos_only_and_behind_opencv(tmp_path):
-    """A run without a video does not load PyAV, and with one behind OpenCV: else --show freezes on Linux."""
+    """PyAV is loaded only for videos and only after OpenCV; otherwise --show freezes on Linux."""
     code = (
         "import sys; import pixelkeep.ultra.commands.detection; assert 'av' not in sys.modules\n"
         "from pixelkeep.ultra.predictors.film import Film; names = list(sys.modules)\n"

@@ -1,4 +1,4 @@
-"""The predictor's files: crops keep apart, labels replace older ones, and a video counts only when it is whole."""
+"""The predictor's files: every crop is kept, labels replace older ones, and a video counts only when it is whole."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SIZE = (64, 48)  # width, height
 
 @pytest.fixture
 def found() -> Detections:
-    """Two objects of one class in a picture of noise."""
+    """Return detections of two objects of one class in a picture of noise."""
     picture = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
     boxes = torch.tensor([[2.0, 4, 22, 34, 0.9, 0], [30, 10, 40, 20, 0.8, 0]])
     return Detections(picture, path="a.jpg", names={0: "car"}, boxes=boxes)
 
 
 def test_crops__one_file_each(found, tmp_path):
-    """Every object has a file of its own, also where a file of that name is there, with its own pixels."""
+    """Every object gets a crop file of its own with its own pixels, even if a file of that name exists."""
     for _ in range(2):
         found.save_crop(tmp_path, "a.jpg")
     files = sorted((tmp_path / "car").iterdir())
@@ -34,7 +34,7 @@ def test_crops__one_file_each(found, tmp_path):
 
 
 def test_labels__none_for_nothing(found, tmp_path):
-    """A label file has a row for each object; where nothing is found there is none."""
+    """A label file has one row per object; an image without detections gets none."""
     found.save_txt(tmp_path / "a.txt")
     found[:0].save_txt(tmp_path / "b.txt")
     assert len((tmp_path / "a.txt").read_text().splitlines()) == 2
@@ -43,7 +43,7 @@ def test_labels__none_for_nothing(found, tmp_path):
 
 @pytest.fixture
 def predictor(tmp_path):
-    """A predictor with a video open in it."""
+    """Return a predictor with a video as its source and output."""
     predictor = Predictor({"save_dir": str(tmp_path), "mode": "predict"}, save_video=True)
     predictor.dataset = type("Video", (), {"mode": "video", "fps": 5, "times": [0.0]})
     predictor.batch = (["a.avi"],)
@@ -59,10 +59,10 @@ def write(predictor: Predictor, path, sizes) -> None:
 
 
 def test_video__one_after_the_other(predictor, tmp_path):
-    """A video is finished when the next one begins or at the end, with all its frames, whatever their size."""
+    """A video is finished when the next begins or at the end, with all its frames, whatever their size."""
     write(predictor, tmp_path / "a.avi", [SIZE, SIZE, (32, 32)])
     video = cv2.VideoCapture(str(tmp_path / "a.mp4"))
-    assert sum(video.read()[0] for _ in range(9)) == 2  # the last comes with the next, or the end
+    assert sum(video.read()[0] for _ in range(9)) == 2  # the last frame is written with the next one or at the end
     write(predictor, tmp_path / "b.avi", [SIZE])
     video = cv2.VideoCapture(str(tmp_path / "a.mp4"))
     assert sum(video.read()[0] for _ in range(9)) == 3
@@ -74,7 +74,7 @@ def test_video__one_after_the_other(predictor, tmp_path):
 
 
 def test_video__only_frames_that_are_recorded(predictor, tmp_path):
-    """The record is told of a frame before it counts in the video: what ends the run between leaves it out."""
+    """A frame is recorded before it counts in the video, so an interruption between the two leaves it out."""
     told = []
     predictor.record = lambda _: told.append(len(told))
     write(predictor, tmp_path / "a.avi", [SIZE, SIZE])
@@ -85,7 +85,7 @@ def test_video__only_frames_that_are_recorded(predictor, tmp_path):
 
 
 def test_half__said_where_it_has_no_effect(predictor, caplog, monkeypatch):
-    """Half precision on a CPU is single precision in most releases of Ultralytics, and that is said."""
+    """A message says where half precision has no effect, as on a CPU in most releases of Ultralytics."""
     from ultralytics import YOLO
     from ultralytics.utils import LOGGER
 
@@ -102,6 +102,6 @@ def test_half__said_where_it_has_no_effect(predictor, caplog, monkeypatch):
 
 @pytest.mark.parametrize(("channels", "shown"), [(1, [0, 0, 0]), (2, [0, 0, 0]), (3, [0, 1, 2]), (5, [0, 1, 2])])
 def test_viewable__three_channels_of_any_number(channels, shown):
-    """An image of any number of channels has three to be seen with."""
+    """An image with any number of channels is shown with three."""
     image = np.arange(4 * 6 * channels, dtype=np.uint8).reshape(4, 6, channels)
     assert np.array_equal(viewable(image), image[..., shown])

@@ -1,4 +1,4 @@
-"""What a network's mask leaves out is drawn dark: regions are those of the network, at their place in the picture."""
+"""--show-regions darkens what the network's mask leaves out, with its regions at their place in the picture."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from pixelkeep.ultra.predictors import boxes
 from pixelkeep.ultra.predictors.regions import in_picture, spread
 from pixelkeep.ultra.weights.checkpoints import load
 
-SIDE = 128  # pixels of the picture
+SIDE = 128  # side of the picture in pixels
 
 
 @pytest.fixture(scope="module")
 def picture() -> np.ndarray:
-    """Noise that grows to one side: some places differ from others."""
+    """Return noise that grows brighter to one side, so that its regions differ."""
     noise = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3))
     return (noise * np.linspace(0, 1, SIDE)[:, None]).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
 def weights(picture, tmp_path_factory) -> Path:
-    """Untrained weights of yolov5-cad-n, whose threshold makes a quarter of the regions of the picture active."""
+    """Write untrained yolov5-cad-n weights whose threshold makes a quarter of the picture's regions active."""
     torch.manual_seed(0)
     yolo = YOLO("yolov5-cad-n.yaml", task="detect", verbose=False)
     yolo.model = DetectionModel("yolov5-cad-n.yaml", nc=2, verbose=False).eval()
@@ -40,7 +40,7 @@ def weights(picture, tmp_path_factory) -> Path:
     with torch.no_grad():
         yolo.model(seen(picture))
         values = mask.grown(logits[0]).flatten().sort(descending=True).values
-        mask.threshold.copy_(values[len(values) // 4 - 1 :][:2].mean())  # between two: rounding changes no mask
+        mask.threshold.copy_(values[len(values) // 4 - 1 :][:2].mean())  # midway, so that rounding changes no region
     hook.remove()
     yolo.model.names = {0: "car", 1: "boat"}
     file = tmp_path_factory.mktemp("weights") / "cad.pt"
@@ -49,7 +49,7 @@ def weights(picture, tmp_path_factory) -> Path:
 
 
 def seen(picture: np.ndarray) -> torch.Tensor:
-    """Return a picture (H, W, 3) BGR as the network's input."""
+    """Return the network's input for a picture (H, W, 3) in BGR."""
     return torch.from_numpy(picture[..., ::-1].transpose(2, 0, 1).copy())[None].float() / 255
 
 
@@ -78,7 +78,7 @@ def test_detect__all_but_the_networks_regions_is_dark(weights, picture, tmp_path
 @pytest.mark.parametrize("shape", [(300, 400), (401, 299), (64, 640), (640, 640)])
 @pytest.mark.parametrize("auto", [True, False])
 def test_in_picture__undoes_the_letterbox(shape, auto):
-    """A rectangle in the picture is found again where it was, up to a pixel at its edges."""
+    """A rectangle in the letterboxed picture is mapped back to its place, up to a pixel at its edges."""
     rectangle = np.zeros((*shape, 3), np.uint8)
     top, bottom, left, right = shape[0] // 4, shape[0] // 2, shape[1] // 8, 3 * shape[1] // 4
     rectangle[top:bottom, left:right] = 255

@@ -1,4 +1,4 @@
-"""What test_distributed.py runs in several processes: the train command, watched from inside.
+"""The train command, watched from inside, which test_distributed.py runs in several processes.
 
     torchrun --nproc-per-node 2 several_processes.py SCENARIO FOLDER arguments of train ...
 
@@ -20,7 +20,7 @@ from pixelkeep.ultra.running import environment
 
 environment.prepare()  # before Ultralytics is imported
 
-with contextlib.redirect_stdout(sys.stderr):  # where the commands send what it says
+with contextlib.redirect_stdout(sys.stderr):  # where the commands send Ultralytics' messages
     from ultralytics.data import build
     from ultralytics.utils.torch_utils import unwrap_model
 
@@ -31,7 +31,7 @@ from pixelkeep.ultra.validators.boxes import Validator  # noqa: E402
 
 
 class Knowing(Validator):
-    """Adds each label, shifted by a sixth of its width, to what the network detects: so AP is neither 0 nor 1."""
+    """Adds each label, shifted by a sixth of its width, to the network's detections, so that AP is neither 0 nor 1."""
 
     def update_metrics(self, preds: list[dict], batch: dict) -> None:
         more = []
@@ -81,7 +81,7 @@ def watch(folder: Path) -> None:
 
 
 def fail(folder: Path) -> None:
-    """Let the second process fail in its second epoch."""
+    """Make the second process fail in its second epoch."""
     prepare = Trainer.preprocess_batch
 
     def preprocess_batch(self: Trainer, batch: dict) -> dict:

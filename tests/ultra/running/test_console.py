@@ -1,4 +1,4 @@
-"""What the commands show: only lines that say something, and colours on a terminal only."""
+"""What the commands print: only informative lines, and colours only on a terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BLUE = "\x1b[34m\x1b[1mtrain: \x1b[0m"
 
 @pytest.fixture(params=[True, False], ids=["terminal", "file"])
 def screen(request, monkeypatch):
-    """A standard output, and Ultralytics' logger writing to it without any filter."""
+    """A stream in place of standard output, to which Ultralytics' logger writes without any filter."""
     stream = Screen(request.param)
     monkeypatch.setattr(LOGGER, "filters", [])
     monkeypatch.setattr(LOGGER, "handlers", [logging.StreamHandler(stream)])
@@ -24,7 +24,7 @@ def screen(request, monkeypatch):
 
 
 def test_colours__on_a_terminal_only(screen):
-    """Messages and bars keep their colours on a terminal and lose them in a file, however the text is set."""
+    """Messages and bars keep their colours on a terminal and lose them in a file, whichever way their text is set."""
     with contextlib.redirect_stdout(screen):
         console.plain()
         LOGGER.info(f"{BLUE}100%% of %s", "data")
@@ -39,23 +39,23 @@ def test_colours__on_a_terminal_only(screen):
 
 
 def test_quiet__noise_is_left_out_of_what_stays(screen):
-    """Of a message of several lines those go that say nothing; warnings always stay."""
+    """Uninformative lines are removed from a message of several lines; warnings always stay."""
     console.quiet()
     LOGGER.info("Using 8 train images\nUsing 0 dataloader workers\nLogging results to \x1b[1mruns\x1b[0m\nStarting")
     LOGGER.info("Using 0 dataloader workers\n")
     LOGGER.warning("Speed: a warning that begins like noise")
     assert screen.getvalue() == "Using 8 train images\nStarting\nSpeed: a warning that begins like noise\n"
-    LOGGER.info("\n1 epochs completed in 0.001 hours.")  # the trainer says it with the unit that fits
+    LOGGER.info("\n1 epochs completed in 0.001 hours.")  # our trainer reports this in a fitting unit
     assert screen.getvalue().endswith("like noise\n")
 
 
 def epoch(name: str, *losses: float) -> str:
-    """What Ultralytics' trainer writes of an epoch: epoch, memory, losses, instances, size."""
+    """Return the line that Ultralytics' trainer writes for an epoch: epoch, memory, losses, instances, size."""
     return ("%11s" * 2 + "%11.4g" * (2 + len(losses))) % (name, "1.23G", *losses, 17, 640)
 
 
 def described(screen, *losses: float) -> str:
-    """Return the last line of the bar of an epoch of 500 batches."""
+    """Return the last line that the progress bar writes for an epoch of 500 batches."""
     with contextlib.redirect_stdout(screen):
         bar = console.Bar(total=500)
         bar.start_t -= 100
@@ -66,7 +66,7 @@ def described(screen, *losses: float) -> str:
 
 
 def test_epoch__losses_are_named_within_80_columns(screen, monkeypatch):
-    """Each loss stands behind its own name, whatever the head calls it; of another's trainer it is a loss."""
+    """Each loss is shown after its own name, whatever the head calls it; for another trainer each is called "loss"."""
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(console.Bar, "losses", ())
     assert described(screen, 3.2041, 0.0512).startswith("epoch 100/300 loss 3.20 loss 0.051: 100%")

@@ -1,4 +1,4 @@
-"""Several processes train one model, validate it as one process would, and lose nothing on the way: CPUs and gloo."""
+"""Several processes train one model, validate it as one process would, and lose nothing on the way (CPUs, gloo)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from pixelkeep.ultra.trainers.tally import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = Path(__file__).with_name("several_processes.py")
-BATCH = 4  # of two processes
+BATCH = 4  # images, shared by two processes
 TRAIN = ["--model", "yolov5-n", "--imgsz", "128", "--batch", str(BATCH), "--set", "optimizer=AdamW"]
 TRAIN += ["--set", "plots=false"]
 PATIENCE = 150  # seconds after which a job counts as hanging
@@ -39,12 +39,12 @@ PATIENCE = 150  # seconds after which a job counts as hanging
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """A demo dataset whose five images for validation two processes cannot halve."""
+    """A demo dataset whose five validation images cannot be split equally between two processes."""
     return write_demo(tmp_path_factory.mktemp("demo") / "tiny", splits={"train": 8, "val": 5, "test": 1})
 
 
 def torchrun(*arguments: str, nodes: int = 1) -> list[subprocess.CompletedProcess]:
-    """Run two processes, on one machine or each on one of its own, which are the same here."""
+    """Run two processes with torchrun, as one node or as two nodes with a process each, all on the local machine."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     line = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(2 // nodes), "--nnodes", str(nodes)]
     line += ["--master-addr", "127.0.0.1", "--master-port", str(find_free_network_port())]
@@ -66,7 +66,7 @@ def torchrun(*arguments: str, nodes: int = 1) -> list[subprocess.CompletedProces
 
 @pytest.fixture(scope="module")
 def watched(data, tmp_path_factory) -> dict:
-    """A training by two processes: what each held at the end, the job, and its folder of runs."""
+    """A training by two processes: what each held at the end, the finished job, and its project folder."""
     folder, project = tmp_path_factory.mktemp("held"), tmp_path_factory.mktemp("runs")
     line = [str(SCRIPT), "watch", str(folder), "--data", str(data), *TRAIN, "--epochs", "2", "--seed", "3", "--json"]
     (job,) = torchrun(*line, "--project", str(project))
@@ -76,7 +76,7 @@ def watched(data, tmp_path_factory) -> dict:
 
 
 def test_weights__are_equal_in_both_processes(watched):
-    """Every trainable tensor is the same in both, bit for bit, although each saw images of its own."""
+    """Every trainable tensor is the same in both processes, bit for bit, although each saw different images."""
     first, second = (held["weights"] for held in watched["held"])
     statistics = {key for key in first if "running_" in key}
     assert {key for key in first if not torch.equal(first[key], second[key])} <= statistics
@@ -84,7 +84,7 @@ def test_weights__are_equal_in_both_processes(watched):
 
 
 def alone(data: Path, folder: Path, average: dict, monkeypatch: pytest.MonkeyPatch) -> dict:
-    """Validate weights in this process, in batches as large as those of each of two."""
+    """Validate averaged weights in this process alone, with the batch size that each of the two processes had."""
     monkeypatch.setattr(trainer_module, "Validator", Knowing)
     overrides = {"model": "yolov5-n.yaml", "data": str(write_resolved(load_spec(data))), "imgsz": 128, "epochs": 1}
     overrides |= {"batch": BATCH // 2, "device": "cpu", "plots": False, "save_dir": str(folder)}
@@ -97,7 +97,7 @@ def alone(data: Path, folder: Path, average: dict, monkeypatch: pytest.MonkeyPat
 
 
 def test_validation__is_that_of_one_process(watched, data, tmp_path, monkeypatch):
-    """The same weights give the same figures and detections, also where padding shows an image to both processes."""
+    """Two processes give the figures and detections of one, even where padding shows an image to both processes."""
     first, second = watched["held"]
     assert sorted(first["share"] + second["share"]) == [0, 1, 2, 3, 4]
     assert len(first["padded_share"] + second["padded_share"]) == 6
@@ -114,7 +114,7 @@ def test_validation__is_that_of_one_process(watched, data, tmp_path, monkeypatch
 
 
 def test_torchrun__writes_one_run_and_speaks_once(watched):
-    """One run folder with everything in it, one document on standard output, and each message once."""
+    """A job writes one run folder with everything in it, one document on standard output, and each message once."""
     job, project = watched["job"], watched["project"]
     assert [path.name for path in project.iterdir()] == ["exp"]
     names = {path.name for path in (project / "exp").iterdir()}
@@ -128,7 +128,7 @@ def test_torchrun__writes_one_run_and_speaks_once(watched):
 
 
 def test_counts__add_up_over_both_processes(watched):
-    """What results.csv counts in an epoch is the sum of what both processes saw."""
+    """An epoch's counts in results.csv are the sums over what both processes saw."""
     with (watched["project"] / "exp" / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     first, second = (held["tallies"] for held in watched["held"])
@@ -139,7 +139,7 @@ def test_counts__add_up_over_both_processes(watched):
 
 
 def test_bad_data__told_once(data, tmp_path):
-    """What one process finds wrong ends all of them with status 2 and one line; nothing is written."""
+    """An error that one process finds ends all of them with status 2 and one line, and nothing is written."""
     (job,) = torchrun("-m", "pixelkeep", "train", *TRAIN, "--data", "nowhere.yaml", "--project", str(tmp_path))
     assert job.returncode != 0 and job.stderr.count("pixelkeep: data 'nowhere.yaml' not found") == 1
     assert "exitcode  : 2 " in job.stderr and "exitcode  : 1 " not in job.stderr
@@ -156,7 +156,7 @@ def failed(data, tmp_path_factory) -> tuple[subprocess.CompletedProcess, Path]:
 
 
 def test_failing_process__ends_the_job(failed):
-    """If one process fails in training the other does not wait for it; the epoch before is kept."""
+    """If one process fails in training, the other does not wait for it, and the epoch before is kept."""
     job, folder = failed
     assert job.returncode != 0 and "the second process fails" in job.stderr
     assert not (folder / "metrics.json").exists() and (folder / "weights" / "last.pt").is_file()
@@ -164,7 +164,7 @@ def test_failing_process__ends_the_job(failed):
 
 @pytest.mark.slow
 def test_resume__goes_on_in_several_processes(failed):
-    """A run that failed goes on after its last whole epoch, and is finished by one process."""
+    """A failed run continues in two processes after its last complete epoch, and one of them finishes it."""
     _, folder = failed
     (job,) = torchrun("-m", "pixelkeep", "train", "--resume", str(folder), "--json")
     assert job.returncode == 0, job.stderr[-3000:]
@@ -185,7 +185,7 @@ def test_two_machines__agree_on_one_run(data, tmp_path):
 
 @pytest.mark.slow
 def test_val__refuses_several_processes(data):
-    """Commands other than train say that they work in one process only."""
+    """Commands other than train refuse to run in several processes."""
     (job,) = torchrun("-m", "pixelkeep", "val", "--weights", "none.pt", "--data", str(data))
     assert job.returncode != 0 and "only 'train' works in several processes" in job.stderr
 
@@ -222,7 +222,7 @@ NETWORK = {
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    """A module of the user's with a block, which is registered, and a callback."""
+    """A user's module with a registered block and a callback."""
     (tmp_path / "users_blocks.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
     import users_blocks
@@ -234,7 +234,7 @@ def own(tmp_path, monkeypatch):
 
 
 def test_launched_processes__get_what_the_trainer_has(own, data, tmp_path, monkeypatch, capfd):
-    """Ultralytics' own way to start processes: block, recipe, limit, size, environment and the run's files arrive."""
+    """Processes that Ultralytics itself starts get block, recipe, limit, size, environment and the run's files."""
     model, folder = tmp_path / "net.yaml", tmp_path / "run"
     model.write_text(yaml.safe_dump(NETWORK))
     folder.mkdir()
@@ -263,7 +263,7 @@ def test_launched_processes__get_what_the_trainer_has(own, data, tmp_path, monke
 
 
 def test_carried__given_beats_carried():
-    """A trainer takes from the callbacks what it is not given, and hands on what it is given; only one is carried."""
+    """A value that is not given is taken from the callbacks, a given one replaces it; only one `Carried` is kept."""
     callbacks, own = {distributed.EVENT: [print]}, Recipe(best="AP_S", nwd=0.5, paste=3)
     steps = [
         ((None, None, None), {"recipe": Recipe(), "limit": None, "rectangle": None}),
@@ -278,7 +278,7 @@ def test_carried__given_beats_carried():
 
 @pytest.mark.parametrize(("batch", "multiple"), [(5, 4), (1, 2), (-1, 16)])
 def test_batch__must_be_shared_by_all_devices(batch, multiple):
-    """A batch that two GPUs cannot share evenly is refused with one that they can; one process takes any."""
+    """A batch that two GPUs cannot share evenly is refused, and one that they can is named; one process takes any."""
     with pytest.raises(OptionError, match=f"batch: {batch} cannot be shared by 2 processes.* such as {multiple}$"):
         distributed.join({"device": "0,1", "batch": batch})
     assert distributed.join({"device": "0,1", "batch": multiple}) == "0,1"
@@ -287,7 +287,7 @@ def test_batch__must_be_shared_by_all_devices(batch, multiple):
 
 @pytest.mark.parametrize(("device", "expected"), [(None, "0,1"), ("1,2", "1,2"), ([0, 2], "0,2"), ("cpu", "cpu")])
 def test_devices__one_for_each_process(device, expected, monkeypatch):
-    """Each of this machine's processes has a GPU: the first ones, or those that are named."""
+    """Each local process gets a GPU of its own: one of the first, or of those that are named."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")

@@ -1,4 +1,4 @@
-"""What the commands set up: the user's own settings are found where Ultralytics keeps them, caches go to ours."""
+"""What the commands set up: the user's settings are found where Ultralytics keeps them, caches go to our folder."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_datasets_dir__of_the_users_ultralytics(monkeypatch, tmp_path, platform,
 
 
 def test_users_config__is_where_ultralytics_looks(tmp_path):
-    """On this system the folder is the one that Ultralytics itself uses."""
+    """On the current system, the folder in which we look for settings is the one that Ultralytics itself uses."""
     code = (
         "from pixelkeep.ultra.running.environment import _users_config as ours\n"
         "from ultralytics.utils import USER_CONFIG_DIR as theirs\nassert ours() == theirs.parent, (ours(), theirs)"
@@ -53,7 +53,7 @@ def test_users_config__is_where_ultralytics_looks(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"datasets_dir": '])
 def test_datasets_dir__damaged_settings(monkeypatch, tmp_path, text):
-    """Settings that cannot be read count as none."""
+    """Settings that cannot be read are treated as missing."""
     monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path))
     (tmp_path / "Ultralytics").mkdir()
     (tmp_path / "Ultralytics" / "settings.json").write_text(text)
@@ -61,7 +61,7 @@ def test_datasets_dir__damaged_settings(monkeypatch, tmp_path, text):
 
 
 def test_openvino__tells_nobody(tmp_path):
-    """OpenVINO's converter, which reports each conversion to its makers, gets a stub in place of what would send it."""
+    """OpenVINO's converter, which reports each conversion to its makers, gets a stub in place of its telemetry."""
     pytest.importorskip("openvino")
     code = (
         "from pixelkeep.ultra.running.environment import prepare\nprepare()\n"
@@ -76,7 +76,7 @@ def test_openvino__tells_nobody(tmp_path):
 @pytest.mark.parametrize("first", ["pixelkeep", "ultralytics"])
 @pytest.mark.parametrize(("asked", "expected"), [(None, "all"), ("3", "3")])
 def test_threads__are_the_users_or_all(first, asked, expected):
-    """In Python too, where nothing is prepared: importing Ultralytics writes 1 into the variable; nobody asked that."""
+    """From Python, too, threads are the number asked for or all, though Ultralytics sets OMP_NUM_THREADS to 1."""
     code = (
         f"import {first}, os; from pixelkeep import TiledDetector; "
         "from pixelkeep.ultra.running.environment import cpu_count, threads, use_all_cores; import torch; "

@@ -1,4 +1,4 @@
-"""A recipe's settings reach data, loss and processes, last through a resume, and change a training, or none does."""
+"""A recipe's settings reach data, loss and processes, survive a resume and change a training; defaults do not."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PLAIN += ["scale=0.9", "warmup_epochs=0"]
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """Eight images of 128 pixels with objects of 8 to 40, as training and validation."""
+    """A dataset of eight images of 128 pixels with objects of 8 to 40 pixels, used for training and validation."""
     folder, rng = tmp_path_factory.mktemp("set"), np.random.default_rng(0)
     for part in ("images", "labels"):
         (folder / part).mkdir()
@@ -77,28 +77,28 @@ def learnt(folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def plain(data, tmp_path_factory) -> str:
-    """What a training without any of the settings learns."""
+    """The hash of the weights after a training without any of the settings."""
     _, folder = training.train(settings(data, tmp_path_factory.mktemp("plain"), epochs=1))
     return learnt(folder)
 
 
 @pytest.mark.parametrize("name", [name for name in EVERYTHING if name != "best"])
 def test_setting__changes_the_training(data, tmp_path, plain, name):
-    """Each setting by itself leads to other weights."""
+    """Each setting by itself changes the trained weights."""
     _, folder = training.train(settings(data, tmp_path, recipe={name: EVERYTHING[name]}, epochs=1))
     assert learnt(folder) != plain
     assert yaml.safe_load((folder / "settings.yaml").read_text())[name] == EVERYTHING[name]
 
 
 def test_defaults__change_nothing(data, tmp_path, plain):
-    """All settings as they are by default lead to the same weights, bit for bit."""
+    """All settings at their defaults give the weights of a training without them, bit for bit."""
     given = {key: value for key, value in DEFAULTS.items() if value is not None}
     _, folder = training.train(settings(data, tmp_path, recipe=given, epochs=1))
     assert learnt(folder) == plain
 
 
 def test_resume__has_all_of_it(data, tmp_path, monkeypatch):
-    """A run that was interrupted goes on with its recipe: in data, loss, choice of the best epoch and colours."""
+    """An interrupted run resumes with its recipe in data, loss, choice of the best epoch and colour transforms."""
     seen = []
     call = Trainer.run_callbacks
 
@@ -123,7 +123,7 @@ def test_resume__has_all_of_it(data, tmp_path, monkeypatch):
 
 
 def test_comparison__knows_its_cells_by_the_recipe(data, tmp_path):
-    """Cells of another recipe are others; a value that is the default is no difference."""
+    """Cells with different recipes are told apart; a value that equals the default makes no difference."""
     spec = resolve_data(str(data))
 
     def shared(*assignments: str) -> dict:
@@ -135,7 +135,7 @@ def test_comparison__knows_its_cells_by_the_recipe(data, tmp_path):
 
 
 def test_other_tasks__refuse_what_is_about_boxes():
-    """Classification and segmentation refuse the settings that have no effect there, unless they are as by default."""
+    """Classification and segmentation refuse settings that have no effect there, unless they are at their defaults."""
     for task, refused in (
         ("classify", {*EVERYTHING} - {"best"}),
         ("semantic", {*EVERYTHING} - {"best", "albumentations"}),
@@ -150,7 +150,7 @@ def test_other_tasks__refuse_what_is_about_boxes():
 
 
 def test_sets__nothing_that_blurs():
-    """The set for small objects has transforms of each pixel, or of contrast; the empty one has none."""
+    """The set for small objects has only per-pixel and contrast transforms; the empty one has none."""
     names = {each["transform"]["__class_fullname__"] for each in photometric.transforms("small")}
     assert names == {"RandomBrightnessContrast", "RandomGamma", "CLAHE", "ToGray"}
     assert photometric.transforms("none") == [] and photometric.transforms("default") is None
@@ -159,7 +159,7 @@ def test_sets__nothing_that_blurs():
 
 
 def test_recipe__of_checked_settings():
-    """What is not given is as by default, null included, and numbers are of their kind."""
+    """Settings that are missing or null take their defaults, and numbers get the type of their setting."""
     check(dict.fromkeys(NAMES))
     assert Recipe.of({"epochs": 3, "nwd": None}) == Recipe()
     recipe = Recipe.of({"paste": 2.0, "nwd": 0.5})
@@ -183,13 +183,13 @@ def test_small_objects__the_whole_recipe_trains(tmp_path):
     [("small", 1, ""), ("small", 3, ""), ("small", 4, "no effect on images of 4 channels"), ("default", 4, "")],
 )
 def test_albumentations__images_of_other_channels(chosen, channels, said):
-    """Ultralytics gives transforms grey and colour images alone; what is asked for in vain is said."""
+    """Ultralytics applies transforms only to grey and colour images; for others a message says they have no effect."""
     told = photometric.check_channels(chosen, channels)
     assert said in told and bool(told) == bool(said)
 
 
 def test_albumentations__what_cannot_do_grey_images():
-    """One line before training, for a transform that works in colour."""
+    """A transform that works only in colour is refused for grey images, in one line before training."""
     chosen = [{"ChannelDropout": {"p": 1.0}}]
     photometric.check(chosen)
     assert photometric.check_channels(chosen, 3) == "" and photometric.check_channels(["CLAHE"], 1) == ""
@@ -199,7 +199,7 @@ def test_albumentations__what_cannot_do_grey_images():
 
 @pytest.mark.parametrize(("epochs", "closing", "told"), [(3, 3, 2), (3, 10, 2), (3, 2, 0)])
 def test_closing__told_when_nothing_is_left(data, tmp_path, monkeypatch, epochs, closing, told):
-    """Copies and windows end with mosaics; where that is from the start, it is said of both before training."""
+    """Copies and windows end when mosaics close; if that is at the start, a warning for each says so beforehand."""
     lines = []
     monkeypatch.setattr(training.LOGGER, "warning", lambda text, *_: lines.append(str(text)))
     given = settings(data, tmp_path, f"epochs={epochs}", f"close_mosaic={closing}", recipe={"paste": 2, "zoom": 0.5})
@@ -214,7 +214,7 @@ def test_zoom__not_with_rect(data, tmp_path):
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory) -> Path:
-    """Eight images of 128 pixels whose objects all have 4 pixels a side, as training and validation."""
+    """A dataset of eight images of 128 pixels with objects of 4 pixels a side, used for training and validation."""
     folder, rng = tmp_path_factory.mktemp("tiny"), np.random.default_rng(0)
     for part in ("images", "labels"):
         (folder / part).mkdir()
@@ -232,7 +232,7 @@ def tiny(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize(("recipe", "learnt"), [({}, False), ({"initial_box": 2}, True)])
 def test_tiny_objects_alone__learnt_from_small_boxes(tiny, tmp_path, monkeypatch, recipe, learnt):
-    """From boxes of 15 strides nothing is ever learnt about boxes, and it is said; from boxes of two strides it is."""
+    """Starting from boxes of 15 strides boxes are never learnt, and a warning says so; from two strides they are."""
     lines = []
     monkeypatch.setattr("pixelkeep.ultra.trainers.boxes.LOGGER.warning", lambda text, *_: lines.append(str(text)))
     more = ["imgsz=128", "mosaic=0", "scale=0", "optimizer=AdamW", "lr0=0.01"]

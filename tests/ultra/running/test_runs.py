@@ -1,4 +1,4 @@
-"""Run folders: never one that is taken, the right one found again, and files that are whole or not there."""
+"""Run folders: none that is taken is used, the right one is found again, and files are complete or absent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def cwd(tmp_path, monkeypatch):
 
 
 def make_run(path, *, at, weights=("last.pt", "best.pt"), finished=False):
-    """Lay out a run whose weights were written at a given second."""
+    """Create a run folder whose weights were written at the time ``at``, in seconds."""
     (path / "weights").mkdir(parents=True)
     for name in weights:
         (path / "weights" / name).touch()
@@ -30,7 +30,7 @@ def make_run(path, *, at, weights=("last.pt", "best.pt"), finished=False):
 
 
 def test_new_run__numbered_when_taken(cwd):
-    """The first run is exp, later ones exp2, exp3, and a gap is filled; what is there stays."""
+    """The first run is exp, later ones are exp2 and exp3, gaps are filled, and existing files stay."""
     first = runs.new_run(None, None, kind="train")
     (first / "mine.txt").write_text("kept")
     assert [runs.new_run(None, None, kind="train").name for _ in range(2)] == ["exp2", "exp3"]
@@ -41,7 +41,7 @@ def test_new_run__numbered_when_taken(cwd):
 
 
 def test_new_run__project_and_name(cwd):
-    """Project and name say where; a taken name is numbered too, and a file of that name counts as taken."""
+    """Project and name give the folder; a taken name is numbered too, and a file of that name counts as taken."""
     assert runs.new_run("out", "a", kind="detect") == (cwd / "out/a").resolve()
     assert runs.new_run("out", "a", kind="detect").name == "a2"
     (cwd / "out/b").write_text("a file")
@@ -80,13 +80,13 @@ def test_newest_weights__of_the_demo(cwd):
 
 
 def test_newest_weights__none(cwd):
-    """Where nothing has been trained the line says how to go on."""
+    """If nothing has been trained, the error says what to do."""
     with pytest.raises(WeightsError, match=r"no trained run in runs: pass --weights FILE, or train first"):
         runs.newest_weights()
 
 
 def test_resume__newest_unfinished(cwd):
-    """Without a name the newest run that has a last.pt and no metrics.json is gone on with."""
+    """If no run is named, the newest one that has a last.pt and no metrics.json is resumed."""
     make_run(cwd / "runs/train/exp", at=100)
     expected = make_run(cwd / "runs/train/exp2", at=200)
     make_run(cwd / "runs/train/exp3", at=300, finished=True)
@@ -97,7 +97,7 @@ def test_resume__newest_unfinished(cwd):
 
 @pytest.mark.parametrize("given", ["out/a", "out/a/weights/last.pt"])
 def test_resume__named(cwd, given):
-    """A run is named by its folder or by its last.pt."""
+    """The run to resume is given by its folder or by its last.pt."""
     expected = make_run(cwd / "out/a", at=100)
     assert runs.run_to_resume(given) == expected.resolve()
     assert runs.run_to_resume(None, project="out") == expected.resolve()
@@ -114,7 +114,7 @@ def test_resume__named(cwd, given):
     ],
 )
 def test_resume__nothing_there(cwd, given, message):
-    """What cannot be resumed is told with the reason."""
+    """A run that cannot be resumed is refused with the reason."""
     (cwd / "empty").mkdir()
     make_run(cwd / "done", at=100, finished=True)
     with pytest.raises(WeightsError, match=message):
@@ -122,7 +122,7 @@ def test_resume__nothing_there(cwd, given, message):
 
 
 def test_storage__sweeps_before_and_after(cwd):
-    """What a killed run left half-written goes at the start, what this one leaves at the end; the rest stays."""
+    """Half-written files of a killed run are removed at the start, those of this run at the end; all others stay."""
     kept = [cwd / "weights" / "last.pt", cwd / ".hidden", cwd / "a.partial"]
     old = [cwd / "weights" / ".partial" / "best.pt", cwd / ".a.json.123.partial"]
     for path in (*kept, *old):
@@ -146,14 +146,14 @@ def test_storage__sweeps_before_and_after(cwd):
     ],
 )
 def test_storage__one_line(cwd, error, line):
-    """A disk that does not take what is written is told with the file or folder and what is to be done."""
+    """A failed write is reported with the file or folder and with what to do."""
     with pytest.raises(StorageError, match=line.replace("RUN", str(cwd))), runs.storage(cwd):
         raise error
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "x"), RuntimeError("shape mismatch"), KeyError("x")])
 def test_storage__other_errors_pass(cwd, error):
-    """What has nothing to do with the disk stays what it is."""
+    """Errors that have nothing to do with the disk are passed on unchanged."""
     with pytest.raises(type(error)) as raised, runs.storage(cwd):
         raise error
     assert raised.value is error

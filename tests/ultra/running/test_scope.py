@@ -1,4 +1,4 @@
-"""Which settings have an effect where: the lists fit this release's settings, and survive another's."""
+"""Which settings have an effect where: the lists fit this release of Ultralytics and still work with another."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def test_groups__are_this_releases():
 
 
 def test_names__exist():
-    """No list holds a name that is no setting; 'half' is that of earlier releases, 'path' and the recipe's are ours."""
+    """Listed names are settings: of Ultralytics, of its earlier releases ('half'), or ours ('path', the recipe's)."""
     assert NAMED - {"half", "path", *recipe.NAMES} <= set(DEFAULT_CFG_DICT)
 
 
 def test_lists__say_nothing_twice():
-    """What a group brings is not listed again, and what is left out would otherwise be in."""
+    """Settings that a group brings are not listed again, and those left out would otherwise be included."""
     grouped = {c: {s for s, g in scope.groups().items() if g in scope.GROUPS[c]} for c in scope.COMMANDS}
     for command in scope.COMMANDS:
         assert not grouped[command] & (set(scope.ALSO[command]) - set(scope.COMMON)), command
@@ -33,13 +33,13 @@ def test_lists__say_nothing_twice():
 
 
 def test_validation__settings_of_train_and_val():
-    """What decides the figures can be set for the training and for the validation that ends it."""
+    """Settings that decide the figures can be set for train, whose last step is a validation, and for val."""
     assert all({"train", "val"} <= set(scope.commands_using(setting)) for setting in scope.VALIDATION)
 
 
 @pytest.mark.parametrize("groups", [{}, {"loudness": "Sound settings"}], ids=["no-headings", "new-heading"])
 def test_another_release__unknown_settings_pass(monkeypatch, groups):
-    """A setting that nothing here knows is left to Ultralytics to judge; the known ones stay where they are."""
+    """A setting that no list knows is left to Ultralytics to judge, and the known ones keep their commands."""
     monkeypatch.setattr(scope, "groups", lambda: groups)
     assert scope.commands_using("loudness") == scope.COMMANDS
     assert scope.commands_using("best") == ("train",)

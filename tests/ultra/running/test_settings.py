@@ -1,4 +1,4 @@
-"""Settings: later sources win, and nothing that Ultralytics would trip over or pass over in silence gets through."""
+"""Settings: later sources win, and nothing is let through that Ultralytics would fail on or silently ignore."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pixelkeep.ultra.running.settings import check_task, for_ultralytics, load_r
 
 
 def test_order__defaults_recipe_flags_assignments(tmp_path):
-    """Our defaults give way to the recipe, that to flags, and those to --set; a flag of None was not given."""
+    """Recipes override our defaults, flags override recipes, --set overrides flags; a flag of None was not given."""
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("epochs: 3\nimgsz: 320\nbatch: 4\nplots: false\nexpected: {AP: 0.5}\n", encoding="utf-8-sig")
     flags = {"imgsz": 416, "batch": 8, "epochs": None}
@@ -34,7 +34,7 @@ def test_bundled_recipe__by_name(tmp_path, monkeypatch):
 
 
 def test_assignments__values_are_yaml():
-    """Values of --set are read as YAML; only the first equals sign divides."""
+    """Values of --set are read as YAML; only the first equals sign separates the key from the value."""
     given = ["mosaic=0.5", "cos_lr=true", "classes=[0, 2]", "name=a=b", "freeze=null"]
     assert parse_assignments(given) == {
         "mosaic": 0.5,
@@ -46,7 +46,7 @@ def test_assignments__values_are_yaml():
 
 
 def test_name__a_number_is_a_name():
-    """A run may be called 5."""
+    """A number is accepted as the name of a run or project."""
     assert merge({}, command="train", assignments=["name=5", "project=2024"]) | {
         "name": "5",
         "project": "2024",
@@ -54,7 +54,7 @@ def test_name__a_number_is_a_name():
 
 
 def test_exponent__a_number(tmp_path):
-    """A number written as 1e-3 is one, in --set and in a recipe, though YAML takes it for a text."""
+    """1e-3 is read as a number in --set and in a recipe, although YAML takes it for a string."""
     (tmp_path / "mine.yaml").write_text("lr0: 1e-3\noptimizer: SGD\n")
     merged = merge(
         {}, command="train", recipe=str(tmp_path / "mine.yaml"), assignments=["lrf=2E-2", "epochs=1e2", "name=1e2"]
@@ -64,7 +64,7 @@ def test_exponent__a_number(tmp_path):
 
 
 def test_own_settings__kept_from_ultralytics():
-    """What is ours alone is not handed to Ultralytics."""
+    """Settings that only we have are not passed on to Ultralytics."""
     assert for_ultralytics({"best": "AP_S", "epochs": 1}) == {"epochs": 1}
 
 
@@ -122,7 +122,7 @@ FOREIGN = {
     ("command", "assignment", "message"), [(c, a, m) for c, cases in FOREIGN.items() for a, m in cases.items()]
 )
 def test_foreign_setting__refused(command, assignment, message):
-    """A setting without effect in a command is refused, and the line says for which commands it is."""
+    """A setting without effect in a command is refused, and the message names the commands that use it."""
     with pytest.raises(OptionError) as error:
         merge({}, command=command, assignments=[assignment])
     assert message in str(error.value) and "\n" not in str(error.value)
@@ -169,13 +169,13 @@ OWN_SETTINGS = {
 
 @pytest.mark.parametrize(("command", "assignment"), [(c, a) for c, cases in OWN_SETTINGS.items() for a in cases])
 def test_own_setting__accepted(command, assignment):
-    """A setting with an effect in a command is let through, whatever group of Ultralytics' it stands in."""
+    """A setting with an effect in a command is accepted, whichever of Ultralytics' groups it belongs to."""
     key, value = next(iter(parse_assignments([assignment]).items()))
     assert merge({}, command=command, assignments=[assignment])[key] == value
 
 
 def test_recipe__may_be_a_copy_of_ultralytics_defaults(tmp_path):
-    """A recipe with all of Ultralytics' settings is taken, as long as those for other commands stay as they are."""
+    """A recipe with all of Ultralytics' settings is accepted if those for other commands keep their defaults."""
     text = DEFAULT_CFG_PATH.read_text(encoding="utf-8").replace("optimizer: auto ", "optimizer: SGD ")
     (tmp_path / "whole.yaml").write_text(text.replace("epochs: 100 ", "epochs: 7 "))
     assert merge({}, command="train", recipe=str(tmp_path / "whole.yaml"))["epochs"] == 7
@@ -253,7 +253,7 @@ BAD = {
 
 @pytest.mark.parametrize(("assignment", "message"), BAD.items(), ids=BAD)
 def test_bad_value__one_line(assignment, message):
-    """A setting that does not exist, or a value that is not allowed, is one line with the setting and what is right."""
+    """An unknown setting or an invalid value gives one line that names the setting and says what is right."""
     command = "detect" if assignment.startswith("show_") else "train"
     with pytest.raises(OptionError, match=message) as error:
         merge({}, command=command, assignments=[assignment])
@@ -262,7 +262,7 @@ def test_bad_value__one_line(assignment, message):
 
 @pytest.mark.parametrize(("device", "gpus", "right"), [("1", 2, True), ("0,1", 2, True), ("0,2", 2, False)])
 def test_device__counted_gpus(monkeypatch, device, gpus, right):
-    """A GPU's number is right if there are that many."""
+    """A GPU's number is accepted if there are that many GPUs."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     if right:
         assert merge({"device": device}, command="train")["device"] == device
@@ -283,7 +283,7 @@ def test_device__counted_gpus(monkeypatch, device, gpus, right):
     ],
 )
 def test_bad_recipe__one_line(tmp_path, content, message):
-    """A recipe that cannot be used is named with what is wrong in it."""
+    """A recipe that cannot be used is refused with what is wrong in it."""
     (tmp_path / "mine.yaml").write_bytes(content)
     with pytest.raises(OptionError, match=message) as error:
         merge({}, command="train", recipe=str(tmp_path / "mine.yaml"))
@@ -306,7 +306,7 @@ def test_missing_recipe__nearest_name():
     ],
 )
 def test_other_task__refused(task, assignment, users):
-    """A setting without effect for the model's task is refused; as Ultralytics' default has it, it may stand."""
+    """A setting without effect for the model's task is refused, unless it has Ultralytics' default value."""
     merged = merge({}, command="train", assignments=[assignment])
     key = assignment.partition("=")[0]
     with pytest.raises(
@@ -317,7 +317,7 @@ def test_other_task__refused(task, assignment, users):
 
 
 def test_rectangle__for_detection_alone():
-    """Classification and segmentation take square images."""
+    """Only detection accepts a rectangular image size; classification and segmentation take one side."""
     with pytest.raises(OptionError, match="is a rectangle; task 'semantic' takes one side"):
         check_task(merge({"imgsz": [64, 96]}, command="train"), "train", "semantic")
     check_task(merge({"imgsz": [64, 96]}, command="train"), "train", "detect")

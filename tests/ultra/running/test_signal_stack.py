@@ -1,4 +1,4 @@
-"""Two networks of OpenVINO, freed in the order they came in, and a signal afterwards."""
+"""A signal that arrives after two OpenVINO networks were freed in the order in which they were made."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ os.kill(os.getpid(), signal.SIGINT)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="alternate signal stacks as Linux has them")
 @pytest.mark.parametrize("options", [[], ["-X", "faulthandler"]], ids=["none before", "one of faulthandler's"])
 def test_signals__heard_after_networks_are_freed(options):
-    """Whatever stack there was before is there afterwards, and a handler runs; OpenVINO alone leaves a freed one."""
+    """The signal stack is the same as before, and a handler runs; OpenVINO by itself leaves a freed stack behind."""
     pytest.importorskip("openvino")
     done = subprocess.run([sys.executable, *options, "-c", SCRIPT], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr

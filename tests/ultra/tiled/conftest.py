@@ -1,4 +1,4 @@
-"""What the tests of tiles look at."""
+"""Fixtures shared by the tests of tiles."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-SIDE = 128  # pixels of a tile
+SIDE = 128  # side of a tile in pixels
 
 
 @pytest.fixture(scope="module")
 def noise() -> np.ndarray:
-    """A picture of two tiles side by side, blurred noise: (128, 256, 3)."""
+    """Return a picture of blurred noise as large as two tiles side by side, (128, 256, 3)."""
     picture = np.random.default_rng(0).integers(0, 255, (SIDE, 2 * SIDE, 3), np.uint8)
     return cv2.GaussianBlur(picture, None, 3)

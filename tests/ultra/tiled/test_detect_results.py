@@ -1,4 +1,4 @@
-"""``detect --json`` and detections.json hold what was found: the same boxes as the other forms, one line an image."""
+"""``detect --json`` and detections.json hold the same boxes as the other outputs, with one line per image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from test_tiled import call
 
 from pixelkeep.ultra.commands.results import results
 
-SHAPE = (3, 96, 192, 3)  # of a video
+SHAPE = (3, 96, 192, 3)  # frames, height, width and channels of a video
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def oriented(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory) -> Path:
-    """A picture of noise and a video."""
+    """Write a picture of noise and a video, and return their folder."""
     folder = tmp_path_factory.mktemp("material")
     pictures = [cv2.GaussianBlur(each, None, 3) for each in np.random.default_rng(9).integers(0, 255, SHAPE, np.uint8)]
     cv2.imwrite(str(folder / "still.png"), pictures[0])
@@ -35,7 +35,7 @@ def material(tmp_path_factory) -> Path:
 
 
 def as_coco(document: dict) -> list[dict]:
-    """Return what a document holds in the form of predictions.json."""
+    """Return the content of a document in the form of predictions.json."""
     rows = []
     for image in document["results"]:
         frame = {"frame": image["frame"]} if "frame" in image else {}
@@ -52,7 +52,7 @@ def as_coco(document: dict) -> list[dict]:
 
 @pytest.mark.parametrize("kind", ["noise_weights", "oriented"])
 def test_document__boxes_as_in_predictions(request, material, tmp_path, capfd, kind):
-    """The document is the file, and its boxes are those of predictions.json, of images and of frames."""
+    """The printed document equals the file, and its boxes are those of predictions.json, for images and frames."""
     given = ("--weights", request.getfixturevalue(kind), "--source", material, "--device", "cpu", "--imgsz", 96)
     code, out, _ = call(
         "detect", *given, "--project", tmp_path, "--save-json", "--no-save", "--json", "--conf", 0.01, capfd=capfd
@@ -62,11 +62,11 @@ def test_document__boxes_as_in_predictions(request, material, tmp_path, capfd, k
     assert len(expected) > 5 and as_coco(document) == expected
     assert [image.get("frame") for image in document["results"]] == [None, 1, 2, 3]
     assert sum(document["detections"].values()) == len(expected)
-    assert len(out.splitlines()) == 2 + len(document) + len(document["results"]) + 1  # a line each
+    assert len(out.splitlines()) == 2 + len(document) + len(document["results"]) + 1  # one line per entry and per image
 
 
 def test_document__boxes_without_being_asked(noise_weights, material, tmp_path, capfd):
-    """The file holds them whatever else is saved, and an image without any has none."""
+    """detections.json is written without being asked for; an image without detections has no objects in it."""
     given = ("--weights", noise_weights, "--source", material / "still.png", "--device", "cpu", "--imgsz", 96)
     for conf, some in ((0.01, True), (1.0, False)):
         assert call("detect", *given, "--project", tmp_path / str(conf), "--conf", conf, capfd=capfd)[0] == 0
@@ -75,7 +75,7 @@ def test_document__boxes_without_being_asked(noise_weights, material, tmp_path, 
 
 
 def test_rows__tracks_and_other_tasks(tmp_path):
-    """Identities stay with their objects; of other tasks the row's own keys stand beside the image."""
+    """Identities stay with their objects; for other tasks the row's own keys stand beside the image."""
     box = {"category_id": 3, "category": "car", "bbox": [1.5, 2, 3, 4.25], "score": 0.5, "track_id": 7}
     lines = [
         {"file": "a.mp4", "image_id": 1, "frame": 2, "at": 0.2, "counts": {"car": 1}, "objects": [box]},
@@ -91,7 +91,7 @@ def test_rows__tracks_and_other_tasks(tmp_path):
 
 @pytest.mark.parametrize("tiles", [(), ("--tile", 96)], ids=["whole", "tiles"])
 def test_bar__ends_at_all_files(noise_weights, material, tmp_path, capfd, tiles):
-    """Files that are left out, before, between and behind the others, are done as well."""
+    """Files that are left out, wherever they come in the order, count as done in the progress bar."""
     for name in "bd":
         (tmp_path / f"{name}.png").write_bytes((material / "still.png").read_bytes())
     for name in "acef":
@@ -105,7 +105,7 @@ def test_bar__ends_at_all_files(noise_weights, material, tmp_path, capfd, tiles)
 
 @pytest.mark.parametrize(("more", "told"), [((), 1), (("--tile", 96), 0)], ids=["whole", "tiles"])
 def test_large_images__one_warning_that_names_tiles(noise_weights, tmp_path, capfd, caplog, more, told):
-    """Of two images of three times the input's size, and one that fits, one line is said; in tiles nothing shrinks."""
+    """Of two images three times the input's size and one that fits, one warning is given; with tiles, none."""
     for name, side in (("a", 96), ("b", 288), ("c", 288)):
         cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((side, side, 3), np.uint8))
     given = ("--weights", noise_weights, "--source", tmp_path, "--device", "cpu", "--imgsz", 96, "--project", tmp_path)

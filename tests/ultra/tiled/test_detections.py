@@ -1,4 +1,4 @@
-"""``pixelkeep.TiledDetector`` gives what the command writes, and closes what it has opened."""
+"""``pixelkeep.TiledDetector`` returns what the command writes, and closes the files it opens."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def oriented(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", ["weights", "oriented"])
 def test_forms__are_those_that_the_command_writes(request, noise, tmp_path, capfd, kind):
-    """JSON, CSV and label files are the same, those of oriented boxes too, to the last digit."""
+    """JSON, CSV and label files equal those of the command to the last digit, for oriented boxes too."""
     file, checkpoint = tmp_path / "a.png", request.getfixturevalue(kind)
     cv2.imwrite(str(file), noise)
     given = ["--weights", checkpoint, "--source", file, "--tile", SIDE, "--device", "cpu", "--project", tmp_path]
@@ -47,7 +47,7 @@ def test_forms__are_those_that_the_command_writes(request, noise, tmp_path, capf
 
 
 def test_forms__of_an_array(weights, noise):
-    """An image without a file has no name, and any number that it is given."""
+    """Records of an image without a file have no file name, and the image id that is given."""
     found = pixelkeep.TiledDetector(weights, tile=SIDE, device="cpu")(noise)
     records = found.to_coco(7)
     assert {record["image_id"] for record in records} == {7} and "file_name" not in records[0]
@@ -56,7 +56,7 @@ def test_forms__of_an_array(weights, noise):
 
 @pytest.mark.parametrize("asked", [[1], ["Person"], "person", (np.int64(1), "person")])
 def test_classes__others_are_left_out(weights, noise, asked):
-    """What is found of the classes that are looked for is what is found of them among all."""
+    """Detections limited to some classes are those of these classes among all detections."""
     every = rows(pixelkeep.TiledDetector(weights, tile=SIDE, device="cpu")(noise))
     found = rows(pixelkeep.TiledDetector(weights, tile=SIDE, classes=asked, device="cpu")(noise))
     assert 0 < len(found) < len(every)
@@ -74,14 +74,14 @@ def test_classes__others_are_left_out(weights, noise, asked):
     ],
 )
 def test_classes__unknown_ones_are_refused(weights, asked, message):
-    """What is no class is named, with those that there are."""
+    """An unknown class is refused by name, with the classes that exist."""
     with pytest.raises(OptionError) as error:
         pixelkeep.TiledDetector(weights, classes=asked)
     assert message in str(error.value)
 
 
 def test_rasters__are_closed_and_known_still(weights, noise, tmp_path):
-    """The file of each image is closed when it has been looked at; every form can be had afterwards."""
+    """The file of each image is closed once its detection is done; every output can still be made afterwards."""
     pytest.importorskip("rasterio")
     files = [test_rasters.write(tmp_path / f"{i}.tif", noise[..., ::-1]) for i in range(3)]
     detector = pixelkeep.TiledDetector(weights, tile=SIDE, device="cpu")
@@ -105,6 +105,6 @@ def test_rasters__are_closed_and_known_still(weights, noise, tmp_path):
 
 
 def opened() -> int:
-    """Return how many files this process has open, as far as the system says."""
+    """Return how many files this process has open, or 0 where the system does not tell."""
     folder = Path("/proc/self/fd")
     return len(list(folder.iterdir())) if folder.is_dir() else 0

@@ -1,4 +1,4 @@
-"""Oriented boxes: detection of whole images and in tiles against Ultralytics' own, and every output of it."""
+"""Oriented boxes: detection in whole images and in tiles agrees with Ultralytics, and every output is right."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLUMNS = slice(0, 7)  # centre, sides, radians, score, class
 
 
 def write_weights(path):
-    """Write a checkpoint of Ultralytics' that finds rotated boxes of a dozen pixels in noise, with scores far apart."""
+    """Write an Ultralytics checkpoint that finds rotated boxes of a dozen pixels in noise, with distinct scores."""
     torch.manual_seed(3)
     model = OBBModel("yolo11n-obb.yaml", nc=len(NAMES), verbose=False)
     model.names = NAMES
@@ -36,7 +36,7 @@ def write_weights(path):
         torch.nn.init.constant_(scores[-1].bias, -1.5)
         torch.nn.init.normal_(angles[-1].weight, std=0.05)
         boxes[-1].weight.data *= 0.2
-        boxes[-1].bias.data = torch.tensor([4.0] * 2 + [-4.0] * 14).repeat(4)  # sides of about one cell
+        boxes[-1].bias.data = torch.tensor([4.0] * 2 + [-4.0] * 14).repeat(4)  # makes the sides about one cell long
     model.args, model.task = {}, "obb"
     torch.save({"model": model.half(), "train_args": {}}, path)
     return path
@@ -48,7 +48,7 @@ def weights(tmp_path_factory):
 
 
 def plain(weights, image: np.ndarray, imgsz: int = SIDE) -> np.ndarray:
-    """Return Ultralytics' own detections, rows of centre, sides, radians, score, class."""
+    """Return Ultralytics' own detections as rows of centre, sides, angle in radians, score and class."""
     (result,) = YOLO(weights, task="obb").predict(
         image, imgsz=imgsz, conf=0.25, device="cpu", verbose=False, save=False
     )
@@ -69,7 +69,7 @@ def assert_equal(found: np.ndarray, expected: np.ndarray, atol: float = 1e-3) ->
 
 
 def test_one_tile__equals_plain_detection(weights, noise):
-    """Where a tile is the whole image, what is found is what Ultralytics finds in it."""
+    """With one tile as large as the image, detections equal those of Ultralytics."""
     found = pixelkeep.TiledDetector(weights, tile=SIDE, device="cpu")(noise[:, :SIDE])
     expected = plain(weights, noise[:, :SIDE])
     assert np.ptp(expected[:, 4]) > 0.05 and len(set(expected[:, 6])) == 2
@@ -78,7 +78,7 @@ def test_one_tile__equals_plain_detection(weights, noise):
 
 
 def test_tiles__are_crops_in_their_places(weights, noise, monkeypatch):
-    """Every tile gives what plain detection finds in that part of the image, moved to its place."""
+    """Every tile gives what plain detection finds in that crop, moved to its place in the image."""
 
     def keep(found, *_: object) -> Merged:
         return Merged(found.boxes, found.scores, found.classes, Seams(), found.rotated)
@@ -87,18 +87,18 @@ def test_tiles__are_crops_in_their_places(weights, noise, monkeypatch):
     found = pixelkeep.TiledDetector(weights, tile=SIDE, overlap=0, device="cpu", batch=2)(noise)
     left, right = (plain(weights, noise[:, start : start + SIDE]) for start in (0, SIDE))
     right[:, 0] += SIDE
-    assert_equal(rows(found), np.vstack([left, right]), atol=5e-3)  # in a batch, convolutions round otherwise
+    assert_equal(rows(found), np.vstack([left, right]), atol=5e-3)  # convolutions round differently in a batch
 
 
 def test_scale__tile_is_seen_at_imgsz(weights, noise):
-    """A tile of 64 pixels seen at 128 is plain detection of that picture at 128, in pixels of the picture."""
+    """A tile of 64 pixels seen at 128 equals plain detection of that crop at 128, in pixels of the image."""
     found = pixelkeep.TiledDetector(weights, tile=64, imgsz=SIDE, device="cpu")(noise[:64, :64])
     assert_equal(rows(found), plain(weights, noise[:64, :64]))
 
 
 @pytest.mark.parametrize("tile", [None, SIDE])
 def test_detect__every_output(weights, noise, tmp_path, capfd, tile):
-    """Picture, JSON, CSV, label file and crops say the same, with tiles as without."""
+    """The drawn image, JSON, CSV, label file and crops agree, with and without tiles."""
     cv2.imwrite(str(tmp_path / "a.png"), noise[:, :SIDE])
     words = ["--tile", tile] if tile else ["--imgsz", SIDE]
     code, text, _ = call(
@@ -140,7 +140,7 @@ def test_detect__every_output(weights, noise, tmp_path, capfd, tile):
     ],
 )
 def test_refused__by_one_line(weights, noise, tmp_path, capfd, command, words, message):
-    """What is not served for oriented boxes is refused, and says what is."""
+    """What is not available for oriented boxes is refused in one line that says what is."""
     cv2.imwrite(str(tmp_path / "a.png"), noise)
     given = ["--model", weights] if command == "train" else ["--weights", weights]
     source = ["--source", tmp_path / "a.png"] if command == "detect" else []
@@ -152,7 +152,7 @@ def test_refused__by_one_line(weights, noise, tmp_path, capfd, command, words, m
 
 @pytest.mark.parametrize("name", ["yolo11n-seg", "yolo11n-pose"])
 def test_other_tasks__refused_by_one_line(tmp_path, noise, capfd, name):
-    """Weights of segmentation of objects and of poses are refused with the tasks that are served."""
+    """Weights for instance segmentation and pose are refused in one line that names the command to use."""
     model = YOLO(f"{name}.yaml").model
     model.args = {}
     torch.save({"model": model.half(), "train_args": {}}, tmp_path / "w.pt")
@@ -167,13 +167,13 @@ def test_other_tasks__refused_by_one_line(tmp_path, noise, capfd, name):
 
 @pytest.fixture(scope="module")
 def exported(weights):
-    """The network as an ONNX file of Ultralytics' exporter."""
+    """Export the network to ONNX with Ultralytics' exporter."""
     return YOLO(weights, task="obb").export(format="onnx", imgsz=SIDE, device="cpu")
 
 
 @pytest.mark.parametrize("tile", [None, SIDE])
 def test_export__finds_what_the_checkpoint_finds(weights, exported, noise, tmp_path, capfd, tile):
-    """An exported file in place of the checkpoint gives the same rotated boxes, in tiles and without."""
+    """An exported file gives the same rotated boxes as the checkpoint, with and without tiles."""
     cv2.imwrite(str(tmp_path / "a.png"), noise if tile else noise[:, :SIDE])
     words = ["--tile", tile] if tile else []
     found = []
@@ -197,7 +197,7 @@ def write_film(path, noise: np.ndarray, frames: int = 8) -> None:
 
 
 def test_video__killed_and_gone_on_with(weights, noise, tmp_path, capfd, monkeypatch):
-    """A video of oriented boxes that is cut off in tiles goes on, and all records are those of a whole run."""
+    """A tiled detection of oriented boxes in a video, cut off and resumed, records what an uninterrupted run does."""
     write_film(tmp_path / "a.mp4", noise)
     add = Journal.add
 
@@ -220,7 +220,7 @@ def test_video__killed_and_gone_on_with(weights, noise, tmp_path, capfd, monkeyp
 
 
 def test_video__tiles_in_turn(weights, noise, tmp_path, capfd):
-    """At a rate that leaves no time, tiles of oriented boxes are looked at in turn, and told."""
+    """At a rate that leaves too little time, tiles of oriented boxes are processed in turn, and the summary says so."""
     write_film(tmp_path / "a.mp4", noise)
     code, text, error = call(
         "detect", "--weights", weights, "--source", tmp_path / "a.mp4", "--tile", SIDE, "--device", "cpu",

@@ -1,4 +1,4 @@
-"""Images on disk, read in windows: the same boxes as from memory, on the map where they belong, in little memory."""
+"""Images read from disk in windows give the same boxes as from memory, placed on the map, in little memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STRETCH = (0.5, 99.5)
 
 
 def write(path, pixels: np.ndarray, crs="EPSG:32632", transform=PLACE, **how):
-    """Write (H, W, C), bands in that order, as a GeoTIFF in tiles."""
+    """Write (H, W, C), with bands in that order, as a tiled GeoTIFF."""
     height, width, count = pixels.shape
     given = dict(tiled=True, blockxsize=64, blockysize=64, crs=crs, transform=transform) | how
     with rasterio.open(
@@ -43,7 +43,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def noise() -> np.ndarray:
-    """Blurred noise: (300, 420, 3), BGR."""
+    """Return blurred noise, (300, 420, 3) in BGR."""
     return cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (300, 420, 3), np.uint8), None, 3)
 
 
@@ -54,10 +54,10 @@ def assert_same(found: np.ndarray, expected: np.ndarray, atol: float = 2e-3) -> 
 
 @pytest.mark.parametrize("tile", [64, SIDE])
 def test_detector__windows_equal_memory(weights, noise, tmp_path, monkeypatch, tile):
-    """Tiles read from disk, a few at a time, give what tiles of the whole image in memory give."""
+    """Tiles read from disk, a few at a time, give the same detections as the whole image in memory."""
     from pixelkeep.ultra.tiled import rasters as reading
 
-    monkeypatch.setattr(reading, "READ", 3 * 2 * tile * tile)  # runs of one or two tiles
+    monkeypatch.setattr(reading, "READ", 3 * 2 * tile * tile)  # makes each read one or two tiles
     file = write(tmp_path / "a.tif", noise[..., ::-1])
     detector = pixelkeep.TiledDetector(weights, tile=tile, device="cpu", batch=2)
     found = detector(file)
@@ -66,7 +66,7 @@ def test_detector__windows_equal_memory(weights, noise, tmp_path, monkeypatch, t
 
 
 def test_detector__windows_at_another_scale(weights, noise, tmp_path, monkeypatch):
-    """Where the network sees tiles at another scale, windows are resized as the whole image is."""
+    """If the network sees tiles at another scale, windows are resized as the whole image would be."""
     from pixelkeep.ultra.tiled import rasters as reading
 
     monkeypatch.setattr(reading, "READ", 60_000)
@@ -84,7 +84,7 @@ def test_detector__windows_at_another_scale(weights, noise, tmp_path, monkeypatc
 
 
 def test_detect__every_output_in_pixels_and_on_the_map(weights, noise, tmp_path, capfd):
-    """All outputs hold pixels of the whole image, GeoJSON the same corners in longitude and latitude."""
+    """All outputs are in pixels of the whole image; GeoJSON holds the same corners in longitude and latitude."""
     file = write(tmp_path / "field.tif", noise[..., ::-1])
     given = ["--weights", weights, "--source", file, "--tile", SIDE, "--device", "cpu", "--project", tmp_path / "runs"]
     saves = ["--save-json", "--save-txt", "--save-csv", "--save-geojson", "--json"]
@@ -124,11 +124,11 @@ def area(ring: list) -> float:
 
 
 def test_geojson__rings_run_anticlockwise_in_both_systems():
-    """Whichever way rows of pixels run, outer rings are anticlockwise; the image's own system is named."""
+    """Outer rings are anticlockwise whichever way pixel rows run; the image's own reference system is named."""
     from rasterio.crs import CRS
 
     corners = np.array([[[10, 20], [30, 20], [30, 60], [10, 60]]], float)
-    upwards = rasterio.transform.Affine(2, 0.5, 1000, -0.25, 2, 7000)  # turned, rows run north
+    upwards = rasterio.transform.Affine(2, 0.5, 1000, -0.25, 2, 7000)  # rotated, with rows that run north
     for transform in (PLACE, upwards):
         for own in (False, True):
             document = to_geojson(corners, [{"class": "car"}], CRS.from_epsg(32632), transform, own)
@@ -144,7 +144,7 @@ def test_geojson__rings_run_anticlockwise_in_both_systems():
 
 
 def test_geojson__known_place():
-    """The central meridian of zone 32 is at 9 degrees, and on the equator nothing is north."""
+    """Pixels on the central meridian of UTM zone 32 and on the equator map to longitude 9 and latitude 0."""
     from rasterio.crs import CRS
 
     corners = np.array([[[0, 0], [10, 0], [10, 10], [0, 10]]], float)
@@ -158,7 +158,7 @@ def test_geojson__known_place():
 )
 @pytest.mark.parametrize("bands", [1, 3])
 def test_read__equals_reading_it_whole(tmp_path, noise, kind, channels, bands):
-    """Windows hold what an image read as a whole holds there: channels, order, and a stretch over all of it."""
+    """Windows equal parts of the image read as a whole: channels, their order, and a stretch over all of it."""
     if bands == 3 and kind in ("float32", "int16") and channels == 1:
         pytest.skip("OpenCV reads no grey from colour of that depth")
     factor = 1 if kind == "uint8" else 37
@@ -170,12 +170,12 @@ def test_read__equals_reading_it_whole(tmp_path, noise, kind, channels, bands):
         x1, y1, x2, y2 = window
         found, valid = raster.read(window)
         assert valid is None
-        tolerance = 1 if channels == 1 and bands == 3 else 0  # OpenCV's decoder rounds grey otherwise
+        tolerance = 1 if channels == 1 and bands == 3 else 0  # OpenCV's decoder rounds grey differently
         assert np.abs(found.astype(int) - whole[y1:y2, x1:x2]).max() <= tolerance
 
 
 def test_read__nodata_is_left_out_of_the_stretch(tmp_path, noise):
-    """Pixels without data do not change what the others look like, and become 0."""
+    """Nodata pixels become 0 and do not affect how the others are stretched."""
     deep = noise.astype(np.uint16) * 100 + 500
     plain = open_raster(write(tmp_path / "a.tif", deep), 3, STRETCH).read(Window(0, 0, 420, 200))[0]
     holed = np.concatenate([deep, np.full((200, 420, 3), 65535, np.uint16)])
@@ -188,7 +188,7 @@ def test_read__nodata_is_left_out_of_the_stretch(tmp_path, noise):
 
 
 def test_nodata__tiles_are_left_out_and_counted(weights, noise, tmp_path, capfd):
-    """Tiles that hold no data are not looked at; those that hold a pixel are."""
+    """Tiles without any data are skipped and counted; a tile with a single valid pixel is not skipped."""
     pixels = np.zeros((3 * SIDE, 4 * SIDE, 3), np.uint8)
     pixels[:SIDE, :SIDE] = np.maximum(noise[:SIDE, :SIDE, ::-1], 1)
     pixels[3 * SIDE - 1, 4 * SIDE - 1] = 1
@@ -205,7 +205,7 @@ def test_nodata__tiles_are_left_out_and_counted(weights, noise, tmp_path, capfd)
 
 
 def test_unmapped__detected_and_told_why(weights, noise, tmp_path, capfd, monkeypatch, caplog):
-    """Images without map coordinates are detected in, with a line that says why there is no GeoJSON."""
+    """Detection runs on images without map coordinates, and a line says why they get no GeoJSON."""
     cv2.imwrite(str(tmp_path / "a.png"), noise)
     write(tmp_path / "b.tif", noise, crs=None)
     write(tmp_path / "c.tif", noise, crs=None, transform=None)
@@ -221,7 +221,7 @@ def test_unmapped__detected_and_told_why(weights, noise, tmp_path, capfd, monkey
         "--project",
         tmp_path,
     ]
-    monkeypatch.setattr(rasters, "LARGE", 1000)  # c.tif is read in windows as well
+    monkeypatch.setattr(rasters, "LARGE", 1000)  # so that c.tif is also read in windows
     sources = [word for name in ("a.png", "b.tif", "c.tif") for word in ("--source", tmp_path / name)]
     code, _, _ = call("detect", *common, *sources, capfd=capfd)
     told = caplog.text
@@ -240,14 +240,14 @@ def test_unmapped__detected_and_told_why(weights, noise, tmp_path, capfd, monkey
     ],
 )
 def test_options__refused_without_effect(weights, noise, tmp_path, capfd, words, message):
-    """Options that could do nothing are refused by one line."""
+    """Options that would have no effect are refused in one line."""
     cv2.imwrite(str(tmp_path / "a.png"), noise)
     code, _, error = call("detect", "--weights", weights, "--source", tmp_path / "a.png", *words, capfd=capfd)
     assert code == 2 and message in " ".join(error.split())
 
 
 def test_broken__left_out_and_named(weights, noise, tmp_path, capfd):
-    """A file that ends too early is left out and named; the others are detected in."""
+    """A truncated file is left out and named; detection runs on the others."""
     good = write(tmp_path / "good.tif", noise, compress="deflate")
     whole = good.read_bytes()
     with rasterio.open(good) as file:
@@ -261,7 +261,7 @@ def test_broken__left_out_and_named(weights, noise, tmp_path, capfd):
 
 
 def test_open__what_cannot_be_used_is_refused(tmp_path, noise, monkeypatch):
-    """Another number of channels, deep images without a stretch and turned ones are refused, and say so."""
+    """Another number of channels, deep images without a stretch and turned ones are refused with the reason."""
     five = np.dstack([noise, noise[..., :2]])
     with pytest.raises(DataError, match="has 5 channels, not the 3"):
         open_raster(write(tmp_path / "five.tif", five))
@@ -276,7 +276,7 @@ def test_open__what_cannot_be_used_is_refused(tmp_path, noise, monkeypatch):
 
 
 def test_python__geojson_and_picture(weights, noise, tmp_path):
-    """From Python the same document, and a picture of the overview."""
+    """The Python interface returns the same GeoJSON, and plots an overview of the image."""
     file = write(tmp_path / "a.tif", noise[..., ::-1])
     detector = pixelkeep.TiledDetector(weights, tile=SIDE, device="cpu")
     found = detector(file)
@@ -300,7 +300,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
 def peak(weights, file, folder, *words: str) -> int:
-    """Return the peak memory in MB of detection in an image, in a process of its own."""
+    """Return the peak memory in MB of detection in one image, run in a process of its own."""
     given = ["detect", "--weights", weights, "--source", file, "--tile", "640", "--device", "cpu", "--project", folder]
     command = [sys.executable, "-c", MEASURE, *map(str, given), *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -309,7 +309,7 @@ def peak(weights, file, folder, *words: str) -> int:
 
 
 def write_sparse(path, side: int):
-    """Write an image without data but for one square of noise: blocks that hold nothing take no room."""
+    """Write an image of nodata with one square of noise; blocks without data take no disk space."""
     square = cv2.GaussianBlur(np.random.default_rng(0).integers(1, 255, (640, 640, 3), np.uint8), None, 3)
     how = dict(crs="EPSG:32632", transform=PLACE, tiled=True, blockxsize=512, blockysize=512, compress="deflate")
     with rasterio.open(
@@ -320,12 +320,12 @@ def write_sparse(path, side: int):
     return path
 
 
-GROWTH = 300  # MB: what docs/tiling.md states
+GROWTH = 300  # MB, as docs/tiling.md states
 
 
 @pytest.mark.parametrize("side", [12_000, pytest.param(40_000, marks=pytest.mark.slow)])
 def test_memory__does_not_grow_with_the_image(weights, tmp_path, side):
-    """An image of 432 MB, and one of 4.8 GB, take no more memory than stated above what one of 1.2 MB takes."""
+    """Images of 432 MB and 4.8 GB need less than GROWTH MB more memory than one of 1.2 MB."""
     small = peak(weights, write_sparse(tmp_path / "small.tif", 640), tmp_path / "runs")
     large = peak(
         weights, write_sparse(tmp_path / "large.tif", side), tmp_path / "runs", "--save-json", "--save-geojson"

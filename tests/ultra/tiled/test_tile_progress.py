@@ -1,4 +1,4 @@
-"""The progress of detection in tiles: time left within one image, lines where there is no terminal, right totals."""
+"""Progress of detection in tiles: time left within one image, plain lines without a terminal, right totals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Clock:
 
 
 def shown(monkeypatch, terminal: bool, tiles: int, images: int, total: int | None) -> str:
-    """Return what stands on a screen after images of which each tile takes ten seconds and shows two objects."""
+    """Return the screen output for images in which each tile takes ten seconds and contains two objects."""
     clock, screen = Clock(), Screen(terminal)
     monkeypatch.setattr(time, "time", clock)
     with contextlib.redirect_stdout(screen):
@@ -43,7 +43,7 @@ def shown(monkeypatch, terminal: bool, tiles: int, images: int, total: int | Non
 
 
 def test_one_image__shows_time_left(monkeypatch):
-    """On a terminal every tile moves the bar of a single image, and the time left comes down to that of the merging."""
+    """On a terminal each tile moves a single image's bar; the time left falls until only merging remains."""
     states = shown(monkeypatch, True, tiles=99, images=1, total=1).split("\r")
     middle = next(state for state in states if "tile 50/99" in state)
     left = re.search(r" 50% .* 0/1 .* 8:20<(\d+):(\d+)$", middle)
@@ -53,11 +53,11 @@ def test_one_image__shows_time_left(monkeypatch):
 
 
 def test_no_terminal__a_line_a_minute(monkeypatch):
-    """Elsewhere whole lines come once a minute, with the time left by the speed so far, and one at the end."""
+    """Without a terminal, one line a minute shows the time left at the speed so far, and one more comes at the end."""
     lines = shown(monkeypatch, False, tiles=29, images=2, total=2).splitlines()
     assert len(lines) == 10 and all(line.startswith("detecting  ") for line in lines), lines
     places = [int(re.search(r"tile (\d+)/29", line)[1]) for line in lines[:-1]]
-    assert places == [7, 13, 19, 25, 2, 8, 14, 20, 26]  # a minute after the first tile, and so on
+    assert places == [7, 13, 19, 25, 2, 8, 14, 20, 26]  # one minute after the first tile, then every minute
     half = lines[4]
     assert " 53% " in half and " 1/2 " in half and "58 found" in half
     left = re.search(r" 5:10<(\d+):(\d+)$", half)
@@ -66,7 +66,7 @@ def test_no_terminal__a_line_a_minute(monkeypatch):
 
 
 def test_no_end__no_time_left(monkeypatch):
-    """A source of unknown length shows what is done alone."""
+    """For a source of unknown length, only what is done is shown."""
     lines = shown(monkeypatch, False, tiles=10, images=3, total=None).splitlines()
     assert len(lines) == 5 and all("%" not in line and "<" not in line for line in lines)
     assert re.search(r"10 tiles  60 found: ━+ 3 ", lines[-1])
@@ -74,7 +74,7 @@ def test_no_end__no_time_left(monkeypatch):
 
 @pytest.fixture
 def film(tmp_path):
-    """A video of noise."""
+    """Write a video of noise."""
     writer = cv2.VideoWriter(str(tmp_path / "film.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 64))
     for _ in range(FRAMES):
         writer.write(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
@@ -83,7 +83,7 @@ def film(tmp_path):
 
 
 def last(capsys) -> list[int]:
-    """Return how much the bar says at the end is done, and of how much."""
+    """Return how much is done according to the last state of the bar, and the total."""
     return [int(count) for count in re.findall(r"(\d+)/(\d+) ", capsys.readouterr().err.split("detecting ")[-1])[0]]
 
 
@@ -93,7 +93,7 @@ def last(capsys) -> list[int]:
     ids=["all", "stride", "skipped"],
 )
 def test_videos__frames_left_out_have_gone_by(extra, total, noise_weights, film, tmp_path, capsys, monkeypatch):
-    """The bar comes to its end though frames are left out, and has no more to come than what a run goes on with."""
+    """Skipped frames count as done in the bar, and the total of a resumed run is what remains."""
     add, count = Journal.add, [0]
 
     def added(self: Journal, entry: dict) -> None:
@@ -103,7 +103,7 @@ def test_videos__frames_left_out_have_gone_by(extra, total, noise_weights, film,
             raise KeyboardInterrupt
 
     if "--fps" in extra:
-        monkeypatch.setattr(Pace, "missed", lambda self: 1)  # before each frame one is left out
+        monkeypatch.setattr(Pace, "missed", lambda self: 1)  # skips one frame before each frame
     arguments = ["--source", film, "--weights", noise_weights, "--project", tmp_path, "--name", "a", "--no-save"]
     words = ["detect", *map(str, arguments), "--tile", "64", "--device", "cpu", *extra]
     with monkeypatch.context() as patch:

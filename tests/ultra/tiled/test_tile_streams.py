@@ -1,4 +1,4 @@
-"""Streams side by side in tiles: one that is lost costs nothing, and the time is shared out among the others."""
+"""Streams side by side in tiles: a lost one costs nothing, and its time is shared among the others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pixelkeep.ultra.tiled.predictor import TiledPredictor
 
 @pytest.fixture
 def predictor(noise_weights, tmp_path) -> TiledPredictor:
-    """A predictor with a batch of three frames of 8 tiles, whose tiles that the network looks at are counted."""
+    """Return a predictor with a batch of three frames of 8 tiles; it records the tiles given to the network."""
     settings = {"model": str(noise_weights), "mode": "predict", "device": "cpu", "save_dir": str(tmp_path), "conf": 0.1}
     predictor = TiledPredictor(Tiles(size=64, imgsz=64), settings, False)
     predictor.setup_model(None, verbose=False)
@@ -40,7 +40,7 @@ def look(predictor: TiledPredictor, *numbers: int) -> list:
 
 @pytest.mark.parametrize("rate", [False, True])
 def test_missing__is_not_looked_at(rate, predictor):
-    """Of a stream that has no frame no tile is looked at or counted, and its tiles keep what was found in them."""
+    """A stream without a frame has no tile processed or counted, and its tiles keep their detections."""
     if rate:
         predictor.budget, predictor.until = Budget(time.monotonic), time.monotonic() + 100
     before = look(predictor, 1, 1, 1)
@@ -58,7 +58,7 @@ def test_missing__is_not_looked_at(rate, predictor):
 
 
 def test_missing__leaves_its_share_to_others(predictor, monkeypatch):
-    """The time until the next frame is divided among the streams that are there."""
+    """The time until the next frame is divided among the streams that have a frame."""
     predictor.budget, predictor.until = Budget(time.monotonic), time.monotonic() + 30_000
     given: list[float] = []
     share = Budget.next

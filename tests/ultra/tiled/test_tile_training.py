@@ -1,4 +1,4 @@
-"""Training in tiles, end to end on a mosaic of demo scenes: epochs, their figures, and what comes after."""
+"""Training in tiles, end to end on a mosaic of demo scenes: its windows, its metrics, validation and resuming."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ NETWORK = {
     "head": [[[1, 2], 1, "Detect", ["nc"]]],
 }
 PLAIN = ["batch=16", "workers=0", "plots=false", "optimizer=SGD", "lr0=0.01", "warmup_epochs=0", "max_det=20"]
-PLAIN += ["conf=0.00001"]  # so that a network that has learnt nothing finds something
+PLAIN += ["conf=0.00001"]  # so that even an untrained network detects something
 FILES = {".jpg", ".png", ".npy"}
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """Scenes of 256 pixels stitched 4 x 4 into one image, as training and validation."""
+    """Stitch scenes of 256 pixels 4 x 4 into one image, used for training and validation."""
     folder = tmp_path_factory.mktemp("mosaic")
     demo = resolve_data(str(write_demo(folder / "demo", splits={"train": 16, "val": 1, "test": 1})))
     records, rows = load_split(demo, "train").records, []
@@ -70,7 +70,7 @@ def settings(data: Path, project: Path, *assignments: str, **flags) -> dict:
 
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory) -> tuple[Path, list[tuple[int, int]]]:
-    """The run folder of three epochs, the last without mosaics, and the samples that were shown."""
+    """Train three epochs, the last without mosaics; return the run folder and the samples that were shown."""
     shown = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(WindowDataset, "__getitem__", _noting(shown))
@@ -89,7 +89,7 @@ def _noting(shown: list):
 
 
 def test_epochs__show_all_their_windows_once(trained):
-    """Three epochs show the windows of epochs 0, 1 and 2, though mosaics end in between; no tile lies on disk."""
+    """Three epochs show the windows of epochs 0, 1 and 2 although mosaics end in between; no tile is on disk."""
     folder, shown = trained
     count = len(shown) // 3
     assert shown == [(epoch, number) for epoch in range(3) for number in range(count)] and count >= 12
@@ -97,7 +97,7 @@ def test_epochs__show_all_their_windows_once(trained):
 
 
 def test_figures__are_those_of_tiles(trained, data):
-    """metrics.json says that it was made in tiles; ``val --tile auto`` finds the tile and gives the same figures."""
+    """metrics.json records the tiles, and ``val --tile auto`` finds the same tile and gives the same figures."""
     folder, _ = trained
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["protocol"]["tile"] | {"size": TILE, "imgsz": TILE} == metrics["protocol"]["tile"]
@@ -120,7 +120,7 @@ def test_auto__keeps_the_scale_of_the_training(trained, asked, expected):
 
 
 def test_epochs_validation__is_val_tile(trained, data, tmp_path):
-    """What the validation after an epoch finds is what ``val --tile`` finds with the same weights."""
+    """Validation after an epoch finds what ``val --tile`` finds with the same weights."""
     weights = trained[0] / "weights" / "best.pt"
     spec = resolve_data(str(data))
     split, network = load_split(spec, "val"), model_of(load(weights)).float()
@@ -147,7 +147,7 @@ def test_epochs_validation__is_val_tile(trained, data, tmp_path):
     one, other = ours.detections(), theirs.detections()
     assert len(one.scores) == len(other.scores) == 20
     rows = np.column_stack([other.category_ids * 1e4, other.boxes_xywh])
-    for number in np.argsort(-one.scores)[:15]:  # at the limit, equal ones may change places
+    for number in np.argsort(-one.scores)[:15]:  # at max_det, detections of equal score may change places
         distances = abs(rows - [one.category_ids[number] * 1e4, *one.boxes_xywh[number]]).max(1)
         assert distances.min() < 0.01 and other.scores[distances.argmin()] == pytest.approx(
             one.scores[number], rel=1e-3
@@ -156,7 +156,7 @@ def test_epochs_validation__is_val_tile(trained, data, tmp_path):
 
 
 def test_resume__goes_on_with_the_same_windows(trained, data, tmp_path, monkeypatch):
-    """A run that is interrupted in its second epoch shows after ``--resume`` what one in a single piece shows."""
+    """A run interrupted in its second epoch shows after ``--resume`` the windows that an uninterrupted run shows."""
     shown, whole = [], trained[1]
     with monkeypatch.context() as patch:
         patch.setattr(WindowDataset, "__getitem__", _stopping(shown, len(whole) // 2))
@@ -217,7 +217,7 @@ def test_tile_as_setting__names_the_option(command):
 
 
 def test_tile_between_cells__is_rounded_up():
-    """Windows are shown as they are cut unless an image size is asked for."""
+    """A tile is rounded up to whole cells, unless an image size is given to which its windows are resized."""
     given = {"tile": 100}
     assert training._whole_cells(given) == given["tile"] == 128
     assert training._whole_cells({"tile": 100, "imgsz": 320}) == 100

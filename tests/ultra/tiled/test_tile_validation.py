@@ -1,4 +1,4 @@
-"""``val --tile``: settings of a validation have their effect, or are refused."""
+"""``val --tile``: settings of validation take effect or are refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pixelkeep.ultra.tiled.images import Request, Tiles, tiles_of_image
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A demo dataset of a few images."""
+    """Write a demo dataset of a few images."""
     return write_demo(tmp_path_factory.mktemp("data") / "tiny", splits={"train": 2, "val": 3, "test": 1})
 
 
@@ -36,7 +36,7 @@ def side_of(data) -> int:
 
 @pytest.mark.parametrize("more", [{}, {"save_conf": True, "single_cls": True, "max_det": 5}])
 def test_save_txt__equals_plain_validation(data, weights, tmp_path, more):
-    """With one tile as large as the images, label files hold what those of a validation without tiles hold."""
+    """With one tile as large as the images, label files equal those of a validation without tiles."""
     side = side_of(data)
     given = {"data": str(data), "conf": 0.1, "device": "cpu", "save_txt": True, "project": str(tmp_path)}
     merged = settings.merge(given | more, command="val") | {"weights": str(weights)}
@@ -63,7 +63,7 @@ def test_plots__as_without_tiles(data, weights, tmp_path, plots):
 
 
 def test_tiles_of_image__in_whole_tiles_pixels():
-    """Six tiles of 320 cover 640 x 512; a smaller image is part of one; the whole image counts where it is seen too."""
+    """Six tiles of 320 cover 640 x 512; a smaller image is a fraction; --full-image adds one to a tiled image."""
     tiles = Tiles(size=320, imgsz=320, overlap=0.2)
     assert tiles_of_image([(512, 640)], tiles) == 6
     assert tiles_of_image([(512, 640), (160, 320)], tiles) == (6 + 0.5) / 2
@@ -72,7 +72,7 @@ def test_tiles_of_image__in_whole_tiles_pixels():
 
 
 def test_cache__is_refused(data, weights, tmp_path, capfd):
-    """Every image is read once: there is nothing to keep."""
+    """cache=ram is refused, because every image is read only once."""
     given = ["--weights", weights, "--data", data, "--tile", 128, "--project", tmp_path / "runs", "--set", "cache=ram"]
     code, _, error = call("val", *given, capfd=capfd)
     assert code == 2 and "--tile and cache=ram exclude each other" in error and not (tmp_path / "runs").exists()
@@ -80,13 +80,13 @@ def test_cache__is_refused(data, weights, tmp_path, capfd):
 
 @pytest.mark.parametrize("threads", [1, 3, 9])
 def test_read_ahead__as_many_as_asked_for_in_order(monkeypatch, threads):
-    """As many images as there are threads are read at a time, no more, and given in their order."""
+    """Images are read ahead, at most as many at a time as there are threads, and are yielded in order."""
     paths, begun, gate = [f"{i}.png" for i in range(7)], [], threading.Barrier(min(threads, 7))
 
     def read(path: str, *_: object) -> str:
         begun.append(path)
         if len(begun) <= min(threads, 7):
-            gate.wait(timeout=20)  # all of the first ones are being read, or this is an error
+            gate.wait(timeout=20)  # raises unless all of the first images are being read at once
         return f"pixels of {path}"
 
     monkeypatch.setattr(validator, "read_pixels", read)
@@ -99,7 +99,7 @@ def test_read_ahead__as_many_as_asked_for_in_order(monkeypatch, threads):
 
 @pytest.mark.parametrize("device, given, threads", [("cpu", 5, 1), ("cuda", 5, 5), ("cuda", None, 1), ("cuda", 0, 1)])
 def test_workers__threads_that_read_on_a_gpu(monkeypatch, device, given, threads):
-    """``--workers`` says how many images are read at a time where a GPU waits for them."""
+    """On a GPU, ``--workers`` sets how many images are read at a time; on a CPU, one is."""
     asked = []
 
     class Unread(Exception):

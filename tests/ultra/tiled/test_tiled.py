@@ -1,4 +1,4 @@
-"""Detection in tiles against plain detection: where one tile is the image, where a tile is a crop, at other scales."""
+"""Detection in tiles agrees with plain detection: one tile per image, tiles as crops, and at other scales."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SIDE, NAMES = 128, {0: "car", 1: "person"}
 
 
 def write_weights(path, channels: int = 3, names=NAMES, **train_args):
-    """Write a checkpoint of a network that finds something in noise, here and there, with scores far apart."""
+    """Write a checkpoint of a network that finds a few objects in noise, with distinct scores."""
     torch.manual_seed(3)
     definition = {**YOLO("yolov5-n.yaml").model.yaml, "channels": channels}
     model = DetectionModel(definition, ch=channels, nc=len(names), verbose=False)
@@ -52,7 +52,7 @@ def weights(tmp_path_factory):
 
 
 def plain(weights, image: np.ndarray, imgsz: int) -> np.ndarray:
-    """Return Ultralytics' own detections, rows x1, y1, x2, y2, score, class."""
+    """Return Ultralytics' own detections as rows x1, y1, x2, y2, score, class."""
     (result,) = YOLO(weights).predict(image, imgsz=imgsz, conf=0.25, device="cpu", verbose=False, save=False)
     return result.boxes.data.numpy()
 
@@ -68,14 +68,14 @@ def assert_equal(found: np.ndarray, expected: np.ndarray, tolerance: float = 1e-
 
 
 def test_one_tile__equals_plain_detection(weights, noise):
-    """Where a tile is the whole image, what is found is what Ultralytics finds in it."""
+    """With one tile as large as the image, detections equal those of Ultralytics."""
     detector = pixelkeep.TiledDetector(weights, tile=SIDE, device="cpu")
     assert_equal(rows(detector(noise[:, :SIDE])), plain(weights, noise[:, :SIDE], SIDE))
 
 
 @pytest.fixture
 def apart(monkeypatch):
-    """Leave what the tiles give as it is."""
+    """Replace merging, so that the detections of the tiles stay as they are."""
 
     def keep(found, *_: object) -> Merged:
         return Merged(found.boxes, found.scores, found.classes, Seams())
@@ -85,7 +85,7 @@ def apart(monkeypatch):
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_tiles__are_crops_in_their_places(weights, noise, apart, batch):
-    """Every tile gives what plain detection finds in that part of the image, moved to its place."""
+    """Every tile gives what plain detection finds in that crop, moved to its place in the image."""
     found = pixelkeep.TiledDetector(weights, tile=SIDE, overlap=0, device="cpu", batch=batch)(noise)
     left, right = (plain(weights, noise[:, start : start + SIDE], SIDE) for start in (0, SIDE))
     right[:, [0, 2]] += SIDE
@@ -93,14 +93,14 @@ def test_tiles__are_crops_in_their_places(weights, noise, apart, batch):
 
 
 def test_scale__tile_is_seen_at_imgsz(weights, noise):
-    """A tile of 64 pixels seen at 128 is plain detection of that picture at 128, in pixels of the picture."""
+    """A tile of 64 pixels seen at 128 equals plain detection of that crop at 128, in pixels of the image."""
     picture = noise[:64, :64]
     detector = pixelkeep.TiledDetector(weights, tile=64, imgsz=SIDE, device="cpu")
     assert_equal(rows(detector(picture)), plain(weights, picture, SIDE))
 
 
 def test_full_image__is_plain_detection_besides_the_tiles(weights, noise, apart):
-    """The window of the whole image gives what plain detection of it finds, after the tiles' own."""
+    """The window of the whole image adds what plain detection finds in it, after the detections of the tiles."""
     with_it = pixelkeep.TiledDetector(weights, tile=SIDE, full_image=True, device="cpu")(noise)
     without = pixelkeep.TiledDetector(weights, tile=SIDE, device="cpu")(noise)
     assert_equal(rows(with_it)[len(without) :], plain(weights, noise, SIDE))
@@ -108,7 +108,7 @@ def test_full_image__is_plain_detection_besides_the_tiles(weights, noise, apart)
 
 
 def test_batch__changes_nothing(weights):
-    """The same detections within a thousandth of a pixel, whatever the number of tiles at once."""
+    """Detections agree within a thousandth of a pixel for any number of tiles per batch."""
     picture = cv2.GaussianBlur(np.random.default_rng(1).integers(0, 255, (300, 401, 3), np.uint8), None, 3)
     found = [pixelkeep.TiledDetector(weights, tile=96, device="cpu", batch=batch)(picture) for batch in (1, 3, 64)]
     for other in found[1:]:
@@ -117,7 +117,7 @@ def test_batch__changes_nothing(weights):
 
 
 def test_small_image__is_padded_not_enlarged(weights, noise):
-    """An image smaller than a tile is what it is on a grey ground as large as whole cells."""
+    """An image smaller than a tile is padded with grey to whole cells, not enlarged."""
     picture = np.full((96, 96, 3), 114, np.uint8)
     picture[:70, :90] = noise[:70, :90]
     inside = plain(weights, picture, 96)
@@ -126,7 +126,7 @@ def test_small_image__is_padded_not_enlarged(weights, noise):
 
 
 def test_detections__coco_and_picture(weights, noise):
-    """The result says the same in COCO form, and draws into a copy."""
+    """COCO records hold the same detections, and plotting draws into a copy of the image."""
     found = pixelkeep.TiledDetector(weights, tile=SIDE, device="cpu")(noise)
     records = found.to_coco(7)
     assert len(records) == len(found)
@@ -138,7 +138,7 @@ def test_detections__coco_and_picture(weights, noise):
 
 
 def test_stream__each_as_by_itself_and_read_ahead(weights, noise, tmp_path):
-    """Many images give what each gives alone, in order; the next is taken when one is looked at, and no more."""
+    """A stream gives each image the detections it gets alone, in order, and reads only one image ahead."""
     detector = pixelkeep.TiledDetector(weights, tile=SIDE, device="cpu")
     cv2.imwrite(str(tmp_path / "a.png"), noise)
     images, taken = [noise, noise[:, ::-1], tmp_path / "a.png", str(tmp_path / "a.png")], []
@@ -157,7 +157,7 @@ def test_stream__each_as_by_itself_and_read_ahead(weights, noise, tmp_path):
 
 
 def test_stream__ends_where_an_image_cannot_be_read(weights, noise):
-    """What comes before an image that is not there is given; then its error is raised."""
+    """Results of images before a missing one are yielded; then its error is raised."""
     stream = pixelkeep.TiledDetector(weights, tile=SIDE, device="cpu").stream([noise, "gone.png", noise])
     assert len(next(stream)) > 5
     with pytest.raises(SourceError, match=r"image 'gone.png' not found"):
@@ -166,7 +166,7 @@ def test_stream__ends_where_an_image_cannot_be_read(weights, noise):
 
 
 def test_detections__say_what_they_are(weights, noise):
-    """Printed they are the counts, the file and its size, not arrays."""
+    """Printed detections show counts per class, the file and its size instead of arrays."""
     detector = pixelkeep.TiledDetector(weights, tile=SIDE, device="cpu", conf=0.3)
     found = detector(noise)
     counts = {name: int((found.classes == number).sum()) for number, name in NAMES.items()}
@@ -188,7 +188,7 @@ def test_detections__say_what_they_are(weights, noise):
     ],
 )
 def test_detector__bad_image_is_one_line(weights, noise, call_, message):
-    """What is no image is refused with what would be one, before anything is looked at."""
+    """An object that is no image is refused in one line that says what to give, before any detection."""
     with pytest.raises(PixelkeepError, match=message) as error:
         call_(pixelkeep.TiledDetector(weights, tile=SIDE, device="cpu"), noise)
     assert "\n" not in str(error.value)
@@ -205,18 +205,18 @@ def test_detector__bad_image_is_one_line(weights, noise, call_, message):
     ],
 )
 def test_detector__bad_value_is_one_line(weights, given, message):
-    """Values of another kind are refused as those out of range are."""
+    """Values of a wrong type are refused in one line, like values out of range."""
     with pytest.raises(OptionError, match=message):
         pixelkeep.TiledDetector(weights, device="cpu", **given)
 
 
 def write_pictures(folder, noise):
-    """Write one picture as files of many kinds, and some that are no pictures; return the good ones' names."""
+    """Write one picture in several formats, and files that cannot be read."""
     cv2.imwrite(str(folder / "grey.png"), noise[..., 0])
     cv2.imwrite(str(folder / "alpha.png"), np.dstack([noise, np.full(noise.shape[:2], 99, np.uint8)]))
     turned = Image.fromarray(np.rot90(noise[..., ::-1]))
     exif = turned.getexif()
-    exif[0x0112] = 6  # the viewer turns it a quarter clockwise
+    exif[0x0112] = 6  # viewers turn it by 90 degrees clockwise
     turned.save(folder / "turned.png", exif=exif)
     cv2.imwrite(str(folder / "deep.png"), noise.astype(np.uint16) * 257)
     whole = cv2.imencode(".png", noise)[1].tobytes()
@@ -225,7 +225,7 @@ def write_pictures(folder, noise):
 
 
 def test_pictures__of_every_kind(weights, noise, tmp_path):
-    """Grey, with alpha and turned pictures are read as in training; others are refused by one line."""
+    """Grey, alpha and EXIF-rotated pictures are read as in training; others are refused in one line."""
     write_pictures(tmp_path, noise)
     detector = pixelkeep.TiledDetector(weights, tile=SIDE, device="cpu")
     reference = rows(detector(noise))
@@ -246,7 +246,7 @@ def test_pictures__of_every_kind(weights, noise, tmp_path):
 
 @pytest.mark.parametrize("channels", [1, 4])
 def test_channels__as_the_network_takes_them(tmp_path, noise, channels):
-    """Networks of one and of four channels see all of them, in the order of the file."""
+    """Networks of one and of four channels see all channels, in the order of the file."""
     weights = write_weights(tmp_path / "w.pt", channels)
     picture = np.dstack([noise, noise[..., ::-1]])[..., :channels]
     detector = pixelkeep.TiledDetector(weights, tile=SIDE, device="cpu")
@@ -260,7 +260,7 @@ def resolved(weights, given=None, **request):
 
 
 def test_request__rounded_to_the_stride(weights):
-    """What is no multiple of the stride is rounded up; a scale that was asked for stays as near as that allows."""
+    """Sizes are rounded up to the stride; a requested scale is kept as closely as that allows."""
     assert resolved(weights, tile=100) == resolved(weights, tile=128)
     scaled = resolved(weights, {"imgsz": 200}, tile=100)
     assert (scaled.size, scaled.imgsz) == (100, 224)
@@ -279,32 +279,32 @@ def test_request__rounded_to_the_stride(weights):
     ],
 )
 def test_request__refused(weights, request_, message):
-    """What cannot be meant is refused by one line."""
+    """Invalid values and options without effect are refused in one line."""
     with pytest.raises(OptionError, match=message):
         resolved(weights, **request_)
 
 
 @pytest.mark.parametrize("name", ["augment", "agnostic_nms", "visualize"])
 def test_request__settings_without_meaning(weights, name):
-    """Settings that tiles would pass over are refused."""
+    """Settings that have no meaning with tiles are refused."""
     with pytest.raises(OptionError, match=f"--tile and {name}=True exclude each other"):
         resolved(weights, {name: True}, tile=64)
 
 
 def test_request__image_size_is_one_side(weights):
-    """Height and width are no side of a tile."""
+    """An image size of height and width is refused, because tiles are square."""
     with pytest.raises(OptionError, match="one side, at which the network sees a tile"):
         resolved(weights, {"imgsz": [64, 96]}, tile=64)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A demo dataset of a few images."""
+    """Write a demo dataset of a few images."""
     return write_demo(tmp_path_factory.mktemp("data") / "tiny", splits={"train": 2, "val": 3, "test": 1})
 
 
 def test_auto__objects_as_large_as_in_training(data, tmp_path):
-    """The tile is the training images' longer side where they are known, else as many pixels as the network's."""
+    """The tile is the training images' longer side if known, otherwise as many pixels as the network's input."""
     side = max(cv2.imread(str(next((data.parent / "images" / "train").iterdir()))).shape)
     known = load(write_weights(tmp_path / "a.pt", imgsz=side // 2, data=str(data)))
     assert suitable_tile(known, None) == (side, side // 2)
@@ -320,7 +320,7 @@ def call(*words: object, capfd) -> tuple[int, str, str]:
 
 
 def test_detect__every_output_in_pixels_of_the_image(weights, noise, tmp_path, capfd):
-    """JSON, CSV and label files agree with the detector, for a picture and the frames of a video."""
+    """JSON, CSV and label files agree with the detector, for a picture and for the frames of a video."""
     source = tmp_path / "in"
     source.mkdir()
     cv2.imwrite(str(source / "a.png"), noise)
@@ -353,7 +353,7 @@ def test_detect__every_output_in_pixels_of_the_image(weights, noise, tmp_path, c
 
 
 def test_val__one_tile_equals_plain_validation(data, tmp_path):
-    """On images as large as a tile the figures are those of a validation without tiles, and the protocol says how."""
+    """On images as large as a tile the metrics equal those without tiles, and the protocol records the tiles."""
     weights = write_weights(tmp_path / "w.pt", names=dict(enumerate(CLASSES)))
     side = max(cv2.imread(str(next((data.parent / "images" / "val").iterdir()))).shape)
     common = {
@@ -365,7 +365,7 @@ def test_val__one_tile_equals_plain_validation(data, tmp_path):
         "plots": False,
     }
     merged = settings.merge(common, command="val") | {"weights": str(weights)}
-    # One side in pixels would be padded by half a stride on every side; height and width are taken as they are.
+    # A single side would be padded by half a stride on every side; height and width are used as they are.
     whole, other = validate({**merged, "imgsz": [side, side]})
     tiled, folder = validate(merged, tiling=Request(tile=side))
     assert whole.AP is not None and whole.protocol.tile is None
@@ -390,7 +390,7 @@ def _row(record: dict) -> tuple:
 
 
 def test_val__cut_images_count_whole_objects(data, tmp_path, capfd):
-    """Tiles smaller than the images change neither truth nor the number of images, and compare tells them apart."""
+    """Tiles smaller than the images change neither ground truth nor image count, and compare tells them apart."""
     weights = write_weights(tmp_path / "w.pt", names=dict(enumerate(CLASSES)))
     documents = []
     for name, words in (("whole", []), ("tiled", ["--tile", "128", "--merge", "nms"])):
@@ -408,7 +408,7 @@ def test_val__cut_images_count_whole_objects(data, tmp_path, capfd):
 
 
 def test_words__say_how_it_was_done(weights, noise, tmp_path, capfd):
-    """Detection's summary names the tiles and what is left of the seams."""
+    """detect's summary names the tiles and what remains of the seams."""
     cv2.imwrite(str(tmp_path / "a.png"), noise)
     given = [
         "--weights",
@@ -430,7 +430,7 @@ def test_words__say_how_it_was_done(weights, noise, tmp_path, capfd):
 
 @pytest.mark.parametrize("fraction, images", [([1.0, 0.34], 1), ([1.0, 2], 2)])
 def test_val__fraction_by_split(data, tmp_path, fraction, images):
-    """A share of the images of the split is what is looked at and counted, in tiles as without."""
+    """A fraction of the images of the split is used and counted, with and without tiles."""
     weights = write_weights(tmp_path / "w.pt", names=dict(enumerate(CLASSES)))
     given = {"data": str(data), "imgsz": SIDE, "conf": 0.5, "device": "cpu", "project": str(tmp_path / "runs")}
     merged = settings.merge(given | {"fraction": fraction, "plots": False}, command="val") | {"weights": str(weights)}

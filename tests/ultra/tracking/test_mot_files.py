@@ -1,4 +1,4 @@
-"""MOT text: rows as MOTChallenge has them, and files that are whole up to the last frame."""
+"""MOT text: rows follow MOTChallenge, and files are whole up to the last frame."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pixelkeep.ultra.tracking.mot import MotFile, to_mot
 
 
 def test_mot__line():
-    """Frame, identity, left and top from 1, width, height, confidence, class from 1, visibility unknown."""
+    """A row is frame, id, left and top from 1, width, height, confidence, class from 1, and -1 for visibility."""
     rows = np.array([[9.5, 19, 21.5, 43.25, 7, 0.5, 2], [0, 0, 1, 1, 8, 1, 0]])
     assert to_mot(3, rows) == "3,7,10.50,20.00,12.00,24.25,0.500000,3,-1\n3,8,1.00,1.00,1.00,1.00,1.000000,1,-1\n"
 
 
 def test_mot__whole_rows_on_a_full_disk(tmp_path, monkeypatch):
-    """A frame that does not fit on the disk leaves the frames before it, and no part of a row."""
+    """When a frame does not fit on the disk, the file keeps the earlier frames and no partial row."""
     file, row = MotFile(tmp_path / "a.txt"), np.array([[0, 0, 1, 1, 8, 1, 0]])
     file.write(1, row)
-    assert (tmp_path / "a.txt").read_text() == to_mot(1, row)  # there at once, not at the end
+    assert (tmp_path / "a.txt").read_text() == to_mot(1, row)  # written at once, not when the file is closed
     inner = file._file._file
     file._file._file = SimpleNamespace(
         truncate=inner.truncate, seek=inner.seek, write=lambda text: inner.write(text[:9])
@@ -34,7 +34,7 @@ def test_mot__whole_rows_on_a_full_disk(tmp_path, monkeypatch):
 
 
 def test_mot__gone_on_with(tmp_path):
-    """Frames up to the last one that counts are kept; later ones, and half a row, are not."""
+    """A resumed file keeps the frames up to the last recorded one and drops later ones and partial rows."""
     file, row = MotFile(tmp_path / "a.txt"), np.array([[0, 0, 1, 1, 8, 1, 0]])
     for frame in (1, 2, 2, 9, 10):
         file.write(frame, row)

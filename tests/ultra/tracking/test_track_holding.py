@@ -1,4 +1,4 @@
-"""Tracks through frames of which only some tiles were looked at: nothing is lost for not having been looked for."""
+"""Tracks through frames with only some tiles processed: an object is not lost because its tile was not processed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytest.importorskip("lap")
 
 BLANK = np.full((100, 400, 3), 114, np.uint8)
 WINDOWS = np.array([[0, 0, 200, 100], [160, 0, 360, 100], [200, 0, 400, 100]])
-STILL = (WINDOWS[:, 0] == 0, ~(WINDOWS[:, 0] == 0))  # the left tile, or the others
+STILL = (WINDOWS[:, 0] == 0, ~(WINDOWS[:, 0] == 0))  # masks of the tiles processed: the left one, or the others
 
 
 def box(x: float, y: float = 40, side: float = 12, score: float = 0.9) -> np.ndarray:
@@ -35,7 +35,7 @@ def preset(**changes):
 
 @pytest.mark.parametrize("name", tracker_config.names())
 def test_held__every_tracker_through_frames_not_looked_at(name):
-    """A track outlives any number of frames in which its tile was not looked at, and is the same afterwards."""
+    """A track outlives any number of frames in which its tile is not processed, and keeps its identity."""
     config = load_tracker(name)
     vars(config).update(gmc_method="none", track_buffer=5)
     tracker = Tracker(config)
@@ -49,7 +49,7 @@ def test_held__every_tracker_through_frames_not_looked_at(name):
 
 @pytest.mark.parametrize("name", tracker_config.names())
 def test_held__not_where_it_was_looked_for(name):
-    """A track that is not found where it should be seen ends as ever: holding changes nothing there."""
+    """A track that is not found although its tile was processed ends as usual: holding changes nothing there."""
     ids = []
     for looked in (None, Looked(WINDOWS, np.ones(3, bool))):
         config = load_tracker(name)
@@ -63,10 +63,10 @@ def test_held__not_where_it_was_looked_for(name):
 
 
 def test_held__a_track_that_has_just_begun():
-    """An object that was seen once is followed when its tile has its turn again, and not given up in between."""
+    """An object seen once is not dropped before its tile is processed again, and is then followed."""
     for looked, expected in ((Looked(WINDOWS, STILL[1]), [1, 1]), (Looked(WINDOWS, STILL[0]), [2])):
         tracker, ids = Tracker(preset()), []
-        tracker.update(NOTHING, BLANK)  # a track that begins after the first frame waits for a second
+        tracker.update(NOTHING, BLANK)  # a track begun after the first frame must be seen a second time
         tracker.update(box(50), BLANK)
         for _ in range(3):
             tracker.update(NOTHING, BLANK, looked)
@@ -76,7 +76,7 @@ def test_held__a_track_that_has_just_begun():
 
 
 def test_held__moves_on_as_predicted():
-    """While it is not looked at an object moves on: it is found again where it must have come to."""
+    """A held track moves on by prediction, and its object is found again at the predicted place."""
     tracker = Tracker(preset())
     for frame in range(10):
         tracker.update(box(20 + 5 * frame), BLANK)
@@ -88,7 +88,7 @@ def test_held__moves_on_as_predicted():
 
 
 def test_held__one_lost_one_held():
-    """Of two objects that are not found the one in the tile that was looked at ages, and the other does not."""
+    """Of two objects not found, the one whose tile was processed ages, and the other does not."""
     tracker = Tracker(preset(track_buffer=3))
     for _ in range(3):
         tracker.update(np.concatenate([box(50), box(380, side=10)]), BLANK)
@@ -98,7 +98,7 @@ def test_held__one_lost_one_held():
 
 
 def interleaved(looked_tells: bool) -> list[int]:
-    """Return the identities given to an object whose tile has its turn in every fourth frame."""
+    """Return the identities given to an object whose tile is processed in every fourth frame."""
     tracker, given = Tracker(preset(track_buffer=3)), []
     tracker.update(NOTHING, BLANK)
     for frame in range(60):
@@ -110,7 +110,7 @@ def interleaved(looked_tells: bool) -> list[int]:
 
 
 def test_held__tiles_that_take_turns():
-    """An object whose tile has its turn in every fourth frame is one track; nobody follows it without being told."""
+    """An object whose tile is processed in every fourth frame is one track, but only if the tracker is told so."""
     assert set(interleaved(True)) == {1} and len(interleaved(True)) == 14
     assert interleaved(False) == []
 
@@ -123,7 +123,7 @@ class Clock:
 
 
 def test_budget__tracked_tiles_first():
-    """Expected are the tiles that hold a place best, one each; without tracking those where something was found."""
+    """The tile that holds a tracked place best is expected, one each; without tracking, tiles with detections are."""
     clock, grid = Clock(), make_grid(500, 100, 100, 0.2)
     assert len(grid) == 6
     places = np.array([[310, 40, 320, 50], [10, 10, 20, 20], [84, 40, 92, 48]])
@@ -146,7 +146,7 @@ def test_budget__tracked_tiles_first():
 
 
 def test_budget__what_else_a_frame_takes_is_kept_free():
-    """Reading, drawing and writing are measured from the second frame on, and taken off the time for tiles."""
+    """Time for reading, drawing and writing is measured from the second frame and taken off the time for tiles."""
     clock, grid = Clock(), make_grid(300, 100, 100, 0.0)
     budget = Budget(clock)
     for frame in range(3):
@@ -154,17 +154,17 @@ def test_budget__what_else_a_frame_takes_is_kept_free():
         clock.now += 0.01
         timed = budget.next("a", grid, (100, 300), clock.now + 1)
         assert clock.now + 1 - timed.until == pytest.approx(0.06 * (frame > 0))
-        clock.now += 0.3  # its tiles
+        clock.now += 0.3  # time for its tiles
         budget.looked("a", timed)
         clock.now += 0.03
         budget.end()
-        clock.now += 0.02  # reading the next one
+        clock.now += 0.02  # time to read the next frame
     assert budget.costs.besides == pytest.approx(0.06)
 
 
 @pytest.mark.parametrize("shape", [(100, 300), (300, 500)], ids=["as many tiles", "more tiles"])
 def test_budget__another_resolution(shape):
-    """A stream that changes its resolution has other tiles from then on, and what was counted before stays counted."""
+    """A stream that changes its resolution has other tiles from then on, and earlier counts are kept."""
     clock = Clock()
     budget = Budget(clock)
     sides = [(300, 100), shape]
@@ -182,7 +182,7 @@ def test_budget__another_resolution(shape):
 
 
 def test_budget__streams_are_not_read_on_demand():
-    """What passes between two frames of a stream is waiting, and costs nothing."""
+    """Time between two frames of a stream is waiting time and is not counted as a cost."""
     clock, grid = Clock(), make_grid(300, 100, 100, 0.0)
     budget = Budget(clock)
     for _ in range(5):
@@ -197,7 +197,7 @@ def test_budget__streams_are_not_read_on_demand():
 
 @pytest.mark.parametrize("shape", [(480, 640), (1080, 1920), (90, 1000)])
 def test_tiles_of__as_the_engine_cuts_them(shape):
-    """The tiles that a resumed run works out are those of the grid at the network's scale, in pixels of the frame."""
+    """A resumed run computes the tiles of the grid at the network's scale, in pixels of the frame."""
     tiles = Tiles(size=200, imgsz=320, overlap=0.3, full_image=True)
     windows = tiles_of(tiles, shape)
     assert windows[:, 0].min() == 0 and windows[:, 2].max() == pytest.approx(shape[1])

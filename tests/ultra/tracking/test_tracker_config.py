@@ -1,4 +1,4 @@
-"""Trackers' settings: stock where a file says nothing, and one line where it cannot be used."""
+"""Tracker settings: stock values for what a file leaves out, and one line for a file that cannot be used."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_file__refused(text, match, tmp_path):
 
 
 def test_file__what_it_leaves_out_is_stock(tmp_path):
-    """A file of one line is that tracker as Ultralytics has it; a method that is unknown to it is one line."""
+    """A one-line file gives Ultralytics' tracker unchanged, and an unknown GMC method is reported in one line."""
     file = tmp_path / "mine.yaml"
     file.write_text("tracker_type: botsort\n")
     stock = {**vars(load_tracker("botsort")), "name": "mine"}
@@ -51,7 +51,7 @@ def test_file__what_it_leaves_out_is_stock(tmp_path):
 
 
 def test_lap__missing_is_one_line(monkeypatch):
-    """Without the package, one line says which and how to get it; nothing is installed."""
+    """If lap is missing, one line names it and how to install it; nothing is installed."""
     monkeypatch.setattr(tracker_config.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(OptionError, match=r"--track needs the package 'lap': pip install 'pixelkeep\[track\]'"):
         load_tracker("bytetrack")

@@ -1,4 +1,4 @@
-"""Tracking: boxes are the detector's to the bit, identities hold, videos are told apart, MOT files are whole."""
+"""Tracking: boxes equal the detector's bit for bit, identities hold, videos are separate, MOT files are whole."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ BLANK = np.full((HEIGHT, WIDTH, 3), 114, np.uint8)
 
 
 def preset(**changes):
-    """Return the preset without camera motion, which blank frames have none of."""
+    """Return the small-objects preset without camera motion compensation, which blank frames do not allow."""
     config = load_tracker("small-objects")
     vars(config).update({"gmc_method": "none", **changes})
     return config
 
 
 def crossing(speed: float, side: float = 8.0, jitter: float = 0.7, score: float = 0.3) -> list[np.ndarray]:
-    """Return for each frame the box of one object that crosses the picture, (1, 6)."""
+    """Return the box of one object that crosses the picture as rows (1, 6), one array per frame."""
     rng = np.random.default_rng(4)
     lefts = np.arange(4, WIDTH - side - 4, speed)
     boxes = [np.array([left, 40 + left / 8, left + side, 40 + left / 8 + side]) for left in lefts]
@@ -42,41 +42,41 @@ def crossing(speed: float, side: float = 8.0, jitter: float = 0.7, score: float 
 
 
 def identities(config, frames: list[np.ndarray]) -> list[int]:
-    """Return all identities given, frame by frame."""
+    """Return all identities that the tracker gives, frame by frame."""
     tracker = Tracker(config)
     return [int(i) for rows in frames for i in tracker.update(rows, BLANK)[0]]
 
 
 def test_enlarged__numbers():
-    """Sides grow by twice the buffer's share, at least to the least side, around the same centre."""
+    """Sides grow by twice the buffer, and at least to the least side, around the same centre."""
     boxes = np.array([[10, 20, 14, 30], [0, 0, 40, 20], [5, 5, 5, 9]], np.float32)
-    expected = [[0, 13, 24, 37], [-20, -10, 60, 30], [5, 5, 5, 9]]  # 4 x 10 to 8 x 20, then 24; 40 x 20 to 80 x 40
+    expected = [[0, 13, 24, 37], [-20, -10, 60, 30], [5, 5, 5, 9]]  # 4 x 10 to 8 x 20, then 24 x 24; 40 x 20 to 80 x 40
     np.testing.assert_array_equal(enlarged(boxes, 0.5, 24), expected)
     np.testing.assert_array_equal(enlarged(boxes, 0, 0), boxes)
 
 
 @pytest.mark.parametrize("speed", [1.0, 5.0, 9.0])
 def test_preset__one_object_is_one_track(speed):
-    """An object of 8 pixels that crosses the picture with jitter has one identity, in every frame."""
+    """An object of 8 pixels that crosses the picture with jitter has one identity in every frame."""
     frames = crossing(speed)
     assert identities(preset(), frames) == [1] * len(frames)
 
 
 def test_preset__holds_what_boxes_as_they_are_lose():
-    """At 9 pixels a frame an 8-pixel box shares nothing with itself: only the enlarged boxes hold it."""
+    """At 9 pixels per frame an 8-pixel box does not overlap its last position, so only enlarged boxes hold it."""
     frames = crossing(9.0)
     assert len(identities(preset(buffer=0.0, least_side=0.0), frames)) < len(frames)
 
 
 def test_preset__starts_at_low_scores():
-    """A score of 0.22 begins a track, where the stock tracker waits for 0.25."""
+    """The preset begins a track at a score of 0.22, where the stock tracker requires 0.25."""
     frames = crossing(3.0, score=0.22)
     assert identities(preset(), frames) == [1] * len(frames)
     assert identities(load_tracker("bytetrack"), frames) == []
 
 
 def test_preset__camera_motion():
-    """A still object stays one when the camera jumps by more than its enlarged box: the ground tells how far."""
+    """A still object keeps its identity when the camera jumps beyond its enlarged box: the ground shows how far."""
     scene = np.random.default_rng(0).integers(0, 255, (200, 480, 3), np.uint8)
     scene = cv2.GaussianBlur(scene, None, 2)
     ids = {}
@@ -91,7 +91,7 @@ def test_preset__camera_motion():
 
 
 def test_tiles__one_track_across_a_border():
-    """An object that is cut by tile borders on its way is merged to one box a frame, and keeps its identity."""
+    """An object cut by tile borders on its way is merged into one box per frame and keeps its identity."""
     grid = make_grid(WIDTH, HEIGHT, tile=64, overlap=0.25)
     frames = crossing(3.0, jitter=0.2)
     merged = []
@@ -114,13 +114,13 @@ def test_tiles__one_track_across_a_border():
 
 @pytest.mark.parametrize("name", tracker_config.names())
 def test_names__every_tracker_follows(name):
-    """Every tracker that is offered follows an object that is easy to follow."""
+    """Every available tracker follows an object that is easy to follow."""
     ids = identities(load_tracker(name), crossing(1.0, side=30.0, score=0.9))
     assert len(ids) > 100 and set(ids) == {1}
 
 
 class Fake:
-    """A predictor that has come to the end of postprocessing a batch."""
+    """Stands in for a predictor at the end of postprocessing a batch."""
 
     def __init__(self, mode: str):
         self.dataset = SimpleNamespace(mode=mode)
@@ -148,14 +148,14 @@ def step(tracking: Tracking, predictor: Fake, *frames: tuple[list, str]) -> list
 
 
 def test_boxes__are_the_detectors_to_the_bit(tmp_path):
-    """What comes out has the coordinates, scores and classes that went in, in their order, with identities besides."""
+    """Tracked boxes keep coordinates, scores, classes and order of the detections, and gain identities."""
     tracking, predictor = Tracking(preset(), [0, 0], tmp_path), Fake("video")
     rows = np.random.default_rng(2).uniform(0, 90, (5, 2)).repeat(2, 0).reshape(5, 4).astype(np.float32)
     rows = rows[:, [0, 2, 0, 2]] + np.float32([0, 0, 7.3, 9.1])
     rows = np.column_stack([rows, [0.9, 0.61, 0.5, 0.03, 0.4], [0, 1, 0, 1, 1]]).astype(np.float32)
-    for given in (rows, rows, rows[::-1]):  # the order is the last frame's, not that of the identities
+    for given in (rows, rows, rows[::-1]):  # the last frame's order differs from that of the identities
         (result,) = step(tracking, predictor, (given, "a.mp4"))
-    expected = rows[[4, 2, 1, 0]]  # 0.03 is below what the tracker takes
+    expected = rows[[4, 2, 1, 0]]  # 0.03 is below the lowest score the tracker uses
     assert torch.equal(result.boxes.data[:, [0, 1, 2, 3, 5, 6]], torch.from_numpy(expected))
     assert sorted(result.boxes.id.int().tolist()) == [1, 2, 3, 4]
     assert [row["track_id"] for row in result.records()] == result.boxes.id.int().tolist()
@@ -165,7 +165,7 @@ BOX = [10, 10, 20, 20, 0.8, 1]
 
 
 def test_videos__begin_anew(tmp_path):
-    """Each video has its own file and identities from 1, also where two have one name in different folders."""
+    """Each video has its own file and identities from 1, even if two have the same name in different folders."""
     tracking, predictor = Tracking(preset(), [0, 0], tmp_path), Fake("video")
     moved = [100, 50, 110, 60, 0.8, 1]
     for path, rows in (("x/a.mp4", [BOX]), ("x/a.mp4", [BOX]), ("y/a.mp4", [moved, BOX]), ("y/b.mp4", [moved])):
@@ -178,7 +178,7 @@ def test_videos__begin_anew(tmp_path):
 
 
 def test_streams__are_side_by_side(tmp_path):
-    """Streams in one batch have trackers of their own, and keep them."""
+    """Each stream in a batch has its own tracker and keeps it."""
     tracking, predictor = Tracking(preset(), [0, 0], tmp_path), Fake("stream")
     for _ in range(3):
         results = step(tracking, predictor, ([BOX], "one"), ([[100, 50, 110, 60, 0.8, 1]], "two"))
@@ -187,7 +187,7 @@ def test_streams__are_side_by_side(tmp_path):
 
 
 def test_conf__hides_and_does_not_cut_tracks(tmp_path):
-    """The tracker sees low scores whatever is shown: an object that fades and comes back is the same."""
+    """The tracker sees low scores whatever is shown, so an object that fades and returns keeps its identity."""
     predictor = Fake("video")
     tracking = follow(predictor, preset(), [0.0, 0.5], tmp_path)
     assert predictor.args.conf == 0.05 and predictor.confidences is None and predictor.finish is tracking
@@ -200,7 +200,7 @@ def test_conf__hides_and_does_not_cut_tracks(tmp_path):
 
 
 def test_trails__where_the_object_was(tmp_path):
-    """A trail holds where an object was found in the last twenty frames, and no others."""
+    """A trail holds the places where its object was found in the last twenty frames, and no others."""
     tracking, predictor = Tracking(preset(), [0, 0], tmp_path), Fake("video")
     missed = range(12, 16)
     for x in range(30):
@@ -223,7 +223,7 @@ def command(capsys, *arguments: str) -> tuple[int, str, str]:
     [(("--track",), "--track has no effect on images (a.png)"), (("--track", "botsrt"), "did you mean 'botsort'")],
 )
 def test_command__refuses(arguments, match, tmp_path, capsys):
-    """Images have no frames that follow each other; a name that is none is one line."""
+    """--track is refused for images, which are no sequence, and an unknown tracker is refused in one line."""
     cv2.imwrite(str(tmp_path / "a.png"), BLANK)
     code, _, err = command(capsys, "--source", tmp_path / "a.png", *arguments)
     assert code == 2 and match in " ".join(err.split())
@@ -231,7 +231,7 @@ def test_command__refuses(arguments, match, tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory):
-    """A video of six frames of blurred noise that moves to the left."""
+    """Write a video of six frames of blurred noise that moves to the left."""
     path = tmp_path_factory.mktemp("film") / "film.mp4"
     scene = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (96, 220, 3), np.uint8), None, 3)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, (192, 96))
@@ -243,7 +243,7 @@ def film(tmp_path_factory):
 
 @pytest.mark.parametrize("extra", [(), ("--tile", "96", "--conf", "0.3")], ids=["whole", "tiles"])
 def test_command__writes_identities(extra, film, network, tmp_path, capsys):
-    """The rows of JSON, CSV and MOT text agree; frames of a stride have their numbers in the video."""
+    """The rows of JSON, CSV and MOT text agree; with a frame stride, frames keep their numbers in the video."""
     arguments = ["--source", film, "--weights", network, "--project", tmp_path, "--name", "run", "--device", "cpu"]
     arguments += ["--save-json", "--save-csv", "--json", "--vid-stride", "2", "--track", "--imgsz", "96", *extra]
     code, out, _ = command(capsys, *arguments)

@@ -1,4 +1,4 @@
-"""The boxes a new head predicts: of the size asked for, so that tiny objects are learnt from the first step."""
+"""The boxes that a new head predicts have the requested size, so that tiny objects are learnt from the first step."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pixelkeep.ultra.trainers.beginning import begin_with, distance_bias
 from pixelkeep.ultra.trainers.boxes import Trainer
 from pixelkeep.ultra.trainers.loss import criterion
 
-NETWORKS = ("yolov5-n", "yolov5-p2-n", "yolo26-n", "yolov5-fine-n")  # bins and none, one branch and two
-OBJECTS = 16  # in each of two images
+NETWORKS = ("yolov5-n", "yolov5-p2-n", "yolo26-n", "yolov5-fine-n")  # with and without bins, with one and two branches
+OBJECTS = 16  # objects in each of two images
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -28,13 +28,13 @@ def network(request) -> DetectionModel:
 
 
 def branches(network: DetectionModel) -> list[torch.nn.Module]:
-    """Return the last convolution of every branch of boxes."""
+    """Return the last convolution of every box branch."""
     head = network.model[-1]
     return [branch[-1] for name in ("cv2", "one2one_cv2") for branch in getattr(head, name, None) or ()]
 
 
 def score(network: DetectionModel, side: float, **recipe: float) -> float:
-    """Return the sum of the target scores for square objects of some pixels, before anything is learnt."""
+    """Return the sum of target scores for square objects with sides of ``side`` pixels, before any training."""
     torch.manual_seed(0)
     middles = 0.1 + 0.8 * torch.rand(2 * OBJECTS, 2)
     batch = {
@@ -54,21 +54,21 @@ def score(network: DetectionModel, side: float, **recipe: float) -> float:
 
 @pytest.mark.parametrize("mean", [0.25, 1, 2.5, 7.5, 8])
 def test_bias__has_that_mean(mean):
-    """The mean of the softmax is the distance, and each bin has the same ratio to the one before."""
+    """The softmax of the bias has the requested mean, with the same ratio between all neighbouring bins."""
     bias = distance_bias(mean, 16)
     assert float((bias.double().softmax(0) * torch.arange(16)).sum()) == pytest.approx(mean, abs=1e-5)
     torch.testing.assert_close(bias.diff(), bias.diff()[:1].expand(15))
 
 
 def test_bias__ultralytics_own_is_the_middle():
-    """At 15 strides of a box all bins are alike, as Ultralytics begins; without bins the number is the distance."""
+    """A box of 15 strides gives equal bins, as Ultralytics begins; without bins the bias is the distance."""
     torch.testing.assert_close(distance_bias(7.5, 16), torch.zeros(16), atol=1e-6, rtol=0)
     assert distance_bias(1.5, 1).tolist() == [1.5]
 
 
 @pytest.mark.parametrize("side", [1, 2, 5])
 def test_begin__boxes_are_so_many_strides(network, side):
-    """With nothing but its biases every anchor predicts a square of that many strides of its level."""
+    """By its biases alone, every anchor point predicts a square of the requested number of strides of its level."""
     begin_with(network, side)
     kept = [layer.weight.detach().clone() for layer in branches(network)]
     for layer in branches(network):
@@ -97,14 +97,14 @@ def test_begin__none_leaves_everything(network):
 
 @pytest.mark.parametrize("side", [4, 8, 12, 16, 32, 64, 128])
 def test_begin__objects_of_all_sizes_count(network, side):
-    """With boxes of two strides no size is without targets at the start, with the Wasserstein distance or without."""
+    """With boxes of two strides, objects of every size get targets at first, with the Wasserstein distance or not."""
     begin_with(network, 2)
     assert score(network, side) > 0.1
     assert score(network, side, nwd=0.5) > 0.1
 
 
 def test_begin__as_ultralytics_does_small_ones_do_not():
-    """The reason: of 32 objects of 12 pixels next to nothing is left in stock yolov5-n, with the distance even less."""
+    """Stock yolov5-n is the reason: 32 objects of 12 pixels get almost no target score, with the distance even less."""
     torch.manual_seed(0)
     stock = DetectionModel("yolov5-n.yaml", nc=4, verbose=False)
     stock.args = get_cfg()
@@ -114,7 +114,7 @@ def test_begin__as_ultralytics_does_small_ones_do_not():
 
 
 def test_get_model__weights_know_better(network):
-    """What is trained from keeps its boxes; without weights the head begins as asked."""
+    """Given weights keep the boxes they predict; without weights the head begins as requested."""
     trainer = Trainer.__new__(Trainer)
     trainer.recipe, trainer.data = Recipe(initial_box=2), {"nc": 4, "channels": 3, "names": dict(enumerate("abcd"))}
     trainer.args = get_cfg()

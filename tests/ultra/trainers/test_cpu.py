@@ -1,4 +1,4 @@
-"""Training on a CPU: channels innermost changes nothing that is computed, bf16 only as much as it must."""
+"""Training on a CPU: channels-last layout changes no result, and bf16 changes results only as much as it must."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def tensors(found) -> list[torch.Tensor]:
 
 
 def learnt(model: BaseModel, images: torch.Tensor, forward=BaseModel.predict) -> tuple[list, list]:
-    """Return what a network puts out, and the gradients of the mean square of it."""
+    """Return a network's outputs and the gradients of their mean squares."""
     torch.manual_seed(1)
     found = tensors(forward(model, images))
     sum((tensor**2).mean() for tensor in found if tensor.requires_grad).backward()
@@ -46,7 +46,7 @@ def learnt(model: BaseModel, images: torch.Tensor, forward=BaseModel.predict) ->
 
 @pytest.mark.parametrize("name", MODELS)
 def test_innermost__same_function_and_gradients(name):
-    """Every block computes the same, forwards and backwards, as also on CUDA, where Ultralytics lays maps out so."""
+    """Every block computes the same forwards and backwards in channels-last layout, which Ultralytics uses on CUDA."""
     model, images = network(name).double(), torch.rand(2, 3, 96, 96, dtype=torch.float64)
     laid_out = cpu.with_channels_innermost(copy.deepcopy(model))
     for former, latter in zip(learnt(model, images), learnt(laid_out, images), strict=True):
@@ -56,7 +56,7 @@ def test_innermost__same_function_and_gradients(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_bf16__every_block_learns(name):
-    """Convolutions run in bf16; what comes out and every gradient is fp32 and finite."""
+    """Convolutions run in bf16, while outputs and gradients are fp32 and finite."""
     model, images = network(name), torch.rand(4, 3, 96, 96)
     exact = tensors(copy.deepcopy(model)(images))
     found, gradients = learnt(model, images, cpu.in_bf16(BaseModel.predict))
@@ -66,7 +66,7 @@ def test_bf16__every_block_learns(name):
 
 
 def test_bf16__validation_stays_in_fp32():
-    """A network that is not in training computes as always."""
+    """A network in evaluation mode computes in fp32 as always."""
     model, images = network("yolov5-spd-n").eval(), torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(cpu.in_bf16(BaseModel.predict)(model, images)[0], model(images)[0])
@@ -83,7 +83,7 @@ def test_bf16__validation_stays_in_fp32():
     ],
 )
 def test_innermost__by_machine_unless_given(monkeypatch, given, machine, system, expected):
-    """By itself where it was measured to pay; channels_last says otherwise."""
+    """Channels-last is the default where it was measured to pay, and channels_last overrides it."""
     monkeypatch.setattr(cpu.platform, "machine", lambda: machine)
     monkeypatch.setattr(cpu.platform, "system", lambda: system)
     assert cpu.innermost(SimpleNamespace(channels_last=given)) is expected
@@ -103,7 +103,7 @@ def trained(data: str, folder, **settings) -> Trainer:
 
 
 def test_train__innermost_and_saved_as_always(data, tmp_path, monkeypatch):
-    """The network trains with channels innermost; the checkpoint is laid out as Ultralytics' are."""
+    """The network trains in channels-last layout, but its checkpoint is laid out like Ultralytics'."""
     monkeypatch.setattr(cpu, "innermost", lambda args: True)
     trainer = trained(data, tmp_path, channels_last=True)
     layouts = {p.is_contiguous(memory_format=torch.channels_last) for p in trainer.model.parameters() if p.ndim == 4}
@@ -113,7 +113,7 @@ def test_train__innermost_and_saved_as_always(data, tmp_path, monkeypatch):
 
 
 def test_train__bf16(data, tmp_path, monkeypatch):
-    """amp=bf16 trains in bf16 on a CPU, is kept in the checkpoint, and no patch outlives the training."""
+    """amp=bf16 trains in bf16 on a CPU and is kept in the checkpoint, and no patch outlives the training."""
     plain, seen = BaseModel.predict, []
     monkeypatch.setattr(cpu, "_in_float", lambda found, own=cpu._in_float: seen.append(found) or own(found))
     trainer = trained(data, tmp_path, amp="bf16")
@@ -123,7 +123,7 @@ def test_train__bf16(data, tmp_path, monkeypatch):
 
 
 def test_bf16__where_the_cpu_has_none(data, tmp_path, monkeypatch, capsys):
-    """One line, before anything is written; on a GPU, and without bf16, nobody asks what the CPU has."""
+    """amp=bf16 on a CPU without bf16 fails in one line before any output; a GPU, or another amp, needs no bf16 CPU."""
     monkeypatch.setattr(cpu, "has_bf16", lambda: False)
     monkeypatch.chdir(tmp_path)
     line = ["train", "--model", "yolov5-spd-n", "--data", data, "--device", "cpu", "--set", "amp=bf16"]
@@ -137,7 +137,7 @@ def test_bf16__where_the_cpu_has_none(data, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(("amp", "able", "told"), [(True, True, 1), (True, False, 0), (False, True, 0)])
 def test_bf16__told_where_it_would_help(monkeypatch, amp, able, told):
-    """One line on CPUs that have it, and none where it is on already or was declined."""
+    """One line suggests bf16 on CPUs that have it, unless it is already on or was declined."""
     lines = []
     monkeypatch.setattr(cpu, "has_bf16", lambda: able)
     monkeypatch.setattr("pixelkeep.ultra.trainers.base.LOGGER", SimpleNamespace(info=lines.append))

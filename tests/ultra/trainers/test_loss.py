@@ -1,4 +1,4 @@
-"""The loss learns nothing where something is ignored, and everything else bit for bit as Ultralytics does."""
+"""The loss learns nothing where something is ignored; everything else equals Ultralytics' bit for bit."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pixelkeep.ultra.trainers.loss import IgnoringLoss, criterion, ignoring
 
 CLASSES, SIDE = 3, 96
 HEADS = {"yolov5n.yaml": "one branch", "yolov10n.yaml": "two branches", "yolo26n.yaml": "two, no distribution"}
-OBJECTS = [  # image, class, x y w h of the picture
+OBJECTS = [  # image, class, x y w h relative to the image
     [0, 0, 0.7, 0.7, 0.2, 0.2],
-    [1, 2, 0.4, 0.4, 0.1, 0.1],  # in the region, as the next two
+    [1, 2, 0.4, 0.4, 0.1, 0.1],  # this object and the next two are inside the region
     [1, 0, 0.3, 0.6, 0.2, 0.1],
     [1, 1, 0.5, 0.7, 0.3, 0.3],
     [1, 1, 0.9, 0.9, 0.1, 0.1],
 ]
-IGNORED = [  # image, code, x y w h
-    [0, encode(1), 0.25, 0.25, 3 / SIDE, 3 / SIDE],  # three pixels between the anchors' centres
+IGNORED = [  # image, code, x y w h relative to the image
+    [0, encode(1), 0.25, 0.25, 3 / SIDE, 3 / SIDE],  # three pixels wide, between the anchor points
     [0, encode(2, shrunk=True), 0.75, 0.2, 0.5, 0.3],
     [1, REGION, 0.4, 0.5, 0.7, 0.9],
 ]
@@ -46,7 +46,7 @@ def batch_of(objects: list, ignored: list | None) -> dict:
 
 
 def outputs(model: DetectionModel, dtype: torch.dtype = torch.float32) -> list[dict]:
-    """Return random outputs of each branch of the head, which gradients can be taken for."""
+    """Return random outputs for each branch of the head, with gradients enabled."""
     torch.manual_seed(1)
     with torch.no_grad():
         found = model(torch.rand(2, 3, SIDE, SIDE))
@@ -73,7 +73,7 @@ def gradients(loss: v8DetectionLoss, found: dict, batch: dict) -> tuple[torch.Te
 
 
 def exempt_by_hand(loss: v8DetectionLoss, found: dict, batch: dict) -> tuple[torch.Tensor, dict[str, int]]:
-    """Apply the rule to one anchor after the other: scores left out, (b, anchors, classes), and which rule held."""
+    """Apply the rule to one anchor at a time; return a mask of exempt scores (b, anchors, classes) and rule counts."""
     assigned = loss.get_assigned_targets_and_loss(found, {k: v for k, v in batch.items() if k != "ignored"})[0]
     positive, _, _, points, strides = assigned
     decoded = loss.bbox_decode(points, found["boxes"].detach().permute(0, 2, 1)) * strides
@@ -102,7 +102,7 @@ def exempt_by_hand(loss: v8DetectionLoss, found: dict, batch: dict) -> tuple[tor
 
 
 def test_gradient__zero_where_ignored_and_else_unchanged(model):
-    """Scores that the rule names get no gradient at all, all others and the boxes the same as before, bit for bit."""
+    """Exempt scores get zero gradient; the gradients of all other scores and of boxes are unchanged bit for bit."""
     batch = batch_of(OBJECTS, IGNORED)
     with ignoring():
         ours = model.init_criterion()
@@ -117,7 +117,7 @@ def test_gradient__zero_where_ignored_and_else_unchanged(model):
 
 
 def test_loss__lacks_what_is_left_out_over_the_same_divisor(model):
-    """The classification loss is smaller by exactly the terms that are left out; those of boxes are the same."""
+    """The classification loss is smaller by exactly the exempt terms; the parts for boxes are unchanged."""
     batch = batch_of(OBJECTS, IGNORED)
     for loss, stock, found in zip(
         branches_of(criterion(model)), branches_of(model.init_criterion()), outputs(model), strict=True
@@ -128,7 +128,7 @@ def test_loss__lacks_what_is_left_out_over_the_same_divisor(model):
         hook = stock.assigner.register_forward_hook(lambda m, i, o, kept=targets: kept.update(scores=o[2]))
         stock(found, batch)
         hook.remove()
-        terms = torch.nn.functional.softplus(found["scores"].detach().transpose(1, 2))[exempt]  # BCE of a target of 0
+        terms = torch.nn.functional.softplus(found["scores"].detach().transpose(1, 2))[exempt]  # BCE for a target of 0
         less = terms.sum() / targets["scores"].sum().clamp(min=1) * stock.hyp.cls
         assert less > 0 and stock_parts[1] - parts[1] == pytest.approx(less.item(), rel=1e-4)
         assert parts[0] == stock_parts[0] and parts[2] == stock_parts[2]
@@ -137,7 +137,7 @@ def test_loss__lacks_what_is_left_out_over_the_same_divisor(model):
 @pytest.mark.parametrize("objects", [OBJECTS, []], ids=["objects", "no objects"])
 @pytest.mark.parametrize("ignored", [None, []], ids=["absent", "empty"])
 def test_nothing_to_ignore__is_ultralytics(model, objects, ignored):
-    """Without anything to ignore, loss, parts and gradients are those of Ultralytics, bit for bit."""
+    """With nothing to ignore, loss, parts and gradients equal Ultralytics' bit for bit."""
     batch = batch_of(objects, ignored)
     for loss, stock, found in zip(
         branches_of(criterion(model)), branches_of(model.init_criterion()), outputs(model), strict=True
@@ -147,7 +147,7 @@ def test_nothing_to_ignore__is_ultralytics(model, objects, ignored):
 
 
 def test_region_without_objects__teaches_nothing(model):
-    """An image that is a region from edge to edge, and nothing else, has no loss and no gradient."""
+    """An image covered by one ignored region and without objects gives no loss and no gradient."""
     everywhere = [[image, REGION, 0.5, 0.5, 1, 1] for image in range(2)]
     for loss, found in zip(branches_of(criterion(model)), outputs(model), strict=True):
         total, _, boxes, scores = gradients(loss, found, batch_of([], everywhere))
@@ -155,7 +155,7 @@ def test_region_without_objects__teaches_nothing(model):
 
 
 def test_reduced_precision__leaves_out_the_same(model):
-    """In bfloat16 under autocast the same scores are left out."""
+    """The same scores are exempt in bfloat16 under autocast."""
     batch = batch_of(OBJECTS, IGNORED)
     for loss, stock, found in zip(
         branches_of(criterion(model)), branches_of(model.init_criterion()), outputs(model, torch.bfloat16), strict=True
@@ -167,7 +167,7 @@ def test_reduced_precision__leaves_out_the_same(model):
 
 
 def test_criterion__only_inside_and_for_detection_alone(model):
-    """Models outside a training, and those of other tasks, keep Ultralytics' loss; a model with ours can be copied."""
+    """Outside training, and for other tasks, models keep Ultralytics' loss; a model with ours can be copied."""
     segmentation = SegmentationModel("yolov8n-seg.yaml", verbose=False)
     segmentation.args = get_cfg()
     before = type(segmentation.init_criterion())

@@ -1,4 +1,4 @@
-"""The trainer: checkpoints are whole or not there, small data is not starved of optimizer steps."""
+"""The trainer: checkpoints are whole or absent, and small datasets get enough optimizer steps."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from pixelkeep.ultra.trainers.tally import COLUMNS, Tally
     ("images", "batch", "expected"), [(80, 8, 8), (639, 16, 16), (640, 16, 64), (118_000, 16, 64), (80, -1, 64)]
 )
 def test_nominal_batch__small_data_is_not_starved(images, batch, expected):
-    """Below ten optimizer steps an epoch gradients are not accumulated; above, Ultralytics' 64 stands."""
+    """Below ten optimizer steps per epoch gradients are not accumulated; otherwise Ultralytics' nbs of 64 applies."""
     assert nominal_batch(images, batch) == expected
 
 
 class Stub(Trainer):
-    """A trainer with nothing but its folders."""
+    """A trainer with only its folders and the few settings that saving reads."""
 
     def __init__(self, folder):
         self.wdir, self.last, self.best = folder, folder / "last.pt", folder / "best.pt"
@@ -42,7 +42,7 @@ class Stub(Trainer):
 
 @pytest.fixture
 def half_written(monkeypatch):
-    """Ultralytics' save_model, interrupted while it writes best.pt."""
+    """Replace Ultralytics' save_model by one that is interrupted while it writes best.pt."""
 
     def save_model(self):
         self.last.write_bytes(b"new")
@@ -53,7 +53,7 @@ def half_written(monkeypatch):
 
 
 def test_save__interrupted_leaves_the_old_files(half_written, tmp_path):
-    """An interruption while checkpoints are written leaves the former ones whole under their names."""
+    """An interruption while checkpoints are written leaves the previous ones whole under their names."""
     for name in ("last.pt", "best.pt"):
         (tmp_path / name).write_bytes(b"old")
     stub = Stub(tmp_path)
@@ -64,7 +64,7 @@ def test_save__interrupted_leaves_the_old_files(half_written, tmp_path):
 
 
 def test_save__best_is_moved_before_last(monkeypatch, tmp_path):
-    """After a crash between the two moves last.pt still is the epoch before, which then runs again."""
+    """After a crash between the two moves, last.pt is still that of the epoch before, which then runs again."""
     monkeypatch.setattr(module.DetectionTrainer, "save_model", lambda self: [self.last.touch(), self.best.touch()])
     moved = []
     monkeypatch.setattr(run_trainer.os, "replace", lambda a, b: (moved.append(b.name), os.rename(a, b)))
@@ -74,7 +74,7 @@ def test_save__best_is_moved_before_last(monkeypatch, tmp_path):
 
 
 def test_save__of_a_killed_run_nothing_is_moved(monkeypatch, tmp_path):
-    """What a run left half-written when it was killed is not taken for a checkpoint by the one that goes on."""
+    """A resumed run does not take the half-written files of a killed run for checkpoints."""
     (tmp_path / ".partial").mkdir()
     (tmp_path / ".partial" / "best.pt").write_bytes(b"half")
     (tmp_path / "best.pt").write_bytes(b"old")
@@ -84,7 +84,7 @@ def test_save__of_a_killed_run_nothing_is_moved(monkeypatch, tmp_path):
 
 
 def test_results__table_is_whole_at_every_moment(monkeypatch, tmp_path):
-    """A row is added to a copy of results.csv, which takes the table's place; an interruption changes nothing."""
+    """A row is added to a copy of results.csv, which then replaces it; an interruption changes nothing."""
     stub = Stub(tmp_path)
     stub.csv, stub.epoch, stub.train_time_start = tmp_path / "results.csv", 0, 0
     stub.save_metrics({"AP": 0.5})
@@ -107,9 +107,9 @@ def test_results__table_is_whole_at_every_moment(monkeypatch, tmp_path):
 
 
 def test_strip__full_disk(monkeypatch, tmp_path):
-    """PyTorch's own error for a full disk becomes one line, and the unstripped checkpoint stays whole."""
+    """PyTorch's error for a full disk becomes one line, and the unstripped checkpoint stays whole."""
     resource = pytest.importorskip("resource")
-    monkeypatch.setattr(patches.time, "sleep", lambda seconds: None)  # Ultralytics tries again, more and more slowly
+    monkeypatch.setattr(patches.time, "sleep", lambda seconds: None)  # Ultralytics retries with growing pauses
     path = tmp_path / "last.pt"
     model = YOLO("yolov5-spd-n.yaml", verbose=False).model
     torch.save({"model": None, "ema": model, "optimizer": None, "epoch": 3, "train_args": {}}, path)
@@ -138,7 +138,7 @@ def test_strip__keeps_the_model_and_drops_the_optimizer(tmp_path):
 
 
 def test_rectangle__reaches_every_batch_and_the_checkpoint(tmp_path):
-    """Training at [height, width] trains and validates on images of that size, and its weights and resume know it."""
+    """With imgsz [height, width], training and validation use images of that size, and the checkpoint records it."""
     spec = load_spec(write_demo(tmp_path / "demo", splits={"train": 4, "val": 2, "test": 1}))
     settings = {"model": "yolov5-n.yaml", "data": str(write_resolved(spec)), "imgsz": [60, 96], "epochs": 1}
     settings |= {"batch": 2, "workers": 0, "save_dir": str(tmp_path / "run"), "plots": False, "mosaic": 1.0}
@@ -157,7 +157,7 @@ def test_rectangle__reaches_every_batch_and_the_checkpoint(tmp_path):
 
 @pytest.fixture
 def told(monkeypatch):
-    """What is said of a training, line by line."""
+    """Record the lines that a training logs."""
     lines = []
     monkeypatch.setattr(module.LOGGER, "info", lines.append)
     return lines
@@ -165,7 +165,7 @@ def told(monkeypatch):
 
 @pytest.mark.parametrize(("last", "seconds", "line"), [(0, 4, "1 epoch in 4 s"), (2, 720, "3 epochs in 12 min")])
 def test_end__says_what_was_shown_and_how_long_it_took(told, monkeypatch, tmp_path, last, seconds, line):
-    """What is counted is what was shown, learnt or not; the time has the unit that fits."""
+    """The last lines count the objects shown, learnt or not, and give the time in a suitable unit."""
     stub = Stub(tmp_path)
     stub.csv, stub.epoch, stub.start_epoch, stub.train_time_start = tmp_path / "results.csv", last, 0, 1000.0
     stub.csv.write_text(f"epoch,{','.join(COLUMNS)}\n1,40,2,3,1\n2,50,2,0,1\n")
@@ -176,7 +176,7 @@ def test_end__says_what_was_shown_and_how_long_it_took(told, monkeypatch, tmp_pa
 
 
 def test_batch__that_fits_is_the_default_on_a_cpu(told, monkeypatch, tmp_path):
-    """There is no GPU memory to speak of: one line says what is taken instead, and nothing is measured."""
+    """On a CPU no memory is measured: one line says which batch size is used instead."""
     stub = Stub(tmp_path)
     stub.device = torch.device("cpu")
     monkeypatch.setattr(module.DetectionTrainer, "auto_batch", None)

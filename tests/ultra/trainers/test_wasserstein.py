@@ -1,4 +1,4 @@
-"""The Wasserstein distance of boxes where it enters loss and assignment, and the size boxes are enlarged to."""
+"""The Wasserstein distance of boxes in the loss and the assignment, and the size to which boxes are enlarged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEADS = {
     "yolo26n.yaml": "two branches, no distribution",
     "yolov5-p2-n.yaml": "stride 4",
 }
-OBJECTS = torch.tensor(  # image, class, x y w h of the picture: of 40, 2 and 5 pixels
+OBJECTS = torch.tensor(  # image, class, x y w h relative to the image; sides of 40, 2 and 5 pixels
     [
         [0, 0, 0.7, 0.7, 40 / SIDE, 40 / SIDE],
         [1, 2, 0.31, 0.43, 2 / SIDE, 2 / SIDE],
@@ -47,13 +47,13 @@ def branches(loss) -> list:
 
 
 def outputs(model: DetectionModel, dtype: torch.dtype = torch.float32) -> list[dict]:
-    """Return outputs of each branch of the head that decode to boxes of a few strides about their anchors."""
+    """Return outputs for each branch of the head that decode to boxes of a few strides around their anchor points."""
     torch.manual_seed(1)
     with torch.no_grad():
         found = model(torch.rand(2, 3, SIDE, SIDE))
     parts = [found[key] for key in ("one2many", "one2one")] if "one2many" in found else [found]
     bins = model.model[-1].reg_max
-    near = -torch.arange(bins).repeat(4)[None, :, None]  # where boxes are distributions: of small distances
+    near = -torch.arange(bins).repeat(4)[None, :, None]  # makes distributions, if any, favour small distances
     return [
         {
             "boxes": (torch.rand_like(part["boxes"]) * 2 + near).to(dtype).requires_grad_(),
@@ -70,7 +70,7 @@ def gradients(loss, found: dict) -> list[torch.Tensor]:
 
 
 def gaussian_distance(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the 2-Wasserstein distance of boxes as Gaussians by its general formula, for any covariances."""
+    """Return the 2-Wasserstein distance of two boxes as Gaussians, by the general formula for any covariances."""
 
     def root(matrix: np.ndarray) -> np.ndarray:
         values, vectors = np.linalg.eigh(matrix)
@@ -83,7 +83,7 @@ def gaussian_distance(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def test_value__closed_form():
-    """In float64 the value is exp(-W / 12.8) for the general W; by hand, W is 5 for a shift of (3, 4)."""
+    """In float64 the value is exp(-W / 12.8) with W by the general formula; a shift of (3, 4) gives W = 5."""
     rng = np.random.default_rng(0)
     corners = rng.uniform(0, 30, (2, 50, 2))
     boxes = np.concatenate([corners, corners + rng.uniform(1, 20, (2, 50, 2))], 2)
@@ -99,12 +99,12 @@ def test_value__closed_form():
 
 
 def test_gradient__two_pixels():
-    """Of boxes of two pixels that do not meet the gradient is finite and points at the other."""
+    """For boxes of two pixels that do not overlap, the gradient is finite and points at the other box."""
     wanted = torch.tensor([20.0, 30, 22, 32]).double()
     for dx, dy in ((5, 0), (-4, 3), (0.5, -12), (40, 30)):
         found = (wanted + torch.tensor([dx, dy, dx, dy])).requires_grad_()
         (slope,) = torch.autograd.grad(nwd(found, wanted), found)
-        pull = slope[:2] + slope[2:]  # of the centre
+        pull = slope[:2] + slope[2:]  # gradient for the centre
         length = math.hypot(dx, dy)
         assert pull.tolist() == pytest.approx([-dx / length * math.exp(-length / 12.8) / 12.8 for dx in (dx, dy)])
         assert slope[:2].tolist() == pytest.approx(slope[2:].tolist())
@@ -113,11 +113,11 @@ def test_gradient__two_pixels():
     assert torch.autograd.grad(nwd(same, wanted), same)[0].tolist() == [0, 0, 0, 0]
     wide = torch.tensor([19.0, 30, 23, 32]).double().requires_grad_()
     left, top, right, bottom = torch.autograd.grad(nwd(wide, wanted), wide)[0].tolist()
-    assert left > 0 > right and top == bottom == 0  # it becomes narrower
+    assert left > 0 > right and top == bottom == 0  # the gradient makes the box narrower
 
 
 def test_weight_zero__is_ultralytics(model):
-    """With a weight of 0 nothing is replaced, and loss and gradients are Ultralytics' own, bit for bit."""
+    """With a weight of 0 nothing is replaced, and loss and gradients equal Ultralytics' bit for bit."""
     for recipe in (None, Recipe(), Recipe(nwd=0.0)):
         ours, stock = branches(criterion(model, recipe)), branches(model.init_criterion())
         for loss, other, found in zip(ours, stock, outputs(model), strict=True):
@@ -127,12 +127,12 @@ def test_weight_zero__is_ultralytics(model):
 
 @pytest.mark.parametrize("weight", [0.25, 1.0])
 def test_loss__shared_by_both(model, weight):
-    """The loss of boxes is that of IoU and that of the distance in their shares, in pixels; the others stay."""
+    """The box loss is the weighted mean of the IoU loss and the distance loss, in pixels; other parts are unchanged."""
     for loss, stock, found in zip(
         branches(criterion(model, Recipe(nwd=weight))), branches(model.init_criterion()), outputs(model), strict=True
     ):
         assert isinstance(loss.assigner, Assigner) and isinstance(loss.bbox_loss, BoxLoss)
-        stock.assigner = loss.assigner  # the same positives for both
+        stock.assigner = loss.assigner  # so that both losses have the same positives
         kept = {}
         hook = loss.assigner.register_forward_hook(lambda m, inputs, outs, kept=kept: kept.update(i=inputs, o=outs))
         parts = gradients(loss, found)
@@ -154,7 +154,7 @@ def test_loss__shared_by_both(model, weight):
 
 
 def test_assigner__nearest_of_those_that_do_not_meet():
-    """Where no predicted box meets an object of two pixels, the IoU gives no order, and the distance the right one."""
+    """If no predicted box overlaps an object of two pixels, IoU ranks none, and the distance ranks them correctly."""
     stock = TaskAlignedAssigner(topk=2, num_classes=1, alpha=0.5, beta=6.0, stride=[8, 16, 32])
     wanted = torch.tensor([[[15.0, 15, 17, 17]]])
     points = torch.tensor([[12.0, 12], [20, 12], [12, 20], [20, 20]])
@@ -170,7 +170,7 @@ def test_assigner__nearest_of_those_that_do_not_meet():
 
 
 def test_assigner__shares_of_the_overlap():
-    """The overlap of a pair is (1 - weight) CIoU, which is not below 0, and weight times the distance's likeness."""
+    """The overlap of a pair is (1 - weight) CIoU, clamped at 0, plus weight times the similarity by distance."""
     rng = torch.Generator().manual_seed(0)
     corners = torch.rand(2, 40, 2, generator=rng) * 8
     one, other = torch.cat([corners, corners + 1 + torch.rand(2, 40, 2, generator=rng) * 9], 2)
@@ -183,7 +183,7 @@ def test_assigner__shares_of_the_overlap():
 
 @pytest.mark.parametrize("strides", [[8, 16, 32], [4, 8, 16, 32]])
 def test_enlarge__anchors_within_so_many_strides(strides):
-    """An object of two pixels has the anchors in a square of so many strides; two is what Ultralytics takes."""
+    """A two-pixel object has the anchor points in a square of that many strides; two is what Ultralytics uses."""
     points = torch.cat([torch.cartesian_prod(*2 * [torch.arange(s / 2, 96, s)]) for s in strides])
     stock = TaskAlignedAssigner(num_classes=1, stride=strides)
     generator = torch.Generator().manual_seed(3)
@@ -196,14 +196,14 @@ def test_enlarge__anchors_within_so_many_strides(strides):
         reach = enlarge * strides[0] / 2
         expected = ((points[None, None] - centres[:, :, None]).abs() < reach).all(-1)
         assert torch.equal(found, expected)
-        # On average as many as cells of each level fit into the square: 10 at 2.75, which is how many can be chosen.
+        # The mean is how many cells of each level fit into the square: 10 at 2.75, which is how many can be chosen.
         mean = sum((enlarge * strides[0] / s) ** 2 for s in strides)
         assert found.sum(-1).float().mean().item() == pytest.approx(mean, rel=0.2)
     assert found.sum() > own.sum()
 
 
 def test_enlarge__reaches_the_loss(model):
-    """Two strides change nothing, bit for bit; more change what is learnt, where the distance sees boxes far away."""
+    """Two strides change nothing, bit for bit; more change what is learnt where the distance sees far boxes."""
     for weight in (0.0, 0.5):
         losses = [branches(criterion(model, Recipe(nwd=weight, enlarge=enlarge))) for enlarge in (None, 2, 3.5)]
         changed = []
@@ -211,11 +211,11 @@ def test_enlarge__reaches_the_loss(model):
             expected = gradients(own, found)
             assert all(map(torch.equal, gradients(two, found), expected))
             changed.append(not torch.equal(gradients(more, found)[-1], expected[-1]))
-        assert weight == 0 or changed[0]  # one anchor an object, as in the second branch, may stay the same
+        assert weight == 0 or changed[0]  # with one anchor per object, as in the second branch, it may stay
 
 
 def test_reduced_precision__near_full(model):
-    """In bfloat16 under autocast all is finite, and the loss is that of full precision but for rounding."""
+    """In bfloat16 under autocast everything is finite, and the loss equals that in full precision but for rounding."""
     ours = branches(criterion(model, Recipe(nwd=0.5)))
     for loss, full, half in zip(ours, outputs(model), outputs(model, torch.bfloat16), strict=True):
         expected = gradients(loss, full)
@@ -226,7 +226,7 @@ def test_reduced_precision__near_full(model):
 
 
 def test_no_object__no_box_loss(model):
-    """Images without objects have no loss of boxes, and no gradient that is not a number."""
+    """Images without objects give no box loss and no gradient, and no NaN."""
     empty = {"batch_idx": torch.zeros(0), "cls": torch.zeros(0, 1), "bboxes": torch.zeros(0, 4)}
     for loss, found in zip(branches(criterion(model, Recipe(nwd=0.5))), outputs(model), strict=True):
         total, parts = loss(found, empty)
@@ -235,7 +235,7 @@ def test_no_object__no_box_loss(model):
 
 
 def test_copies__keep_the_terms(model):
-    """A copy of a model that trains, as of the moving average, keeps loss and assigner."""
+    """A copy of a model in training, such as its moving average, keeps the loss and the assigner."""
     own = copy.deepcopy(model)
     own.criterion = criterion(own, Recipe(nwd=0.5, enlarge=3))
     for part in branches(copy.deepcopy(own).criterion):

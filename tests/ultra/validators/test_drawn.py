@@ -1,4 +1,4 @@
-"""Confusion matrices at the operating point and curves of boxes in whole images, from scenes made by hand."""
+"""Confusion matrices at the operating point and curves of boxes in whole images, for scenes made by hand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CAR, TRUCK, NOTHING = range(3)
 
 
 def scene(detections, images=1):
-    """A car, a truck, an ignored car and a region to ignore in each image; (class, box, score) in the first."""
+    """Build images with a car, a truck, an ignored car and an ignored region; the first has the given detections."""
     builder = GroundTruthBuilder(["car", "truck"])
     for number in range(images):
         corners = [[x, y, x + w, y + h] for x, y, w, h in (FOUND, MISSED, HIDDEN)]
@@ -28,7 +28,7 @@ def scene(detections, images=1):
 
 @pytest.fixture
 def matrices(monkeypatch):
-    """The matrices that are drawn."""
+    """Record the confusion matrices that are drawn."""
     drawn, stock = [], ConfusionMatrix.plot
 
     def plot(self, *args, **keywords):
@@ -40,21 +40,21 @@ def matrices(monkeypatch):
 
 
 def test_confusion__at_the_confidence_of_each_class(matrices, tmp_path):
-    """Rows: what was said, columns: what it is; without boxes below their class's confidence and in what is ignored."""
+    """Rows are predictions, columns ground truth; boxes below their class's confidence or ignored are left out."""
     said = [(TRUCK, FOUND, 0.6), (CAR, AWAY, 0.5), (CAR, AWAY, 0.3), (TRUCK, AWAY, 0.5)]
     said += [(CAR, HIDDEN, 0.9), (TRUCK, [510, 100, 10, 10], 0.9), (CAR, [595, 100, 40, 10], 0.9)]
     Drawn(tmp_path, scene(said, images=2)[0]).confusion(np.array([0.4, 0.55]))
     expected = np.zeros((3, 3))
-    expected[TRUCK, CAR] = 1  # in the first image
-    expected[CAR, NOTHING] = 2  # the one of 0.5, and the one that only begins in the region
-    expected[NOTHING, CAR] = 1  # in the second image
+    expected[TRUCK, CAR] = 1  # the truck predicted on a car in the first image
+    expected[CAR, NOTHING] = 2  # the car of 0.5, and the one that only begins in the region
+    expected[NOTHING, CAR] = 1  # missed in the second image
     expected[NOTHING, TRUCK] = 2
     assert all((matrix == expected).all() for matrix in matrices) and len(matrices) == 2
     assert {path.name for path in tmp_path.iterdir()} == {"confusion_matrix.png", "confusion_matrix_normalized.png"}
 
 
 def test_curves__rise_with_what_is_found(monkeypatch, tmp_path):
-    """They are drawn from the same matches as AP: of one class found and one not, precision and recall are known."""
+    """Curves use the same matches as AP: with one class found and one not, AP50 is 0.5."""
     processed, stock = [], DetMetrics.process
 
     def process(self, *args, **keywords):
@@ -72,7 +72,7 @@ def test_curves__rise_with_what_is_found(monkeypatch, tmp_path):
 
 
 def test_nothing_found__is_drawn_too(matrices, tmp_path):
-    """Without a detection every object is missed, and no curve ends in an error."""
+    """Without detections every object counts as missed, and drawing the curves raises no error."""
     drawn = Drawn(tmp_path, scene([])[0])
     drawn.confusion(np.array([0.25, 0.25]))
     drawn.curves()

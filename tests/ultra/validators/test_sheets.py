@@ -1,4 +1,4 @@
-"""What is drawn of a batch: images as people see them, boxes in their pixels, predictions that are sure enough."""
+"""Drawings of a batch: images as people see them, boxes in their pixels, and only confident predictions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pixelkeep.ultra.validators import sheets
 
 
 def batch(channels: int = 3) -> dict:
-    """Two images of 40 x 80 pixels: a class 1 box of 8 x 4 at (20, 10) in the second."""
+    """Return two images of 40 x 80 pixels; the second has an 8 x 4 box of class 1 with its corner at (20, 10)."""
     images = torch.zeros(2, channels, 40, 80)
     images[1, 0] = 1.0
     return {
@@ -26,7 +26,7 @@ def batch(channels: int = 3) -> dict:
 
 
 def test_labelled__boxes_in_pixels_of_their_image():
-    """Each image has its own labels; the batch stays as it is."""
+    """Each image gets its own labels, and the batch is not changed."""
     given = batch()
     before = {key: value.clone() for key, value in given.items() if isinstance(value, torch.Tensor)}
     first, second = sheets.labelled(given)
@@ -40,12 +40,12 @@ def test_labelled__boxes_in_pixels_of_their_image():
     ("channels", "expected"), [(1, [255, 255, 255]), (2, [255] * 3), (3, [255, 0, 0]), (5, [255, 0, 0])]
 )
 def test_images__of_any_number_of_channels(channels, expected):
-    """Grey is repeated, of more than three channels the first three are shown."""
+    """Grey is repeated; of more than three channels the first three are shown."""
     assert sheets.labelled(batch(channels))[1].image[0, 0].tolist() == expected
 
 
 def test_predicted__those_that_are_sure():
-    """What is less sure than Ultralytics draws, or nowhere, is left out, and every image has its own."""
+    """Boxes at or below Ultralytics' drawing threshold or not finite are left out, and each image has its own."""
     found = {"bboxes": torch.tensor([[1.0, 2, 3, 4], [5, 6, 7, 8], [1, 2, torch.inf, 4]])}
     found["cls"] = torch.tensor([0.0, 1, 1])
     preds = [found | {"conf": torch.tensor([0.3, 0.25, 0.9])}, {key: value[:0] for key, value in found.items()}]
@@ -56,7 +56,7 @@ def test_predicted__those_that_are_sure():
 
 
 def test_sheet__written_whole_and_registered(tmp_path, monkeypatch):
-    """The picture is there under its name before it is registered; a full disk leaves nothing."""
+    """A picture is whole under its name before it is registered; a full disk leaves no file."""
     seen = []
 
     def register(path) -> None:

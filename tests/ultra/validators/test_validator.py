@@ -1,4 +1,4 @@
-"""The validator: boxes reach the evaluator in original pixels, ignored objects stay neutral, every image has its id."""
+"""The validator: boxes are evaluated in original pixels, ignored objects stay neutral, every image has its id."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def spec(tmp_path_factory):
 
 
 class Oracle(Validator):
-    """Detects what is labelled, plus what a test adds, in network pixels."""
+    """Detects all labelled objects, plus the boxes a test adds, in the network's pixels."""
 
-    extra = staticmethod(lambda file: [])  # (x1, y1, x2, y2) in original pixels
+    extra = staticmethod(lambda file: [])  # returns boxes (x1, y1, x2, y2) in original pixels
 
     def update_metrics(self, preds, batch):
         found = []
@@ -66,7 +66,7 @@ def test_perfect_detections__score_one_at_any_size(spec, tmp_path, imgsz):
 
 
 def test_detection_in_a_region__neutral_elsewhere_not(spec, tmp_path):
-    """A detection inside a region to ignore costs nothing; the same on empty ground costs AP."""
+    """A detection inside an ignored region costs no AP, but detections on empty ground do."""
     annotations = validate(spec, tmp_path / "a").truth
     regions = [a for a in annotations["annotations"] if a["iscrowd"] and a["category_id"] == 1]
     assert regions
@@ -87,7 +87,7 @@ def test_detection_in_a_region__neutral_elsewhere_not(spec, tmp_path):
 
 
 def test_ids__follow_names_not_batch_order(spec, tmp_path):
-    """Image ids follow the sorted file names, whatever order rectangular batches bring."""
+    """Image ids follow the sorted file names, whatever the order of rectangular batches."""
     truth = validate(spec, tmp_path).truth
     names = [image["file_name"] for image in truth["images"]]
     assert names == sorted(names) and [image["id"] for image in truth["images"]] == list(range(1, 7))
@@ -95,12 +95,12 @@ def test_ids__follow_names_not_batch_order(spec, tmp_path):
 
 
 def test_ids__those_of_a_coco_file(spec, tmp_path):
-    """Detections name images and categories as the COCO file does, so pycocotools reads them beside that very file."""
+    """Image and category ids of detections are those of the COCO file, so pycocotools reads both together."""
     categories = tuple(7 * number + 3 for number in spec.names)
     for split in ("train", "val"):
         records = load_split(spec, split).records
-        # Ids of ten digits, which single precision cannot hold, against the order of the names; nothing ignored, which
-        # pycocotools takes otherwise.
+        # The ids have ten digits, too many for single precision, and run against the order of the names. Nothing is
+        # ignored, because pycocotools handles that differently.
         plain = {"regions": None, "difficult": None}
         records = [replace(r, image_id=4_000_000_001 - place, **plain) for place, r in enumerate(records)]
         save_split("coco", tmp_path / "set", split, records, spec.names, category_ids=categories)

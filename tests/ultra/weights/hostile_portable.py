@@ -1,4 +1,4 @@
-"""Damaged and hostile portable checkpoints: what anybody can write, with a digest that fits where one can be given."""
+"""Damaged and hostile portable checkpoints that anybody can write, with a matching digest where one is possible."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def good(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
 
 
 def changed(change: Callable[[dict, dict], object]) -> Callable[[Path, Path], None]:
-    """Return what writes a good file whose metadata (as values) and tensors have been changed, and that is whole."""
+    """Return a writer of a whole file, with a matching digest, whose metadata (as values) and tensors are changed."""
 
     def write(path: Path, canary: Path) -> None:
         texts, tensors = good(path)
@@ -50,7 +50,7 @@ _TEXTS = ("task",)
 
 
 def raw(content: Callable[[bytes], bytes]) -> Callable[[Path, Path], None]:
-    """Return what writes a good file with other bytes."""
+    """Return a writer of a good file whose bytes are changed."""
 
     def write(path: Path, _: Path) -> None:
         good(path)
@@ -60,7 +60,7 @@ def raw(content: Callable[[bytes], bytes]) -> Callable[[Path, Path], None]:
 
 
 def header(change: Callable[[dict], object]) -> Callable[[Path, Path], None]:
-    """Return what writes a good file with another header."""
+    """Return a writer of a good file whose header is changed."""
 
     def rewrite(content: bytes) -> bytes:
         length = struct.unpack("<Q", content[:8])[0]
@@ -81,7 +81,7 @@ def _rename(tensors: dict, before: str, after: str) -> None:
 
 
 def _sparse(path: Path, _: Path) -> None:
-    """A file of eight gigabytes that takes no room on the disk, with a header that fits."""
+    """Write a file of eight gigabytes that takes no room on the disk, with a header that fits it."""
     size = 8 * GIGABYTE
     text = json.dumps({"x": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
     with path.open("wb") as file:
@@ -192,7 +192,7 @@ CASES = DAMAGED | {name: (changed(change), told) for name, (change, told) in CHA
 
 
 def _shift(values: dict, tensors: dict) -> None:
-    """Count the rows of all tensors one on."""
+    """Rename all tensors to the next row."""
     values["model"]["head"][0][0] = [3]
     for name in sorted(tensors, reverse=True):
         _, row, rest = name.split(".", 2)

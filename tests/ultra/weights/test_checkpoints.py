@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """A checkpoint as training leaves it."""
+    """Return the file of a checkpoint as training leaves it."""
     path = tmp_path_factory.mktemp("weights") / "best.pt"
     model = YOLO("yolov5-spd-n.yaml").model
     torch.save({"model": model.half(), "ema": None, "train_args": {"imgsz": 64}}, path)
@@ -88,7 +88,7 @@ def refusal(path):
 
 
 def test_trained__loads(checkpoint):
-    """A checkpoint of a model with our blocks loads, its path is absolute and its task known."""
+    """A checkpoint of a model with our blocks loads; its path becomes absolute, and its task is known."""
     assert check_weights(checkpoint) == checkpoint.resolve()
     loaded = load(checkpoint)
     assert loaded["model"].task == "detect" and loaded["train_args"] == {"imgsz": 64}
@@ -96,14 +96,14 @@ def test_trained__loads(checkpoint):
 
 
 def test_classifier__task_is_known(cwd):
-    """A checkpoint that does not say its task gets it from its head, so a command can refuse it."""
+    """A checkpoint without a task gets it from its head, so that a command can refuse it."""
     model = tasks.ClassificationModel("yolov8n-cls.yaml", nc=2, verbose=False)
     assert load(save(cwd / "cls.pt", {"model": model}))["model"].task == "classify"
 
 
 @pytest.mark.parametrize("part", [0.001, 0.1, 0.5, 0.9, 0.999])
 def test_truncated__refused(checkpoint, cwd, part):
-    """A file cut off anywhere is refused as damaged."""
+    """A file that is cut off, wherever it may be, is refused as damaged."""
     content = checkpoint.read_bytes()
     (cwd / "cut.pt").write_bytes(content[: int(len(content) * part)])
     assert "damaged, truncated or not a PyTorch checkpoint" in refusal(cwd / "cut.pt")
@@ -139,7 +139,7 @@ NO_CHECKPOINT = {
 
 @pytest.mark.parametrize("kind", NO_CHECKPOINT)
 def test_no_checkpoint__refused(cwd, kind, capfd):
-    """A file that is no checkpoint is refused with what it is, and the loaders print nothing beside."""
+    """A file that is no checkpoint is refused with what it is, and the loaders print nothing."""
     write, reason = NO_CHECKPOINT[kind]
     write(cwd / "file.pt")
     assert reason in refusal(cwd / "file.pt")
@@ -147,13 +147,13 @@ def test_no_checkpoint__refused(cwd, kind, capfd):
 
 
 def test_training_arguments__of_another_kind(checkpoint, cwd):
-    """Training arguments that are no mapping do not get past the check."""
+    """Training arguments that are not a mapping are refused."""
     content = torch.load(checkpoint, weights_only=False)
     assert "no model inside" in refusal(save(cwd / "odd.pt", {**content, "train_args": 5}))
 
 
 def test_old_format__not_called_damaged(checkpoint, cwd):
-    """A good model in PyTorch's format before 1.6 cannot be loaded safely, and is told what it is."""
+    """A good model in PyTorch's format before 1.6 cannot be loaded safely, and the refusal says so."""
     content = torch.load(checkpoint, weights_only=False)
     assert "in PyTorch's format before 1.6" in refusal(save(cwd / "old.pt", content, archive=LEGACY))
 
@@ -172,7 +172,7 @@ class Payload:
 
 
 def payloads(mark):
-    """Ways of creating the file ``mark`` while a checkpoint loads, and the name that gives each away."""
+    """Return ways to create the file ``mark`` while a checkpoint loads, each with the name that gives it away."""
     code = f"open({str(mark)!r}, 'w').close()"
     chained = Payload(Payload(getattr, Payload(__import__, "os"), "mkdir"), str(mark))
     return {
@@ -191,13 +191,13 @@ def payloads(mark):
 @pytest.mark.parametrize("kind", payloads(Path("x")))
 @pytest.mark.parametrize("place", ["alone", "beside a model"])
 def test_code__refused_without_executing(checkpoint, cwd, kind, archive, place):
-    """A file that carries code is refused, in both formats and beside a good model too, and the code never runs."""
+    """A file that carries code is refused in both formats, even beside a good model, and the code never runs."""
     mark = cwd / "executed"
     (cwd / "evil.py").write_text(f"open({str(mark)!r}, 'w').close()")
     payload, name = payloads(mark)[kind]
     good = torch.load(checkpoint, weights_only=False) if place == "beside a model" else {}
     message = refusal(save(cwd / "evil.pt", {**good, "extra": payload}, archive=archive))
-    if name != "getattr":  # allowed for methods of models alone, so the loader stops it later and by its argument
+    if name != "getattr":  # allowed for methods of models alone, so the loader stops it later, by its argument
         assert "refused without executing it" in message and name in message
     assert not mark.exists()
 
@@ -205,7 +205,7 @@ def test_code__refused_without_executing(checkpoint, cwd, kind, archive, place):
 @pytest.mark.parametrize("archive", [ZIP, LEGACY], ids=["zip", "legacy"])
 @pytest.mark.parametrize("kind", ["eval", "os.system", "getattr chain"])
 def test_payloads__would_execute(cwd, kind, archive):
-    """The counterproof: an ordinary load does run these payloads, so the tests above could fail."""
+    """The counterproof: an ordinary load runs these payloads, so the tests above could fail."""
     mark = cwd / "executed"
     path = save(cwd / "evil.pt", {"extra": payloads(mark)[kind][0]}, archive=archive)
     torch.load(path, weights_only=False)
@@ -222,13 +222,13 @@ def test_original_yolov5__named(cwd, module, name, archive):
 
 @pytest.mark.parametrize("archive", [ZIP, LEGACY], ids=["zip", "legacy"])
 def test_third_party_package__never_installed(cwd, archive):
-    """A checkpoint that needs a package which is not there is refused by its name; nothing is installed."""
+    """A checkpoint that needs a missing package is refused by the package's name, and nothing is installed."""
     message = refusal(save_foreign(cwd / "mine.pt", "third_party_blocks", "Block", archive=archive))
     assert "third_party_blocks.Block" in message and "pixelkeep.register it first" in message
 
 
 def test_other_release__named(cwd, monkeypatch):
-    """A block that this release of Ultralytics lacks is said to be of another release, not of an attacker."""
+    """A block that this release of Ultralytics lacks is said to be of another release, and not an attack."""
     with monkeypatch.context() as patch:
         patch.setattr(conv, "Newer", type("Newer", (nn.Module,), {"__module__": conv.__name__}), raising=False)
         save(cwd / "newer.pt", {"model": conv.Newer()})
@@ -257,7 +257,7 @@ def test_old_ultralytics__refuses_to_load(checkpoint, monkeypatch):
     ],
 )
 def test_missing__nearest_name(cwd, name, message):
-    """Missing weights are answered by the nearest name there; another kind of file by what is needed."""
+    """For missing weights the nearest name there is suggested; for another kind of file, what is needed."""
     (cwd / "best.pt").touch()
     (cwd / "best.onnx").write_text("graph")
     with pytest.raises(WeightsError) as error:
@@ -271,7 +271,7 @@ def largest_part(path):
 
 
 def test_one_wrong_byte__refused(checkpoint, cwd):
-    """A tensor that is damaged inside a whole archive is found by its checksum; torch itself would load it."""
+    """A damaged tensor in a whole archive is found by its checksum, although torch itself would load it."""
     content = bytearray(checkpoint.read_bytes())
     content[largest_part(checkpoint).header_offset + 1000] ^= 1
     (cwd / "bit.pt").write_bytes(content)
@@ -280,7 +280,7 @@ def test_one_wrong_byte__refused(checkpoint, cwd):
 
 
 def test_without_checksums__loads(checkpoint, cwd):
-    """A file that torch was told to write without checksums is taken as it is."""
+    """A file that torch was told to write without checksums is accepted as it is."""
     content = torch.load(checkpoint, weights_only=False)
     torch.serialization.set_crc32_options(False)
     try:
@@ -292,14 +292,14 @@ def test_without_checksums__loads(checkpoint, cwd):
 
 
 def test_method_called_while_loading__refused(cwd):
-    """torch rebuilds tensors by a function that calls what the file gives it, and the loader gives out methods."""
+    """A file that has torch call a method of a model while it rebuilds a tensor is refused."""
     method = hostile.Call(getattr, tasks.BaseModel, "info")
     called = hostile.Call(torch._tensor._rebuild_from_type_v2, method, torch.Tensor, (), {})
     assert "calls a method while it loads" in refusal(save(cwd / "evil.pt", hostile.checkpoint(extra=called)))
 
 
 def test_own_forward__loads(cwd):
-    """Layers that were fused name their own forward; that is no foreign code."""
+    """Fused layers, which name their own forward, load: this is no foreign code."""
     model = YOLO("yolov5n.yaml", verbose=False).model.fuse(verbose=False)
     assert any("forward" in vars(m) for m in model.modules())
     assert check_weights(save(cwd / "fused.pt", {"model": model}))
@@ -307,13 +307,13 @@ def test_own_forward__loads(cwd):
 
 @pytest.mark.parametrize(("ema", "used"), [(None, "model"), (0, "ema")])
 def test_model_of__moving_average_first(ema, used):
-    """The moving average is what counts, where there is one."""
+    """The moving average is taken where there is one."""
     content = {"model": nn.Identity(), "ema": ema if ema is None else nn.Sequential()}
     assert model_of(content) is content[used]
 
 
 def test_changed_file__loads_again(cwd):
-    """The checkpoint that is kept is given out only while the file is the same."""
+    """A cached checkpoint is returned only while its file is unchanged."""
     for epoch in (1, 2):
         save(cwd / "a.pt", hostile.checkpoint(epoch=epoch, note="x" * epoch))
         first = load(cwd / "a.pt")
@@ -328,7 +328,7 @@ COMMANDS |= {"detect": hostile.WEIGHTS["detect --weights"], "val without data": 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command__one_load_of_a_file(cwd, monkeypatch, command):
-    """However many steps of a command look into a checkpoint, it is loaded once."""
+    """A command loads a checkpoint once, however many of its steps look into it."""
     hostile.write_workplace(cwd)
     forget()
     read, loaded = checkpoints._read, []
@@ -368,7 +368,7 @@ def plain_ultralytics(code, *arguments, cwd):
 
 @pytest.mark.parametrize("trained", [("yolo26n",), pytest.param(STOCK, marks=pytest.mark.slow)], ids=["one", "all"])
 def test_plain_ultralytics_to_ours(cwd, trained):
-    """Stock networks that plain Ultralytics trained, or saved untrained, go through our val, detect and train."""
+    """Stock networks that plain Ultralytics trained, or saved untrained, work in our val, detect and train."""
     hostile.write_workplace(cwd)
     plain_ultralytics(PLAIN, cwd / "good.yaml", ",".join(trained), *STOCK, cwd=cwd)
     for name in STOCK:
@@ -392,7 +392,7 @@ print(json.dumps(result.boxes.data.tolist()))
 
 
 def test_ours_to_plain_ultralytics(checkpoint, cwd):
-    """Plain Ultralytics, pixelkeep not imported, predicts from our checkpoint the boxes that it predicts here."""
+    """Plain Ultralytics, without importing pixelkeep, predicts from our checkpoint the same boxes as here."""
     hostile.write_workplace(cwd)
     picture = cwd / "images" / "val" / "0.png"
     options = {"imgsz": 64, "conf": 0.0, "iou": 1.0, "verbose": False}  # every box is kept

@@ -1,4 +1,4 @@
-"""Confidences in the weights: they come back, the file stays a checkpoint, and detection keeps to them."""
+"""Confidences in the weights: they are read back, the file stays a checkpoint, and detection keeps to them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OWN = [0.125, 0.5, 0.25, 0.75, 1.0]
 
 @pytest.fixture
 def weights(tmp_path):
-    """A checkpoint of yolov5-spd-n with random weights."""
+    """Return a checkpoint of yolov5-spd-n with random weights."""
     torch.manual_seed(3)
     model = DetectionModel("yolov5-spd-n.yaml", nc=len(CLASSES), verbose=False)
     model.names = dict(enumerate(CLASSES))
@@ -42,7 +42,7 @@ def stored(**changes):
 
 
 def test_store__comes_back_and_nothing_else_changes(weights):
-    """What is stored is read back; model and other entries are the same, and no file is left beside."""
+    """Stored confidences are read back, model and other entries stay the same, and no other file is left behind."""
     before = {name: value.clone() for name, value in load(weights)["model"].state_dict().items()}
     store(weights, stored(imgsz=[64, 96]))
     checkpoint = load(check_weights(weights))
@@ -56,7 +56,7 @@ def test_store__comes_back_and_nothing_else_changes(weights):
 
 
 def test_store__plain_ultralytics_reads_the_file(weights):
-    """Ultralytics loads the weights as before, and the entry is of types that restricted loading takes."""
+    """Ultralytics loads the weights as before, and the entry has only types that restricted loading accepts."""
     store(weights, stored())
     assert YOLO(weights).model.names == dict(enumerate(CLASSES))
     assert torch.load(weights, weights_only=False)[KEY]["confidence"] == OWN
@@ -76,7 +76,7 @@ def test_store__plain_ultralytics_reads_the_file(weights):
     ids=["incomplete", "short", "nan", "above-1", "text", "objective", "size"],
 )
 def test_damaged__is_one_line(weights, change):
-    """What has no right form is refused with the command that makes it anew."""
+    """Damaged confidences are refused with the command that makes them anew."""
     store(weights, stored())
     checkpoint = load(weights)
     change(checkpoint[KEY])
@@ -98,7 +98,7 @@ def test_none_stored__is_one_line(weights, tmp_path, capsys):
 
 
 def test_auto__excludes_a_number(weights, tmp_path, capsys):
-    """auto and a confidence of one's own contradict each other."""
+    """--conf auto and a confidence given as a number exclude each other."""
     store(weights, stored())
     (tmp_path / "a.png").write_bytes(picture())
     with pytest.raises(SystemExit) as ended:
@@ -108,7 +108,7 @@ def test_auto__excludes_a_number(weights, tmp_path, capsys):
 
 @pytest.mark.parametrize("text", ["automatic", "1.5", "-0.1", "nan"])
 def test_conf__other_values_are_refused(text, capsys):
-    """A confidence is a number from 0 to 1, or auto."""
+    """A confidence that is neither a number from 0 to 1 nor auto is refused."""
     with pytest.raises(SystemExit) as ended:
         run(["detect", "--source", "a.png", f"--conf={text}"])
     assert ended.value.code == 2 and "not a number from 0 to 1, or auto" in capsys.readouterr().err
@@ -120,7 +120,7 @@ def picture():
 
 
 def candidates(seed, boxes=200, classes=3):
-    """Raw predictions of a model, (1, 4 + classes, boxes), boxes x y w h in pixels that overlap a lot."""
+    """Return raw predictions, (1, 4 + classes, boxes), whose boxes in pixels, x y w h, overlap a lot."""
     generator = torch.Generator().manual_seed(seed)
     values = torch.rand(1, 4 + classes, boxes, generator=generator)
     values[:, :2] *= 64
@@ -130,7 +130,7 @@ def candidates(seed, boxes=200, classes=3):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_silence__is_the_threshold_of_each_class(seed):
-    """After NMS there are exactly validation's boxes (each class by itself) that reach their class's confidence."""
+    """After NMS exactly those boxes of validation remain that reach the confidence of their class."""
     least = [0.9, 0.3, 0.6]
     raw = candidates(seed)
     (everything,) = nms.non_max_suppression(raw.clone(), 0.01, 0.7, multi_label=True, max_det=10_000, max_time_img=99)
@@ -141,7 +141,7 @@ def test_silence__is_the_threshold_of_each_class(seed):
 
 
 def test_silence__end_to_end_models():
-    """Rows of box, score and class, of models without NMS, are silenced by their class."""
+    """For models without NMS, scores below the confidence of their class become 0."""
     rows = torch.tensor([[[0, 0, 9, 9, 0.5, 0], [0, 0, 9, 9, 0.5, 1], [0, 0, 9, 9, 0.4, 1]]])
     silence(rows, [0.6, 0.5])
     assert rows[0, :, 4].tolist() == [0, 0.5, 0]
@@ -149,7 +149,7 @@ def test_silence__end_to_end_models():
 
 @pytest.mark.parametrize("conf", ["auto", "0.0001"])
 def test_detect__keeps_to_the_confidences(weights, tmp_path, conf, capsys):
-    """detect --conf auto shows what reaches its class's confidence, and says which it used; a number is for all."""
+    """detect --conf auto shows what reaches its class's confidence and reports these; a number is for all classes."""
     least = [0.011, 0.0105, 0.01, 0.5, 0.0]
     store(weights, stored(confidence=least))
     (tmp_path / "a.png").write_bytes(picture())
@@ -169,7 +169,7 @@ def test_detect__keeps_to_the_confidences(weights, tmp_path, conf, capsys):
 
 @pytest.mark.parametrize(("objective", "used"), [("f1", 0.275), ("recall=0.8", 0.0096)])
 def test_detect__no_confidence_of_chance(weights, tmp_path, capsys, objective, used):
-    """A class of which hardly any was found does not flood the pictures, unless its recall was asked for."""
+    """A class of which hardly anything was found does not flood the pictures, unless a recall was asked for."""
     store(weights, stored(confidence=[0.2, 0.3, 0.0096, 0.5, 0.25], objective=objective))
     (tmp_path / "a.png").write_bytes(picture())
     args = f"detect --source {tmp_path / 'a.png'} --weights {weights} --conf auto --project {tmp_path} --json".split()
@@ -180,7 +180,7 @@ def test_detect__no_confidence_of_chance(weights, tmp_path, capsys, objective, u
 
 
 def test_detect__another_size_is_told(weights, tmp_path, caplog):
-    """Confidences hold for the size they were chosen at; another one is warned of."""
+    """Confidences hold for the image size that they were chosen at, and detect warns if it uses another."""
     store(weights, stored())
     (tmp_path / "a.png").write_bytes(picture())
     args = f"detect --source {tmp_path / 'a.png'} --weights {weights} --conf auto --no-save --imgsz 96".split()
@@ -191,7 +191,7 @@ def test_detect__another_size_is_told(weights, tmp_path, caplog):
 
 
 def test_keep__nothing_where_there_is_no_point(weights):
-    """Where no confidence serves, the weights stay as they are, with what was stored before."""
+    """Where no confidence can be chosen, the weights stay as they are, with what was stored before."""
     builder = GroundTruthBuilder(CLASSES)
     builder.add_image("a.jpg", 64, 64, [[0, 0, 9, 9]], [0])
     store(weights, stored())

@@ -18,7 +18,7 @@ SCALED = f"scales:\n  s: [1, 2, 64]\n  n: [1, 1, 64]\n{hostile.ROWS}"
 
 @pytest.fixture(autouse=True)
 def workplace(tmp_path, monkeypatch):
-    """Good data and weights in the current folder."""
+    """Write good data and weights into the current folder."""
     hostile.write_workplace(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -30,14 +30,14 @@ def checked(text, name="mine.yaml"):
 
 
 def test_checkpoint__gives_its_definition():
-    """The definition inside a checkpoint is built as that of a YAML is."""
+    """The definition inside a checkpoint is built like that of a YAML."""
     rows = yaml.safe_load(hostile.ROWS)
     definition = check_model(resolve_model("good.pt"))
     assert (definition["backbone"], definition["head"]) == (rows["backbone"], rows["head"])
 
 
 def test_checkpoint__definition_that_cannot_be_built(workplace):
-    """A checkpoint may predict and yet hold a definition that cannot be trained."""
+    """A checkpoint that can predict may hold a definition that cannot be trained, which is refused."""
     path = hostile.save(workplace / "odd.pt", hostile.altered(lambda m: m.yaml.update(backbone=[[-1, 1, "Gone", [8]]])))
     with pytest.raises(ModelError, match="unknown block 'Gone'"):
         check_model(path)
@@ -45,7 +45,7 @@ def test_checkpoint__definition_that_cannot_be_built(workplace):
 
 @pytest.mark.parametrize("weights", ["DEFAULT", "IMAGENET1K_V1", None])
 def test_torchvision__downloads_nothing(weights):
-    """A row of TorchVision's networks is taken without its pretrained weights only."""
+    """A row of TorchVision's networks is accepted only without pretrained weights."""
     row = f"[-1, 1, TorchVision, [512, resnet18, {weights or 'null'}, True, 2]]"
     text = hostile.ROWS.replace("[-1, 1, Conv, [8, 3, 2]]", row)
     if weights is None:
@@ -56,7 +56,7 @@ def test_torchvision__downloads_nothing(weights):
 
 
 def test_sizes_that_do_not_fit__refused():
-    """Rows whose feature maps do not fit together are found by running the network once, before anything is written."""
+    """Rows whose feature maps do not fit together are refused, found by running the network once."""
     joined = hostile.ROWS.replace("[[2], 1, Detect", "[[0, 2], 1, Concat, [1]]\n  - [[3], 1, Detect")
     with pytest.raises(ModelError, match=r"cannot be built .*Sizes of tensors must match"):
         checked(joined)
@@ -69,7 +69,7 @@ def test_scale__first_where_none_is_named():
 
 
 def test_scale__said_once(monkeypatch):
-    """One command says once that the first scale was taken, however often the definition is read."""
+    """A command says only once that the first scale was taken, however often it reads the definition."""
     said = []
     monkeypatch.setattr(tasks.LOGGER, "warning", said.append)
     Path("mine.yaml").write_text(SCALED)

@@ -1,4 +1,4 @@
-"""Published weights: found by name, compared with the manifest before anything of them is read, and made from a run."""
+"""Published weights: found by name, compared with the manifest before they are read, and made from a run."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ FIGURES = {
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """A folder of published weights in place of the package's own."""
+    """Return a folder of published weights that takes the place of the package's own."""
     folder = tmp_path / "published"
     folder.mkdir()
     stock = assets.folder
@@ -61,7 +61,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def wanted(tmp_path, folder):
-    """A finished run that is to be published."""
+    """Return the publication of a finished run."""
     (tmp_path / "run" / "weights").mkdir(parents=True)
     settings = {"imgsz": 64, "epochs": 2, "data": "/home/somebody/data/mine.yaml", "project": "/home/somebody/runs"}
     hostile.save(
@@ -79,12 +79,12 @@ def wanted(tmp_path, folder):
 
 @pytest.fixture
 def published(wanted):
-    """One published file."""
+    """Publish the run, and return its entry in the manifest."""
     return publish(wanted)
 
 
 def test_publish__four_files_that_agree(wanted, published, folder):
-    """File, figures, card and entry name each other, and the tensors are the run's in fp16."""
+    """Weights, figures, card and manifest entry name each other, and the tensors are the run's in fp16."""
     assert sorted(path.name for path in folder.iterdir()) == [
         "manifest.yaml",
         f"{NAME}.md",
@@ -117,7 +117,7 @@ def test_publish__four_files_that_agree(wanted, published, folder):
     ],
 )
 def test_publish__the_card_names_the_command_of_its_figures(wanted, folder, protocol, options):
-    """All that is not as val has it by itself is in the command, and no more."""
+    """The card's command has each option in which the run differs from val's defaults, and no more."""
     changed = FIGURES | {"protocol": FIGURES["protocol"] | protocol}
     (wanted.run / "metrics.json").write_text(json.dumps(changed))
     publish(wanted)
@@ -125,7 +125,7 @@ def test_publish__the_card_names_the_command_of_its_figures(wanted, folder, prot
 
 
 def test_publish__figures_of_held_out_images(wanted, folder, tmp_path):
-    """With a validation of one's own its figures are published; one of another network is refused."""
+    """Figures of a separate validation are published in place of the run's; one of another network is refused."""
     held_out = tmp_path / "val"
     held_out.mkdir()
     (held_out / "metrics.json").write_text(json.dumps(FIGURES | {"AP": 0.375, "split": "test"}))
@@ -138,14 +138,14 @@ def test_publish__figures_of_held_out_images(wanted, folder, tmp_path):
 
 
 def test_publish__nothing_of_the_machine(published, folder):
-    """No path of the machine that trained is in any of the files."""
+    """None of the files holds a path of the machine that trained."""
     for path in folder.iterdir():
         assert b"somebody" not in path.read_bytes() and b"/home" not in path.read_bytes(), path
     assert load(folder / published.file)["train_args"] == {"imgsz": 64, "epochs": 2, "data": "mine.yaml"}
 
 
 def test_publish__model_by_its_own_file(wanted, folder):
-    """What was trained by a YAML of one's own is called by that file's name, and where it lay is kept nowhere."""
+    """A network trained from a user's YAML is called by that file's name, and its folder is kept nowhere."""
     content = hostile.checkpoint(train_args={"imgsz": 64})
     content["model"].yaml["yaml_file"] = "/home/somebody/nets/mine-n.yaml"
     hostile.save(wanted.run / "weights" / "best.pt", content)
@@ -155,7 +155,7 @@ def test_publish__model_by_its_own_file(wanted, folder):
 
 
 def test_export__published_weights_go_elsewhere(published, folder, tmp_path, monkeypatch):
-    """What is made of published weights lies in the current folder, and the package's own stays as it is."""
+    """Exports of published weights go to the current folder, and the package's own folder stays as it is."""
     monkeypatch.setattr(parity, "SECONDS", 0.0)
     before = sorted(folder.iterdir())
     for form in ("pt", "torchscript"):
@@ -166,7 +166,7 @@ def test_export__published_weights_go_elsewhere(published, folder, tmp_path, mon
 
 
 def test_publish__a_second_one_beside(wanted, published, folder):
-    """Another publication leaves the first, and the same name replaces it."""
+    """Another publication leaves the first one alone, and one of the same name replaces it."""
     publish(replace(wanted, name="other-net"))
     publish(replace(wanted, recipe="pixelkeep train --config y"))
     known = manifest.read_manifest(folder)
@@ -186,14 +186,14 @@ def test_publish__a_second_one_beside(wanted, published, folder):
     ],
 )
 def test_publish__refused(wanted, folder, change, told):
-    """What cannot be published leaves the folder as it is."""
+    """What cannot be published is refused, and the folder stays as it is."""
     with pytest.raises(OptionError, match=told):
         publish(replace(wanted, **change))
     assert not list(folder.iterdir())
 
 
 def test_publish__too_large(wanted, folder, monkeypatch):
-    """A file above 10 MB is refused, and nothing of it is left."""
+    """A file above 10 MB is refused, and nothing of it is left behind."""
     monkeypatch.setattr(manifest, "TOO_LARGE", 1000)
     with pytest.raises(OptionError, match="published files have at most 10 MB"):
         publish(wanted)
@@ -213,11 +213,11 @@ def test_name__wherever_weights_are_taken(published, folder, monkeypatch):
 
 
 def test_file_of_that_name__comes_first(published, tmp_path):
-    """A file or folder of one's own is never taken for a published name."""
+    """A user's own file or folder is never taken for a published name."""
     (tmp_path / NAME / "weights").mkdir(parents=True)
     with pytest.raises(WeightsError, match=f"weights '{NAME}': a folder; give a .pt file"):
         check_weights(NAME)
-    (tmp_path / NAME / "weights" / "best.pt").touch()  # a run folder: what is meant is in it
+    (tmp_path / NAME / "weights" / "best.pt").touch()  # a run folder, whose best.pt is suggested
     with pytest.raises(WeightsError, match=f"'{NAME}': a folder; did you mean '.*{NAME}/weights/best.pt'"):
         check_weights(NAME)
 
@@ -233,7 +233,7 @@ ALTERED = {
 @pytest.mark.parametrize("how", ALTERED)
 @pytest.mark.parametrize("given", ["name", "path"])
 def test_altered__refused_before_it_is_read(published, folder, monkeypatch, how, given):
-    """A published file with other bytes is refused by name and by path, and no parser sees it."""
+    """A published file with other bytes is refused by name and by path before any parser reads it."""
     change, told = ALTERED[how]
     path = folder / published.file
     path.write_bytes(change(path.read_bytes()))
@@ -244,14 +244,14 @@ def test_altered__refused_before_it_is_read(published, folder, monkeypatch, how,
 
 
 def test_another_good_file__refused(published, folder):
-    """A good checkpoint under a published file's name is not the one that was published."""
+    """Another good checkpoint under a published file's name is refused."""
     checkpoints.save(hostile.checkpoint(), folder / published.file)
     with pytest.raises(WeightsError, match=r"SHA-256|bytes"):
         check_weights(NAME)
 
 
 def test_copy_elsewhere__is_the_users_own(published, folder, tmp_path):
-    """A copy may be changed: the manifest is about its own folder."""
+    """A copy elsewhere may be changed, since the manifest is only about its own folder."""
     shutil.copyfile(folder / published.file, tmp_path / "mine.safetensors")
     stored = Stored(objective="f1", confidence=[0.5, 0.5], imgsz=64, split="val", gt_sha256="0")
     store(tmp_path / "mine.safetensors", stored)
@@ -261,14 +261,14 @@ def test_copy_elsewhere__is_the_users_own(published, folder, tmp_path):
 
 
 def test_missing_file__said(published, folder):
-    """An entry without its file is told as an installation that is not whole."""
+    """A published file that is missing is reported as an incomplete installation."""
     (folder / published.file).unlink()
     with pytest.raises(WeightsError, match="is missing; reinstall pixelkeep"):
         check_weights(NAME)
 
 
 def test_unknown_name__what_there_is(published, folder):
-    """An unknown name is answered by the nearest, by all that are published, or by that there are none."""
+    """For an unknown name the message gives the nearest, or all published ones, or says that there are none."""
     for name, told in (
         ("tiny-nets", f"weights 'tiny-nets' not found; did you mean '{NAME}'? The published ones are {NAME}"),
         ("yolov5-spd-n", f"the published ones are {NAME}: give a .pt file"),
@@ -286,7 +286,7 @@ def test_unknown_name__what_there_is(published, folder):
 
 @pytest.mark.parametrize("given", ["name", "path"])
 def test_linked_file__compared_too(published, folder, tmp_path, given):
-    """Installers may put links into the folder, to files whose names have no ending: what they lead to is compared."""
+    """Installers may put links into the folder, to files without an ending: the files they lead to are compared."""
     path = folder / published.file
     stored = tmp_path / "blob"
     path.rename(stored)
@@ -299,7 +299,7 @@ def test_linked_file__compared_too(published, folder, tmp_path, given):
 
 
 def test_link_into_the_folder__compared_too(published, folder, tmp_path):
-    """A link elsewhere to a published file gives that file, under whatever name."""
+    """A link elsewhere to a published file is compared as that file, under whatever name."""
     (tmp_path / "mine.safetensors").symlink_to(folder / published.file)
     assert check_weights("mine.safetensors")
     (folder / published.file).write_bytes(b"x")
@@ -308,7 +308,7 @@ def test_link_into_the_folder__compared_too(published, folder, tmp_path):
 
 
 def test_no_folder__own_weights_all_the_same(wanted, tmp_path, monkeypatch):
-    """An installation without the folder takes weights by path, and says of names what is missing."""
+    """Without the folder weights are still taken by path, and for a name the message says what is missing."""
     monkeypatch.setattr(assets, "folder", lambda kind: (_ for _ in ()).throw(FileNotFoundError("reinstall pixelkeep")))
     assert check_weights(tmp_path / "run" / "weights" / "best.pt")
     with pytest.raises(WeightsError, match="reinstall pixelkeep"):
@@ -332,7 +332,7 @@ DAMAGED = {
 
 @pytest.mark.parametrize("how", DAMAGED)
 def test_damaged_manifest__one_line(folder, tmp_path, how):
-    """A manifest that cannot be read is told in one line, and nothing in it is executed."""
+    """A manifest that cannot be read is refused in one line, and nothing in it is executed."""
     (folder / "manifest.yaml").write_text(DAMAGED[how])
     with pytest.raises(WeightsError, match="the manifest of published weights, is damaged") as error:
         check_weights("a")
@@ -340,7 +340,7 @@ def test_damaged_manifest__one_line(folder, tmp_path, how):
 
 
 def test_own_manifest__is_true(monkeypatch):
-    """Whatever this repository publishes is there, whole, below 10 MB, with its figures and its card."""
+    """Every file this repository publishes is there, matches its entry, and has at most 10 MB, figures and a card."""
     monkeypatch.undo()
     for entry in manifest.read_manifest(ROOT / "weights").values():
         path = ROOT / "weights" / entry.file
@@ -350,7 +350,7 @@ def test_own_manifest__is_true(monkeypatch):
 
 
 def test_script__takes_a_run(wanted, folder, monkeypatch, capsys):
-    """The script publishes a run, and refuses another in one line."""
+    """The script publishes a finished run, and refuses anything else in one line."""
     keys = ("data", "licence", "attribution", "recipe", "name", "folder")
     script, given = ROOT / "scripts" / "publish_weights.py", [f"--{key}={getattr(wanted, key)}" for key in keys]
     monkeypatch.setattr(sys, "path", [*sys.path])

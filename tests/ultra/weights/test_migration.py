@@ -1,4 +1,4 @@
-"""Portable checkpoints of older versions: renamed blocks, changed arguments and renamed tensors are taken along."""
+"""Portable checkpoints of older versions: renamed blocks, changed arguments and renamed tensors are migrated."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pixelkeep.ultra.weights.migration import STEPS, Step, migrate
 
 
 class Older(nn.Module):
-    """As a block was: a kernel size, and a convolution called conv; conv_more shows that names are taken whole."""
+    """The former block: a kernel size, and a convolution called conv; conv_more shows that whole names are matched."""
 
     def __init__(self, in_channels, out_channels, kernel_size):
         super().__init__()
@@ -31,12 +31,12 @@ class Older(nn.Module):
         self.conv_more = nn.Conv2d(out_channels, out_channels, 1)
 
     def forward(self, x):
-        """Both."""
+        """Apply both convolutions."""
         return self.conv_more(self.conv(x))
 
 
 class Newer(nn.Module):
-    """As it is: a radius, and the convolution is called main.convolution."""
+    """Today's block: a radius, and the convolution is called main.convolution."""
 
     def __init__(self, in_channels, out_channels, radius):
         super().__init__()
@@ -45,7 +45,7 @@ class Newer(nn.Module):
         self.conv_more = nn.Conv2d(out_channels, out_channels, 1)
 
     def forward(self, x):
-        """Both."""
+        """Apply both convolutions."""
         return self.conv_more(self.main.convolution(x))
 
 
@@ -60,7 +60,7 @@ RENAMED = Step(
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
-    """What is registered, and the table, stay as they were."""
+    """Set the table of steps, and restore the registry after each test."""
     before = dict(REGISTRY)
     monkeypatch.setattr(migration, "STEPS", (RENAMED,))
     yield
@@ -70,7 +70,7 @@ def registered(monkeypatch):
 
 
 def written(folder, repeats=1, version=0):
-    """Write a file as long ago, and return its network; then only the block of today is known."""
+    """Write a file with the former block, remove this block from the registry, and return the network."""
     pixelkeep.register(Older, version=version)
     rows = yaml.safe_load(hostile.ROWS.replace("[-1, 1, SPDConv, [8]]", f"[-1, {repeats}, Older, [8, 3]]"))
     torch.manual_seed(0)
@@ -84,7 +84,7 @@ def written(folder, repeats=1, version=0):
 
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_renamed_block__computes_the_same(tmp_path, repeats):
-    """A block of version 0, alone or repeated, loads as the one of version 1 that it became, with the same outputs."""
+    """A block of version 0, alone or repeated, loads as its successor of version 1, with the same outputs."""
     model = written(tmp_path, repeats)
     pixelkeep.register(Newer)
     found = load(tmp_path / "old.safetensors")["model"]
@@ -96,7 +96,7 @@ def test_renamed_block__computes_the_same(tmp_path, repeats):
 
 
 def test_written_again__is_of_today(tmp_path):
-    """A file that was taken along and is written again needs no step any more."""
+    """A migrated file that is written again holds today's version of the block."""
     written(tmp_path)
     pixelkeep.register(Newer)
     save(load(tmp_path / "old.safetensors"), tmp_path / "new.safetensors")
@@ -110,7 +110,7 @@ def metadata_of(path):
 
 
 def test_two_steps__one_after_the_other():
-    """Steps lead from any version to today's, each by the names that the one before left."""
+    """Steps lead from any version to today's, each starting from the names that the one before left."""
     steps = (RENAMED, Step(name="Newer", version=1, tensors=(("main", "body"), ("conv_more", "more"))))
     names = ["model.0.conv.weight", "model.1.conv.weight", "model.1.2.conv.bias", "model.1.conv_more.weight", "odd"]
     definition = {"backbone": [[-1, 1, "Conv", [8]], [-1, 3, "Older", [8, 5]]], "head": []}
@@ -128,7 +128,7 @@ def test_two_steps__one_after_the_other():
 
 
 def test_head_rows__counted_on():
-    """Rows of the head go on counting where the backbone's end."""
+    """Rows of the head are numbered on from the end of the backbone."""
     pixelkeep.register(Newer)
     definition = {"backbone": [[-1, 1, "Conv", [8]]], "head": [[-1, 1, "Older", [8, 3]]]}
     names = ["model.0.conv.weight", "model.1.conv.weight", "model.11.conv.weight"]
@@ -145,7 +145,7 @@ def test_head_rows__counted_on():
     ],
 )
 def test_versions_without_a_way__refused(version, here, told):
-    """A newer block, one too old, and one that nobody registered each end in one line."""
+    """A newer block, one too old, and one that nobody registered are each refused in one line."""
     if here is not None:
         pixelkeep.register(Newer, version=here)
     with pytest.raises(Unusable) as error:
@@ -154,7 +154,7 @@ def test_versions_without_a_way__refused(version, here, told):
 
 
 def test_newer_format__refused(tmp_path, monkeypatch):
-    """A file of a later pixelkeep says that an update is needed, and not that it is damaged."""
+    """The refusal of a file from a later pixelkeep asks for an update, and does not call the file damaged."""
     monkeypatch.setattr(description, "VERSION", 2)
     save(hostile.checkpoint(), tmp_path / "new.safetensors")
     monkeypatch.setattr(description, "VERSION", 1)
@@ -164,7 +164,7 @@ def test_newer_format__refused(tmp_path, monkeypatch):
 
 
 def test_table__leads_to_what_is_registered():
-    """Each step of the real table begins at a version once published, and ends at a block that is registered."""
+    """Each step of the real table starts at a version once published, and ends at a block that is registered."""
     for step in STEPS:
         migrate({"backbone": [[-1, 1, step.name, [8]]], "head": []}, {step.name: step.version}, [])
     assert all(spec.version >= 1 for spec in REGISTRY.values())
@@ -172,6 +172,6 @@ def test_table__leads_to_what_is_registered():
 
 @pytest.mark.parametrize("version", [-1, 1.0, "1", True])
 def test_register__versions_are_whole_numbers(version):
-    """A version that is no count is refused."""
+    """A version that is not a whole number from 0 is refused."""
     with pytest.raises(OptionError, match="give a whole number, 0 or more"):
         pixelkeep.register(Newer, version=version)

@@ -1,4 +1,4 @@
-"""Portable checkpoints: the same network to the last bit, with what is known of it, wherever a .pt is taken."""
+"""Portable checkpoints: the same network to the last bit, with all that is known of it, wherever a .pt is accepted."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ SLOW += ("yolo12n", "yolov10n", "resnet18-spd-cls", "resnet18-select-sem", "swin
 
 @pytest.fixture(autouse=True)
 def cwd(tmp_path, monkeypatch):
-    """Each test in a folder of its own."""
+    """Run each test in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
 def registered():
-    """What is registered stays as it was."""
+    """Restore the registry after the test."""
     before = dict(REGISTRY)
     yield
     REGISTRY.clear()
@@ -66,7 +66,7 @@ def there_and_back(content, folder):
 
 
 def same(one, other):
-    """Whether two networks hold the same bits under the same names, in the same classes."""
+    """Return whether two networks hold the same bits under the same names, in the same classes."""
     ours, theirs = tensors_of(one), tensors_of(other)
     bits = all(ours[name].dtype == theirs[name].dtype and torch.equal(ours[name], theirs[name]) for name in ours)
     kinds = [[(name, type(part)) for name, part in model.named_modules()] for model in (one, other)]
@@ -86,7 +86,7 @@ def trained(name):
 
 @pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_there_and_back__same_bits_and_outputs(cwd, name):
-    """Every task, our blocks and Ultralytics' networks: tensors to the last bit, and equal outputs."""
+    """For every task, our blocks and Ultralytics' networks, tensors and outputs are equal to the last bit."""
     if name.startswith("swin"):
         pytest.importorskip("timm")
     networks = [c["model"] for c in there_and_back({"model": trained(name), "train_args": {"imgsz": 64}}, cwd)]
@@ -101,7 +101,7 @@ def test_there_and_back__same_bits_and_outputs(cwd, name):
 
 @pytest.mark.parametrize("name", ["yolov5-spd-n", "yolov5-cad-n", "yolo26n"])
 def test_there_and_back__class_branches_of_another_width(cwd, name):
-    """Weights of 80 classes that go on with three keep branches 80 wide, which no definition of three classes has."""
+    """Class branches that are 80 wide stay so in weights for three classes, although no definition gives that width."""
     definition, model = tasks.yaml_model_load(f"{name}.yaml"), trained(name).float()
     model.load(tasks.DetectionModel(definition, nc=80, verbose=False), verbose=False)
     head = model.model[-1]
@@ -118,7 +118,7 @@ def test_there_and_back__class_branches_of_another_width(cwd, name):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
 def test_precision__kept(cwd, dtype):
-    """Numbers stay of the type that they have, and counts stay integers."""
+    """Floating-point tensors keep their type, and counts stay integers."""
     content = hostile.checkpoint()
     content["model"].to(dtype)
     first, *others = there_and_back(content, cwd)
@@ -128,7 +128,7 @@ def test_precision__kept(cwd, dtype):
 
 
 def test_mixed_precision__kept(cwd):
-    """Each tensor has a type of its own."""
+    """In a network of mixed precision each tensor keeps its own type."""
     content = hostile.checkpoint()
     content["model"].float().model[0].conv.to(torch.bfloat16)
     first, *others = there_and_back(content, cwd)
@@ -157,7 +157,7 @@ def test_what_is_known__comes_along(cwd):
 
 
 def test_metadata__plain_json(cwd):
-    """Other programs read what a file says: JSON texts, with the version of each of our blocks."""
+    """Other programs can read the metadata: JSON texts, with the version of each of our blocks."""
     hostile.save(cwd / "a.pt", hostile.checkpoint())
     rewritten("a.pt", "a.safetensors")
     with safe_open(cwd / "a.safetensors", framework="pt") as file:
@@ -170,7 +170,7 @@ def test_metadata__plain_json(cwd):
 
 
 def test_unfinished_training__moving_average_alone(cwd, caplog):
-    """Of a training that goes on the moving average is kept; what is left out is said in one line."""
+    """Of an unfinished training only the moving average is kept, and one line says what is left out."""
     content = hostile.checkpoint(optimizer={"state": {0: torch.zeros(3)}}, epoch=4)
     content["ema"] = deepcopy(content["model"])
     for value in content["ema"].parameters():
@@ -187,7 +187,7 @@ def test_unfinished_training__moving_average_alone(cwd, caplog):
 
 
 class Tied(nn.Module):
-    """Has one parameter under two names, and a buffer that state dicts leave out."""
+    """Holds one parameter under two names, and a buffer that state dicts leave out."""
 
     def __init__(self, in_channels, out_channels):
         super().__init__()
@@ -197,12 +197,12 @@ class Tied(nn.Module):
         self.register_buffer("table", torch.zeros(4), persistent=False)
 
     def forward(self, x):
-        """Both."""
+        """Add the outputs of both convolutions and the sum of the buffer."""
         return self.first(x) + self.second(x) + self.table.sum()
 
 
 def test_shared_tensors_and_hidden_buffers__kept(cwd, registered):
-    """A parameter with two names is stored once and is one again; a buffer beside the state dict keeps its values."""
+    """A parameter with two names is stored once and shared again; a buffer outside the state dict keeps its values."""
     pixelkeep.register(Tied)
     definition = yaml.safe_load(hostile.ROWS.replace("[-1, 1, SPDConv, [8]]", "[-1, 1, Tied, [8]]"))
     model = tasks.DetectionModel(definition, nc=2, verbose=False)
@@ -219,7 +219,7 @@ def test_shared_tensors_and_hidden_buffers__kept(cwd, registered):
 
 
 def test_views_and_layouts__stored_whole(cwd):
-    """Parameters that are part of a larger tensor are stored alone; those of another memory layout get it back."""
+    """A parameter that is part of a larger tensor is stored alone, and one of another memory layout gets it back."""
     content = hostile.checkpoint()
     conv = content["model"].model[0].conv
     large = torch.rand(20, 3, 3, 3).half()
@@ -234,7 +234,7 @@ def test_views_and_layouts__stored_whole(cwd):
 
 
 def test_half__of_a_network_in_single_precision(cwd):
-    """fp16 halves the numbers and equals PyTorch's half(); what is too large for it is refused."""
+    """fp16 gives the same network as PyTorch's half(), and values that are too large for it are refused."""
     content = hostile.checkpoint()
     content["model"].float()
     hostile.save(cwd / "a.pt", content)
@@ -270,7 +270,7 @@ UNFIT = {
 
 @pytest.mark.parametrize("change", UNFIT)
 def test_what_yaml_does_not_give__refused(cwd, change):
-    """A network that was changed after it was built is refused in one line, and nothing is left of the file."""
+    """A network that was changed after it was built is refused in one line, and no file is left."""
     hostile.save(cwd / "a.pt", hostile.altered(change))
     with pytest.raises(WeightsError) as error:
         rewritten("a.pt", "a.safetensors")
@@ -279,7 +279,7 @@ def test_what_yaml_does_not_give__refused(cwd, change):
 
 
 def test_older__without_what_has_a_default(cwd):
-    """A file that was written before a field was there is read with the field's default; others must be there."""
+    """A field that an older file lacks gets its default; a field without a default must be there."""
     save(hostile.checkpoint(), cwd / "a.safetensors")
     with safe_open(cwd / "a.safetensors", framework="pt") as file:
         texts, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
@@ -295,7 +295,7 @@ def test_older__without_what_has_a_default(cwd):
 
 
 def test_confidences__stored_in_a_portable_file(cwd):
-    """The operating point goes into the file as into a .pt, and nothing else changes."""
+    """The operating point is stored in the file as in a .pt, and nothing else changes."""
     save(hostile.checkpoint(), cwd / "a.safetensors")
     before = deepcopy(load(cwd / "a.safetensors"))
     store(cwd / "a.safetensors", Stored(objective="f1", confidence=[0.5, 0.25], imgsz=64, split="val", gt_sha256="0"))
@@ -305,7 +305,7 @@ def test_confidences__stored_in_a_portable_file(cwd):
 
 
 def test_reading__draws_no_random_numbers(cwd):
-    """A training begins the same from either form: building the network anew leaves the generator alone."""
+    """Rebuilding a network leaves the random generator alone, so a training begins the same from either form."""
     save(hostile.checkpoint(), cwd / "a.safetensors")
     forget()
     state = torch.get_rng_state()
@@ -323,7 +323,7 @@ COMMANDS = [name for name in hostile.WEIGHTS if "resume" not in name]
 
 
 def test_commands__take_it_as_a_checkpoint(cwd):
-    """train, val and detect take it, and what is detected is the same to the last digit."""
+    """train, val and detect accept the portable form, and detections are the same to the last digit."""
     hostile.write_workplace(cwd)
     save(load(cwd / "good.pt"), cwd / "good.safetensors")
     for name in COMMANDS:
@@ -340,7 +340,7 @@ def test_commands__take_it_as_a_checkpoint(cwd):
 
 
 def test_first_epoch__the_same_from_either_form(cwd):
-    """Two trainings, one from the .pt and one from the portable form, end with the same bits."""
+    """A training from the .pt and one from the portable form end with the same bits."""
     hostile.write_workplace(cwd)
     save(load(cwd / "good.pt"), cwd / "good.safetensors")
     for form in ("pt", "safetensors"):
@@ -384,7 +384,7 @@ print(json.dumps(result.boxes.data.tolist()))
 
 
 def test_plain_ultralytics__loads_what_comes_back(cwd):
-    """A stock network that went there and back predicts in plain Ultralytics what the original does."""
+    """A stock network that went to the portable form and back predicts in plain Ultralytics as the original does."""
     hostile.write_workplace(cwd)
     hostile.save(cwd / "stock.pt", {"model": trained("yolov8n"), "train_args": {"imgsz": 64}})
     rewritten("stock.pt", "stock.safetensors")
@@ -406,7 +406,7 @@ def test_plain_ultralytics__loads_what_comes_back(cwd):
 
 
 def test_file_named_like_a_download__is_read_itself(cwd):
-    """Ultralytics would look online for yolov5nu.pt where a file yolov5n.pt is given; here the file itself is read."""
+    """A given yolov5n.pt is read itself, although Ultralytics would look online for yolov5nu.pt in its place."""
     path = Path("/tmp") / cwd.name.replace("u", "o") / "yolov5n.pt"  # the renaming depends on the path having no u
     path.parent.mkdir()
     try:

@@ -15,12 +15,12 @@ from pixelkeep.cli.main import run
 from pixelkeep.errors import PixelkeepError
 from pixelkeep.ultra.weights.checkpoints import check_weights, forget, load
 
-GROWTH = 600_000  # kilobytes that a refusal may take beside what the process has taken before
+GROWTH = 600_000  # kilobytes by which a refusal may raise the peak memory of the process
 
 
 @pytest.fixture(autouse=True)
 def nothing_outside(monkeypatch):
-    """Nothing is started or looked up."""
+    """Fail a test that starts a process or looks up a host."""
 
     def refuse(*args, **keywords):
         raise AssertionError(f"reached outside: {args[1:]}")
@@ -32,7 +32,7 @@ def nothing_outside(monkeypatch):
 
 @pytest.mark.parametrize("name", hostile_portable.CASES)
 def test_case__one_line(tmp_path, name):
-    """Each is refused with what is wrong, however the file is named, and its canary does not appear."""
+    """Each file is refused in one line that says what is wrong; its code does not run, and memory stays bounded."""
     write, told = hostile_portable.CASES[name]
     path, canary = tmp_path / "evil.safetensors", tmp_path / "canary"
     write(path, canary)
@@ -47,7 +47,7 @@ def test_case__one_line(tmp_path, name):
 
 
 def test_unchanged__loads(tmp_path):
-    """The counterproof: a file that is taken apart and put together again is good, so each refusal is of its change."""
+    """The counterproof: a file taken apart and put together unchanged is good, so each refusal is due to its change."""
     hostile_portable.changed(lambda values, tensors: None)(tmp_path / "same.safetensors", tmp_path)
     hostile_portable.header(lambda said: None)(tmp_path / "other.safetensors", tmp_path)
     for name in ("same.safetensors", "other.safetensors"):
@@ -57,7 +57,7 @@ def test_unchanged__loads(tmp_path):
 
 
 def test_cut_anywhere__refused(tmp_path):
-    """A file that ends early, at any of two hundred places, is refused in one line."""
+    """A file that is cut off at any of two hundred places is refused in one line."""
     hostile_portable.good(tmp_path / "whole.safetensors")
     content = (tmp_path / "whole.safetensors").read_bytes()
     for part in range(200):
@@ -67,7 +67,7 @@ def test_cut_anywhere__refused(tmp_path):
 
 
 def test_bits_anywhere__refused(tmp_path):
-    """One wrong bit, in header or tensors, is noticed; safetensors itself has no checksum."""
+    """A single wrong bit, in header or tensors, is refused, although safetensors itself has no checksum."""
     hostile_portable.good(tmp_path / "whole.safetensors")
     content = (tmp_path / "whole.safetensors").read_bytes()
     places = torch.randint(len(content), (60,), generator=torch.Generator().manual_seed(0)).tolist()
