@@ -137,7 +137,7 @@ def test_files__nothing_outside_the_run_and_the_cache(worked):
 
 
 def test_settings__of_the_users_ultralytics_are_kept(worked):
-    """The user's Ultralytics settings stay the same to the byte, and pixelkeep keeps its own elsewhere."""
+    """The user's Ultralytics settings stay the same, and pixelkeep keeps its own elsewhere."""
     user, _ = worked
     assert json.loads(user.settings.read_text()) == SETTINGS
     assert list(user.settings.parent.iterdir()) == [user.settings]

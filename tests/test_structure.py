@@ -122,7 +122,7 @@ def run_python(code: str, cwd: Path) -> str:
 
 @pytest.mark.parametrize("module", ["pixelkeep", "pixelkeep.evaluation", "pixelkeep.datasets", "pixelkeep.cli.main"])
 def test_import__loads_neither_torch_nor_ultralytics(module, tmp_path):
-    """The package, its evaluation and its command line can be imported without loading torch or Ultralytics."""
+    """These modules load neither torch, Ultralytics nor matplotlib, and only the data needs OpenCV."""
     heavy = "sorted({m.split('.')[0] for m in sys.modules} & {'torch', 'ultralytics', 'matplotlib', 'cv2'})"
     loaded = run_python(f"import {module}; print({heavy})", tmp_path)
     assert loaded in ("[]", "['cv2']" if module == "pixelkeep.datasets" else "[]")

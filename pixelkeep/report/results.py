@@ -185,7 +185,9 @@ def plot_all(split: str, members: Sequence[dict], arms: Sequence[dict]) -> str |
     for arm in arms:
         if not arm.get("gflops"):
             continue
-        name = arm["name"] if arm["name"] == baseline else arm["name"].removeprefix(f"{baseline.split('-')[0]}-")
+        name = _short(arm["name"], baseline)
+        if arm["settings"]:
+            name += f" ({_short(arm['model'], baseline)})"
         kind = OWN_SETTINGS if arm["settings"] else origin(arm["model"])
         odd = arm["name"] in padded
         on_curve = arm["model"] == baseline and not arm["settings"] and not odd
@@ -193,6 +195,11 @@ def plot_all(split: str, members: Sequence[dict], arms: Sequence[dict]) -> str |
         points.append(Point(told, kind, arm["gflops"], arm[split]["AP_S"], on_curve))
     note = f"{_note(split, members[0]['notice'])}. Mean and standard deviation over seeds"
     return overview(points, note, f"{baseline} on other image sizes") if points else None
+
+
+def _short(name: str, baseline: str) -> str:
+    """Return the name of a model without that of the host, which all share; the baseline's is kept."""
+    return name if name == baseline else name.removeprefix(f"{baseline.split('-')[0]}-")
 
 
 def alike(summaries: Sequence[dict]) -> list[tuple[str, list[dict], list[dict]]]:

@@ -109,3 +109,5 @@ def test_path__needs_data_that_has_one(demo, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("pixelkeep.ultra.data.resolving._generate", lambda name: demo / "demo.yaml")
     assert call("train", "--data", "demo", "--set", f"path={tmp_path}") == 2
     assert "has no effect on data 'demo', which is generated" in capsys.readouterr().err
+    assert call("train", "--set", f"path={tmp_path}") == 2
+    assert "no data given: pass --data" in capsys.readouterr().err

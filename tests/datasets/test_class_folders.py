@@ -59,10 +59,11 @@ def test_yaml__names_give_another_order(root):
     assert read_class_folders(again) == spec
 
 
-def test_validation_folder__other_names(root):
+@pytest.mark.parametrize("name", ["valid", "validation"])
+def test_validation_folder__other_names(root, name):
     """The folder of val may be called valid or validation."""
-    (root / "val").rename(root / "validation")
-    assert read_class_folders(root).splits["val"] == root / "validation"
+    (root / "val").rename(root / name)
+    assert read_class_folders(root).splits["val"] == root / name
 
 
 def test_broken_image__left_out_counted_and_named(root):
@@ -131,9 +132,10 @@ def test_yaml__refused(root, content, message):
 
 
 def test_val__class_without_images_is_noted(root):
-    """A class that has no image in val is noted and still trained on."""
+    """A class that has no image in val is noted, and the images of the others are there."""
     empty(root / "val" / "dog")
     split = load_class_split(read_class_folders(root), "val")
     assert [(p.effect, p.kind, p.file.name) for p in split.problems.found] == [
         ("noted", "class without an image", "dog")
     ]
+    assert {record.label for record in split.records} == {0}

@@ -158,7 +158,7 @@ def test_document__is_json(world, tmp_path):
 
 
 def test_seed__decides_the_resamples(world):
-    """The same seed gives the same document whatever the memory, another seed another interval of the same value."""
+    """The same seed gives the same document, another seed another interval of the same value."""
     runs = {"a": world.arm(0.5, range(2)), "b": world.arm(0.6, range(2, 4))}
     first, again, other = (compare_arms(world.truth, runs, "a", resamples=100, seed=s) for s in (3, 3, 4))
     assert first == again

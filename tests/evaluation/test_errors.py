@@ -127,7 +127,7 @@ def test_random_scenes__agree_with_the_evaluator_and_add_up(seed, random_scene):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_random_scenes__explanations_hold(seed, random_scene):
-    """A wrong-class or badly placed detection refers to an object in its IoU range, an unmatched one if possible."""
+    """A wrong-class or badly placed detection refers to an object in its IoU range."""
     truth, records = random_scene(seed, objects_to_ignore=True)
     errors = find_errors(Scene.of(truth, Detections.from_json(records)), np.full(len(truth["categories"]), 0.2))
     scene = errors.scene

@@ -134,7 +134,7 @@ def test_class_without_a_point__runs_at_the_single_one():
 
 
 def two_classes(common: int, rare: int, false: int):
-    """Return objects of two classes, all found, the rare one at lower scores and its false positives lower still."""
+    """Return objects of two classes, all found; the rare one has the lowest scores, its false positives higher ones."""
     builder = GroundTruthBuilder(["common", "rare"])
     boxes = [[20 * i, 20 * k, 20 * i + 10, 20 * k + 10] for k, count in enumerate((common, rare)) for i in range(count)]
     builder.add_image("a", 9000, 400, boxes, [0] * common + [1] * rare)
@@ -164,7 +164,7 @@ def test_hardly_found__no_confidence_of_its_own(false, own):
 
 
 def test_trusted__lone_low_confidences_give_way():
-    """A best F1 below 0.1 lies at a confidence below 0.05, which gives way to the median of the others, if any."""
+    """Confidences below 0.05, where the best F1 is below 0.1, give way to the others' median unless most are so low."""
     assert trusted([0.2, 0.3, 0.1, 0.0096]) == [0.2, 0.3, 0.1, 0.2]
     assert trusted([0.05, 0.4]) == [0.05, 0.4]
     assert trusted([0.4, 0.049]) == [0.4, 0.4]
@@ -186,7 +186,7 @@ def test_no_objects__no_point(one_class):
     assert point(one_class([], [(AWAY, 0.9)])).confidences() is None
 
 
-def test_precision_out_of_reach__is_none(mixed):
+def test_recall_out_of_reach__is_none(mixed):
     """A recall that is never reached has no confidence; a precision of the same value has one."""
     assert point(mixed, "recall=0.8").single.confidence is None
     assert point(mixed, "precision=0.8").single.confidence is not None

@@ -96,7 +96,7 @@ def test_run__what_failed_is_tried_again_by_the_next_command(options, pretended)
 
 
 def test_run__without_a_baseline_there_is_nothing_to_say(options, pretended, tmp_path):
-    """Where every training of the baseline fails, the text says so and val stays closed."""
+    """Where every training of the baseline fails, val stays closed for this contrast alone."""
     pretended.fails = {"yolov5-n seed0", "yolov5-n seed1"}
     text = run(options)
     assert "1-a (full): 2 of 4 trainings" in text

@@ -82,7 +82,7 @@ def test_pair_sheet__shows_both_pictures():
 
 
 def test_size_plot__is_a_picture_with_marks():
-    """A PNG with the bars' blue, the cells' orange and the goal's green."""
+    """A PNG with the cells' orange and the goal's green."""
     sides = np.random.default_rng(0).lognormal(3, 0.7, 500)
     picture = np.asarray(Image.open(io.BytesIO(size_plot(sides / 2, sides, (8, 16, 32), 12, "t"))).convert("RGB"))
     for rgb in ((213, 94, 0), (0, 158, 115)):

@@ -36,7 +36,7 @@ def test_regions__colours_of_the_picture_do_not_mix_with_those_of_classes():
 
 
 def test_regions__nothing_said():
-    """A mask without any class leaves the picture as it is, with a legend that says so."""
+    """A mask without any class leaves the picture as it is, above the strip of the legend."""
     drawn = draw_regions(np.full((800, 800, 3), 50, np.uint8), np.full((800, 800), IGNORED, np.uint8), NAMES)
     assert (drawn[:800] == 50).all() and drawn.shape[0] > 800
 
@@ -53,7 +53,7 @@ def test_classes__bars_are_as_long_as_they_are_probable():
 
 
 def test_classes__one_size_for_all_frames():
-    """The strip has one height for any number of classes and length of names, and texts stay out of the bars."""
+    """The strip has one height whatever the order of the classes, and texts stay out of the bars."""
     image = np.zeros((768, 768, 3), np.uint8)
     sizes = {draw_classes(image, order, [0.5, 0.3, 0.2], NAMES).shape for order in ([0, 1, 2], [2, 1, 0])}
     assert len(sizes) == 1 and sizes.pop()[0] > 768

@@ -88,9 +88,8 @@ def test_plot_all__kinds_and_names():
         arm("nwd", "yolov5-spd-n", 2.85, nwd=0.5),
         arm("unmeasured", "yolov5-s", None),
     ]
-    texts = [text.text for text in ET.fromstring(plot_all("dev", [summary_of(*arms)], arms)).iter(f"{SVG}text")]
-    assert {"yolov5-n", "n 352x480 (less padding)", "n w0.2", "spd-n", "nwd", KINDS[0], KINDS[1], KINDS[3]} <= set(
-        texts
-    )
-    assert not {"unmeasured", KINDS[2]} & set(texts)
+    texts = {text.text for text in ET.fromstring(plot_all("dev", [summary_of(*arms)], arms)).iter(f"{SVG}text")}
+    assert texts >= {"yolov5-n", "n 352x480 (less padding)", "n w0.2", "spd-n", "nwd (spd-n)"}
+    assert texts >= {KINDS[0], KINDS[1], KINDS[3]}
+    assert not {"unmeasured", KINDS[2]} & texts
     assert plot_all("dev", [summary_of(arms[-1])], arms[-1:]) is None

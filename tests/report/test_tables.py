@@ -225,7 +225,7 @@ def test_detections__nothing():
     ],
 )
 def test_detections__frames_are_no_images(images, frames, seen):
-    """The images of videos and streams are counted as frames."""
+    """The images of videos are counted as frames."""
     found = summary({"car": 1})
     video = {"skipped": 0, "broken": 0, "lost": 0, "damage": None}
     found.videos = {str(number): video | {"frames": count} for number, count in enumerate(frames)}

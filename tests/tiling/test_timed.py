@@ -79,7 +79,7 @@ def test_timed__measures_what_tiles_take():
 
 
 def test_timed__frames_take_turns():
-    """Over the frames all windows have their turn, each box as in detection of its own tiles."""
+    """Over the frames all windows have their turn."""
     clock, turns, union = Clock(), Turns(len(GRID), Clock()), np.zeros(len(GRID), bool)
     turns.clock = clock
     for _ in range(len(GRID)):

@@ -173,7 +173,7 @@ def test_weights__hold_no_transforms(resumed):
     assert not hasattr(model, "transforms")
 
 
-def test_broken_resume__other_settings(resumed, capsys):
+def test_resume__of_a_finished_run(resumed, capsys):
     """Resuming a finished run is refused."""
     command("train", "--resume", resumed, status=2)
     assert "this run is finished" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -122,7 +123,7 @@ def test_channels_and_depth__survive_augmentation(tmp_path, channels, ending, dt
 @pytest.mark.parametrize("imgsz", [(96, 160), (160, 96), (128, 128)])
 @pytest.mark.parametrize("mosaic", [0.0, 1.0])
 def test_rectangle__fills_training_and_validation(spec, imgsz, mosaic):
-    """Every sample of a training at [height, width] has that size; a mosaic covers it with pictures."""
+    """Every sample at [height, width] has that size, with mosaics and mixup too, and its boxes lie inside."""
     dataset = build(spec, imgsz=list(imgsz), mosaic=mosaic, scale=0.0, translate=0.0, mixup=0.5)
     for index in range(len(dataset)):
         sample = dataset[index]
@@ -144,7 +145,7 @@ def test_rectangle__mosaic_leaves_little_grey(tmp_path):
 
 
 def test_disk_cache__outside_the_data(spec, home):
-    """Pixels cached on disk lie in the cache folder, are used, and belong to one state of the image file."""
+    """Pixels cached on disk lie in the cache folder and are used, unless they are damaged or the image has changed."""
     before = {p for p in spec.root.rglob("*")}
     first = build(spec, cache="disk")
     assert {p for p in spec.root.rglob("*")} == before
@@ -155,6 +156,9 @@ def test_disk_cache__outside_the_data(spec, home):
     again.npy_files[0].write_bytes(b"damaged")
     assert again._pixels(0).any()
     again.npy_files[0].unlink()
+    os.utime(again.im_files[0], (0, 0))
+    changed = build(spec, cache="disk").npy_files
+    assert changed[0] != first.npy_files[0] and changed[1:] == first.npy_files[1:]
 
 
 def test_ram_cache__same_samples(spec):

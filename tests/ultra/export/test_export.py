@@ -254,7 +254,7 @@ def test_torchscript__that_uses_files_is_refused(exports, tmp_path):
 
 @pytest.mark.slow
 def test_openvino__computes_in_the_precision_that_is_named(spd, tmp_path, data):
-    """OpenVINO agrees everywhere in fp32; bf16, which it would choose itself on some CPUs, is used only when named."""
+    """OpenVINO computes in fp32 where nothing else is named, also on CPUs on which it would choose bf16 itself."""
     pytest.importorskip("openvino")
     single = export(Request(weights=str(spd), format="openvino", output=str(tmp_path), data=data))
     assert single.parity.boxes_max < 1e-3 and single.parity.scores_max < 1e-5

@@ -108,8 +108,8 @@ def test_int8__val_computes_in_it(quantized, data, tmp_path):
     assert (found.protocol.format, found.protocol.precision) == ("onnx", "int8")
 
 
-def test_int8__bound_fails(spd, data, tmp_path):
-    """An untrained network loses more in int8 than is allowed; a bound given by the user can fail any export."""
+def test_bound__of_the_user_fails_an_export(spd, data, tmp_path):
+    """A bound that no network can meet fails the export, and leaves nothing behind."""
     with pytest.raises(ExportError, match=r"of the detections match \(bound 101.0%\)"):
         export(Request(weights=str(spd), data=data, bounds=["matched=1.01"], output=str(tmp_path)))
     assert not list(tmp_path.iterdir())
@@ -206,7 +206,7 @@ def test_batches__whole_and_one_at_least():
 
 
 def test_annotate__keeps_what_else_is_there(tmp_path):
-    """annotate replaces our own facts and keeps everything else, in both kinds of description."""
+    """annotate replaces our own facts in a folder's description and keeps everything else."""
     folder = tmp_path / "net_openvino_model"
     folder.mkdir()
     (folder / "metadata.yaml").write_text(yaml.safe_dump({"task": "detect", "pixelkeep": "{}", "names": {0: "a"}}))
@@ -252,7 +252,7 @@ def test_write__operator_that_the_format_lacks(spd, tmp_path):
 
 @pytest.mark.slow
 def test_openvino__int8(spd, data, tmp_path):
-    """The graph has FakeQuantize before convolutions and none in the decoding; the folder records what it is."""
+    """The graph is quantised throughout, the folder records its precision, the report its calibration images."""
     pytest.importorskip("nncf")
     import openvino
 

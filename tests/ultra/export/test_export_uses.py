@@ -178,7 +178,7 @@ def test_tiles__by_a_file_for_one_size(spd, fixed, tmp_path, whole):
 
 
 def test_tiles__scaled_to_the_file(fixed, tmp_path):
-    """Tiles of another size are resized to the file's; a file for oblong images cannot take tiles."""
+    """Tiles of another size are resized to the file's, which cannot be shown them at any other size."""
     cv2.imwrite(str(tmp_path / "a.png"), np.full((200, 200, 3), 90, np.uint8))
     found, _ = looked_at(fixed, tmp_path / "a.png", tmp_path, "scaled", Tiling(tile=100))
     assert (found.tile["size"], found.tile["imgsz"]) == (100, 64)

@@ -37,7 +37,7 @@ def test_network__computes_the_same(name):
 
 @pytest.mark.parametrize("name", ["resnet18-spd-cls", "resnet50-spd-cls"])
 def test_classifier__rearranges_by_convolutions_alone(name):
-    """Slices inside residual blocks are replaced too, so ncnn gets none; values stay equal to the last bit."""
+    """Slices inside residual blocks are replaced too, so ncnn gets none; values change by rounding alone."""
     network = ClassificationModel(f"{name}.yaml", nc=5, verbose=False).eval().fuse(verbose=False).requires_grad_(False)
     for m in network.modules():
         if isinstance(m, nn.BatchNorm2d):

@@ -59,7 +59,7 @@ def test_parameters__those_of_the_new_rows_more(family):
 
 
 def test_catalogue__lists_them():
-    """`pixelkeep models` lists the variants at every size, with more parameters and GFLOPs than without -p2."""
+    """`pixelkeep models` lists the variants at every size, and -p2 costs parameters and GFLOPs."""
     listed = catalogue.model_names()
     assert all(f"{family}-{scale}" in listed for family in FAMILIES for scale in WIDTHS)
     rows = {entry.name: entry for entry in catalogue.entries(["yolov5-spd-n", "yolov5-spd-p2-n"])}

@@ -185,7 +185,7 @@ def test_two_machines__agree_on_one_run(data, tmp_path):
 
 @pytest.mark.slow
 def test_val__refuses_several_processes(data):
-    """Commands other than train refuse to run in several processes."""
+    """val refuses to run in several processes, and says that only train does."""
     (job,) = torchrun("-m", "pixelkeep", "val", "--weights", "none.pt", "--data", str(data))
     assert job.returncode != 0 and "only 'train' works in several processes" in job.stderr
 

@@ -1,4 +1,4 @@
-"""What the commands set up: the user's settings are found where Ultralytics keeps them, caches go to our folder."""
+"""What the commands set up: the user's settings are found where Ultralytics keeps them, on each system."""
 
 from __future__ import annotations
 

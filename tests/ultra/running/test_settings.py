@@ -317,7 +317,7 @@ def test_other_task__refused(task, assignment, users):
 
 
 def test_rectangle__for_detection_alone():
-    """Only detection accepts a rectangular image size; classification and segmentation take one side."""
+    """Detection accepts a rectangular image size; segmentation takes one side."""
     with pytest.raises(OptionError, match="is a rectangle; task 'semantic' takes one side"):
         check_task(merge({"imgsz": [64, 96]}, command="train"), "train", "semantic")
     check_task(merge({"imgsz": [64, 96]}, command="train"), "train", "detect")

@@ -261,7 +261,7 @@ def test_broken__left_out_and_named(weights, noise, tmp_path, capfd):
 
 
 def test_open__what_cannot_be_used_is_refused(tmp_path, noise, monkeypatch):
-    """Another number of channels, deep images without a stretch and turned ones are refused with the reason."""
+    """Other channels, deep images without a stretch, and large ones without rasterio are refused with the reason."""
     five = np.dstack([noise, noise[..., :2]])
     with pytest.raises(DataError, match="has 5 channels, not the 3"):
         open_raster(write(tmp_path / "five.tif", five))
