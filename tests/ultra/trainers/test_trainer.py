@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -85,10 +86,11 @@ def test_save__of_a_killed_run_nothing_is_moved(monkeypatch, tmp_path):
 
 def test_results__table_is_whole_at_every_moment(monkeypatch, tmp_path):
     """A row is added to a copy of results.csv, which then replaces it; an interruption changes nothing."""
-    stub = Stub(tmp_path)
-    stub.csv, stub.epoch, stub.train_time_start = tmp_path / "results.csv", 0, 0
+    stub, began = Stub(tmp_path), time.time()
+    stub.csv, stub.epoch, stub.train_time_start, stub.spent = tmp_path / "results.csv", 0, began, 5000.0
     stub.save_metrics({"AP": 0.5})
     before = stub.csv.read_text()
+    assert 5000 <= float(before.splitlines()[1].split(",")[1]) < 6000 and stub.train_time_start == began
     assert before.splitlines()[0] == f"epoch,time,AP,{','.join(COLUMNS)}" and len(before.splitlines()) == 2
 
     def interrupted(self, metrics):
