@@ -24,6 +24,7 @@ from pixelkeep.evaluation.errors import IGNORED, MATCHED, Errors, find_errors
 from pixelkeep.evaluation.operating import operating_point
 from pixelkeep.evaluation.overlaps import Scene
 from pixelkeep.experiments.arms import Run, check_alike, read_run, rebuild_truth
+from pixelkeep.experiments.identity import FILE
 from pixelkeep.report.gallery import Half, pair
 from pixelkeep.ultra.data.resolving import resolve_data
 from pixelkeep.ultra.predictors.base import viewable
@@ -177,7 +178,11 @@ def _half(errors: Errors, name: str, image: int, small: bool) -> Half:
 
 
 def _name(run: Run) -> str:
-    return run.model if run.seed is None else f"{run.model} seed {run.seed}"
+    """Return the name of a run's arm, if it is one of a comparison, with its model and seed."""
+    arm = run.folder.resolve().parent
+    own = (arm.parent / FILE).is_file() and arm.name != run.model
+    name = f"{arm.name} ({run.model})" if own else run.model
+    return name if run.seed is None else f"{name} seed {run.seed}"
 
 
 def _spec(run: Run, data: str | None) -> DatasetSpec:

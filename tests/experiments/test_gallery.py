@@ -136,3 +136,14 @@ def test_gallery__what_cannot_be_shown(both, tmp_path):
     with pytest.raises(DataError, match=r"has no metrics\.json"):
         gallery(tmp_path, both[1], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_names__of_an_arm_with_settings_of_its_own(tmp_path, data, truth):
+    """A run of a comparison is called by its arm's name where that is not the model's."""
+    (tmp_path / "recipe").mkdir()
+    other = run(tmp_path / "recipe" / "seed0", data, truth, "b", detections(truth, missed={}, false={}))
+    baseline = run(tmp_path / "a", data, truth, "a", detections(truth, missed={1: 1}, false={}))
+    for names in ({"baseline": "a", "other": "b"}, {"baseline": "a", "other": "recipe (b)"}):
+        gallery(baseline, other, tmp_path / "out")
+        assert json.loads((tmp_path / "out" / "gallery.json").read_text()).items() >= names.items()
+        (tmp_path / "grid.json").touch()
